@@ -1,0 +1,147 @@
+// A mock of `BackendResolver`, and actions that answer.
+//
+//   using ::testing::_;
+//   auto resolver =
+//       std::make_shared<::testing::StrictMock<MockBackendResolver>>();
+//   EXPECT_CALL(*resolver, Resolve)
+//       .WillOnce(ResolveWithError(absl::NotFoundError("no lobby yet")))
+//       .WillRepeatedly(ResolveWith(backend_address));
+//
+// An answer that comes later, when the test says so:
+//
+//   HeldResolves held;
+//   EXPECT_CALL(*resolver, Resolve).WillOnce(HoldResolveIn(&held));
+//   ...                                   // a client sends its first datagram
+//   absl::StatusOr<HeldResolve> question = held.Take();
+//   ASSERT_TRUE(question.ok());
+//   question->done(ResolveResult{backend_address, "lobby"});
+//
+// examples/unit_test.cc is a whole test that is written with these.
+//
+// gmock 1.12's own `SaveArg` and `InvokeArgument` copy their argument and so do
+// not compile with the move-only `Callback`; in actions of your own, use a
+// lambda: `[](const ResolveRequest&, BackendResolver::Callback done) {...}`.
+#ifndef UDPGATE_TESTING_MOCK_BACKEND_RESOLVER_H_
+#define UDPGATE_TESTING_MOCK_BACKEND_RESOLVER_H_
+
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "testing/await.h"
+#include "udpgate/backend_resolver.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace test {
+
+// `Resolve` without an expectation drops the callback, so that the client's
+// session ends with the resolve time-out; `Health` is OK. Calls come from the
+// Proxy's threads, which gmock allows; set expectations before `Start`.
+class MockBackendResolver : public BackendResolver {
+ public:
+  MOCK_METHOD(void, Resolve, (const ResolveRequest& request, Callback done),
+              (override));
+  MOCK_METHOD(absl::Status, Health, (), (const, override));
+};
+
+// Answers at once with this backend. `label` is what logs and `SessionInfo`
+// show; the address where it is empty.
+inline auto ResolveWith(const SocketAddress& backend,
+                        absl::string_view label = "") {
+  return [result = ResolveResult{backend, label.empty() ? backend.ToString()
+                                                        : std::string(label)}](
+             const ResolveRequest& /*request*/,
+             BackendResolver::Callback done) { done(result); };
+}
+
+// Answers at once with this error, which must not be OK.
+inline auto ResolveWithError(absl::Status status) {
+  return [status = std::move(status)](const ResolveRequest& /*request*/,
+                                      BackendResolver::Callback done) {
+    done(status);
+  };
+}
+
+// A question that waits for the test's answer.
+struct HeldResolve {
+  SocketAddress client;
+  std::string first_datagram;
+  // Call it, with a result or an error, or destroy it uncalled.
+  BackendResolver::Callback done;
+};
+
+// Questions in the order of their coming. Bridges the Proxy's threads, which
+// ask, and the test's thread, which answers.
+//
+// Threads: every method from any thread. Must outlive the mock, or declare the
+// Proxy and the mock after it.
+class HeldResolves {
+ public:
+  // The next question; waits for it. DeadlineExceeded where none comes.
+  absl::StatusOr<HeldResolve> Take(absl::Duration timeout = kAwaitTimeout) {
+    const auto deadline =
+        std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
+    internal::MutexLock lock(&mutex_);
+    while (questions_.empty()) {
+      const auto left = deadline - std::chrono::steady_clock::now();
+      if (left <= left.zero()) {
+        return absl::DeadlineExceededError("the resolver was not asked");
+      }
+      arrived_.WaitFor(&mutex_, left);
+    }
+    HeldResolve question = std::move(questions_.front());
+    questions_.pop_front();
+    return question;
+  }
+
+  // Those that `Take` could return at once.
+  size_t size() const {
+    internal::MutexLock lock(&mutex_);
+    return questions_.size();
+  }
+
+  void Put(HeldResolve question) {
+    internal::MutexLock lock(&mutex_);
+    questions_.push_back(std::move(question));
+    arrived_.SignalOne();
+  }
+
+ private:
+  mutable internal::Mutex mutex_;
+  internal::ConditionVariable arrived_;
+  std::deque<HeldResolve> questions_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Answers nothing, and puts the question into `*held` for the test to take.
+inline auto HoldResolveIn(HeldResolves* held) {
+  return [held](const ResolveRequest& request, BackendResolver::Callback done) {
+    held->Put({request.client,
+               std::string(request.first_datagram.data(),
+                           request.first_datagram.size()),
+               std::move(done)});
+  };
+}
+
+// The same for a test without threads, which calls `Resolve` itself: keeps the
+// callback in `*callback`, whose former content is dropped.
+inline auto HoldResolveIn(BackendResolver::Callback* callback) {
+  return [callback](const ResolveRequest& /*request*/,
+                    BackendResolver::Callback done) {
+    *callback = std::move(done);
+  };
+}
+
+}  // namespace test
+}  // namespace udpgate
+
+#endif  // UDPGATE_TESTING_MOCK_BACKEND_RESOLVER_H_

@@ -1,0 +1,94 @@
+#include "udpgate/internal/control_thread.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "udpgate/internal/thread.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+constexpr absl::Duration kLogInterval = absl::Seconds(5);
+
+}  // namespace
+
+ControlThread::ControlThread(LogSink sink, const Clock* clock, int queue_size)
+    : sink_(std::move(sink)), queue_size_(queue_size) {
+  for (size_t i = 0; i < kDropReasonCount; ++i) {
+    limiters_.push_back(std::make_unique<LogRateLimiter>(clock, kLogInterval));
+  }
+}
+
+absl::Status ControlThread::Start() {
+  absl::StatusOr<std::thread> started =
+      StartThread("udpgate-control", [this] { Run(); });
+  if (!started.ok()) return started.status();
+  thread_ = *std::move(started);
+  return absl::OkStatus();
+}
+
+void ControlThread::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    is_stopping_ = true;
+    changed_.SignalAll();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void ControlThread::ReportRefused(DropReason reason,
+                                  const SocketAddress& client,
+                                  absl::FunctionRef<absl::Status()> why) {
+  int64_t more = 0;
+  if (!limiters_[static_cast<size_t>(reason)]->Admit(&more)) return;
+  absl::Status status = why();
+  MutexLock lock(&mutex_);
+  if (reports_.size() >= queue_size_) {
+    suppressed_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  reports_.push_back({reason, client, std::move(status), more});
+  changed_.SignalOne();
+}
+
+void ControlThread::Post(absl::AnyInvocable<void()> call) {
+  MutexLock lock(&mutex_);
+  if (is_stopping_) return;
+  calls_.push_back(std::move(call));
+  changed_.SignalOne();
+}
+
+void ControlThread::Run() {
+  for (;;) {
+    std::vector<Report> reports;
+    std::vector<absl::AnyInvocable<void()>> calls;
+    {
+      MutexLock lock(&mutex_);
+      while (!is_stopping_ && reports_.empty() && calls_.empty()) {
+        changed_.Wait(&mutex_);
+      }
+      if (is_stopping_) return;
+      reports.swap(reports_);
+      calls.swap(calls_);
+    }
+    for (const Report& report : reports) Log(report);
+    for (absl::AnyInvocable<void()>& call : calls) call();
+  }
+}
+
+void ControlThread::Log(const Report& report) const {
+  if (sink_ == nullptr) return;
+  std::string line = absl::StrCat("new client ", report.client.ToString(),
+                                  " dropped (", DropReasonName(report.reason),
+                                  "): ", report.status.message());
+  if (report.more > 0) {
+    absl::StrAppend(&line, " (and ", report.more,
+                    " more since the last such line)");
+  }
+  sink_(LogSeverity::kWarning, line);
+}
+
+}  // namespace internal
+}  // namespace udpgate

@@ -1,0 +1,80 @@
+// Where the data plane puts what it must not do itself: log lines, and calls
+// into the host program.
+#ifndef UDPGATE_INTERNAL_CONTROL_THREAD_H_
+#define UDPGATE_INTERNAL_CONTROL_THREAD_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "udpgate/clock.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/logging.h"
+#include "udpgate/proxy_stats.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// Threads: any, except Start and Stop: one thread.
+class ControlThread {
+ public:
+  // `clock` must outlive it. `queue_size` limits reports that wait.
+  ControlThread(LogSink sink, const Clock* clock, int queue_size);
+  ~ControlThread() { Stop(); }
+  ControlThread(const ControlThread&) = delete;
+  ControlThread& operator=(const ControlThread&) = delete;
+
+  absl::Status Start();
+  // Waits for the call or the line under way; drops what still waits.
+  void Stop();
+
+  // A new client could not be served. Becomes a log line, at most one per
+  // reason and five seconds, which says how many more there were; `why` is
+  // called only for those. May be called on the data plane: neither waits nor
+  // logs.
+  void ReportRefused(DropReason reason, const SocketAddress& client,
+                     absl::FunctionRef<absl::Status()> why);
+
+  // Calls `call` on the thread, in order. Never refused before Stop: whoever
+  // posts calls bounds their number.
+  void Post(absl::AnyInvocable<void()> call);
+
+  // Reports that the full queue refused.
+  uint64_t suppressed() const {
+    return suppressed_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  struct Report {
+    DropReason reason;
+    SocketAddress client;
+    absl::Status status;
+    int64_t more;
+  };
+
+  void Run();
+  void Log(const Report& report) const;
+
+  const LogSink sink_;
+  const size_t queue_size_;
+  std::vector<std::unique_ptr<LogRateLimiter>> limiters_;  // one a DropReason
+  std::atomic<uint64_t> suppressed_{0};
+
+  Mutex mutex_;
+  ConditionVariable changed_;
+  bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<Report> reports_ ABSL_GUARDED_BY(mutex_);
+  std::vector<absl::AnyInvocable<void()>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_CONTROL_THREAD_H_

@@ -1,0 +1,148 @@
+// Datagrams on their way through recvmmsg(2) and sendmmsg(2): the arrays that
+// these calls want, allocated once and used again for each batch.
+#ifndef UDPGATE_INTERNAL_DATAGRAM_BATCH_H_
+#define UDPGATE_INTERNAL_DATAGRAM_BATCH_H_
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// Holds the largest payload that UDP can carry without jumbograms: 65,527
+// bytes over IPv6, 65,507 over IPv4 (RFC 768, RFC 8200). Nothing that arrives
+// is cut.
+inline constexpr size_t kDatagramBufferBytes = 65536;
+
+// One client's datagram between the socket and its session. The payload lies
+// in a ReceiveBatch or an Inbox and is valid only for the call that gets it.
+struct ClientDatagram {
+  SocketAddress client;
+  // Where the client wrote to, port 0; invalid where the listen address says
+  // it already.
+  SocketAddress local;
+  uint32_t hash = 0;  // ClientHash of `client`
+  uint16_t listener = 0;
+  absl::Span<const char> payload;
+};
+
+// Buffers for up to `capacity` received datagrams. Memory is taken from the
+// system page by page as datagrams first touch it, so that a capacity of 64
+// costs 64 pages, not 4 MiB, as long as datagrams are small.
+//
+// Threads: one at a time.
+class ReceiveBatch {
+ public:
+  // `with_addresses`: for listen sockets, whose datagrams come from anyone;
+  // false for connected sockets.
+  ReceiveBatch(int capacity, bool with_addresses);
+  ReceiveBatch(const ReceiveBatch&) = delete;
+  ReceiveBatch& operator=(const ReceiveBatch&) = delete;
+
+  int capacity() const { return static_cast<int>(messages_.size()); }
+
+  // Reads datagrams into the entries from `begin` on, at most to the end of
+  // the batch and at most `count_max`. The result's value is their number.
+  SysCallResult Receive(SysCalls* sys_calls, int fd, int begin, int count_max);
+
+  // Of entry i, valid until the next Receive into it.
+  absl::Span<const char> payload(int i) const {
+    return {static_cast<const char*>(vectors_[i].iov_base),
+            messages_[i].msg_len};
+  }
+  bool is_truncated(int i) const {
+    return (messages_[i].msg_hdr.msg_flags & MSG_TRUNC) != 0;
+  }
+
+  // With addresses only:
+  SocketAddress source(int i) const {
+    return SocketAddress::FromSockaddr(
+        reinterpret_cast<const sockaddr*>(&names_[i]),
+        messages_[i].msg_hdr.msg_namelen);
+  }
+  struct Control {
+    // The local address that the datagram was sent to, port 0, fit to be the
+    // source of a reply; invalid where the kernel did not say (ip(7),
+    // IP_PKTINFO; ipv6(7), IPV6_PKTINFO).
+    SocketAddress local;
+    // How many datagrams the kernel had dropped at this socket since it was
+    // opened, modulo 2^32; absent where it did not say (socket(7),
+    // SO_RXQ_OVFL).
+    absl::optional<uint32_t> kernel_drops;
+  };
+  Control control(int i) const;
+
+ private:
+  // An AF_INET6 socket reports both addresses for an IPv4 datagram, the one of
+  // IP_PKTINFO last: it is right for broadcasts too.
+  static constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo)) +
+                                          CMSG_SPACE(sizeof(in_pktinfo)) +
+                                          CMSG_SPACE(sizeof(uint32_t));
+  struct alignas(cmsghdr) ControlBuffer {
+    char bytes[kControlBytes];
+  };
+
+  const bool with_addresses_;
+  const std::unique_ptr<char[]> buffers_;
+  std::vector<mmsghdr> messages_;
+  std::vector<iovec> vectors_;
+  std::vector<sockaddr_in6> names_;
+  std::vector<ControlBuffer> controls_;
+};
+
+// Up to `capacity` datagrams to send from one socket. Payloads are not copied:
+// they must stay until the batch was sent.
+//
+// Threads: one at a time.
+class SendBatch {
+ public:
+  explicit SendBatch(int capacity);
+  SendBatch(const SendBatch&) = delete;
+  SendBatch& operator=(const SendBatch&) = delete;
+
+  int size() const { return size_; }
+  bool is_full() const { return size_ == static_cast<int>(messages_.size()); }
+  void Clear() { size_ = 0; }
+
+  // For a connected socket. The batch must not be full.
+  void Add(absl::Span<const char> payload);
+
+  // For a listen socket of `socket_family`: to `destination`, from `local`
+  // where that is valid. False, and nothing added, where that family cannot
+  // express the address.
+  bool AddTo(absl::Span<const char> payload, int socket_family,
+             const SocketAddress& destination, const SocketAddress& local);
+
+  size_t payload_bytes(int i) const { return vectors_[i].iov_len; }
+
+  // Sends the entries from `begin` on, in order. The result's value is the
+  // number that the kernel took, at least 1 where ok.
+  SysCallResult Send(SysCalls* sys_calls, int fd, int begin);
+
+ private:
+  static constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo));
+  struct alignas(cmsghdr) ControlBuffer {
+    char bytes[kControlBytes];
+  };
+
+  int size_ = 0;
+  std::vector<mmsghdr> messages_;
+  std::vector<iovec> vectors_;
+  std::vector<sockaddr_storage> names_;
+  std::vector<ControlBuffer> controls_;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_DATAGRAM_BATCH_H_

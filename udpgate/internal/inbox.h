@@ -1,0 +1,163 @@
+// The only way into a shard for whoever does not own it: datagrams from
+// readers, and messages from the control plane.
+#ifndef UDPGATE_INTERNAL_INBOX_H_
+#define UDPGATE_INTERNAL_INBOX_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "udpgate/backend_resolver.h"
+#include "udpgate/internal/datagram_batch.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/session_info.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// Names one session of one shard, for ever: an id is never used again, so a
+// late message cannot hit a successor in the same slot.
+struct SessionRef {
+  uint32_t slot = 0;
+  uint64_t id = 0;
+
+  friend bool operator==(const SessionRef& a, const SessionRef& b) {
+    return a.slot == b.slot && a.id == b.id;
+  }
+};
+
+// What the control plane tells a shard.
+struct ShardMessage {
+  enum class Kind {
+    kResolved,          // the answer for `session`, asked with `attempt`
+    kDisconnectClient,  // end the session of `client`, whichever is live
+    kEndSession,        // end exactly `session`
+    kListSessions,      // copy the sessions in slots from `session.slot` on
+  };
+  using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
+  // Called by the shard's owner. `next_slot` is where the next slice begins, 0
+  // after the last one. Must return within microseconds.
+  using ListDone = absl::AnyInvocable<void(std::vector<SessionInfo> sessions,
+                                           uint32_t next_slot)>;
+
+  Kind kind;
+  SessionRef session;
+  uint32_t attempt = 0;
+  SocketAddress client;
+  absl::StatusOr<ResolveResult> result;
+  DisconnectDone disconnect_done;
+  ListDone list_done;
+};
+
+// Threads: `Push`, `Post...`, `Close`, `Ring` and the counts from any thread;
+// `TakeMessages`, `Peek`, `Pop` and `PrepareSleep` by the owner of the shard.
+//
+// Held by shared_ptr: a resolver's callback may outlive the shard, and finds a
+// closed inbox then.
+class Inbox {
+ public:
+  struct Options {
+    int datagrams_max;
+    int disconnects_max;
+  };
+
+  static absl::StatusOr<std::shared_ptr<Inbox>> Create(SysCalls* sys_calls,
+                                                       const Options& options);
+  ~Inbox();
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
+
+  // Copies `datagrams` in, as many from the front as there is room for, wakes
+  // the owner if it sleeps, and returns their number. The others are the
+  // caller's to count as dropped.
+  int Push(absl::Span<const ClientDatagram> datagrams);
+
+  // Never refused while open: answers are bounded by the number of questions.
+  void Post(ShardMessage message);
+  // Waits while `disconnects_max` of them are under way: a disconnect is never
+  // dropped. Returns at once when closed.
+  void PostDisconnect(ShardMessage message);
+
+  // From now on messages are dropped, and nobody waits any more.
+  void Close();
+
+  // Wakes the owner if it sleeps.
+  void Ring();
+
+  // The oldest messages, at most `count_max`, in order, into `messages`
+  // (cleared first).
+  void TakeMessages(int count_max, std::vector<ShardMessage>* messages);
+
+  // The oldest datagrams, at most `count_max`, without removing them, into
+  // `datagrams` (cleared first). They point into the inbox and stay valid
+  // until `Pop`.
+  void Peek(int count_max, std::vector<ClientDatagram>* datagrams);
+  // Removes the `count` oldest datagrams, all from the last Peek.
+  void Pop(int count);
+
+  int64_t datagrams_waiting() const {
+    return datagrams_waiting_.load(std::memory_order_seq_cst);
+  }
+
+  // The owner is about to sleep until `until_nanoseconds` unless somebody
+  // rings. False where there is something to do instead.
+  bool PrepareSleep(int64_t until_nanoseconds);
+  void EndSleep() { is_owner_asleep_.store(false, std::memory_order_seq_cst); }
+  // Whoever made the shard's next deadline earlier says so, and the owner
+  // wakes if it would sleep past it.
+  void NoteDeadline(int64_t deadline_nanoseconds);
+
+  // Becomes readable for epoll (edge-triggered) with each ring.
+  int doorbell_fd() const { return doorbell_fd_; }
+
+ private:
+  // What lies before each payload in the ring.
+  struct Record {
+    ClientDatagram datagram;  // its payload points behind the Record
+    // Bytes of the ring that the record takes, up to the next one.
+    size_t stride_bytes;
+    // The record is no datagram: the ring goes on at its beginning.
+    bool is_wrap;
+  };
+
+  Inbox(SysCalls* sys_calls, int doorbell_fd, const Options& options);
+
+  bool HasMessages() const {
+    return message_count_.load(std::memory_order_seq_cst) != 0;
+  }
+  bool PushOne(const ClientDatagram& datagram)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PostLocked(ShardMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  SysCalls* const sys_calls_;
+  const int doorbell_fd_;
+  const Options options_;
+  const size_t ring_bytes_;
+  const std::unique_ptr<char[]> ring_;
+
+  Mutex mutex_;
+  ConditionVariable disconnects_taken_;
+  bool is_closed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<ShardMessage> messages_ ABSL_GUARDED_BY(mutex_);
+  int disconnect_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Byte positions that only grow; modulo ring_bytes_ they are offsets.
+  uint64_t tail_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  std::atomic<int64_t> datagrams_waiting_{0};
+  std::atomic<int64_t> message_count_{0};
+  std::atomic<bool> is_owner_asleep_{false};
+  std::atomic<int64_t> asleep_until_nanoseconds_{INT64_MAX};
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_INBOX_H_

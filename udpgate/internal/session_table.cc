@@ -1,0 +1,56 @@
+#include "udpgate/internal/session_table.h"
+
+namespace udpgate {
+namespace internal {
+
+SessionTable::SessionTable(uint32_t shard)
+    : shard_(shard), index_(0, SlotHash{this}, SlotEqual{this}) {}
+
+Session* SessionTable::Find(const SocketAddress& client, uint32_t hash) {
+  const auto found = index_.find(ClientKey{client, hash});
+  return found == index_.end() ? nullptr : &at(*found);
+}
+
+Session* SessionTable::Find(const SessionRef& ref) {
+  Session* session = FindSlot(ref.slot);
+  return session != nullptr && session->id == ref.id ? session : nullptr;
+}
+
+Session* SessionTable::FindSlot(uint32_t slot) {
+  if (slot >= slot_count_) return nullptr;
+  Session& session = at(slot);
+  return session.id == 0 ? nullptr : &session;
+}
+
+Session* SessionTable::Insert(const SocketAddress& client, uint32_t hash,
+                              int64_t now_nanoseconds) {
+  uint32_t slot;
+  if (free_slots_.empty()) {
+    slot = slot_count_++;
+    if (slot / kSessionsPerChunk == chunks_.size()) {
+      chunks_.push_back(std::make_unique<Session[]>(kSessionsPerChunk));
+    }
+  } else {
+    slot = free_slots_.front();
+    free_slots_.pop_front();
+  }
+  Session& session = at(slot);
+  session.slot = slot;
+  session.id = (++sessions_created_ << 8) | shard_;
+  session.hash = hash;
+  session.client = client;
+  session.last_active_nanoseconds = now_nanoseconds;
+  session.created_nanoseconds = now_nanoseconds;
+  index_.insert(slot);
+  return &session;
+}
+
+void SessionTable::Erase(Session* session) {
+  const uint32_t slot = session->slot;
+  index_.erase(index_.find(ClientKey{session->client, session->hash}));
+  *session = Session();
+  free_slots_.push_back(slot);
+}
+
+}  // namespace internal
+}  // namespace udpgate

@@ -1,0 +1,150 @@
+// The sessions of one shard: where each one's state lies, and how to find it.
+#ifndef UDPGATE_INTERNAL_SESSION_TABLE_H_
+#define UDPGATE_INTERNAL_SESSION_TABLE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
+#include "udpgate/internal/inbox.h"
+#include "udpgate/session_info.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// The datagrams of a client that waits for its backend, in order.
+struct HeldDatagrams {
+  std::string bytes;                 // one behind the other
+  std::vector<uint32_t> size_bytes;  // of each
+};
+
+inline constexpr uint32_t kNoSlot = UINT32_MAX;
+
+// What is known of one client while it is served. A session is one client
+// address with one upstream socket, from the client's first datagram to one
+// end for one reason.
+struct Session {
+  // What each datagram touches.
+  uint64_t id = 0;  // 0: the slot is free
+  uint32_t slot = 0;
+  uint32_t hash = 0;  // ClientHash of `client`
+  SocketAddress client;
+  int upstream_fd = -1;  // -1 exactly while pending
+  SessionState state = SessionState::kPending;
+  uint16_t listener = 0;  // the client's last datagram came in by it
+  int64_t last_active_nanoseconds = 0;
+  SocketAddress local;  // see ClientDatagram
+  uint64_t client_datagrams_forwarded = 0;
+  uint64_t client_bytes_forwarded = 0;
+  uint64_t backend_datagrams_forwarded = 0;
+  uint64_t backend_bytes_forwarded = 0;
+  int refusals = 0;  // in a row, with no reply between them
+
+  // How far the client has shown that it sees replies; see Worker::NoteProof.
+  bool has_unanswered_reply = false;
+  uint8_t proof_count = 0;
+  int64_t first_proof_nanoseconds = 0;
+
+  // What only its beginning and its end touch.
+  int64_t created_nanoseconds = 0;
+  SocketAddress backend;
+  SocketAddress relay;
+  std::string label;
+
+  // While pending: the question that counts, its deadline, what waits, and the
+  // neighbours in the list of pending sessions.
+  uint32_t attempt = 0;
+  int64_t resolve_deadline_nanoseconds = 0;
+  std::unique_ptr<HeldDatagrams> held;
+  uint32_t pending_previous = kNoSlot;
+  uint32_t pending_next = kNoSlot;
+
+  SessionRef ref() const { return {slot, id}; }
+};
+
+// Threads: the owner of the shard only.
+//
+// A session stays where it is from Insert to Erase: pointers hold that long.
+// Growing takes a chunk at a time and moves nothing; the index by client keeps
+// four bytes and a control byte a session.
+class SessionTable {
+ public:
+  // Ids count up from 1 and carry `shard` in their low byte, so that they are
+  // unique in the whole gate. `shard` is 0 to 255.
+  explicit SessionTable(uint32_t shard);
+  SessionTable(const SessionTable&) = delete;
+  SessionTable& operator=(const SessionTable&) = delete;
+
+  // The live session of this client, or null.
+  Session* Find(const SocketAddress& client, uint32_t hash);
+  // The session that `ref` names, or null where it has ended.
+  Session* Find(const SessionRef& ref);
+  // The live session in this slot, or null.
+  Session* FindSlot(uint32_t slot);
+
+  // A new pending session. The client must have none.
+  Session* Insert(const SocketAddress& client, uint32_t hash,
+                  int64_t now_nanoseconds);
+  void Erase(Session* session);
+
+  size_t size() const { return index_.size(); }
+  // Slots in use lie below this.
+  uint32_t slot_count() const { return slot_count_; }
+
+ private:
+  static constexpr uint32_t kSessionsPerChunk = 64;
+
+  struct ClientKey {
+    const SocketAddress& client;
+    uint32_t hash;
+  };
+  struct SlotHash {
+    using is_transparent = void;
+    const SessionTable* table;
+    size_t operator()(uint32_t slot) const {
+      return Spread(table->at(slot).hash);
+    }
+    size_t operator()(const ClientKey& key) const { return Spread(key.hash); }
+  };
+  struct SlotEqual {
+    using is_transparent = void;
+    const SessionTable* table;
+    bool operator()(uint32_t a, uint32_t b) const { return a == b; }
+    bool operator()(uint32_t slot, const ClientKey& key) const {
+      return table->at(slot).client == key.client;
+    }
+    bool operator()(const ClientKey& key, uint32_t slot) const {
+      return table->at(slot).client == key.client;
+    }
+  };
+
+  // All sessions of a shard share some bits of the hash: the ones that chose
+  // the shard. The set needs differences in the lowest bits too.
+  static size_t Spread(uint32_t hash) {
+    const uint64_t product = hash * uint64_t{0x9e3779b97f4a7c15};
+    return product ^ (product >> 32);
+  }
+
+  Session& at(uint32_t slot) const {
+    return chunks_[slot / kSessionsPerChunk][slot % kSessionsPerChunk];
+  }
+
+  const uint32_t shard_;
+  uint64_t sessions_created_ = 0;
+  uint32_t slot_count_ = 0;
+  std::vector<std::unique_ptr<Session[]>> chunks_;
+  // Freed slots, taken again in the order in which they were freed.
+  std::deque<uint32_t> free_slots_;
+  absl::flat_hash_set<uint32_t, SlotHash, SlotEqual> index_;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_SESSION_TABLE_H_

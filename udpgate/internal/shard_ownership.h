@@ -1,0 +1,43 @@
+// Who may touch a shard now.
+#ifndef UDPGATE_INTERNAL_SHARD_OWNERSHIP_H_
+#define UDPGATE_INTERNAL_SHARD_OWNERSHIP_H_
+
+#include <atomic>
+
+#include "absl/base/thread_annotations.h"
+#include "udpgate/internal/mutex.h"
+
+namespace udpgate {
+namespace internal {
+
+// A lock on all of a shard, taken once a turn. The shard's own thread waits
+// for it; a reader only tries, and queues where it does not get it at once. A
+// reader that comes again and again cannot starve the thread: while the thread
+// waits, trying fails.
+class ABSL_LOCKABLE ShardOwnership {
+ public:
+  bool TryAcquire()
+      ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (is_awaited_.load(std::memory_order_relaxed)) return false;
+    return mutex_.TryLock();
+  }
+  // By one thread only, the shard's own.
+  void Acquire() ABSL_EXCLUSIVE_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (mutex_.TryLock()) return;
+    is_awaited_.store(true, std::memory_order_relaxed);
+    mutex_.Lock();
+    is_awaited_.store(false, std::memory_order_relaxed);
+  }
+  void Release() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    mutex_.Unlock();
+  }
+
+ private:
+  Mutex mutex_;
+  std::atomic<bool> is_awaited_{false};
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_SHARD_OWNERSHIP_H_

@@ -1,0 +1,127 @@
+#include "udpgate/internal/sys_calls.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+// Runs `call` until it was not interrupted.
+template <typename Call>
+SysCallResult Repeat(Call call) {
+  for (;;) {
+    const auto value = call();
+    if (value >= 0) return {static_cast<int>(value), 0};
+    if (errno != EINTR) return {-1, errno};
+  }
+}
+
+}  // namespace
+
+absl::Status ErrnoToStatus(int error, absl::string_view what) {
+  return absl::Status(
+      absl::ErrnoToStatusCode(error),
+      absl::StrCat(what, ": ", std::generic_category().message(error)));
+}
+
+SysCalls* SysCalls::Real() {
+  static SysCalls real;
+  return &real;
+}
+
+SysCallResult SysCalls::Socket(int domain, int type, int protocol) {
+  return Repeat([&] { return ::socket(domain, type, protocol); });
+}
+
+SysCallResult SysCalls::Bind(int fd, const sockaddr* address, socklen_t size) {
+  return Repeat([&] { return ::bind(fd, address, size); });
+}
+
+SysCallResult SysCalls::Connect(int fd, const sockaddr* address,
+                                socklen_t size) {
+  return Repeat([&] { return ::connect(fd, address, size); });
+}
+
+SysCallResult SysCalls::GetSockName(int fd, sockaddr_storage* address,
+                                    socklen_t* size) {
+  return Repeat([&] {
+    return ::getsockname(fd, reinterpret_cast<sockaddr*>(address), size);
+  });
+}
+
+SysCallResult SysCalls::SetSockOpt(int fd, int level, int name,
+                                   const void* value, socklen_t size) {
+  return Repeat([&] { return ::setsockopt(fd, level, name, value, size); });
+}
+
+SysCallResult SysCalls::GetSockOpt(int fd, int level, int name, void* value,
+                                   socklen_t* size) {
+  return Repeat([&] { return ::getsockopt(fd, level, name, value, size); });
+}
+
+SysCallResult SysCalls::Close(int fd) {
+  // Not repeated: on Linux the descriptor is gone even after EINTR (close(2)).
+  return {::close(fd), 0};
+}
+
+SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages,
+                                 unsigned int count) {
+  return Repeat(
+      [&] { return ::recvmmsg(fd, messages, count, MSG_DONTWAIT, nullptr); });
+}
+
+SysCallResult SysCalls::SendMmsg(int fd, mmsghdr* messages,
+                                 unsigned int count) {
+  return Repeat([&] {
+    return ::sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+  });
+}
+
+SysCallResult SysCalls::EpollCreate() {
+  return Repeat([&] { return ::epoll_create1(EPOLL_CLOEXEC); });
+}
+
+SysCallResult SysCalls::EpollControl(int epoll_fd, int operation, int fd,
+                                     epoll_event* event) {
+  return Repeat([&] { return ::epoll_ctl(epoll_fd, operation, fd, event); });
+}
+
+SysCallResult SysCalls::EpollWait(int epoll_fd, epoll_event* events,
+                                  int events_max, int64_t timeout_nanoseconds) {
+  // Rounded up to milliseconds: a wait that ends early would only be repeated.
+  const int64_t timeout_milliseconds =
+      timeout_nanoseconds <= 0
+          ? (timeout_nanoseconds < 0 ? -1 : 0)
+          : std::min<int64_t>((timeout_nanoseconds - 1) / 1'000'000 + 1,
+                              INT_MAX);
+  const int count = ::epoll_wait(epoll_fd, events, events_max,
+                                 static_cast<int>(timeout_milliseconds));
+  if (count >= 0) return {count, 0};
+  if (errno == EINTR) return {0, 0};
+  return {-1, errno};
+}
+
+SysCallResult SysCalls::EventFd() {
+  return Repeat([&] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
+}
+
+SysCallResult SysCalls::EventFdAdd(int fd) {
+  const uint64_t one = 1;
+  return Repeat([&] { return ::write(fd, &one, sizeof(one)); });
+}
+
+SysCallResult SysCalls::EventFdReset(int fd) {
+  uint64_t value;
+  return Repeat([&] { return ::read(fd, &value, sizeof(value)); });
+}
+
+}  // namespace internal
+}  // namespace udpgate

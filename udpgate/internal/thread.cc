@@ -1,0 +1,38 @@
+#include "udpgate/internal/thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace udpgate {
+namespace internal {
+
+absl::StatusOr<std::thread> StartThread(absl::string_view name,
+                                        absl::AnyInvocable<void()> body) {
+  // A new thread inherits the mask, so there is no moment in which it could
+  // take a signal.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  absl::StatusOr<std::thread> started;
+  try {
+    started = std::thread([name = std::string(name.substr(0, 15)),
+                           body = std::move(body)]() mutable {
+      pthread_setname_np(pthread_self(), name.c_str());
+      body();
+    });
+  } catch (const std::system_error& error) {
+    started = absl::ResourceExhaustedError(
+        absl::StrCat("cannot start thread ", name, ": ", error.what()));
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return started;
+}
+
+}  // namespace internal
+}  // namespace udpgate

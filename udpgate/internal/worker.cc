@@ -1,0 +1,748 @@
+#include "udpgate/internal/worker.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+// What an epoll event of the worker's set belongs to, where it is no session:
+// no slot has so high a number.
+constexpr uint64_t kDoorbellTag = UINT64_MAX;
+constexpr uint64_t kReaderTag = UINT64_MAX - 1;
+
+// Names a session among all that its slot has ever held, closely enough for
+// the life of one event: the slot, and the low half of its id.
+uint64_t EventTag(const SessionRef& session) {
+  return (uint64_t{session.slot} << 32) | static_cast<uint32_t>(session.id);
+}
+
+// Messages in one turn: each may open or close a socket.
+constexpr int kMessagesPerTurn = 128;
+
+// Batches from the inbox in one turn; the rest waits for the next one.
+constexpr int kQueuedBatchesPerTurn = 4;
+
+// The idle sweep looks at this many slots at a time, and at all of them in an
+// eighth of the time-out: a session is found idle at 1.0 to 1.125 times the
+// time-out, which leaves as much again for a busy machine.
+constexpr uint32_t kSlotsPerSweep = 64;
+constexpr int64_t kSweepsPerTimeout = 8;
+// A turn that comes late makes up for so many slices at most.
+constexpr int kSweepsPerTurn = 4;
+
+// Clients whose wait for a backend may end in one turn.
+constexpr int kPendingPerTurn = 256;
+
+// As for the inbox: room for a game's small datagrams, and for one of any size.
+constexpr size_t kHeldBytesPerDatagram = 2048;
+
+// Slots that one ListSessions message looks at.
+constexpr uint32_t kSlotsPerList = 256;
+
+// A session is confirmed by so many datagrams of its client, each after
+// another reply, over so much time.
+constexpr int kProofCount = 3;
+constexpr int64_t kProofNanoseconds = 1'000'000'000;
+
+// How a resolver's error is counted, see BackendResolver::Resolve.
+DropReason DropReasonOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kNotFound:
+      return DropReason::kNoBackend;
+    case absl::StatusCode::kInvalidArgument:
+      return DropReason::kInvalidBackend;
+    case absl::StatusCode::kDeadlineExceeded:
+      return DropReason::kResolveTimedOut;
+    default:
+      return DropReason::kResolveFailed;
+  }
+}
+
+// The oldest datagram that the pending session holds, empty where none.
+absl::Span<const char> FirstHeld(const Session& session) {
+  const HeldDatagrams& held = *session.held;
+  if (held.size_bytes.empty()) return {};
+  return absl::MakeConstSpan(held.bytes.data(), held.size_bytes.front());
+}
+
+class ABSL_SCOPED_LOCKABLE OwnershipLock {
+ public:
+  explicit OwnershipLock(ShardOwnership* ownership)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(ownership)
+      : ownership_(ownership) {
+    ownership_->Acquire();
+  }
+  ~OwnershipLock() ABSL_UNLOCK_FUNCTION() { ownership_->Release(); }
+
+ private:
+  ShardOwnership* const ownership_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
+                                                       uint32_t shard) {
+  SysCalls* const sys_calls = context->sys_calls;
+  absl::StatusOr<std::shared_ptr<Inbox>> inbox =
+      Inbox::Create(sys_calls, {context->options.queue_size_datagrams,
+                                context->options.disconnect_queue_size});
+  if (!inbox.ok()) return inbox.status();
+  const SysCallResult epoll = sys_calls->EpollCreate();
+  if (!epoll.ok()) return ErrnoToStatus(epoll.error, "epoll_create1");
+  UniqueFd epoll_fd(epoll.value);
+  // Edge-triggered, so that nobody needs to read the doorbell.
+  epoll_event event{EPOLLIN | EPOLLET, {}};
+  event.data.u64 = kDoorbellTag;
+  const SysCallResult added = sys_calls->EpollControl(
+      epoll.value, EPOLL_CTL_ADD, (*inbox)->doorbell_fd(), &event);
+  if (!added.ok()) return ErrnoToStatus(added.error, "epoll_ctl");
+  return std::unique_ptr<Worker>(
+      new Worker(context, shard, std::move(epoll_fd), *std::move(inbox)));
+}
+
+Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
+               std::shared_ptr<Inbox> inbox)
+    : context_(context),
+      shard_(shard),
+      sys_calls_(context->sys_calls),
+      epoll_fd_(std::move(epoll_fd)),
+      inbox_(std::move(inbox)),
+      events_(context->options.batch_size + 2),
+      limits_(context->options.limits),
+      sessions_(shard),
+      upstream_(context->sys_calls, &context->relay_ports),
+      run_(context->options.batch_size),
+      replies_received_(context->options.batch_size, /*with_addresses=*/false),
+      replies_(context->options.batch_size) {
+  queued_.reserve(context->options.batch_size);
+  reply_sessions_.reserve(context->options.batch_size);
+}
+
+Worker::~Worker() { EndAllSessions(); }
+
+absl::Status Worker::AddReader(int fd, absl::AnyInvocable<void()> read) {
+  epoll_event event{EPOLLIN, {}};
+  event.data.u64 = kReaderTag;
+  const SysCallResult added =
+      sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event);
+  if (!added.ok()) return ErrnoToStatus(added.error, "epoll_ctl");
+  read_ = std::move(read);
+  return absl::OkStatus();
+}
+
+// The turn.
+
+void Worker::PollOnce(int64_t max_wait_nanoseconds) {
+  WaitForEvents(max_wait_nanoseconds);
+  OwnershipLock lock(&ownership_);
+  now_nanoseconds_ = context_->clock->NowNanoseconds();
+  DrainMessages();
+  DrainDatagrams();
+  HandleReadySockets();
+  DrainMessages();  // a resolver may have answered at once
+  ExpirePending();
+  ExpireIdle();
+  const int64_t deadline_nanoseconds = NextDeadline();
+  wait_nanoseconds_ =
+      inbox_->PrepareSleep(deadline_nanoseconds)
+          ? std::max<int64_t>(deadline_nanoseconds - now_nanoseconds_, 0)
+          : 0;
+}
+
+void Worker::Run() {
+  while (!is_stopping_.load(std::memory_order_acquire)) PollOnce(INT64_MAX);
+}
+
+void Worker::Stop() {
+  is_stopping_.store(true, std::memory_order_release);
+  // Whether or not it sleeps now: it will look at the flag before it does.
+  sys_calls_->EventFdAdd(inbox_->doorbell_fd());
+}
+
+void Worker::WaitForEvents(int64_t max_wait_nanoseconds) {
+  const SysCallResult waited = sys_calls_->EpollWait(
+      epoll_fd_.get(), events_.data(), static_cast<int>(events_.size()),
+      std::min(wait_nanoseconds_, max_wait_nanoseconds));
+  inbox_->EndSleep();
+  event_count_ = waited.ok() ? waited.value : 0;
+  for (int i = 0; i < event_count_; ++i) {
+    // Without ownership, since the reader delivers to this shard like any
+    // other reader.
+    if (events_[i].data.u64 == kReaderTag) read_();
+  }
+}
+
+size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
+                       int64_t now_nanoseconds) {
+  if (ownership_.TryAcquire()) {
+    now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
+    DrainMessages();
+    DrainDatagrams();
+    // What waits goes first, else a client's datagrams would overtake.
+    const bool is_first = inbox_->datagrams_waiting() == 0;
+    if (is_first) {
+      RelayToBackends(datagrams);
+      DrainMessages();
+    }
+    inbox_->NoteDeadline(NextDeadline());
+    ownership_.Release();
+    if (is_first) return 0;
+  }
+  return datagrams.size() - inbox_->Push(datagrams);
+}
+
+void Worker::DrainMessages() {
+  inbox_->TakeMessages(kMessagesPerTurn, &messages_);
+  for (ShardMessage& message : messages_) {
+    switch (message.kind) {
+      case ShardMessage::Kind::kResolved:
+        HandleAnswer(&message);
+        break;
+      case ShardMessage::Kind::kDisconnectClient:
+      case ShardMessage::Kind::kEndSession:
+        HandleDisconnect(&message);
+        break;
+      case ShardMessage::Kind::kListSessions:
+        ListSessions(&message);
+        break;
+    }
+  }
+  messages_.clear();
+}
+
+void Worker::DrainDatagrams() {
+  for (int i = 0; i < kQueuedBatchesPerTurn; ++i) {
+    if (inbox_->datagrams_waiting() == 0) return;
+    inbox_->Peek(context_->options.batch_size, &queued_);
+    RelayToBackends(queued_);
+    inbox_->Pop(static_cast<int>(queued_.size()));
+  }
+}
+
+void Worker::HandleReadySockets() {
+  for (int i = 0; i < event_count_; ++i) {
+    const uint64_t tag = events_[i].data.u64;
+    Session* session = sessions_.FindSlot(static_cast<uint32_t>(tag >> 32));
+    // Otherwise: the doorbell, the reader, or a session that has ended since.
+    if (session != nullptr && EventTag(session->ref()) == tag) {
+      ReadReplies(session);
+    }
+  }
+  FlushReplies();
+}
+
+void Worker::ExpirePending() {
+  const absl::Duration timeout = limits_.resolve_timeout;
+  for (int i = 0; i < kPendingPerTurn && pending_first_ != kNoSlot; ++i) {
+    Session* session = sessions_.FindSlot(pending_first_);
+    if (session->resolve_deadline_nanoseconds > now_nanoseconds_) return;
+    counters_.resolves_timed_out.Add();
+    Refuse(session, EndReason::kResolveTimedOut, DropReason::kResolveTimedOut,
+           [timeout] {
+             return absl::DeadlineExceededError(absl::StrCat(
+                 "no backend within ", absl::FormatDuration(timeout)));
+           });
+  }
+}
+
+void Worker::ExpireIdle() {
+  const int64_t timeout_nanoseconds =
+      absl::ToInt64Nanoseconds(limits_.session_idle_timeout);
+  const int64_t period_nanoseconds = timeout_nanoseconds / kSweepsPerTimeout;
+  for (int i = 0; i < kSweepsPerTurn; ++i) {
+    if (now_nanoseconds_ < next_sweep_nanoseconds_) return;
+    const uint32_t slot_count = sessions_.slot_count();
+    const uint32_t end_slot =
+        std::min(sweep_slot_ + kSlotsPerSweep, slot_count);
+    for (; sweep_slot_ < end_slot; ++sweep_slot_) {
+      Session* session = sessions_.FindSlot(sweep_slot_);
+      if (session == nullptr || session->state == SessionState::kPending ||
+          now_nanoseconds_ - session->last_active_nanoseconds <
+              timeout_nanoseconds) {
+        continue;
+      }
+      End(session, EndReason::kIdle, DropReason::kSessionEnded);
+    }
+    if (sweep_slot_ >= slot_count) sweep_slot_ = 0;
+    const int64_t slices = slot_count / kSlotsPerSweep + 1;
+    next_sweep_nanoseconds_ =
+        std::max(next_sweep_nanoseconds_ + period_nanoseconds / slices,
+                 now_nanoseconds_ - period_nanoseconds);
+  }
+}
+
+int64_t Worker::NextDeadline() {
+  int64_t deadline_nanoseconds = INT64_MAX;
+  if (sessions_.size() > 0) deadline_nanoseconds = next_sweep_nanoseconds_;
+  if (pending_first_ != kNoSlot) {
+    deadline_nanoseconds = std::min(
+        deadline_nanoseconds,
+        sessions_.FindSlot(pending_first_)->resolve_deadline_nanoseconds);
+  }
+  return deadline_nanoseconds;
+}
+
+// Client to backend.
+
+void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
+  size_t i = 0;
+  while (i < datagrams.size()) {
+    const ClientDatagram& first = datagrams[i];
+    Session* session = sessions_.Find(first.client, first.hash);
+    if (session == nullptr) session = Begin(first);
+    if (session == nullptr || session->state == SessionState::kPending) {
+      if (session != nullptr) Hold(session, first);
+      ++i;
+      continue;
+    }
+    // Datagrams that follow each other from one client share a system call.
+    run_.Clear();
+    for (; i < datagrams.size() && !run_.is_full() &&
+           datagrams[i].client == session->client;
+         ++i) {
+      run_.Add(datagrams[i].payload);
+    }
+    session->listener = datagrams[i - 1].listener;
+    session->local = datagrams[i - 1].local;
+    SendRun(session);
+  }
+}
+
+// Sends `run_` to the session's backend. May end the session.
+void Worker::SendRun(Session* session) {
+  session->last_active_nanoseconds = now_nanoseconds_;
+  NoteProof(session);
+  int sent = 0;
+  bool is_repeated = false;
+  while (sent < run_.size()) {
+    const SysCallResult result =
+        run_.Send(sys_calls_, session->upstream_fd, sent);
+    if (result.ok()) {
+      uint64_t bytes = 0;
+      for (int i = sent; i < sent + result.value; ++i) {
+        bytes += run_.payload_bytes(i);
+      }
+      sent += result.value;
+      session->client_datagrams_forwarded += result.value;
+      session->client_bytes_forwarded += bytes;
+      counters_.client_datagrams_forwarded.Add(result.value);
+      counters_.client_bytes_forwarded.Add(bytes);
+      is_repeated = false;
+      continue;
+    }
+    if (result.error != ECONNREFUSED) {
+      // The socket's buffer is full, the route is gone, a firewall said no:
+      // this datagram is lost, the next one may pass.
+      counters_.Drop(DropReason::kBackendSendFailed);
+      ++sent;
+      continue;
+    }
+    // The error is that of an earlier datagram, and this one was not sent
+    // (udp(7)). It gets a second try; a second refusal is its own.
+    const SessionRef ref = session->ref();
+    NoteRefusal(session);
+    if (sessions_.Find(ref) == nullptr) {
+      counters_.Drop(DropReason::kBackendRefused, run_.size() - sent);
+      return;
+    }
+    if (is_repeated) {
+      counters_.Drop(DropReason::kBackendRefused);
+      ++sent;
+    }
+    is_repeated = !is_repeated;
+  }
+}
+
+// A client that answers what only it can have seen shows that its address is
+// not forged: a cheap heuristic, since nothing below the game's protocol
+// proves an address for certain.
+void Worker::NoteProof(Session* session) {
+  if (!session->has_unanswered_reply ||
+      session->state == SessionState::kConfirmed) {
+    return;
+  }
+  session->has_unanswered_reply = false;
+  if (session->proof_count == 0) {
+    session->first_proof_nanoseconds = now_nanoseconds_;
+  }
+  if (session->proof_count < kProofCount) ++session->proof_count;
+  if (session->proof_count == kProofCount &&
+      now_nanoseconds_ - session->first_proof_nanoseconds >=
+          kProofNanoseconds) {
+    MoveTo(SessionState::kConfirmed, session);
+  }
+}
+
+// Backend to client.
+
+void Worker::ReadReplies(Session* session) {
+  if (replies_received_count_ == replies_received_.capacity() ||
+      session->listener != reply_listener_) {
+    FlushReplies();
+    reply_listener_ = session->listener;
+  }
+  const int begin = replies_received_count_;
+  const SysCallResult received =
+      replies_received_.Receive(sys_calls_, session->upstream_fd, begin,
+                                replies_received_.capacity() - begin);
+  if (!received.ok()) {
+    // Reading has taken the error from the socket, so this cannot spin.
+    if (received.error == ECONNREFUSED) NoteRefusal(session);
+    return;
+  }
+  session->last_active_nanoseconds = now_nanoseconds_;
+  session->refusals = 0;
+  session->has_unanswered_reply = true;
+  replies_received_count_ += received.value;
+  const int family = context_->listeners[session->listener].family;
+  for (int i = begin; i < replies_received_count_; ++i) {
+    const absl::Span<const char> payload = replies_received_.payload(i);
+    counters_.backend_datagrams_received.Add();
+    counters_.backend_bytes_received.Add(payload.size());
+    if (replies_received_.is_truncated(i)) {
+      counters_.Drop(DropReason::kReplyTruncated);
+    } else if (!replies_.AddTo(payload, family, session->client,
+                               session->local)) {
+      counters_.Drop(DropReason::kReplySendFailed);
+    } else {
+      reply_sessions_.push_back(session);
+    }
+  }
+}
+
+void Worker::FlushReplies() {
+  int sent = 0;
+  while (sent < replies_.size()) {
+    const SysCallResult result = replies_.Send(
+        sys_calls_, context_->listeners[reply_listener_].fd.get(), sent);
+    if (!result.ok()) {
+      // One client cannot be reached: the others' replies still go out.
+      counters_.Drop(DropReason::kReplySendFailed);
+      ++sent;
+      continue;
+    }
+    uint64_t bytes = 0;
+    for (int i = sent; i < sent + result.value; ++i) {
+      reply_sessions_[i]->backend_datagrams_forwarded += 1;
+      reply_sessions_[i]->backend_bytes_forwarded += replies_.payload_bytes(i);
+      bytes += replies_.payload_bytes(i);
+    }
+    counters_.backend_datagrams_forwarded.Add(result.value);
+    counters_.backend_bytes_forwarded.Add(bytes);
+    sent += result.value;
+  }
+  replies_.Clear();
+  reply_sessions_.clear();
+  replies_received_count_ = 0;
+}
+
+// The life of a session.
+
+// A new pending session for the client of `datagram`, which holds nothing yet;
+// null where it is refused, and the datagram counted as dropped.
+Session* Worker::Begin(const ClientDatagram& datagram) {
+  if (context_->is_draining.load(std::memory_order_relaxed)) {
+    counters_.Drop(DropReason::kDraining);
+    return nullptr;
+  }
+  if (context_->session_count.fetch_add(1, std::memory_order_relaxed) >=
+      context_->sessions_max) {
+    context_->session_count.fetch_sub(1, std::memory_order_relaxed);
+    counters_.Drop(DropReason::kSessionLimit);
+    context_->control.ReportRefused(
+        DropReason::kSessionLimit, datagram.client, [&] {
+          return absl::ResourceExhaustedError(
+              absl::StrCat(context_->sessions_max, " sessions are live"));
+        });
+    return nullptr;
+  }
+  Session* session =
+      sessions_.Insert(datagram.client, datagram.hash, now_nanoseconds_);
+  session->held = std::make_unique<HeldDatagrams>();
+  counters_.sessions_created.Add();
+  CountState(SessionState::kPending, +1);
+  AskForBackend(session, datagram.payload);
+  return session;
+}
+
+void Worker::Hold(Session* session, const ClientDatagram& datagram) {
+  session->listener = datagram.listener;
+  session->local = datagram.local;
+  HeldDatagrams& held = *session->held;
+  const size_t bytes_max =
+      std::max(limits_.pending_datagrams_max * kHeldBytesPerDatagram,
+               kDatagramBufferBytes);
+  if (held.size_bytes.size() >=
+          static_cast<size_t>(limits_.pending_datagrams_max) ||
+      held.bytes.size() + datagram.payload.size() > bytes_max) {
+    counters_.Drop(DropReason::kPendingFull);
+    return;
+  }
+  held.bytes.append(datagram.payload.data(), datagram.payload.size());
+  held.size_bytes.push_back(static_cast<uint32_t>(datagram.payload.size()));
+  counters_.datagrams_held.Add();
+}
+
+// Also for a session that asks again: from now on only this answer counts.
+void Worker::AskForBackend(Session* session,
+                           absl::Span<const char> first_datagram) {
+  ++session->attempt;
+  session->resolve_deadline_nanoseconds =
+      now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
+  AppendPending(session);
+  counters_.resolves_started.Add();
+  ResolveRequest request;
+  request.client = session->client;
+  request.first_datagram = first_datagram;
+  request.timeout = limits_.resolve_timeout;
+  context_->resolver->Resolve(
+      request,
+      [inbox = inbox_, ref = session->ref(),
+       attempt = session->attempt](absl::StatusOr<ResolveResult> result) {
+        ShardMessage message;
+        message.kind = ShardMessage::Kind::kResolved;
+        message.session = ref;
+        message.attempt = attempt;
+        message.result = std::move(result);
+        inbox->Post(std::move(message));
+      });
+}
+
+void Worker::HandleAnswer(ShardMessage* message) {
+  Session* session = sessions_.Find(message->session);
+  if (session == nullptr || session->state != SessionState::kPending ||
+      session->attempt != message->attempt) {
+    return;  // too late, or asked again since
+  }
+  if (message->result.ok()) {
+    OpenUpstream(session, *std::move(message->result));
+    return;
+  }
+  counters_.resolves_failed.Add();
+  Refuse(session, EndReason::kResolveFailed,
+         DropReasonOf(message->result.status()),
+         [&] { return message->result.status(); });
+}
+
+void Worker::OpenUpstream(Session* session, ResolveResult result) {
+  const SocketAddress backend = result.backend;
+  if (!backend.is_valid() || backend.port() == 0 || backend.is_any() ||
+      backend.is_multicast()) {
+    counters_.resolves_failed.Add();
+    Refuse(
+        session, EndReason::kResolveFailed, DropReason::kInvalidBackend, [&] {
+          return absl::InvalidArgumentError(
+              absl::StrCat("the backend ", backend.ToString(),
+                           " is not an address that datagrams can be sent to"));
+        });
+    return;
+  }
+  UpstreamOpener::Result opened;
+  const SocketAddress source =
+      upstream_.FindSource(backend, now_nanoseconds_, &opened);
+  if (IsOwnAddress(context_->listeners, backend, source)) {
+    counters_.resolves_failed.Add();
+    Refuse(session, EndReason::kResolveFailed, DropReason::kInvalidBackend,
+           [&] {
+             return absl::InvalidArgumentError(absl::StrCat(
+                 "the backend ", backend.ToString(), " is this gate itself"));
+           });
+    return;
+  }
+  if (opened.error == 0) {
+    opened = upstream_.Open(source, backend, {shard_, session->ref()});
+  }
+  if (opened.error == 0) {
+    epoll_event event{EPOLLIN, {}};
+    event.data.u64 = EventTag(session->ref());
+    opened.error =
+        sys_calls_
+            ->EpollControl(epoll_fd_.get(), EPOLL_CTL_ADD, opened.fd, &event)
+            .error;
+    opened.failed_call = "epoll_ctl";
+    if (opened.error != 0) upstream_.Close(opened.fd, opened.relay);
+  }
+  if (opened.error != 0) {
+    Refuse(session, EndReason::kNoUpstreamSocket, DropReason::kNoUpstreamSocket,
+           [&] {
+             return ErrnoToStatus(
+                 opened.error,
+                 absl::StrCat(opened.failed_call, " towards backend ",
+                              backend.ToString()));
+           });
+    return;
+  }
+  session->upstream_fd = opened.fd;
+  session->relay = opened.relay;
+  session->backend = backend;
+  session->label = std::move(result.label);
+  MoveTo(SessionState::kUnconfirmed, session);
+  SendHeld(session);
+}
+
+void Worker::SendHeld(Session* session) {
+  const std::unique_ptr<HeldDatagrams> held = std::move(session->held);
+  counters_.datagrams_held.Subtract(held->size_bytes.size());
+  const SessionRef ref = session->ref();
+  const char* payload = held->bytes.data();
+  size_t i = 0;
+  while (i < held->size_bytes.size()) {
+    if (sessions_.Find(ref) == nullptr) {  // the backend refused too often
+      counters_.Drop(DropReason::kBackendRefused, held->size_bytes.size() - i);
+      return;
+    }
+    run_.Clear();
+    for (; i < held->size_bytes.size() && !run_.is_full(); ++i) {
+      run_.Add(absl::MakeConstSpan(payload, held->size_bytes[i]));
+      payload += held->size_bytes[i];
+    }
+    SendRun(session);
+  }
+}
+
+void Worker::NoteRefusal(Session* session) {
+  counters_.backend_refusals.Add();
+  if (++session->refusals >= limits_.backend_refusals_max) {
+    End(session, EndReason::kBackendRefused, DropReason::kBackendRefused);
+  }
+}
+
+void Worker::MoveTo(SessionState state, Session* session) {
+  if (session->state == SessionState::kPending) RemovePending(session);
+  CountState(session->state, -1);
+  session->state = state;
+  CountState(session->state, +1);
+}
+
+void Worker::CountState(SessionState state, int change) {
+  const uint64_t amount = static_cast<uint64_t>(int64_t{change});
+  if (state == SessionState::kPending) {
+    counters_.sessions_pending.Add(amount);
+    return;
+  }
+  counters_.sessions_active.Add(amount);
+  if (state == SessionState::kConfirmed) {
+    counters_.sessions_confirmed.Add(amount);
+  }
+}
+
+// Ends a pending session that gets no backend, and has the log say why.
+void Worker::Refuse(Session* session, EndReason end, DropReason drop,
+                    absl::FunctionRef<absl::Status()> why) {
+  context_->control.ReportRefused(drop, session->client, why);
+  End(session, end, drop);
+}
+
+// `held_drop` is the reason for what a pending session still holds.
+void Worker::End(Session* session, EndReason end, DropReason held_drop) {
+  // Replies that are already read still go out; they point to the session.
+  FlushReplies();
+  CountState(session->state, -1);
+  if (session->state == SessionState::kPending) {
+    RemovePending(session);
+    counters_.Drop(held_drop, session->held->size_bytes.size());
+    counters_.datagrams_held.Subtract(session->held->size_bytes.size());
+  } else {
+    upstream_.Close(session->upstream_fd, session->relay);
+  }
+  counters_.End(end);
+  sessions_.Erase(session);
+  context_->session_count.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Worker::EndAllSessions() {
+  inbox_->Close();
+  OwnershipLock lock(&ownership_);
+  while (inbox_->datagrams_waiting() > 0) {
+    inbox_->Peek(context_->options.batch_size, &queued_);
+    counters_.Drop(DropReason::kSessionEnded, queued_.size());
+    inbox_->Pop(static_cast<int>(queued_.size()));
+  }
+  for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
+    Session* session = sessions_.FindSlot(slot);
+    if (session == nullptr) continue;
+    End(session, EndReason::kStopped, DropReason::kSessionEnded);
+  }
+}
+
+void Worker::AppendPending(Session* session) {
+  if (session->attempt > 1) RemovePending(session);
+  session->pending_previous = pending_last_;
+  session->pending_next = kNoSlot;
+  (pending_last_ == kNoSlot ? pending_first_
+                            : sessions_.FindSlot(pending_last_)->pending_next) =
+      session->slot;
+  pending_last_ = session->slot;
+}
+
+void Worker::RemovePending(Session* session) {
+  (session->pending_previous == kNoSlot
+       ? pending_first_
+       : sessions_.FindSlot(session->pending_previous)->pending_next) =
+      session->pending_next;
+  (session->pending_next == kNoSlot
+       ? pending_last_
+       : sessions_.FindSlot(session->pending_next)->pending_previous) =
+      session->pending_previous;
+}
+
+// Messages.
+
+void Worker::HandleDisconnect(ShardMessage* message) {
+  Session* session =
+      message->kind == ShardMessage::Kind::kEndSession
+          ? sessions_.Find(message->session)
+          : sessions_.Find(message->client, context_->hash(message->client));
+  if (session == nullptr) {
+    counters_.disconnects_unmatched.Add();
+  } else if (session->state == SessionState::kPending) {
+    // It has nothing to be disconnected from; but the answer on its way may be
+    // the backend that it must not get any more.
+    AskForBackend(session, FirstHeld(*session));
+  } else {
+    End(session, EndReason::kDisconnected, DropReason::kSessionEnded);
+  }
+  if (message->disconnect_done == nullptr) return;
+  const int64_t ended_count = session == nullptr ? 0 : 1;
+  context_->control.Post([done = std::move(message->disconnect_done),
+                          ended_count]() mutable { done(ended_count); });
+}
+
+void Worker::ListSessions(ShardMessage* message) {
+  const uint32_t end_slot =
+      std::min(message->session.slot + kSlotsPerList, sessions_.slot_count());
+  std::vector<SessionInfo> infos;
+  for (uint32_t slot = message->session.slot; slot < end_slot; ++slot) {
+    const Session* session = sessions_.FindSlot(slot);
+    if (session == nullptr) continue;
+    SessionInfo info;
+    info.id = session->id;
+    info.state = session->state;
+    info.client = session->client;
+    info.backend = session->backend;
+    info.relay = session->relay;
+    info.label = session->label;
+    info.age =
+        absl::Nanoseconds(now_nanoseconds_ - session->created_nanoseconds);
+    info.idle =
+        absl::Nanoseconds(now_nanoseconds_ - session->last_active_nanoseconds);
+    info.client_datagrams_forwarded = session->client_datagrams_forwarded;
+    info.client_bytes_forwarded = session->client_bytes_forwarded;
+    info.backend_datagrams_forwarded = session->backend_datagrams_forwarded;
+    info.backend_bytes_forwarded = session->backend_bytes_forwarded;
+    infos.push_back(std::move(info));
+  }
+  message->list_done(std::move(infos),
+                     end_slot < sessions_.slot_count() ? end_slot : 0);
+}
+
+}  // namespace internal
+}  // namespace udpgate

@@ -1,0 +1,181 @@
+// One shard of the sessions, and the turn in which everything happens to them.
+//
+// Follow a datagram: a client's comes in by `Deliver` (or waits in the inbox
+// until a turn drains it), reaches `RelayToBackends` and leaves through its
+// session's upstream socket; a backend's makes that socket readable, is read
+// by `ReadReplies` and leaves by `FlushReplies`.
+#ifndef UDPGATE_INTERNAL_WORKER_H_
+#define UDPGATE_INTERNAL_WORKER_H_
+
+#include <sys/epoll.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "udpgate/internal/counters.h"
+#include "udpgate/internal/datagram_batch.h"
+#include "udpgate/internal/gate_context.h"
+#include "udpgate/internal/inbox.h"
+#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/shard_ownership.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/upstream.h"
+#include "udpgate/proxy_stats.h"
+
+namespace udpgate {
+namespace internal {
+
+// A worker is a shard with a thread of its own, but the shard is not the
+// thread: whoever acquires `ownership_` may run a turn. A reader that finds the
+// shard idle handles its datagrams itself and so spares the hand-over to a
+// sleeping thread, the dearest thing on the path.
+//
+// Threads: `PollOnce` by the worker's own thread; `Deliver` by any reader;
+// `inbox`, `counters`, `Stop` by anyone.
+class Worker {
+ public:
+  // `shard` is its number in the gate, 0 to 255. The context must outlive it.
+  static absl::StatusOr<std::unique_ptr<Worker>> Create(GateContext* context,
+                                                        uint32_t shard);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // `read` is called, without ownership, by each PollOnce that finds `fd`
+  // readable. For listeners that share the worker's thread; before the first
+  // PollOnce.
+  absl::Status AddReader(int fd, absl::AnyInvocable<void()> read);
+
+  // Waits for something to do, at most `max_wait_nanoseconds`, and does a
+  // bounded amount of it. Never blocks otherwise, never logs, never touches
+  // Redis or DNS.
+  void PollOnce(int64_t max_wait_nanoseconds);
+
+  // Calls PollOnce until Stop.
+  void Run();
+  // Makes Run return soon.
+  void Stop();
+  // Ends all sessions and drops what waits, counted as session_ended. After
+  // Run has returned and the readers have stopped. The destructor does it too.
+  void EndAllSessions();
+
+  // Takes a client's datagrams, all of this shard: handles them at once where
+  // the shard is idle and its queue empty, queues them otherwise. Returns how
+  // many it refused since the queue was full, the last ones.
+  size_t Deliver(absl::Span<const ClientDatagram> datagrams,
+                 int64_t now_nanoseconds);
+
+  const std::shared_ptr<Inbox>& inbox() const { return inbox_; }
+  const Counters& counters() const { return counters_; }
+
+ private:
+  Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
+         std::shared_ptr<Inbox> inbox);
+
+  // The parts of a turn, in order.
+  void WaitForEvents(int64_t max_wait_nanoseconds);
+  void DrainMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ExpireIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // Client to backend.
+  void RelayToBackends(absl::Span<const ClientDatagram> datagrams)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void SendRun(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void NoteProof(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // Backend to client.
+  void ReadReplies(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void FlushReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // The life of a session. `MoveTo` and `End` are the only places that change
+  // its state.
+  Session* Begin(const ClientDatagram& datagram)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Hold(Session* session, const ClientDatagram& datagram)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void AskForBackend(Session* session, absl::Span<const char> first_datagram)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void HandleAnswer(ShardMessage* message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void OpenUpstream(Session* session, ResolveResult result)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void NoteRefusal(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void MoveTo(SessionState state, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void CountState(SessionState state, int change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Refuse(Session* session, EndReason end, DropReason drop,
+              absl::FunctionRef<absl::Status()> why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void End(Session* session, EndReason end, DropReason held_drop)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void AppendPending(Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void RemovePending(Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // Messages.
+  void HandleDisconnect(ShardMessage* message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ListSessions(ShardMessage* message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  GateContext* const context_;
+  const uint32_t shard_;
+  SysCalls* const sys_calls_;
+  const UniqueFd epoll_fd_;
+  const std::shared_ptr<Inbox> inbox_;
+  std::atomic<bool> is_stopping_{false};
+
+  // Of the polling thread.
+  absl::AnyInvocable<void()> read_;
+  std::vector<epoll_event> events_;
+  int event_count_ = 0;
+  int64_t wait_nanoseconds_ = 0;  // how long the next wait may take
+
+  ShardOwnership ownership_;
+  ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
+  // The time of this turn, read once.
+  int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+  SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
+  UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
+  // Pending sessions in the order of their deadlines.
+  uint32_t pending_first_ ABSL_GUARDED_BY(ownership_) = kNoSlot;
+  uint32_t pending_last_ ABSL_GUARDED_BY(ownership_) = kNoSlot;
+  // The idle sweep: the next slot to look at, and when.
+  uint32_t sweep_slot_ ABSL_GUARDED_BY(ownership_) = 0;
+  int64_t next_sweep_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+
+  // Scratch space, allocated once.
+  std::vector<ShardMessage> messages_ ABSL_GUARDED_BY(ownership_);
+  std::vector<ClientDatagram> queued_ ABSL_GUARDED_BY(ownership_);
+  // Datagrams of one client on their way to its backend.
+  SendBatch run_ ABSL_GUARDED_BY(ownership_);
+  // Replies of several sessions on their way to one listen socket.
+  ReceiveBatch replies_received_ ABSL_GUARDED_BY(ownership_);
+  int replies_received_count_ ABSL_GUARDED_BY(ownership_) = 0;
+  SendBatch replies_ ABSL_GUARDED_BY(ownership_);
+  std::vector<Session*> reply_sessions_ ABSL_GUARDED_BY(ownership_);
+  uint16_t reply_listener_ ABSL_GUARDED_BY(ownership_) = 0;
+
+  // Written by the owner, read by anyone.
+  Counters counters_;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_WORKER_H_

@@ -1,0 +1,401 @@
+#include "udpgate/proxy.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "udpgate/internal/gate_context.h"
+#include "udpgate/internal/inbox.h"
+#include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/reader.h"
+#include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/thread.h"
+#include "udpgate/internal/worker.h"
+
+namespace udpgate {
+
+using internal::GateContext;
+using internal::Mutex;
+using internal::MutexLock;
+using internal::Reader;
+using internal::ShardMessage;
+using internal::Worker;
+
+namespace {
+
+// Descriptors that are not sessions': logs, Redis, DNS, and what a host
+// program has open.
+constexpr int64_t kReservedDescriptors = 128;
+// A worker's or a reader's own: epoll, eventfd, the listen socket.
+constexpr int64_t kDescriptorsPerThread = 3;
+
+// As many sessions as descriptors are left for.
+int64_t WorkOutSessionsMax(const ProxyOptions& options) {
+  if (options.limits.max_sessions > 0) return options.limits.max_sessions;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = 1024;
+  const int64_t descriptors =
+      static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, UINT32_MAX));
+  const int64_t threads = options.worker_count + 2 * options.listener_count;
+  return std::max<int64_t>(
+      descriptors - kReservedDescriptors - kDescriptorsPerThread * threads, 1);
+}
+
+// One slice of sessions on its way from a shard to ForEachSession. Destroyed
+// unanswered, as a closed inbox does, it answers "none".
+class SessionSlice {
+ public:
+  struct Answer {
+    Mutex mutex;
+    internal::ConditionVariable changed;
+    bool is_there ABSL_GUARDED_BY(mutex) = false;
+    std::vector<SessionInfo> sessions ABSL_GUARDED_BY(mutex);
+    uint32_t next_slot ABSL_GUARDED_BY(mutex) = 0;
+  };
+
+  explicit SessionSlice(std::shared_ptr<Answer> answer)
+      : answer_(std::move(answer)) {}
+  SessionSlice(SessionSlice&&) = default;
+  ~SessionSlice() {
+    if (answer_ != nullptr) (*this)({}, 0);
+  }
+
+  void operator()(std::vector<SessionInfo> sessions, uint32_t next_slot) {
+    MutexLock lock(&answer_->mutex);
+    if (answer_->is_there) return;
+    answer_->is_there = true;
+    answer_->sessions = std::move(sessions);
+    answer_->next_slot = next_slot;
+    answer_->changed.SignalAll();
+  }
+
+ private:
+  std::shared_ptr<Answer> answer_;
+};
+
+}  // namespace
+
+class Proxy::Impl {
+ public:
+  static absl::StatusOr<std::unique_ptr<Impl>> Create(
+      const ProxyOptions& options, ProxyDependencies dependencies);
+
+  absl::Status Start();
+  void Stop();
+  void Drain() { context_.is_draining.store(true, std::memory_order_relaxed); }
+  void Disconnect(const DisconnectTarget& target,
+                  ShardMessage::DisconnectDone done);
+  ProxyStats GetStats() const;
+  void ForEachSession(
+      const std::function<void(const SessionInfo&)>& visit) const;
+
+  const std::vector<SocketAddress>& listen_addresses() const {
+    return listen_addresses_;
+  }
+  int64_t receive_buffer_bytes() const { return receive_buffer_bytes_; }
+  int64_t max_sessions() const { return context_.sessions_max; }
+
+ private:
+  enum class State { kCreated, kRunning, kStopped };
+
+  Impl(const ProxyOptions& options, const ProxyDependencies& dependencies)
+      : context_(options,
+                 dependencies.clock != nullptr ? dependencies.clock
+                                               : Clock::Monotonic(),
+                 dependencies.sys_calls != nullptr ? dependencies.sys_calls
+                                                   : internal::SysCalls::Real(),
+                 internal::ClientHash::Random(), internal::LocalPortRange()),
+        disconnects_(dependencies.disconnects) {
+    context_.resolver = dependencies.resolver;
+  }
+
+  absl::Status OpenSockets();
+  absl::Status CreateWorkers();
+  absl::Status StartThreads();
+  void HandleEvent(absl::StatusOr<DisconnectTarget> target);
+  // Ends a disconnect that concerns no session.
+  void Finish(ShardMessage::DisconnectDone done);
+
+  GateContext context_;
+  const std::shared_ptr<DisconnectSource> disconnects_;
+  std::vector<SocketAddress> listen_addresses_;
+  int64_t receive_buffer_bytes_ = 0;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<Reader>> readers_;
+  std::vector<std::thread> threads_;
+
+  // Held by Start and Stop from end to end, so that they cannot cross.
+  Mutex start_stop_mutex_;
+  std::atomic<State> state_{State::kCreated};
+
+  // Disconnects come from any thread.
+  std::atomic<uint64_t> disconnects_received_{0};
+  std::atomic<uint64_t> disconnects_invalid_{0};
+  std::atomic<uint64_t> disconnects_unmatched_{0};
+  std::atomic<uint64_t> disconnects_ambiguous_{0};
+};
+
+absl::StatusOr<std::unique_ptr<Proxy::Impl>> Proxy::Impl::Create(
+    const ProxyOptions& options, ProxyDependencies dependencies) {
+  std::unique_ptr<Impl> impl(new Impl(options, dependencies));
+  if (absl::Status status = impl->OpenSockets(); !status.ok()) return status;
+  if (absl::Status status = impl->CreateWorkers(); !status.ok()) return status;
+  return impl;
+}
+
+absl::Status Proxy::Impl::OpenSockets() {
+  absl::StatusOr<std::vector<internal::ListenSocket>> sockets =
+      internal::OpenListenSockets(context_.sys_calls, context_.options,
+                                  context_.hash);
+  if (!sockets.ok()) return sockets.status();
+  context_.listeners = *std::move(sockets);
+  receive_buffer_bytes_ = context_.listeners.front().receive_buffer_bytes;
+  for (const internal::ListenSocket& socket : context_.listeners) {
+    listen_addresses_.push_back(socket.address);
+    receive_buffer_bytes_ =
+        std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
+  }
+  context_.sessions_max = WorkOutSessionsMax(context_.options);
+  return absl::OkStatus();
+}
+
+absl::Status Proxy::Impl::CreateWorkers() {
+  const bool has_pool = context_.options.worker_count > 0;
+  const size_t worker_count =
+      has_pool ? context_.options.worker_count : context_.listeners.size();
+  std::vector<Worker*> workers;
+  for (size_t i = 0; i < worker_count; ++i) {
+    absl::StatusOr<std::unique_ptr<Worker>> worker =
+        Worker::Create(&context_, static_cast<uint32_t>(i));
+    if (!worker.ok()) return worker.status();
+    workers.push_back(worker->get());
+    workers_.push_back(*std::move(worker));
+  }
+  for (size_t i = 0; i < context_.listeners.size(); ++i) {
+    absl::StatusOr<std::unique_ptr<Reader>> reader =
+        Reader::Create(&context_, static_cast<uint16_t>(i), workers);
+    if (!reader.ok()) return reader.status();
+    if (!has_pool) {
+      Reader* const raw_reader = reader->get();
+      if (absl::Status status = workers[i]->AddReader(
+              raw_reader->fd(), [raw_reader] { raw_reader->ReadBatch(); });
+          !status.ok()) {
+        return status;
+      }
+    }
+    readers_.push_back(*std::move(reader));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Proxy::Impl::Start() {
+  absl::Status status;
+  {
+    MutexLock lock(&start_stop_mutex_);
+    if (state_ != State::kCreated) {
+      return absl::FailedPreconditionError(state_ == State::kRunning
+                                               ? "the Proxy was already started"
+                                               : "the Proxy was stopped");
+    }
+    state_ = State::kRunning;
+    status = StartThreads();
+    if (status.ok() && disconnects_ != nullptr) {
+      status =
+          disconnects_->Start([this](absl::StatusOr<DisconnectTarget> target) {
+            HandleEvent(std::move(target));
+          });
+    }
+  }
+  if (!status.ok()) Stop();
+  return status;
+}
+
+absl::Status Proxy::Impl::StartThreads() {
+  if (absl::Status status = context_.control.Start(); !status.ok()) {
+    return status;
+  }
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    absl::StatusOr<std::thread> thread =
+        internal::StartThread(absl::StrCat("udpgate-work-", i),
+                              [worker = workers_[i].get()] { worker->Run(); });
+    if (!thread.ok()) return thread.status();
+    threads_.push_back(*std::move(thread));
+  }
+  if (context_.options.worker_count == 0) return absl::OkStatus();
+  for (size_t i = 0; i < readers_.size(); ++i) {
+    absl::StatusOr<std::thread> thread =
+        internal::StartThread(absl::StrCat("udpgate-read-", i),
+                              [reader = readers_[i].get()] { reader->Run(); });
+    if (!thread.ok()) return thread.status();
+    threads_.push_back(*std::move(thread));
+  }
+  return absl::OkStatus();
+}
+
+void Proxy::Impl::Stop() {
+  MutexLock lock(&start_stop_mutex_);
+  const State before = state_.exchange(State::kStopped);
+  if (before == State::kStopped) return;
+  // First the inboxes: a disconnect that waits for room lets go, and with it
+  // the source's thread.
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->inbox()->Close();
+  }
+  if (before == State::kRunning && disconnects_ != nullptr) {
+    disconnects_->Stop();
+  }
+  for (const std::unique_ptr<Reader>& reader : readers_) reader->Stop();
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->Stop();
+  for (std::thread& thread : threads_) thread.join();
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->EndAllSessions();
+  }
+  context_.control.Stop();
+  for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
+}
+
+void Proxy::Impl::HandleEvent(absl::StatusOr<DisconnectTarget> target) {
+  if (target.ok()) {
+    Disconnect(*target, nullptr);
+    return;
+  }
+  disconnects_received_.fetch_add(1, std::memory_order_relaxed);
+  disconnects_invalid_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Proxy::Impl::Disconnect(const DisconnectTarget& target,
+                             ShardMessage::DisconnectDone done) {
+  disconnects_received_.fetch_add(1, std::memory_order_relaxed);
+  ShardMessage message;
+  size_t shard = 0;
+  if (target.kind() == DisconnectTarget::Kind::kClient) {
+    message.kind = ShardMessage::Kind::kDisconnectClient;
+    message.client = target.client();
+    shard = context_.hash(target.client()) % workers_.size();
+  } else {
+    const std::vector<internal::RelayOwner> owners =
+        context_.relay_ports.Find(target.relay_port());
+    if (owners.size() > 1) {
+      // Ending the wrong player's session would be worse than ending none.
+      disconnects_ambiguous_.fetch_add(1, std::memory_order_relaxed);
+      return Finish(std::move(done));
+    }
+    if (owners.empty()) {
+      disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
+      return Finish(std::move(done));
+    }
+    message.kind = ShardMessage::Kind::kEndSession;
+    message.session = owners.front().session;
+    shard = owners.front().shard;
+  }
+  if (state_ != State::kRunning) {  // without threads there are no sessions
+    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
+    return Finish(std::move(done));
+  }
+  message.disconnect_done = std::move(done);
+  workers_[shard]->inbox()->PostDisconnect(std::move(message));
+}
+
+void Proxy::Impl::Finish(ShardMessage::DisconnectDone done) {
+  if (done == nullptr) return;
+  context_.control.Post([done = std::move(done)]() mutable { done(0); });
+}
+
+ProxyStats Proxy::Impl::GetStats() const {
+  ProxyStats stats;
+  for (const std::unique_ptr<Reader>& reader : readers_) {
+    reader->counters().AddTo(&stats);
+  }
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->counters().AddTo(&stats);
+    stats.datagrams_held += worker->inbox()->datagrams_waiting();
+  }
+  stats.disconnects_received += disconnects_received_;
+  stats.disconnects_invalid += disconnects_invalid_;
+  stats.disconnects_unmatched += disconnects_unmatched_;
+  stats.disconnects_ambiguous += disconnects_ambiguous_;
+  stats.relay_ports_in_use += context_.relay_ports.in_use();
+  stats.events_suppressed += context_.control.suppressed();
+  return stats;
+}
+
+void Proxy::Impl::ForEachSession(
+    const std::function<void(const SessionInfo&)>& visit) const {
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    uint32_t slot = 0;
+    do {
+      if (state_ != State::kRunning) return;
+      auto answer = std::make_shared<SessionSlice::Answer>();
+      ShardMessage message;
+      message.kind = ShardMessage::Kind::kListSessions;
+      message.session.slot = slot;
+      message.list_done = SessionSlice(answer);
+      worker->inbox()->Post(std::move(message));
+      std::vector<SessionInfo> sessions;
+      {
+        MutexLock lock(&answer->mutex);
+        while (!answer->is_there) answer->changed.Wait(&answer->mutex);
+        sessions = std::move(answer->sessions);
+        slot = answer->next_slot;
+      }
+      for (const SessionInfo& session : sessions) visit(session);
+    } while (slot != 0);
+  }
+}
+
+// The facade.
+
+absl::StatusOr<std::unique_ptr<Proxy>> Proxy::Create(
+    ProxyOptions options, ProxyDependencies dependencies) {
+  absl::Status status = options.Validate();
+  if (dependencies.resolver == nullptr) {
+    status.Update(absl::InvalidArgumentError("the resolver is null"));
+  }
+  if (!status.ok()) {
+    for (const int fd : options.listen_fds) internal::UniqueFd close(fd);
+    return status;
+  }
+  absl::StatusOr<std::unique_ptr<Impl>> impl =
+      Impl::Create(options, std::move(dependencies));
+  if (!impl.ok()) return impl.status();
+  return std::unique_ptr<Proxy>(new Proxy(*std::move(impl)));
+}
+
+Proxy::Proxy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Proxy::~Proxy() { Stop(); }
+
+absl::Status Proxy::Start() { return impl_->Start(); }
+
+void Proxy::Stop() { impl_->Stop(); }
+
+void Proxy::Drain() { impl_->Drain(); }
+
+void Proxy::Disconnect(const DisconnectTarget& target,
+                       absl::AnyInvocable<void(int64_t ended_count)> done) {
+  impl_->Disconnect(target, std::move(done));
+}
+
+ProxyStats Proxy::GetStats() const { return impl_->GetStats(); }
+
+void Proxy::ForEachSession(
+    const std::function<void(const SessionInfo& session)>& visit) const {
+  impl_->ForEachSession(visit);
+}
+
+const std::vector<SocketAddress>& Proxy::listen_addresses() const {
+  return impl_->listen_addresses();
+}
+
+int64_t Proxy::receive_buffer_bytes() const {
+  return impl_->receive_buffer_bytes();
+}
+
+int64_t Proxy::max_sessions() const { return impl_->max_sessions(); }
+
+}  // namespace udpgate

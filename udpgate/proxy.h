@@ -1,0 +1,118 @@
+// The gateway itself: listens for clients, asks a `BackendResolver` which
+// backend serves each new one, and relays both ways until the session ends.
+//
+//   auto proxy = udpgate::Proxy::Create(
+//       options, {std::make_shared<udpgate::StaticBackendResolver>(backend)});
+//   if (!proxy.ok()) return proxy.status();
+//   if (absl::Status status = (*proxy)->Start(); !status.ok()) return status;
+//   ...                             // serves on threads of its own
+//   (*proxy)->Stop();               // or just destroy it
+//
+// See examples/embed.cc for a program, udpgate/README.md for the inside.
+#ifndef UDPGATE_PROXY_H_
+#define UDPGATE_PROXY_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "udpgate/backend_resolver.h"
+#include "udpgate/clock.h"
+#include "udpgate/disconnect_source.h"
+#include "udpgate/proxy_options.h"
+#include "udpgate/proxy_stats.h"
+#include "udpgate/session_info.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+
+namespace internal {
+class SysCalls;
+}  // namespace internal
+
+// What a Proxy works with. Only `resolver` must be there.
+struct ProxyDependencies {
+  std::shared_ptr<BackendResolver> resolver;
+  // Null: sessions end by `Proxy::Disconnect` and idle time-out only.
+  std::shared_ptr<DisconnectSource> disconnects = nullptr;
+  // Null: `Clock::Monotonic()`. Must outlive the Proxy.
+  const Clock* clock = nullptr;
+  // Null: the real system calls. For tests (//testing:failing_sys_calls). Must
+  // outlive the Proxy.
+  internal::SysCalls* sys_calls = nullptr;
+};
+
+// Threads: `Create` and `Start` once each and in this order; everything else
+// from any thread at any time between `Create` and the destructor. Installs no
+// signal handlers, changes no limits of the process and keeps no global state;
+// its threads block all signals. Several Proxies may live in one process.
+class Proxy {
+ public:
+  // Binds the listen sockets; datagrams begin to queue in the kernel. Errors:
+  // InvalidArgument from `ProxyOptions::Validate`; what socket(7), bind(2) and
+  // the like report, with the address in the text.
+  static absl::StatusOr<std::unique_ptr<Proxy>> Create(
+      ProxyOptions options, ProxyDependencies dependencies);
+
+  // Stops first, where needed.
+  ~Proxy();
+  Proxy(const Proxy&) = delete;
+  Proxy& operator=(const Proxy&) = delete;
+
+  // Starts the threads and the disconnect source. FailedPrecondition when
+  // called twice or after `Stop`.
+  absl::Status Start();
+
+  // Ends the threads, all sessions and the disconnect source; returns when
+  // they are gone, within milliseconds and whatever the resolver does. The
+  // statistics stay readable. Harmless when called twice.
+  void Stop();
+
+  // From now on new clients are refused (counted as `draining`); live sessions
+  // go on until they end. `GetStats().sessions_active` says how many are left.
+  void Drain();
+
+  // Ends the session that `target` names, if it is live now; the client's next
+  // datagram begins a new one. A client that still waits for its backend asks
+  // again. `done`, if given, is called once from a control thread with the
+  // number of sessions concerned, 0 or 1; it is dropped uncalled where the
+  // Proxy stops first.
+  // Blocks for a moment where events come faster than sessions can end.
+  void Disconnect(const DisconnectTarget& target,
+                  absl::AnyInvocable<void(int64_t ended_count)> done = nullptr);
+
+  // A snapshot; see proxy_stats.h. Takes microseconds.
+  ProxyStats GetStats() const;
+
+  // Calls `visit` for each session, in no order, on the calling thread. The
+  // shards copy their sessions in slices between turns, so it costs the data
+  // plane little, and a session that begins or ends meanwhile may or may not
+  // be shown. Visits none where the Proxy is not started or has stopped.
+  void ForEachSession(
+      const std::function<void(const SessionInfo& session)>& visit) const;
+
+  // The bound addresses, one a listener, with the ports that the kernel chose.
+  const std::vector<SocketAddress>& listen_addresses() const;
+
+  // What the kernel granted of `ProxyOptions::receive_buffer_bytes`, the
+  // least of all listeners, in the same unit (half of what SO_RCVBUF reads
+  // back, see socket(7)).
+  int64_t receive_buffer_bytes() const;
+
+  // The limit on sessions in force, after `max_sessions` 0 was worked out.
+  int64_t max_sessions() const;
+
+ private:
+  class Impl;
+  explicit Proxy(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace udpgate
+
+#endif  // UDPGATE_PROXY_H_

@@ -1,0 +1,72 @@
+#include "udpgate/proxy_options.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+
+namespace udpgate {
+namespace {
+
+absl::Status CheckRange(absl::string_view name, int64_t value, int64_t least,
+                        int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " is ", value, "; allowed are ", least, " to ", most));
+}
+
+absl::Status CheckRange(absl::string_view name, absl::Duration value,
+                        absl::Duration least, absl::Duration most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, " is ", absl::FormatDuration(value), "; allowed are ",
+      absl::FormatDuration(least), " to ", absl::FormatDuration(most)));
+}
+
+constexpr int64_t kQueueSizeMax = 1 << 20;
+// As the library's ids have room for; far beyond any machine's use.
+constexpr int64_t kListenersMax = 64;
+constexpr int64_t kWorkersMax = 256;
+
+}  // namespace
+
+int ProxyOptions::DefaultWorkerCount() {
+  const int processors =
+      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return std::min(2 * processors, static_cast<int>(kWorkersMax));
+}
+
+absl::Status ProxyOptions::Validate() const {
+  absl::Status status;
+  if (!listen_address.is_valid() && listen_fds.empty()) {
+    status.Update(absl::InvalidArgumentError("listen_address is not set"));
+  }
+  status.Update(CheckRange("listen_fds.size()",
+                           static_cast<int64_t>(listen_fds.size()), 0,
+                           kListenersMax));
+  status.Update(CheckRange("listener_count", listener_count, 1, kListenersMax));
+  status.Update(CheckRange("worker_count", worker_count, 0, kWorkersMax));
+  status.Update(CheckRange("queue_size_datagrams", queue_size_datagrams, 1,
+                           kQueueSizeMax));
+  status.Update(CheckRange("batch_size", batch_size, 1, 1024));
+  status.Update(
+      CheckRange("receive_buffer_bytes", receive_buffer_bytes, 4096, 1 << 30));
+  status.Update(CheckRange("disconnect_queue_size", disconnect_queue_size, 1,
+                           kQueueSizeMax));
+  status.Update(
+      CheckRange("event_queue_size", event_queue_size, 1, kQueueSizeMax));
+  status.Update(CheckRange("limits.session_idle_timeout",
+                           limits.session_idle_timeout, absl::Milliseconds(10),
+                           absl::Hours(24)));
+  status.Update(
+      CheckRange("limits.max_sessions", limits.max_sessions, 0, UINT32_MAX));
+  status.Update(CheckRange("limits.backend_refusals_max",
+                           limits.backend_refusals_max, 1, 1000));
+  status.Update(CheckRange("limits.resolve_timeout", limits.resolve_timeout,
+                           absl::Milliseconds(1), absl::Hours(1)));
+  status.Update(CheckRange("limits.pending_datagrams_max",
+                           limits.pending_datagrams_max, 1, 1024));
+  return status;
+}
+
+}  // namespace udpgate

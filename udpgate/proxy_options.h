@@ -1,0 +1,99 @@
+// Every knob of a `Proxy`, with its unit and its default.
+//
+//   udpgate::ProxyOptions options;
+//   options.listen_address = udpgate::SocketAddress::Ipv4Any(19132);
+//   options.limits.session_idle_timeout = absl::Seconds(30);
+//
+// The defaults suit a small server. `Proxy::Create` calls `Validate`.
+#ifndef UDPGATE_PROXY_OPTIONS_H_
+#define UDPGATE_PROXY_OPTIONS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "udpgate/logging.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+
+// The part that can change while the gate runs: every shard works with a
+// snapshot of it.
+struct ProxyLimits {
+  // A session with no datagram in either direction for so long ends: between
+  // 1.0 and 1.25 times this after its last datagram. 10 ms to 1 day.
+  absl::Duration session_idle_timeout = absl::Seconds(60);
+
+  // Live sessions at most; 0: as many as the soft descriptor limit of the
+  // process (RLIMIT_NOFILE) allows, less a reserve, since each takes one.
+  int64_t max_sessions = 0;
+
+  // Port-unreachable answers of a backend in a row, with no reply between
+  // them, that end a session. 1 to 1000.
+  int backend_refusals_max = 3;
+
+  // How long a client waits for its backend. 1 ms to 1 hour.
+  absl::Duration resolve_timeout = absl::Milliseconds(3000);
+
+  // Datagrams kept for one client that waits for its backend. 1 to 1024.
+  int pending_datagrams_max = 16;
+};
+
+// The fixed part, and the limits to start with.
+struct ProxyOptions {
+  // Where clients send to. A wildcard `[::]` serves IPv4 and IPv6. Port 0 lets
+  // the kernel choose; `Proxy::listen_addresses` says which.
+  SocketAddress listen_address = SocketAddress::Ipv4Any(19132);
+
+  // Bound UDP sockets to adopt instead of binding `listen_address` (socket
+  // activation, tests): one for each listener, all of the same address where
+  // there are several. The Proxy owns them from the moment `Create` is called,
+  // also where that fails.
+  std::vector<int> listen_fds;
+
+  // Sockets and reader threads on `listen_address`, with SO_REUSEPORT where
+  // more than one. 1 to 64. Ignored with `listen_fds`.
+  int listener_count = 1;
+
+  // Threads of the worker pool, one shard of the sessions each. 0: no pool,
+  // each listener's thread handles what it reads. 0 to 256.
+  int worker_count = DefaultWorkerCount();
+
+  // Datagrams that wait for one shard at most; their bytes are limited to 2
+  // KiB times as many, and to no less than one of the largest datagrams. A
+  // full queue drops and counts. 1 to 1,048,576.
+  int queue_size_datagrams = 4096;
+
+  // Datagrams for one recvmmsg(2) or sendmmsg(2). 1 to 1024 (UIO_MAXIOV).
+  int batch_size = 64;
+
+  // Receive and send buffer of each listen socket, as SO_RCVBUF and SO_SNDBUF
+  // of socket(7) take it. The kernel may grant less (net.core.rmem_max);
+  // `Proxy::receive_buffer_bytes` says what it granted. 4 KiB to 1 GiB.
+  int64_t receive_buffer_bytes = 8 << 20;
+
+  // Disconnects under way to one shard; whoever brings more waits until there
+  // is room, since none is dropped. 1 to 1,048,576.
+  int disconnect_queue_size = 1024;
+
+  // Reports that wait to become log lines; a full queue drops and counts them
+  // (`events_suppressed`). 1 to 1,048,576.
+  int event_queue_size = 1024;
+
+  ProxyLimits limits;
+
+  // Where the log lines go; see logging.h.
+  LogSink log_sink = StderrLogSink();
+
+  // Twice the processors of this machine.
+  static int DefaultWorkerCount();
+
+  // OK, or InvalidArgument that names the field, its value and what is
+  // allowed.
+  absl::Status Validate() const;
+};
+
+}  // namespace udpgate
+
+#endif  // UDPGATE_PROXY_OPTIONS_H_

@@ -1,0 +1,159 @@
+// What a `Proxy` has done and what it holds now: a snapshot of numbers.
+//
+//   udpgate::ProxyStats stats = proxy->GetStats();
+//   stats.sessions_active;
+//   stats.dropped(udpgate::DropReason::kQueueFull);
+//
+// Every datagram is accounted for, exactly while traffic is at rest:
+//
+//   client_datagrams_received + backend_datagrams_received =
+//       client_datagrams_forwarded + backend_datagrams_forwarded
+//       + sum of datagrams_dropped + datagrams_held
+//
+// and so are sessions:
+//
+//   sessions_created = sessions_active + sessions_pending
+//                      + sum of sessions_ended
+#ifndef UDPGATE_PROXY_STATS_H_
+#define UDPGATE_PROXY_STATS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace udpgate {
+
+// The one list of the plain numbers: kind, name, help. A counter only grows; a
+// gauge says how much there is now.
+#define UDPGATE_PROXY_STATS(X)                                               \
+  X(kCounter, client_datagrams_received, "Datagrams read from clients.")     \
+  X(kCounter, client_bytes_received, "Payload bytes read from clients.")     \
+  X(kCounter, client_datagrams_forwarded,                                    \
+    "Datagrams of clients sent on to a backend.")                            \
+  X(kCounter, client_bytes_forwarded,                                        \
+    "Payload bytes of clients sent on to a backend.")                        \
+  X(kCounter, backend_datagrams_received, "Datagrams read from backends.")   \
+  X(kCounter, backend_bytes_received, "Payload bytes read from backends.")   \
+  X(kCounter, backend_datagrams_forwarded,                                   \
+    "Datagrams of backends sent on to a client.")                            \
+  X(kCounter, backend_bytes_forwarded,                                       \
+    "Payload bytes of backends sent on to a client.")                        \
+  X(kGauge, datagrams_held,                                                  \
+    "Datagrams that wait in a queue or for their client's backend.")         \
+  X(kGauge, sessions_active, "Sessions that have a backend.")                \
+  X(kGauge, sessions_confirmed,                                              \
+    "Active sessions whose client has shown that it sees the replies.")      \
+  X(kGauge, sessions_pending, "Clients that wait for their backend.")        \
+  X(kCounter, sessions_created, "Sessions begun, pending ones included.")    \
+  X(kCounter, resolves_started, "Questions put to the backend resolver.")    \
+  X(kCounter, resolves_failed, "Questions answered with an error.")          \
+  X(kCounter, resolves_timed_out, "Questions without an answer in time.")    \
+  X(kCounter, disconnects_received, "Disconnect events, of whatever form.")  \
+  X(kCounter, disconnects_unmatched,                                         \
+    "Disconnect events that named no live session.")                         \
+  X(kCounter, disconnects_invalid, "Disconnect events that did not parse.")  \
+  X(kCounter, disconnects_ambiguous,                                         \
+    "Disconnect events whose relay port fits several sessions: none ended.") \
+  X(kCounter, backend_refusals,                                              \
+    "Port-unreachable answers (ECONNREFUSED) of backends.")                  \
+  X(kCounter, kernel_drops,                                                  \
+    "Datagrams that the kernel dropped since a listen socket's buffer was "  \
+    "full (SO_RXQ_OVFL).")                                                   \
+  X(kGauge, relay_ports_in_use, "Source ports towards backends in use.")     \
+  X(kCounter, events_suppressed,                                             \
+    "Reports to the control thread that its full queue refused.")
+
+// Why a datagram was not forwarded. Each dropped datagram has exactly one.
+// (enumerator, name, help)
+#define UDPGATE_DROP_REASONS(X)                                           \
+  X(kTruncated, truncated, "Did not fit the read buffer whole.")          \
+  X(kInvalidSource, invalid_source,                                       \
+    "Came from an address that cannot be answered (port 0).")             \
+  X(kQueueFull, queue_full, "The queue of the shard was full.")           \
+  X(kPendingFull, pending_full,                                           \
+    "The client waits for its backend and its buffer was full.")          \
+  X(kNoBackend, no_backend, "There is no backend now (missing key).")     \
+  X(kInvalidBackend, invalid_backend,                                     \
+    "The backend's address did not parse or cannot be used.")             \
+  X(kResolveFailed, resolve_failed,                                       \
+    "The source of backends is failing (Redis away).")                    \
+  X(kResolveTimedOut, resolve_timed_out, "No backend was named in time.") \
+  X(kSessionLimit, session_limit, "A new client, and the gate is full.")  \
+  X(kNoUpstreamSocket, no_upstream_socket,                                \
+    "No socket towards the backend could be opened.")                     \
+  X(kDraining, draining, "A new client while the gate drains.")           \
+  X(kSessionEnded, session_ended,                                         \
+    "Waited in a session that ended (disconnect, stop).")                 \
+  X(kBackendRefused, backend_refused,                                     \
+    "The backend's host answered: port unreachable.")                     \
+  X(kBackendSendFailed, backend_send_failed,                              \
+    "Another error of the send towards the backend.")                     \
+  X(kReplyTruncated, reply_truncated,                                     \
+    "A reply that did not fit the read buffer whole.")                    \
+  X(kReplySendFailed, reply_send_failed,                                  \
+    "An error of the send towards the client.")
+
+// Why a session ended. Each ended session has exactly one.
+#define UDPGATE_END_REASONS(X)                                             \
+  X(kIdle, idle, "No datagram in either direction for the idle time-out.") \
+  X(kDisconnected, disconnected, "A disconnect event named it.")           \
+  X(kBackendRefused, backend_refused,                                      \
+    "The backend's host refused BACKEND_REFUSALS_MAX times in a row.")     \
+  X(kResolveFailed, resolve_failed, "No backend: an error.")               \
+  X(kResolveTimedOut, resolve_timed_out, "No backend in time.")            \
+  X(kNoUpstreamSocket, no_upstream_socket,                                 \
+    "No socket towards the backend could be opened.")                      \
+  X(kStopped, stopped, "The gate stopped.")
+
+#define UDPGATE_ENUMERATOR(enumerator, name, help) enumerator,
+enum class DropReason : uint8_t { UDPGATE_DROP_REASONS(UDPGATE_ENUMERATOR) };
+enum class EndReason : uint8_t { UDPGATE_END_REASONS(UDPGATE_ENUMERATOR) };
+#undef UDPGATE_ENUMERATOR
+
+#define UDPGATE_COUNT(enumerator, name, help) +1
+inline constexpr size_t kDropReasonCount = UDPGATE_DROP_REASONS(UDPGATE_COUNT);
+inline constexpr size_t kEndReasonCount = UDPGATE_END_REASONS(UDPGATE_COUNT);
+#undef UDPGATE_COUNT
+
+// The name of a reason in logs and metrics, and a sentence on what it means.
+absl::string_view DropReasonName(DropReason reason);
+absl::string_view DropReasonHelp(DropReason reason);
+absl::string_view EndReasonName(EndReason reason);
+absl::string_view EndReasonHelp(EndReason reason);
+
+// A copy; it does not change after it was taken.
+struct ProxyStats {
+#define UDPGATE_MEMBER(kind, name, help) uint64_t name = 0;
+  UDPGATE_PROXY_STATS(UDPGATE_MEMBER)
+#undef UDPGATE_MEMBER
+  std::array<uint64_t, kDropReasonCount> datagrams_dropped{};
+  std::array<uint64_t, kEndReasonCount> sessions_ended{};
+
+  uint64_t dropped(DropReason reason) const {
+    return datagrams_dropped[static_cast<size_t>(reason)];
+  }
+  uint64_t ended(EndReason reason) const {
+    return sessions_ended[static_cast<size_t>(reason)];
+  }
+  uint64_t dropped_total() const;
+  uint64_t ended_total() const;
+};
+
+// One plain number of `ProxyStats`, for whoever exports them all.
+struct ProxyStatField {
+  enum class Kind { kCounter, kGauge };
+  Kind kind;
+  absl::string_view name;
+  absl::string_view help;
+  uint64_t ProxyStats::*value;
+};
+
+// All of them, in the order of the list above.
+absl::Span<const ProxyStatField> ProxyStatFields();
+
+}  // namespace udpgate
+
+#endif  // UDPGATE_PROXY_STATS_H_
