@@ -526,10 +526,13 @@ void Worker::HandleAnswer(ShardMessage* message) {
     OpenUpstream(session, *std::move(message->result));
     return;
   }
-  counters_.resolves_failed.Add();
-  Refuse(session, EndReason::kResolveFailed,
-         DropReasonOf(message->result.status()),
-         [&] { return message->result.status(); });
+  // A resolver that notices first that time is up is counted like the worker.
+  const DropReason reason = DropReasonOf(message->result.status());
+  const bool is_timeout = reason == DropReason::kResolveTimedOut;
+  (is_timeout ? counters_.resolves_timed_out : counters_.resolves_failed).Add();
+  Refuse(session,
+         is_timeout ? EndReason::kResolveTimedOut : EndReason::kResolveFailed,
+         reason, [&] { return message->result.status(); });
 }
 
 void Worker::OpenUpstream(Session* session, ResolveResult result) {

@@ -1,0 +1,100 @@
+#include "udpgate/internal/session_table.h"
+
+#include <set>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "udpgate/internal/client_hash.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+const ClientHash kHash(3);
+
+SocketAddress Client(int i) {
+  return SocketAddress::Ipv4Loopback(static_cast<uint16_t>(i));
+}
+
+Session* Insert(SessionTable* table, int i) {
+  return table->Insert(Client(i), kHash(Client(i)), /*now_nanoseconds=*/7);
+}
+
+Session* Find(SessionTable* table, int i) {
+  return table->Find(Client(i), kHash(Client(i)));
+}
+
+TEST(SessionTableTest, FindsWhatWasInserted) {
+  SessionTable table(5);
+  EXPECT_EQ(Find(&table, 1), nullptr);
+  Session* session = Insert(&table, 1);
+  EXPECT_EQ(session->state, SessionState::kPending);
+  EXPECT_EQ(session->created_nanoseconds, 7);
+  EXPECT_EQ(session->id & 0xff, 5u) << "the shard is part of the id";
+  EXPECT_EQ(Find(&table, 1), session);
+  EXPECT_EQ(Find(&table, 2), nullptr);
+  EXPECT_EQ(table.Find(session->ref()), session);
+  EXPECT_EQ(table.FindSlot(session->slot), session);
+  EXPECT_EQ(table.FindSlot(1000), nullptr);
+}
+
+TEST(SessionTableTest, AnIdNeverNamesASuccessor) {
+  SessionTable table(0);
+  std::set<uint64_t> ids;
+  SessionRef old_ref;
+  for (int i = 0; i < 1000; ++i) {
+    Session* session = Insert(&table, 1);
+    EXPECT_TRUE(ids.insert(session->id).second);
+    EXPECT_EQ(table.Find(old_ref), nullptr);
+    old_ref = session->ref();
+    table.Erase(session);
+    EXPECT_EQ(table.Find(old_ref), nullptr);
+  }
+  EXPECT_EQ(table.size(), 0u);
+  EXPECT_EQ(table.slot_count(), 1u) << "the slot was not used again";
+}
+
+TEST(SessionTableTest, SessionsStayWhereTheyAreWhileTheTableGrows) {
+  SessionTable table(0);
+  std::vector<Session*> sessions;
+  for (int i = 1; i <= 5000; ++i) sessions.push_back(Insert(&table, i));
+  for (int i = 1; i <= 5000; ++i) {
+    ASSERT_EQ(Find(&table, i), sessions[i - 1]);
+    ASSERT_EQ(sessions[i - 1]->client, Client(i));
+  }
+  for (int i = 1; i <= 5000; i += 2) table.Erase(sessions[i - 1]);
+  for (int i = 1; i <= 5000; ++i) {
+    ASSERT_EQ(Find(&table, i) != nullptr, i % 2 == 0) << i;
+  }
+  EXPECT_EQ(table.size(), 2500u);
+}
+
+TEST(SessionTableTest, TellsClientsWithTheSameHashApart) {
+  SessionTable table(0);
+  Session* one = table.Insert(Client(1), /*hash=*/42, 0);
+  Session* two = table.Insert(Client(2), /*hash=*/42, 0);
+  EXPECT_EQ(table.Find(Client(1), 42), one);
+  EXPECT_EQ(table.Find(Client(2), 42), two);
+  EXPECT_EQ(table.Find(Client(3), 42), nullptr);
+  table.Erase(one);
+  EXPECT_EQ(table.Find(Client(1), 42), nullptr);
+  EXPECT_EQ(table.Find(Client(2), 42), two);
+}
+
+TEST(SessionTableTest, AFreedSlotKeepsNothing) {
+  SessionTable table(0);
+  Session* session = Insert(&table, 1);
+  session->refusals = 2;
+  session->label = "old";
+  session->state = SessionState::kConfirmed;
+  table.Erase(session);
+  Session* next = Insert(&table, 2);
+  ASSERT_EQ(next, session);
+  EXPECT_EQ(next->refusals, 0);
+  EXPECT_EQ(next->label, "");
+  EXPECT_EQ(next->state, SessionState::kPending);
+}
+
+}  // namespace
+}  // namespace internal
+}  // namespace udpgate

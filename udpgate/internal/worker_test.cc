@@ -1,0 +1,857 @@
+// The turn of a shard, step by step: real sockets on loopback, where a
+// datagram has arrived when its send returns, a simulated clock, and system
+// calls that fail on demand. Nothing here waits.
+#include "udpgate/internal/worker.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "testing/failing_sys_calls.h"
+#include "testing/loopback_peer.h"
+#include "testing/simulated_clock.h"
+#include "udpgate/internal/reader.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+using test::Call;
+using test::LoopbackPeer;
+using ::testing::ElementsAre;
+
+// Keeps the questions until the test answers them.
+class HeldResolver : public BackendResolver {
+ public:
+  struct Question {
+    SocketAddress client;
+    std::string first_datagram;
+    Callback done;
+  };
+
+  void Resolve(const ResolveRequest& request, Callback done) override {
+    questions.push_back({request.client,
+                         std::string(request.first_datagram.data(),
+                                     request.first_datagram.size()),
+                         std::move(done)});
+    if (on_resolve) on_resolve();
+  }
+
+  std::vector<Question> questions;
+  std::function<void()> on_resolve;
+};
+
+class WorkerTest : public ::testing::Test {
+ protected:
+  void Start(ProxyOptions options = ProxyOptions()) {
+    if (options.listen_address.port() != 0) {
+      options.listen_address = SocketAddress::Ipv4Loopback(0);
+    }
+    options.log_sink = nullptr;
+    context_ = std::make_unique<GateContext>(options, &clock_, &sys_calls_,
+                                             ClientHash(1), LocalPortRange());
+    context_->resolver = resolver_;
+    auto listeners = OpenListenSockets(&sys_calls_, options, context_->hash);
+    ASSERT_TRUE(listeners.ok()) << listeners.status();
+    context_->listeners = *std::move(listeners);
+    context_->sessions_max =
+        options.limits.max_sessions > 0 ? options.limits.max_sessions : 1000;
+    listen_address_ = context_->listeners.front().address;
+    worker_ = *Worker::Create(context_.get(), 0);
+    reader_ = *Reader::Create(context_.get(), 0, {worker_.get()});
+    other_reader_ = *Reader::Create(context_.get(), 0, {worker_.get()});
+    sys_calls_.Reset();
+  }
+
+  // Every datagram must be accounted for, after every test.
+  void TearDown() override {
+    if (worker_ == nullptr) return;
+    const ProxyStats stats = Stats();
+    EXPECT_EQ(
+        stats.client_datagrams_received + stats.backend_datagrams_received,
+        stats.client_datagrams_forwarded + stats.backend_datagrams_forwarded +
+            stats.dropped_total() + stats.datagrams_held);
+    EXPECT_EQ(
+        stats.sessions_created,
+        stats.sessions_active + stats.sessions_pending + stats.ended_total());
+    EXPECT_EQ(static_cast<uint64_t>(context_->session_count),
+              stats.sessions_active + stats.sessions_pending);
+    EXPECT_EQ(static_cast<uint64_t>(context_->relay_ports.in_use()),
+              stats.sessions_active);
+    worker_->EndAllSessions();
+    const ProxyStats end = Stats();
+    EXPECT_EQ(end.sessions_created, end.ended_total());
+    EXPECT_EQ(end.datagrams_held, 0u);
+    EXPECT_EQ(context_->relay_ports.in_use(), 0);
+  }
+
+  ProxyStats Stats() const {
+    ProxyStats stats;
+    reader_->counters().AddTo(&stats);
+    other_reader_->counters().AddTo(&stats);
+    worker_->counters().AddTo(&stats);
+    stats.datagrams_held += worker_->inbox()->datagrams_waiting();
+    return stats;
+  }
+
+  void Send(const LoopbackPeer& client, absl::string_view payload) {
+    ASSERT_TRUE(client.Send(listen_address_, payload).ok());
+  }
+  // The reader reads what has arrived; the shard is idle, so it handles it.
+  void Read() { reader_->ReadBatch(); }
+  void Turn() { worker_->PollOnce(0); }
+  void SendAndRead(const LoopbackPeer& client, absl::string_view payload) {
+    Send(client, payload);
+    Read();
+  }
+
+  // Answers the oldest question.
+  void Answer(absl::StatusOr<ResolveResult> result) {
+    ASSERT_FALSE(resolver_->questions.empty());
+    HeldResolver::Question question = std::move(resolver_->questions.front());
+    resolver_->questions.erase(resolver_->questions.begin());
+    question.done(std::move(result));
+    Turn();
+  }
+  void AnswerWith(const SocketAddress& backend) {
+    Answer(ResolveResult{backend, backend.ToString()});
+  }
+  // A session of `client` with `backend_`, and the gate's end of it.
+  SocketAddress Connect(const LoopbackPeer& client) {
+    SendAndRead(client, "hello");
+    AnswerWith(backend_.address());
+    absl::StatusOr<test::Datagram> first = backend_.TryReceive();
+    EXPECT_TRUE(first.ok()) << first.status();
+    return first.ok() ? first->from : SocketAddress();
+  }
+
+  std::vector<std::string> ReceiveAll(LoopbackPeer* peer) {
+    std::vector<std::string> payloads;
+    for (auto datagram = peer->TryReceive(); datagram.ok();
+         datagram = peer->TryReceive()) {
+      payloads.push_back(datagram->payload);
+    }
+    return payloads;
+  }
+
+  void PostDisconnect(ShardMessage::Kind kind, const SocketAddress& client,
+                      SessionRef session = {}) {
+    ShardMessage message;
+    message.kind = kind;
+    message.client = client;
+    message.session = session;
+    worker_->inbox()->PostDisconnect(std::move(message));
+    Turn();
+  }
+
+  test::SimulatedClock clock_;
+  test::FailingSysCalls sys_calls_;
+  std::shared_ptr<HeldResolver> resolver_ = std::make_shared<HeldResolver>();
+  std::unique_ptr<GateContext> context_;
+  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Reader> reader_;
+  std::unique_ptr<Reader> other_reader_;  // of the same socket
+  SocketAddress listen_address_;
+  LoopbackPeer client_;
+  LoopbackPeer backend_;
+};
+
+TEST_F(WorkerTest, RelaysBothWays) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  SendAndRead(client_, "one");
+  SendAndRead(client_, "");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("one", ""));
+  ASSERT_TRUE(backend_.Send(relay, "reply").ok());
+  ASSERT_TRUE(backend_.Send(relay, "").ok());
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("reply", ""));
+
+  const ProxyStats stats = Stats();
+  EXPECT_EQ(stats.client_datagrams_received, 3u);
+  EXPECT_EQ(stats.client_bytes_received, 8u);
+  EXPECT_EQ(stats.client_datagrams_forwarded, 3u);
+  EXPECT_EQ(stats.client_bytes_forwarded, 8u);
+  EXPECT_EQ(stats.backend_datagrams_received, 2u);
+  EXPECT_EQ(stats.backend_datagrams_forwarded, 2u);
+  EXPECT_EQ(stats.backend_bytes_forwarded, 5u);
+  EXPECT_EQ(stats.sessions_active, 1u);
+  EXPECT_EQ(resolver_->questions.size(), 0u);
+}
+
+TEST_F(WorkerTest, EachClientHasASocketOfItsOwn) {
+  Start();
+  LoopbackPeer other;
+  const SocketAddress relay = Connect(client_);
+  const SocketAddress other_relay = Connect(other);
+  EXPECT_NE(relay, other_relay);
+  ASSERT_TRUE(backend_.Send(other_relay, "for other").ok());
+  ASSERT_TRUE(backend_.Send(relay, "for client").ok());
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("for client"));
+  EXPECT_THAT(ReceiveAll(&other), ElementsAre("for other"));
+}
+
+TEST_F(WorkerTest, OnlyTheBackendItselfCanReply) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  LoopbackPeer stranger;
+  ASSERT_TRUE(stranger.Send(relay, "forged").ok());
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre());
+}
+
+// A run of one client, datagrams of others between, more than one batch.
+TEST_F(WorkerTest, KeepsOrderInBatches) {
+  ProxyOptions options;
+  options.batch_size = 4;
+  Start(options);
+  LoopbackPeer other;
+  LoopbackPeer other_backend;
+  Connect(client_);
+  SendAndRead(other, "hello");
+  AnswerWith(other_backend.address());
+  std::vector<std::string> expected, other_expected = {"hello"};
+  for (int i = 0; i < 25; ++i) {
+    Send(client_, absl::StrCat(i));
+    expected.push_back(absl::StrCat(i));
+    if (i % 3 != 0) continue;
+    Send(other, absl::StrCat("o", i));
+    other_expected.push_back(absl::StrCat("o", i));
+  }
+  for (int i = 0; i < 10; ++i) Read();
+  EXPECT_EQ(ReceiveAll(&backend_), expected);
+  EXPECT_EQ(ReceiveAll(&other_backend), other_expected);
+}
+
+// Pending.
+
+TEST_F(WorkerTest, HoldsDatagramsInOrderUntilTheBackendIsKnown) {
+  Start();
+  SendAndRead(client_, "one");
+  SendAndRead(client_, "two");
+  ASSERT_EQ(resolver_->questions.size(), 1u) << "one question a session";
+  EXPECT_EQ(resolver_->questions[0].client, client_.address());
+  EXPECT_EQ(resolver_->questions[0].first_datagram, "one");
+  EXPECT_EQ(Stats().datagrams_held, 2u);
+  EXPECT_EQ(Stats().sessions_pending, 1u);
+  AnswerWith(backend_.address());
+  SendAndRead(client_, "three");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("one", "two", "three"));
+  EXPECT_EQ(Stats().datagrams_held, 0u);
+}
+
+TEST_F(WorkerTest, HoldsNoMoreThanAllowed) {
+  ProxyOptions options;
+  options.limits.pending_datagrams_max = 3;
+  Start(options);
+  for (int i = 0; i < 5; ++i) SendAndRead(client_, absl::StrCat(i));
+  EXPECT_EQ(Stats().dropped(DropReason::kPendingFull), 2u);
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("0", "1", "2"));
+}
+
+TEST_F(WorkerTest, HoldsOneLargestDatagramButNotManyOfThem) {
+  Start();
+  const std::string largest(test::kDatagramBytesMax, 'x');
+  SendAndRead(client_, largest);
+  SendAndRead(client_, largest);
+  EXPECT_EQ(Stats().datagrams_held, 1u);
+  EXPECT_EQ(Stats().dropped(DropReason::kPendingFull), 1u);
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre(largest));
+}
+
+TEST_F(WorkerTest, AnErrorIsCountedByItsReasonAndTheNextDatagramAsksAgain) {
+  Start();
+  const std::pair<absl::Status, DropReason> cases[] = {
+      {absl::NotFoundError(""), DropReason::kNoBackend},
+      {absl::InvalidArgumentError(""), DropReason::kInvalidBackend},
+      {absl::DeadlineExceededError(""), DropReason::kResolveTimedOut},
+      {absl::UnavailableError(""), DropReason::kResolveFailed},
+      {absl::InternalError(""), DropReason::kResolveFailed},
+  };
+  for (const auto& [status, reason] : cases) {
+    const uint64_t before = Stats().dropped(reason);
+    SendAndRead(client_, "one");
+    SendAndRead(client_, "two");
+    Answer(status);
+    EXPECT_EQ(Stats().dropped(reason), before + 2) << status;
+  }
+  EXPECT_EQ(Stats().resolves_failed, 4u);
+  EXPECT_EQ(Stats().ended(EndReason::kResolveFailed), 4u);
+  EXPECT_EQ(Stats().resolves_timed_out, 1u);
+  EXPECT_EQ(Stats().ended(EndReason::kResolveTimedOut), 1u);
+  Connect(client_);
+}
+
+TEST_F(WorkerTest, ABackendThatCannotBeSentToIsInvalid) {
+  Start();
+  const SocketAddress invalid[] = {
+      SocketAddress(),
+      SocketAddress::Ipv4Loopback(0),
+      SocketAddress::Ipv4Any(19132),
+      SocketAddress::Ipv6Any(19132),
+      *SocketAddress::Parse("224.0.0.1:19132"),
+      listen_address_,  // the gate itself
+  };
+  for (const SocketAddress& backend : invalid) {
+    const uint64_t before = Stats().dropped(DropReason::kInvalidBackend);
+    SendAndRead(client_, "x");
+    AnswerWith(backend);
+    EXPECT_EQ(Stats().dropped(DropReason::kInvalidBackend), before + 1)
+        << backend.ToString();
+  }
+}
+
+TEST_F(WorkerTest, AQuestionTimesOutAndItsLateAnswerIsIgnored) {
+  Start();
+  SendAndRead(client_, "lost");
+  clock_.Advance(absl::Milliseconds(2999));
+  Turn();
+  EXPECT_EQ(Stats().sessions_pending, 1u);
+  clock_.Advance(absl::Milliseconds(1));
+  Turn();
+  EXPECT_EQ(Stats().resolves_timed_out, 1u);
+  EXPECT_EQ(Stats().dropped(DropReason::kResolveTimedOut), 1u);
+  EXPECT_EQ(Stats().ended(EndReason::kResolveTimedOut), 1u);
+
+  SendAndRead(client_, "next");
+  ASSERT_EQ(resolver_->questions.size(), 2u);
+  AnswerWith(backend_.address());  // the late one
+  EXPECT_EQ(Stats().sessions_pending, 1u);
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("next"));
+}
+
+TEST_F(WorkerTest, TimeOutsComeInOrder) {
+  Start();
+  LoopbackPeer second, third;
+  SendAndRead(client_, "1");
+  clock_.Advance(absl::Seconds(1));
+  SendAndRead(second, "2");
+  clock_.Advance(absl::Seconds(1));
+  SendAndRead(third, "3");
+  // The second, in the middle of the list, leaves it.
+  resolver_->questions[1].done(absl::NotFoundError(""));
+  Turn();
+  clock_.Advance(absl::Seconds(1));
+  Turn();
+  EXPECT_EQ(Stats().resolves_timed_out, 1u);
+  clock_.Advance(absl::Seconds(2));
+  Turn();
+  EXPECT_EQ(Stats().resolves_timed_out, 2u);
+  EXPECT_EQ(Stats().sessions_pending, 0u);
+}
+
+TEST_F(WorkerTest, AnAnswerMayComeInline) {
+  Start();
+  resolver_->on_resolve = [this] {
+    resolver_->questions.back().done(ResolveResult{backend_.address(), ""});
+  };
+  SendAndRead(client_, "at once");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("at once"));
+  resolver_->questions.clear();
+}
+
+TEST_F(WorkerTest, AnAnswerMayComeAfterTheEnd) {
+  Start();
+  SendAndRead(client_, "x");
+  worker_->EndAllSessions();
+  EXPECT_EQ(Stats().dropped(DropReason::kSessionEnded), 1u);
+  resolver_->questions[0].done(ResolveResult{backend_.address(), ""});
+  Turn();
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre());
+}
+
+// Idle.
+
+TEST_F(WorkerTest, AnIdleSessionEndsBetweenOnceAndOneAndAQuarter) {
+  Start();
+  Connect(client_);
+  const absl::Duration step = absl::Milliseconds(100);
+  absl::Duration idle;
+  while (Stats().sessions_active == 1 && idle < absl::Minutes(2)) {
+    clock_.Advance(step);
+    idle += step;
+    Turn();
+  }
+  EXPECT_GE(idle, absl::Seconds(60));
+  EXPECT_LE(idle, absl::Seconds(75));
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 1u);
+}
+
+TEST_F(WorkerTest, TrafficOfEitherDirectionKeepsASessionAlive) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  for (int i = 0; i < 6; ++i) {
+    clock_.Advance(absl::Seconds(50));
+    if (i % 2 == 0) {
+      SendAndRead(client_, "ping");
+    } else {
+      ASSERT_TRUE(backend_.Send(relay, "pong").ok());
+    }
+    Turn();
+    EXPECT_EQ(Stats().sessions_active, 1u) << "after datagram " << i;
+  }
+}
+
+TEST_F(WorkerTest, ManyIdleSessionsEndInSlicesAndInTime) {
+  ProxyOptions options;
+  options.limits.session_idle_timeout = absl::Seconds(1);
+  Start(options);
+  std::vector<LoopbackPeer> clients(300);
+  for (const LoopbackPeer& client : clients) Connect(client);
+  clock_.Advance(absl::Milliseconds(990));
+  Turn();
+  EXPECT_EQ(Stats().sessions_active, clients.size());
+  uint64_t ended_before = 0;
+  for (int i = 0; i < 26; ++i) {
+    clock_.Advance(absl::Milliseconds(10));
+    Turn();
+    const uint64_t ended = Stats().ended(EndReason::kIdle);
+    EXPECT_LE(ended - ended_before, 256u) << "too much for one turn";
+    ended_before = ended;
+  }
+  EXPECT_EQ(Stats().sessions_active, 0u);
+}
+
+// Disconnects.
+
+TEST_F(WorkerTest, ADisconnectEndsTheLiveSessionAndOnlyThat) {
+  Start();
+  LoopbackPeer other;
+  const SocketAddress relay = Connect(client_);
+  Connect(other);
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 1u);
+
+  // A new session, with a question and a port of its own.
+  SendAndRead(client_, "again");
+  ASSERT_EQ(resolver_->questions.size(), 1u);
+  AnswerWith(backend_.address());
+  absl::StatusOr<test::Datagram> again = backend_.TryReceive();
+  ASSERT_TRUE(again.ok());
+  EXPECT_NE(again->from, relay);
+}
+
+TEST_F(WorkerTest, AStaleReferenceEndsNothing) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  const RelayOwner owner = context_->relay_ports.Find(relay.port()).at(0);
+  PostDisconnect(ShardMessage::Kind::kEndSession, {}, owner.session);
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 1u);
+  Connect(client_);
+  PostDisconnect(ShardMessage::Kind::kEndSession, {}, owner.session);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  EXPECT_EQ(Stats().disconnects_unmatched, 1u);
+}
+
+TEST_F(WorkerTest, AnUnknownClientIsUnmatched) {
+  Start();
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  EXPECT_EQ(Stats().disconnects_unmatched, 1u);
+}
+
+TEST_F(WorkerTest, ADisconnectedPendingClientAsksAgain) {
+  Start();
+  LoopbackPeer old_backend;
+  SendAndRead(client_, "one");
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  ASSERT_EQ(resolver_->questions.size(), 2u);
+  EXPECT_EQ(resolver_->questions[1].first_datagram, "one");
+  AnswerWith(old_backend.address());  // asked before the event: stale
+  EXPECT_EQ(Stats().sessions_pending, 1u);
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("one"));
+  EXPECT_THAT(ReceiveAll(&old_backend), ElementsAre());
+}
+
+// A reply that was read in the same turn is not lost with the session.
+TEST_F(WorkerTest, RepliesReadBeforeTheEndStillGoOut) {
+  ProxyOptions options;
+  options.limits.backend_refusals_max = 1;
+  Start(options);
+  LoopbackPeer other;
+  const SocketAddress relay = Connect(client_);
+  Connect(other);
+  ASSERT_TRUE(backend_.Send(relay, "last words").ok());
+  backend_ = LoopbackPeer();  // the old port is closed now
+  SendAndRead(other, "x");    // and refuses
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("last words"));
+  EXPECT_EQ(Stats().ended(EndReason::kBackendRefused), 1u);
+}
+
+// Refusals.
+
+TEST_F(WorkerTest, OneRefusalIsSurvivedAndTheDatagramSentAgain) {
+  Start();
+  Connect(client_);
+  const SocketAddress address = backend_.address();
+  backend_ = LoopbackPeer();
+  SendAndRead(client_, "into the void");  // its refusal is queued at once
+  backend_ = LoopbackPeer(address);
+  SendAndRead(client_, "meets the stale error");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("meets the stale error"));
+  EXPECT_EQ(Stats().backend_refusals, 1u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  EXPECT_EQ(Stats().client_datagrams_forwarded, 3u);
+}
+
+TEST_F(WorkerTest, RefusalsInARowEndTheSession) {
+  Start();
+  Connect(client_);
+  backend_ = LoopbackPeer();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Stats().sessions_active, 1u) << "after " << i << " refusals";
+    SendAndRead(client_, "x");
+    Turn();
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kBackendRefused), 1u);
+  EXPECT_EQ(Stats().backend_refusals, 3u);
+  Connect(client_);  // asks anew
+}
+
+TEST_F(WorkerTest, AReplyBetweenThemStartsTheCountOfRefusalsAnew) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  const SocketAddress address = backend_.address();
+  for (int round = 0; round < 3; ++round) {
+    backend_ = LoopbackPeer();
+    for (int i = 0; i < 2; ++i) {
+      SendAndRead(client_, "x");
+      Turn();
+    }
+    backend_ = LoopbackPeer(address);
+    ASSERT_TRUE(backend_.Send(relay, "back").ok());
+    Turn();
+  }
+  EXPECT_EQ(Stats().backend_refusals, 6u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+TEST_F(WorkerTest, ARefusalInAHeldRunIsSurvived) {
+  Start();
+  const SocketAddress address = backend_.address();
+  backend_ = LoopbackPeer();
+  for (int i = 0; i < 10; ++i) SendAndRead(client_, "x");
+  AnswerWith(address);
+  for (int i = 0; i < 10; ++i) Turn();
+  EXPECT_GE(Stats().backend_refusals, 1u);
+}
+
+// Errors of system calls.
+
+TEST_F(WorkerTest, AFailedSendLosesOneDatagramAndNothingElse) {
+  Start();
+  Connect(client_);
+  for (const int error : {EAGAIN, ENOBUFS, ENOMEM, EPERM, EMSGSIZE,
+                          EHOSTUNREACH, ENETUNREACH, EINVAL}) {
+    Send(client_, "lost");
+    Send(client_, "passes");
+    sys_calls_.FailNext(Call::kSendMmsg, error);
+    Read();
+    EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("passes"));
+  }
+  EXPECT_EQ(Stats().dropped(DropReason::kBackendSendFailed), 8u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+TEST_F(WorkerTest, PartialSendsGoOnWhereTheyStopped) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  sys_calls_.LimitMessages(Call::kSendMmsg, 1);
+  for (const char* payload : {"1", "2", "3"}) {
+    Send(client_, payload);
+    ASSERT_TRUE(backend_.Send(relay, payload).ok());
+  }
+  Read();
+  Turn();
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("1", "2", "3"));
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("1", "2", "3"));
+}
+
+TEST_F(WorkerTest, AClientThatCannotBeReachedCostsNoOtherItsReply) {
+  Start();
+  LoopbackPeer other;
+  const SocketAddress relay = Connect(client_);
+  const SocketAddress other_relay = Connect(other);
+  ASSERT_TRUE(backend_.Send(relay, "lost").ok());
+  ASSERT_TRUE(backend_.Send(other_relay, "passes").ok());
+  sys_calls_.FailNext(Call::kSendMmsg, EHOSTUNREACH);
+  Turn();
+  EXPECT_EQ(ReceiveAll(&client_).size() + ReceiveAll(&other).size(), 1u);
+  EXPECT_EQ(Stats().dropped(DropReason::kReplySendFailed), 1u);
+  EXPECT_EQ(Stats().sessions_active, 2u);
+}
+
+TEST_F(WorkerTest, WhatIsTruncatedIsNeverForwarded) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  sys_calls_.TruncateNext();
+  SendAndRead(client_, "cut");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre());
+  EXPECT_EQ(Stats().dropped(DropReason::kTruncated), 1u);
+  sys_calls_.TruncateNext();
+  ASSERT_TRUE(backend_.Send(relay, "cut").ok());
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre());
+  EXPECT_EQ(Stats().dropped(DropReason::kReplyTruncated), 1u);
+}
+
+TEST_F(WorkerTest, AFailedReadIsTriedAgain) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  for (const int error : {ENOBUFS, ENOMEM, EHOSTUNREACH, EAGAIN}) {
+    sys_calls_.FailNext(Call::kRecvMmsg, error);
+    Send(client_, "request");
+    Read();
+    Read();
+    EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("request"));
+    sys_calls_.FailNext(Call::kRecvMmsg, error);
+    ASSERT_TRUE(backend_.Send(relay, "reply").ok());
+    Turn();
+    Turn();
+    EXPECT_THAT(ReceiveAll(&client_), ElementsAre("reply"));
+  }
+}
+
+TEST_F(WorkerTest, WithoutAnUpstreamSocketTheClientIsShedAndTheNextTryWorks) {
+  Start();
+  const std::pair<Call, int> cases[] = {
+      {Call::kSocket, EMFILE},      {Call::kSocket, ENFILE},
+      {Call::kSocket, ENOBUFS},     {Call::kSocket, ENOMEM},
+      {Call::kBind, EADDRNOTAVAIL}, {Call::kConnect, ENETUNREACH},
+      {Call::kConnect, EAGAIN},     {Call::kGetSockName, ENOBUFS},
+      {Call::kEpollControl, ENOSPC}};
+  uint64_t shed_count = 0;
+  for (const auto& [call, error] : cases) {
+    for (const int n : {1, 2}) {  // the probe of the source, then the socket
+      clock_.Advance(absl::Seconds(2));  // forgets the known source
+      sys_calls_.Reset();
+      sys_calls_.FailNth(call, n, error);
+      SendAndRead(client_, "x");
+      AnswerWith(backend_.address());
+      if (sys_calls_.failures(call) == 0) {
+        // Called once only, so it worked.
+        PostDisconnect(ShardMessage::Kind::kDisconnectClient,
+                       client_.address());
+        continue;
+      }
+      ++shed_count;
+      EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), shed_count)
+          << static_cast<int>(call) << " number " << n;
+      EXPECT_EQ(context_->relay_ports.in_use(), 0);
+    }
+  }
+  EXPECT_GE(shed_count, 9u);
+  sys_calls_.Reset();
+  ReceiveAll(&backend_);
+  Connect(client_);
+}
+
+TEST_F(WorkerTest, APortThatAStrangerHoldsIsPassedOver) {
+  Start();
+  sys_calls_.FailNext(Call::kBind, EADDRINUSE, 3);
+  Connect(client_);
+  EXPECT_EQ(sys_calls_.calls(Call::kBind), 4);
+}
+
+TEST_F(WorkerTest, GivesUpWhenAllPortsAreTaken) {
+  Start();
+  sys_calls_.FailAll(Call::kBind, EADDRINUSE);
+  SendAndRead(client_, "x");
+  AnswerWith(backend_.address());
+  EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), 1u);
+  EXPECT_LE(sys_calls_.calls(Call::kBind), 64);
+}
+
+// Limits.
+
+TEST_F(WorkerTest, AFullGateRefusesNewClientsOnly) {
+  ProxyOptions options;
+  options.limits.max_sessions = 1;
+  Start(options);
+  LoopbackPeer other;
+  Connect(client_);
+  SendAndRead(other, "refused");
+  EXPECT_EQ(Stats().dropped(DropReason::kSessionLimit), 1u);
+  EXPECT_TRUE(resolver_->questions.empty());
+  SendAndRead(client_, "live");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("live"));
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  Connect(other);
+}
+
+TEST_F(WorkerTest, ADrainingGateRefusesNewClientsOnly) {
+  Start();
+  LoopbackPeer other;
+  Connect(client_);
+  context_->is_draining = true;
+  SendAndRead(other, "refused");
+  EXPECT_EQ(Stats().dropped(DropReason::kDraining), 1u);
+  SendAndRead(client_, "live");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("live"));
+}
+
+// The hand-over.
+
+// A reader that finds the shard owned by another thread queues; what is queued
+// goes out before what comes later.
+TEST_F(WorkerTest, WhatMeetsABusyShardIsQueuedInOrder) {
+  Start();
+  Connect(client_);
+  LoopbackPeer newcomer;
+  resolver_->on_resolve = [this] {
+    // Here the turn of this thread owns the shard.
+    std::thread([this] {
+      for (const char* payload : {"queued 1", "queued 2"}) {
+        Send(client_, payload);
+        other_reader_->ReadBatch();
+      }
+    }).join();
+    EXPECT_EQ(worker_->inbox()->datagrams_waiting(), 2);
+    EXPECT_EQ(Stats().datagrams_held, 2u) << "the newcomer's is not held yet";
+  };
+  SendAndRead(newcomer, "x");
+  resolver_->on_resolve = nullptr;
+  SendAndRead(client_, "later");
+  EXPECT_THAT(ReceiveAll(&backend_),
+              ElementsAre("queued 1", "queued 2", "later"));
+}
+
+TEST_F(WorkerTest, AFullQueueDropsAndCounts) {
+  ProxyOptions options;
+  options.queue_size_datagrams = 2;
+  Start(options);
+  Connect(client_);
+  LoopbackPeer newcomer;
+  resolver_->on_resolve = [this] {
+    std::thread([this] {
+      for (const char* payload : {"1", "2", "3", "4"}) Send(client_, payload);
+      other_reader_->ReadBatch();
+    }).join();
+  };
+  SendAndRead(newcomer, "x");
+  resolver_->on_resolve = nullptr;
+  EXPECT_EQ(Stats().dropped(DropReason::kQueueFull), 2u);
+  Turn();
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("1", "2"));
+}
+
+TEST_F(WorkerTest, MoreThanOneTurnTakesIsStillInOrder) {
+  ProxyOptions options;
+  options.batch_size = 2;
+  Start(options);
+  Connect(client_);
+  LoopbackPeer newcomer;
+  std::vector<std::string> expected;
+  resolver_->on_resolve = [&] {
+    std::thread([&] {
+      for (int i = 0; i < 21; ++i) {
+        Send(client_, absl::StrCat(i));
+        other_reader_->ReadBatch();
+        expected.push_back(absl::StrCat(i));
+      }
+    }).join();
+  };
+  SendAndRead(newcomer, "x");
+  resolver_->on_resolve = nullptr;
+  for (int i = 0; i < 3; ++i) {
+    SendAndRead(client_, absl::StrCat("late", i));
+    expected.push_back(absl::StrCat("late", i));
+  }
+  for (int i = 0; i < 5; ++i) Turn();
+  EXPECT_EQ(ReceiveAll(&backend_), expected);
+}
+
+// Proof.
+
+TEST_F(WorkerTest, AClientThatAnswersRepliesOverASecondIsConfirmed) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  // Datagrams without replies between them prove nothing.
+  for (int i = 0; i < 10; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    SendAndRead(client_, "x");
+  }
+  EXPECT_EQ(Stats().sessions_confirmed, 0u);
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(backend_.Send(relay, "x").ok());
+    Turn();
+    SendAndRead(client_, "x");
+    EXPECT_EQ(Stats().sessions_confirmed, 0u) << "within a second";
+  }
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_TRUE(backend_.Send(relay, "x").ok());
+  Turn();
+  SendAndRead(client_, "x");
+  EXPECT_EQ(Stats().sessions_confirmed, 1u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+// The kernel's own drops, which SO_RXQ_OVFL reports as a running total.
+TEST_F(WorkerTest, CountsWhatTheKernelDropped) {
+  ProxyOptions options;
+  options.receive_buffer_bytes = 4096;
+  Start(options);
+  Connect(client_);
+  uint64_t sent_count = 1;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 200; ++i) Send(client_, std::string(100, 'x'));
+    sent_count += 200;
+    for (uint64_t before = 0; before != Stats().client_datagrams_received;) {
+      before = Stats().client_datagrams_received;
+      Read();
+    }
+    // The total travels with the next datagram that is queued.
+    SendAndRead(client_, "x");
+    ++sent_count;
+  }
+  EXPECT_GT(Stats().kernel_drops, 0u);
+  EXPECT_EQ(Stats().client_datagrams_received + Stats().kernel_drops,
+            sent_count);
+}
+
+TEST_F(WorkerTest, ListsItsSessions) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  SendAndRead(client_, "four");
+  LoopbackPeer pending;
+  SendAndRead(pending, "x");
+  clock_.Advance(absl::Seconds(2));
+  std::vector<SessionInfo> infos;
+  uint32_t next_slot = 99;
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kListSessions;
+  message.list_done = [&](std::vector<SessionInfo> sessions, uint32_t next) {
+    infos = std::move(sessions);
+    next_slot = next;
+  };
+  worker_->inbox()->Post(std::move(message));
+  Turn();
+  EXPECT_EQ(next_slot, 0u);
+  ASSERT_EQ(infos.size(), 2u);
+  EXPECT_EQ(infos[0].client, client_.address());
+  EXPECT_EQ(infos[0].backend, backend_.address());
+  EXPECT_EQ(infos[0].relay, relay);
+  EXPECT_EQ(infos[0].state, SessionState::kUnconfirmed);
+  EXPECT_EQ(infos[0].client_bytes_forwarded, 9u);
+  EXPECT_EQ(infos[0].age, absl::Seconds(2));
+  EXPECT_EQ(infos[1].state, SessionState::kPending);
+  EXPECT_FALSE(infos[1].backend.is_valid());
+}
+
+}  // namespace
+}  // namespace internal
+}  // namespace udpgate
