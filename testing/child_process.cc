@@ -180,7 +180,40 @@ void ChildProcess::ReadOutput() {
     const size_t room = kOutputBytesMax - output_.size();
     output_.append(buffer, std::min(static_cast<size_t>(size), room));
     output_changed_.SignalAll();
+    while (output_held_) {
+      reader_waits_ = true;
+      output_changed_.Wait(&mutex_);
+    }
   }
+}
+
+void ChildProcess::HoldOutput() {
+  {
+    internal::MutexLock lock(&mutex_);
+    output_held_ = true;
+  }
+  // An end of our own that does not block, whatever the child's end does.
+  const internal::UniqueFd end(
+      ::open(absl::StrCat("/proc/self/fd/", output_fd_.get()).c_str(),
+             O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  // The reader takes one more piece before it waits; what comes after that
+  // fills the pipe for good.
+  AwaitTrue([&] {
+    bool reader_waits;
+    {
+      internal::MutexLock lock(&mutex_);
+      reader_waits = reader_waits_;
+    }
+    while (::write(end.get(), "\n", 1) == 1) {
+    }
+    return reader_waits;
+  });
+}
+
+void ChildProcess::ReleaseOutput() {
+  internal::MutexLock lock(&mutex_);
+  output_held_ = false;
+  output_changed_.SignalAll();
 }
 
 bool ChildProcess::running() const {
@@ -233,6 +266,7 @@ absl::StatusOr<ExitResult> ChildProcess::AwaitExit(absl::Duration timeout) {
   if (WIFEXITED(status)) result_.status = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) result_.signal = WTERMSIG(status);
   reaped_ = true;
+  ReleaseOutput();
   internal::MutexLock lock(&mutex_);
   while (!output_complete_) output_changed_.Wait(&mutex_);
   return result_;

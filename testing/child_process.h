@@ -82,6 +82,11 @@ class ChildProcess {
   bool AwaitOutput(absl::string_view text,
                    absl::Duration timeout = kAwaitTimeout, size_t from = 0);
 
+  // Fills the pipe that the child writes to and reads no more from it, as a
+  // terminal that is stopped: a child that waits for room there hangs.
+  // `AwaitExit` reads on after the end.
+  void HoldOutput();
+
   // kill(2). Harmless after the end.
   void Signal(int signal);
 
@@ -97,6 +102,7 @@ class ChildProcess {
   ChildProcess(pid_t pid, internal::UniqueFd pid_fd,
                internal::UniqueFd output_fd);
   void ReadOutput();
+  void ReleaseOutput();
 
   const pid_t pid_;
   const internal::UniqueFd pid_fd_;
@@ -107,6 +113,8 @@ class ChildProcess {
   mutable internal::Mutex mutex_;
   internal::ConditionVariable output_changed_;
   std::string output_ ABSL_GUARDED_BY(mutex_);
+  bool output_held_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reader_waits_ ABSL_GUARDED_BY(mutex_) = false;
   bool output_complete_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread reader_;

@@ -128,5 +128,26 @@ std::vector<SocketAddress> EchoBackend::sources() const {
   return sources;
 }
 
+bool AwaitServedBy(LoopbackPeer* client, const SocketAddress& gate,
+                   absl::string_view name, absl::Duration timeout) {
+  // Long enough for a reply on a busy machine; a late one is only sent for
+  // again.
+  constexpr absl::Duration kReplyTimeout = absl::Milliseconds(200);
+  int number = 0;
+  return AwaitTrue(
+      [&] {
+        const std::string payload = absl::StrCat("await ", ++number);
+        if (!client->Send(gate, payload).ok()) return false;
+        const std::string wanted = absl::StrCat(name, ":", payload);
+        // Replies of others, and late ones, are read and forgotten.
+        for (;;) {
+          absl::StatusOr<Datagram> reply = client->Receive(kReplyTimeout);
+          if (!reply.ok()) return false;
+          if (reply->payload == wanted) return true;
+        }
+      },
+      timeout);
+}
+
 }  // namespace test
 }  // namespace udpgate

@@ -86,6 +86,13 @@ class EchoBackend {
   std::vector<Datagram> received_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Sends numbered datagrams from `client` to `gate` until one of them comes
+// back from the backend `name`. For moments when a loss is no fault, as around
+// a disconnect. False where none does within `timeout`.
+bool AwaitServedBy(LoopbackPeer* client, const SocketAddress& gate,
+                   absl::string_view name,
+                   absl::Duration timeout = kAwaitTimeout);
+
 }  // namespace test
 }  // namespace udpgate
 

@@ -65,6 +65,9 @@ class GateProcess {
   bool AwaitLog(absl::string_view text, absl::Duration timeout = kAwaitTimeout,
                 size_t from = 0);
 
+  // See ChildProcess.
+  void HoldLog() { process_->HoldOutput(); }
+
   void Signal(int signal) { process_->Signal(signal); }
   absl::StatusOr<ExitResult> AwaitExit(absl::Duration timeout = kAwaitTimeout);
   // Sends the signal and waits; `ExitResult::duration` is how long it took.

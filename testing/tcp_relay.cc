@@ -141,6 +141,17 @@ size_t TcpRelay::CountRequests(absl::string_view text) const {
   return CountIn(requests_, text);
 }
 
+bool TcpRelay::AwaitConnections(size_t count, absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  internal::MutexLock lock(&mutex_);
+  while (connection_count_ < count) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    changed_.WaitFor(&mutex_, absl::ToChronoNanoseconds(left));
+  }
+  return true;
+}
+
 bool TcpRelay::AwaitRequests(absl::string_view text, size_t count,
                              absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
@@ -148,7 +159,7 @@ bool TcpRelay::AwaitRequests(absl::string_view text, size_t count,
   while (CountIn(requests_, text) < count) {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return false;
-    requests_changed_.WaitFor(&mutex_, absl::ToChronoNanoseconds(left));
+    changed_.WaitFor(&mutex_, absl::ToChronoNanoseconds(left));
   }
   return true;
 }
@@ -220,6 +231,8 @@ void TcpRelay::Accept() {
   Connection& connection = connections_.emplace_back();
   connection.client = std::move(client);
   connection.server = std::move(server);
+  ++connection_count_;
+  changed_.SignalAll();
 }
 
 void TcpRelay::ReadRequests(Connection* connection) {
@@ -229,7 +242,7 @@ void TcpRelay::ReadRequests(Connection* connection) {
     return;
   }
   if (requests_.size() < kRequestBytesMax) requests_.append(bytes);
-  requests_changed_.SignalAll();
+  changed_.SignalAll();
 }
 
 void TcpRelay::ReadReplies(Connection* connection) {

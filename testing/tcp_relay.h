@@ -59,6 +59,10 @@ class TcpRelay {
   // Closes all connections; new ones are accepted.
   void CutConnections();
 
+  // Waits until at least `count` connections have been accepted since the
+  // start. False where they have not within `timeout`.
+  bool AwaitConnections(size_t count, absl::Duration timeout = kAwaitTimeout);
+
   // Waits until the requests of all connections since the start hold `text`
   // at least `count` times. False where they do not within `timeout`.
   bool AwaitRequests(absl::string_view text, size_t count,
@@ -95,7 +99,7 @@ class TcpRelay {
   const internal::UniqueFd wake_event_;
 
   mutable internal::Mutex mutex_;
-  internal::ConditionVariable requests_changed_;
+  internal::ConditionVariable changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool holding_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration reply_delay_ ABSL_GUARDED_BY(mutex_);
@@ -103,6 +107,7 @@ class TcpRelay {
   std::string replacement_ ABSL_GUARDED_BY(mutex_);
   bool cutting_ ABSL_GUARDED_BY(mutex_) = false;
   size_t bytes_until_cut_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t connection_count_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string requests_ ABSL_GUARDED_BY(mutex_);
   std::list<Connection> connections_ ABSL_GUARDED_BY(mutex_);
 

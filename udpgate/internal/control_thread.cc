@@ -40,16 +40,16 @@ void ControlThread::Stop() {
 
 void ControlThread::ReportRefused(DropReason reason,
                                   const SocketAddress& client,
-                                  absl::FunctionRef<absl::Status()> why) {
+                                  absl::FunctionRef<std::string()> why) {
   int64_t more = 0;
   if (!limiters_[static_cast<size_t>(reason)]->Admit(&more)) return;
-  absl::Status status = why();
+  std::string text = why();
   MutexLock lock(&mutex_);
   if (reports_.size() >= queue_size_) {
     suppressed_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  reports_.push_back({reason, client, std::move(status), more});
+  reports_.push_back({reason, client, std::move(text), more});
   changed_.SignalOne();
 }
 
@@ -80,9 +80,9 @@ void ControlThread::Run() {
 
 void ControlThread::Log(const Report& report) const {
   if (sink_ == nullptr) return;
-  std::string line = absl::StrCat("new client ", report.client.ToString(),
-                                  " dropped (", DropReasonName(report.reason),
-                                  "): ", report.status.message());
+  std::string line =
+      absl::StrCat("new client ", report.client.ToString(), " dropped (",
+                   DropReasonName(report.reason), "): ", report.why);
   if (report.more > 0) {
     absl::StrAppend(&line, " (and ", report.more,
                     " more since the last such line)");

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -39,7 +40,7 @@ class ControlThread {
   // called only for those. May be called on the data plane: neither waits nor
   // logs.
   void ReportRefused(DropReason reason, const SocketAddress& client,
-                     absl::FunctionRef<absl::Status()> why);
+                     absl::FunctionRef<std::string()> why);
 
   // Calls `call` on the thread, in order. Never refused before Stop: whoever
   // posts calls bounds their number.
@@ -54,7 +55,7 @@ class ControlThread {
   struct Report {
     DropReason reason;
     SocketAddress client;
-    absl::Status status;
+    std::string why;
     int64_t more;
   };
 

@@ -8,13 +8,16 @@ namespace internal {
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
     GateContext* context, uint16_t listener, std::vector<Worker*> workers) {
   SysCalls* const sys_calls = context->sys_calls;
-  const SysCallResult epoll = sys_calls->EpollCreate();
-  if (!epoll.ok()) return ErrnoToStatus(epoll.error, "epoll_create1");
-  UniqueFd epoll_fd(epoll.value);
   const SysCallResult stop = sys_calls->EventFd();
   if (!stop.ok()) return ErrnoToStatus(stop.error, "eventfd");
-  std::unique_ptr<Reader> reader(new Reader(
-      context, listener, std::move(workers), std::move(epoll_fd), stop.value));
+  std::unique_ptr<Reader> reader(
+      new Reader(context, listener, std::move(workers), stop.value));
+  // A worker that reads the socket itself has it in its own epoll set; a
+  // second one would cost each datagram a wake-up of nobody.
+  if (context->options.worker_count == 0) return reader;
+  const SysCallResult epoll = sys_calls->EpollCreate();
+  if (!epoll.ok()) return ErrnoToStatus(epoll.error, "epoll_create1");
+  reader->epoll_fd_.Reset(epoll.value);
   for (const int fd : {reader->fd_, reader->stop_fd_}) {
     epoll_event event{EPOLLIN, {}};
     const SysCallResult added =
@@ -25,13 +28,12 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
 }
 
 Reader::Reader(GateContext* context, uint16_t listener,
-               std::vector<Worker*> workers, UniqueFd epoll_fd, int stop_fd)
+               std::vector<Worker*> workers, int stop_fd)
     : context_(context),
       listener_(listener),
       fd_(context->listeners[listener].fd.get()),
       is_wildcard_(context->listeners[listener].address.is_any()),
       workers_(std::move(workers)),
-      epoll_fd_(std::move(epoll_fd)),
       stop_fd_(stop_fd),
       batch_(context->options.batch_size, /*with_addresses=*/true),
       parts_(workers_.size()) {

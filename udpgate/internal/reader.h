@@ -34,7 +34,8 @@ class Reader {
   // worker that reads a listen socket itself; see Worker::AddReader.
   void ReadBatch();
 
-  // Waits for datagrams and reads them until Stop.
+  // Waits for datagrams and reads them until Stop. Only where the gate has a
+  // worker pool (`worker_count` above 0).
   void Run();
   // Makes Run return soon.
   void Stop();
@@ -44,7 +45,7 @@ class Reader {
 
  private:
   Reader(GateContext* context, uint16_t listener, std::vector<Worker*> workers,
-         UniqueFd epoll_fd, int stop_fd);
+         int stop_fd);
 
   // Entry i of the batch as a datagram for its shard. False where it was
   // dropped, and counted.
@@ -56,7 +57,7 @@ class Reader {
   const int fd_;
   const bool is_wildcard_;
   const std::vector<Worker*> workers_;
-  const UniqueFd epoll_fd_;
+  UniqueFd epoll_fd_;  // where it has a thread of its own
   const int stop_fd_;
   std::atomic<bool> is_stopping_{false};
   ReceiveBatch batch_;

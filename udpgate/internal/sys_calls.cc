@@ -26,10 +26,13 @@ SysCallResult Repeat(Call call) {
 
 }  // namespace
 
+std::string ErrnoToText(int error) {
+  return std::generic_category().message(error);
+}
+
 absl::Status ErrnoToStatus(int error, absl::string_view what) {
-  return absl::Status(
-      absl::ErrnoToStatusCode(error),
-      absl::StrCat(what, ": ", std::generic_category().message(error)));
+  return absl::Status(absl::ErrnoToStatusCode(error),
+                      absl::StrCat(what, ": ", ErrnoToText(error)));
 }
 
 SysCalls* SysCalls::Real() {

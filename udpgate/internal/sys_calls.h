@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -26,6 +27,9 @@ struct SysCallResult {
 
   bool ok() const { return error == 0; }
 };
+
+// "Permission denied" for EACCES. Safe in any thread, unlike strerror(3).
+std::string ErrnoToText(int error);
 
 // The text of a failed call as a Status: "bind 127.0.0.1:53: Permission
 // denied". `what` names the call and what it was about.

@@ -66,6 +66,11 @@ DropReason DropReasonOf(const absl::Status& status) {
   }
 }
 
+bool CanBeSentTo(const SocketAddress& backend) {
+  return backend.is_valid() && backend.port() != 0 && !backend.is_any() &&
+         !backend.is_multicast();
+}
+
 // The oldest datagram that the pending session holds, empty where none.
 absl::Span<const char> FirstHeld(const Session& session) {
   const HeldDatagrams& held = *session.held;
@@ -247,8 +252,8 @@ void Worker::ExpirePending() {
     counters_.resolves_timed_out.Add();
     Refuse(session, EndReason::kResolveTimedOut, DropReason::kResolveTimedOut,
            [timeout] {
-             return absl::DeadlineExceededError(absl::StrCat(
-                 "no backend within ", absl::FormatDuration(timeout)));
+             return absl::StrCat("no backend within ",
+                                 absl::FormatDuration(timeout));
            });
   }
 }
@@ -459,8 +464,7 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
     counters_.Drop(DropReason::kSessionLimit);
     context_->control.ReportRefused(
         DropReason::kSessionLimit, datagram.client, [&] {
-          return absl::ResourceExhaustedError(
-              absl::StrCat(context_->sessions_max, " sessions are live"));
+          return absl::StrCat(context_->sessions_max, " sessions are live");
         });
     return nullptr;
   }
@@ -532,54 +536,41 @@ void Worker::HandleAnswer(ShardMessage* message) {
   (is_timeout ? counters_.resolves_timed_out : counters_.resolves_failed).Add();
   Refuse(session,
          is_timeout ? EndReason::kResolveTimedOut : EndReason::kResolveFailed,
-         reason, [&] { return message->result.status(); });
+         reason,
+         [&] { return std::string(message->result.status().message()); });
 }
 
 void Worker::OpenUpstream(Session* session, ResolveResult result) {
   const SocketAddress backend = result.backend;
-  if (!backend.is_valid() || backend.port() == 0 || backend.is_any() ||
-      backend.is_multicast()) {
-    counters_.resolves_failed.Add();
-    Refuse(
-        session, EndReason::kResolveFailed, DropReason::kInvalidBackend, [&] {
-          return absl::InvalidArgumentError(
-              absl::StrCat("the backend ", backend.ToString(),
-                           " is not an address that datagrams can be sent to"));
-        });
-    return;
-  }
   UpstreamOpener::Result opened;
-  const SocketAddress source =
-      upstream_.FindSource(backend, now_nanoseconds_, &opened);
-  if (IsOwnAddress(context_->listeners, backend, source)) {
+  SocketAddress source;
+  const char* objection = nullptr;
+  if (!CanBeSentTo(backend)) {
+    objection = " is not an address that datagrams can be sent to";
+  } else {
+    source = upstream_.FindSource(backend, now_nanoseconds_, &opened);
+    if (IsOwnAddress(context_->listeners, backend, source)) {
+      objection = " is this gate itself";
+    }
+  }
+  if (objection != nullptr) {
     counters_.resolves_failed.Add();
     Refuse(session, EndReason::kResolveFailed, DropReason::kInvalidBackend,
            [&] {
-             return absl::InvalidArgumentError(absl::StrCat(
-                 "the backend ", backend.ToString(), " is this gate itself"));
+             return absl::StrCat("the backend ", backend.ToString(), objection);
            });
     return;
   }
   if (opened.error == 0) {
     opened = upstream_.Open(source, backend, {shard_, session->ref()});
   }
-  if (opened.error == 0) {
-    epoll_event event{EPOLLIN, {}};
-    event.data.u64 = EventTag(session->ref());
-    opened.error =
-        sys_calls_
-            ->EpollControl(epoll_fd_.get(), EPOLL_CTL_ADD, opened.fd, &event)
-            .error;
-    opened.failed_call = "epoll_ctl";
-    if (opened.error != 0) upstream_.Close(opened.fd, opened.relay);
-  }
+  if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) {
     Refuse(session, EndReason::kNoUpstreamSocket, DropReason::kNoUpstreamSocket,
            [&] {
-             return ErrnoToStatus(
-                 opened.error,
-                 absl::StrCat(opened.failed_call, " towards backend ",
-                              backend.ToString()));
+             return absl::StrCat(opened.failed_call, " towards backend ",
+                                 backend.ToString(), ": ",
+                                 ErrnoToText(opened.error));
            });
     return;
   }
@@ -589,6 +580,18 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   session->label = std::move(result.label);
   MoveTo(SessionState::kUnconfirmed, session);
   SendHeld(session);
+}
+
+// Adds the new socket to the worker's epoll set; where that fails, closes it.
+void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
+  epoll_event event{EPOLLIN, {}};
+  event.data.u64 = EventTag(session.ref());
+  const SysCallResult added = sys_calls_->EpollControl(
+      epoll_fd_.get(), EPOLL_CTL_ADD, opened->fd, &event);
+  if (added.ok()) return;
+  upstream_.Close(opened->fd, opened->relay);
+  opened->error = added.error;
+  opened->failed_call = "epoll_ctl";
 }
 
 void Worker::SendHeld(Session* session) {
@@ -639,7 +642,7 @@ void Worker::CountState(SessionState state, int change) {
 
 // Ends a pending session that gets no backend, and has the log say why.
 void Worker::Refuse(Session* session, EndReason end, DropReason drop,
-                    absl::FunctionRef<absl::Status()> why) {
+                    absl::FunctionRef<std::string()> why) {
   context_->control.ReportRefused(drop, session->client, why);
   End(session, end, drop);
 }

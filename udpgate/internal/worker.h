@@ -111,6 +111,8 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void OpenUpstream(Session* session, ResolveResult result)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Watch(const Session& session, UpstreamOpener::Result* opened)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void NoteRefusal(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void MoveTo(SessionState state, Session* session)
@@ -118,7 +120,7 @@ class Worker {
   void CountState(SessionState state, int change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Refuse(Session* session, EndReason end, DropReason drop,
-              absl::FunctionRef<absl::Status()> why)
+              absl::FunctionRef<std::string()> why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void End(Session* session, EndReason end, DropReason held_drop)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
