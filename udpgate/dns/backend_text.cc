@@ -1,0 +1,55 @@
+#include "udpgate/dns/backend_text.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "udpgate/dns/host_port.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace {
+
+bool IsBroadcast(const SocketAddress& address) {
+  const auto& ip = address.ip_bytes();
+  return address.is_ipv4() && ip[0] == 255 && ip[1] == 255 && ip[2] == 255 &&
+         ip[3] == 255;
+}
+
+absl::StatusOr<ResolveResult> MakeResult(const SocketAddress& ip, uint16_t port,
+                                         std::string label) {
+  if (ip.is_any() || ip.is_multicast() || IsBroadcast(ip)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "backend ", label, ": ", ip.IpToString(), " is no host's address"));
+  }
+  return ResolveResult{ip.WithPort(port), std::move(label)};
+}
+
+}  // namespace
+
+void ResolveBackendText(absl::string_view text, absl::Duration timeout,
+                        HostLookup* lookup, BackendResolver::Callback done) {
+  absl::StatusOr<HostPort> backend = HostPort::Parse(text);
+  if (!backend.ok()) {
+    done(backend.status());
+    return;
+  }
+  lookup->Lookup(
+      backend->host, timeout,
+      [label = std::string(absl::StripAsciiWhitespace(text)),
+       port = backend->port, done = std::move(done)](
+          absl::StatusOr<std::vector<SocketAddress>> addresses) mutable {
+        if (addresses.ok()) {
+          done(MakeResult(addresses->front(), port, std::move(label)));
+        } else {
+          done(addresses.status());
+        }
+      });
+}
+
+}  // namespace udpgate

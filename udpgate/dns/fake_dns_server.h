@@ -1,0 +1,79 @@
+// A DNS server on loopback that answers what a test wants, when it wants.
+//
+//   udpgate::test::FakeDnsServer dns;
+//   dns.Set("lobby", {"10.0.0.5", "fd00::5"});
+//   udpgate::HostLookupOptions options;
+//   options.dns_servers = dns.address();
+#ifndef UDPGATE_DNS_FAKE_DNS_SERVER_H_
+#define UDPGATE_DNS_FAKE_DNS_SERVER_H_
+
+#include <netinet/in.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/unique_fd.h"
+
+namespace udpgate {
+namespace test {
+
+// Answers A and AAAA questions over UDP (RFC 1035); names that were not set do
+// not exist. Aborts the test where it cannot listen. Threads: any.
+class FakeDnsServer {
+ public:
+  FakeDnsServer();
+  ~FakeDnsServer();
+  FakeDnsServer(const FakeDnsServer&) = delete;
+  FakeDnsServer& operator=(const FakeDnsServer&) = delete;
+
+  // `127.0.0.1:port`, as `HostLookupOptions::dns_servers` takes it.
+  const std::string& address() const { return address_; }
+
+  // `name` in lower case has these addresses; none: it exists without any.
+  void Set(absl::string_view name, std::vector<std::string> ips);
+  // Every answer has this code (RFC 1035, section 4.1.1) from now on; 0: as
+  // set.
+  void FailWith(int response_code);
+
+  // From now on questions wait, until `Release` answers them.
+  void Hold();
+  void Release();
+
+  // Questions for IPv4 addresses of `name` so far, the repeated ones too.
+  int query_count(absl::string_view name) const;
+
+ private:
+  struct Query {
+    sockaddr_in from;
+    std::string bytes;
+  };
+
+  void Run();
+  void Answer(const Query& query) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string MakeAnswer(const std::string& query, absl::string_view name,
+                         size_t question_end) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  internal::UniqueFd socket_;
+  internal::UniqueFd stop_;
+  std::string address_;
+  mutable internal::Mutex mutex_;
+  std::map<std::string, std::vector<std::string>> ips_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> query_counts_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Query> held_ ABSL_GUARDED_BY(mutex_);
+  bool is_holding_ ABSL_GUARDED_BY(mutex_) = false;
+  int response_code_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::thread thread_;
+};
+
+}  // namespace test
+}  // namespace udpgate
+
+#endif  // UDPGATE_DNS_FAKE_DNS_SERVER_H_

@@ -1,0 +1,390 @@
+#include "udpgate/dns/host_lookup.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "testing/await.h"
+#include "testing/simulated_clock.h"
+#include "udpgate/dns/fake_dns_server.h"
+#include "udpgate/internal/mutex.h"
+
+namespace udpgate {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+constexpr absl::Duration kLong = absl::Minutes(1);
+
+// One look-up; `code` and `ips` once it `is_done`.
+class Answer {
+ public:
+  HostLookup::Callback Catch() {
+    return [this](absl::StatusOr<std::vector<SocketAddress>> found) {
+      internal::MutexLock lock(&mutex_);
+      ++count_;
+      found_ = std::move(found);
+    };
+  }
+  int count() {
+    internal::MutexLock lock(&mutex_);
+    return count_;
+  }
+  bool is_done() { return count() > 0; }
+  bool Await() {
+    return test::AwaitTrue([this] { return is_done(); });
+  }
+  absl::Status status() {
+    internal::MutexLock lock(&mutex_);
+    return found_.status();
+  }
+  absl::StatusCode code() { return status().code(); }
+  std::vector<std::string> ips() {
+    internal::MutexLock lock(&mutex_);
+    std::vector<std::string> ips;
+    if (!found_.ok()) return {found_.status().ToString()};
+    for (const SocketAddress& address : *found_) {
+      EXPECT_EQ(address.port(), 0);
+      ips.push_back(address.IpToString());
+    }
+    return ips;
+  }
+
+ private:
+  internal::Mutex mutex_;
+  int count_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::StatusOr<std::vector<SocketAddress>> found_ ABSL_GUARDED_BY(mutex_);
+};
+
+class HostLookupTest : public ::testing::Test {
+ protected:
+  HostLookupTest() {
+    options_.dns_servers = dns_.address();
+    // Nothing is asked twice where the machine is slow.
+    options_.attempt_timeout = absl::Minutes(1);
+    options_.attempts_max = 1;
+    options_.clock = &clock_;
+  }
+
+  std::shared_ptr<HostLookup> Make() {
+    absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
+        HostLookup::Create(options_);
+    EXPECT_TRUE(lookup.ok()) << lookup.status();
+    return *std::move(lookup);
+  }
+
+  static std::vector<std::string> Find(HostLookup* lookup,
+                                       absl::string_view host) {
+    Answer answer;
+    lookup->Lookup(host, kLong, answer.Catch());
+    EXPECT_TRUE(answer.Await());
+    return answer.ips();
+  }
+  static absl::StatusCode FindError(HostLookup* lookup,
+                                    absl::string_view host) {
+    Answer answer;
+    lookup->Lookup(host, kLong, answer.Catch());
+    EXPECT_TRUE(answer.Await());
+    return answer.code();
+  }
+
+  test::FakeDnsServer dns_;
+  test::SimulatedClock clock_;
+  HostLookupOptions options_;
+};
+
+TEST_F(HostLookupTest, AnswersAnIpAddressInline) {
+  dns_.Hold();
+  const auto lookup = Make();
+  for (const char* ip : {"10.0.0.5", "::1", "fe80::1%lo"}) {
+    Answer answer;
+    lookup->Lookup(ip, kLong, answer.Catch());
+    EXPECT_EQ(answer.count(), 1);
+    EXPECT_THAT(answer.ips(), ElementsAre(ip));
+  }
+}
+
+TEST_F(HostLookupTest, RefusesInlineWhatIsNoName) {
+  const auto lookup = Make();
+  for (const absl::string_view host :
+       {absl::string_view(""), absl::string_view("a..b"),
+        absl::string_view("a b"), absl::string_view("1.2.3"),
+        absl::string_view("a\0b", 3)}) {
+    Answer answer;
+    lookup->Lookup(host, kLong, answer.Catch());
+    EXPECT_EQ(answer.count(), 1);
+    EXPECT_EQ(answer.code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(HostLookupTest, FindsBothFamiliesIpv4First) {
+  dns_.Set("lobby.test", {"fd00::5", "10.0.0.5", "fd00::6", "10.0.0.6"});
+  EXPECT_THAT(Find(Make().get(), "Lobby.Test"),
+              ElementsAre("10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"));
+}
+
+TEST_F(HostLookupTest, FindsANameWithOneFamily) {
+  dns_.Set("six.test", {"fd00::5"});
+  dns_.Set("four.test", {"10.0.0.5"});
+  dns_.Set("under_score.test", {"10.0.0.7"});
+  const auto lookup = Make();
+  EXPECT_THAT(Find(lookup.get(), "six.test"), ElementsAre("fd00::5"));
+  EXPECT_THAT(Find(lookup.get(), "four.test"), ElementsAre("10.0.0.5"));
+  EXPECT_THAT(Find(lookup.get(), "under_score.test"), ElementsAre("10.0.0.7"));
+}
+
+TEST_F(HostLookupTest, FindsLocalhostWithoutAsking) {
+  dns_.Hold();
+  const std::vector<std::string> ips = Find(Make().get(), "localhost");
+  EXPECT_EQ(ips.front(), "127.0.0.1");
+  EXPECT_EQ(dns_.query_count("localhost"), 0);
+}
+
+TEST_F(HostLookupTest, ReportsWhatTheServerSays) {
+  dns_.Set("empty.test", {});
+  const auto lookup = Make();
+  EXPECT_EQ(FindError(lookup.get(), "missing.test"),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(FindError(lookup.get(), "empty.test"), absl::StatusCode::kNotFound);
+  dns_.FailWith(5);  // refused
+  EXPECT_EQ(FindError(lookup.get(), "refused.test"),
+            absl::StatusCode::kUnavailable);
+  dns_.FailWith(2);  // server failure
+  EXPECT_EQ(FindError(lookup.get(), "failing.test"),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST_F(HostLookupTest, AsksAgainWhenAnAnswerIsOld) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  const auto lookup = Make();
+  EXPECT_THAT(Find(lookup.get(), "lobby.test"), ElementsAre("10.0.0.5"));
+  dns_.Set("lobby.test", {"10.0.0.6"});
+  clock_.Advance(options_.success_cache_time - absl::Nanoseconds(1));
+  Answer cached;
+  lookup->Lookup("LOBBY.test", kLong, cached.Catch());
+  EXPECT_EQ(cached.count(), 1);  // inline
+  EXPECT_THAT(cached.ips(), ElementsAre("10.0.0.5"));
+  clock_.Advance(absl::Nanoseconds(1));
+  EXPECT_THAT(Find(lookup.get(), "lobby.test"), ElementsAre("10.0.0.6"));
+  EXPECT_EQ(dns_.query_count("lobby.test"), 2);
+}
+
+TEST_F(HostLookupTest, RemembersAFailureForAShorterTime) {
+  const auto lookup = Make();
+  EXPECT_EQ(FindError(lookup.get(), "late.test"), absl::StatusCode::kNotFound);
+  const int asked = dns_.query_count("late.test");
+  dns_.Set("late.test", {"10.0.0.5"});
+  EXPECT_EQ(FindError(lookup.get(), "late.test"), absl::StatusCode::kNotFound);
+  EXPECT_EQ(dns_.query_count("late.test"), asked);
+  clock_.Advance(options_.failure_cache_time);
+  EXPECT_THAT(Find(lookup.get(), "late.test"), ElementsAre("10.0.0.5"));
+}
+
+TEST_F(HostLookupTest, RemembersNothingWhereTheTimeIsZero) {
+  options_.success_cache_time = absl::ZeroDuration();
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  const auto lookup = Make();
+  Find(lookup.get(), "lobby.test");
+  Find(lookup.get(), "lobby.test");
+  EXPECT_EQ(dns_.query_count("lobby.test"), 2);
+}
+
+TEST_F(HostLookupTest, KeepsTheCacheSmall) {
+  options_.cache_entries_max = 2;
+  const auto lookup = Make();
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 3; ++i) {
+      const std::string name = absl::StrCat("lobby", i, ".test");
+      dns_.Set(name, {"10.0.0.5"});
+      EXPECT_THAT(Find(lookup.get(), name), ElementsAre("10.0.0.5"));
+    }
+  }
+  int asked = 0;
+  for (int i = 0; i < 3; ++i) {
+    asked += dns_.query_count(absl::StrCat("lobby", i, ".test"));
+  }
+  EXPECT_GT(asked, 3);
+}
+
+TEST_F(HostLookupTest, SharesTheQueryOfOneName) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  dns_.Hold();
+  const auto lookup = Make();
+  std::vector<Answer> answers(50);
+  for (Answer& answer : answers) {
+    lookup->Lookup("lobby.test", kLong, answer.Catch());
+  }
+  ASSERT_TRUE(
+      test::AwaitTrue([&] { return dns_.query_count("lobby.test") == 1; }));
+  dns_.Release();
+  for (Answer& answer : answers) {
+    ASSERT_TRUE(answer.Await());
+    EXPECT_THAT(answer.ips(), ElementsAre("10.0.0.5"));
+  }
+  EXPECT_EQ(dns_.query_count("lobby.test"), 1);
+}
+
+TEST_F(HostLookupTest, GivesUpForOneAndGoesOnForTheOther) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  dns_.Hold();
+  const auto lookup = Make();
+  Answer patient, hasty;
+  lookup->Lookup("lobby.test", kLong, patient.Catch());
+  lookup->Lookup("lobby.test", absl::Milliseconds(20), hasty.Catch());
+  ASSERT_TRUE(hasty.Await());
+  EXPECT_EQ(hasty.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_FALSE(patient.is_done());
+  dns_.Release();
+  ASSERT_TRUE(patient.Await());
+  EXPECT_THAT(patient.ips(), ElementsAre("10.0.0.5"));
+  EXPECT_EQ(hasty.count(), 1);
+}
+
+TEST_F(HostLookupTest, HasNoPatienceAtAllWithATimeoutOfZero) {
+  dns_.Hold();
+  const auto lookup = Make();
+  for (const absl::Duration timeout :
+       {absl::ZeroDuration(), -absl::InfiniteDuration()}) {
+    Answer answer;
+    lookup->Lookup("lobby.test", timeout, answer.Catch());
+    ASSERT_TRUE(answer.Await());
+    EXPECT_EQ(answer.code(), absl::StatusCode::kDeadlineExceeded);
+  }
+}
+
+TEST_F(HostLookupTest, GivesUpAServerThatNeverAnswers) {
+  options_.attempt_timeout = absl::Milliseconds(20);
+  options_.attempts_max = 2;
+  dns_.Hold();
+  Answer answer;
+  const auto lookup = Make();
+  lookup->Lookup("lobby.test", absl::InfiniteDuration(), answer.Catch());
+  ASSERT_TRUE(answer.Await());
+  EXPECT_EQ(answer.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("lobby.test"));
+}
+
+TEST_F(HostLookupTest, LimitsWhatWaits) {
+  options_.lookups_waiting_max = 4;
+  dns_.Hold();
+  const auto lookup = Make();
+  std::vector<Answer> answers(10);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    lookup->Lookup(absl::StrCat("lobby", i, ".test"), kLong,
+                   answers[i].Catch());
+  }
+  int refused = 0;
+  for (Answer& answer : answers) {
+    if (!answer.is_done()) continue;
+    EXPECT_EQ(answer.code(), absl::StatusCode::kResourceExhausted);
+    ++refused;
+  }
+  EXPECT_GE(refused, 6);
+  // And what waited makes room again.
+  dns_.Release();
+  ASSERT_TRUE(test::AwaitTrue([&] {
+    for (Answer& answer : answers) {
+      if (!answer.is_done()) return false;
+    }
+    return true;
+  }));
+  dns_.Set("after.test", {"10.0.0.5"});
+  EXPECT_THAT(Find(lookup.get(), "after.test"), ElementsAre("10.0.0.5"));
+}
+
+TEST_F(HostLookupTest, StopsAtOnceWhileAServerHangs) {
+  dns_.Hold();
+  auto lookup = Make();
+  std::vector<Answer> answers(3);
+  for (Answer& answer : answers) {
+    lookup->Lookup("lobby.test", kLong, answer.Catch());
+  }
+  ASSERT_TRUE(
+      test::AwaitTrue([&] { return dns_.query_count("lobby.test") == 1; }));
+  const absl::Time before = absl::Now();
+  lookup.reset();
+  // Some 10 ms; the rest is for a machine that is busy with other tests.
+  EXPECT_LT(absl::Now() - before, absl::Seconds(1));
+  for (Answer& answer : answers) {
+    EXPECT_EQ(answer.count(), 1);
+    EXPECT_EQ(answer.code(), absl::StatusCode::kCancelled);
+  }
+}
+
+TEST_F(HostLookupTest, MayBeAskedInsideACallback) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  options_.success_cache_time = absl::ZeroDuration();
+  const auto lookup = Make();
+  Answer second;
+  lookup->Lookup("lobby.test", kLong,
+                 [&](absl::StatusOr<std::vector<SocketAddress>>) {
+                   lookup->Lookup("lobby.test", kLong, second.Catch());
+                 });
+  ASSERT_TRUE(second.Await());
+  EXPECT_THAT(second.ips(), ElementsAre("10.0.0.5"));
+}
+
+TEST_F(HostLookupTest, ServesManyThreads) {
+  options_.success_cache_time = absl::ZeroDuration();
+  for (int i = 0; i < 4; ++i) {
+    dns_.Set(absl::StrCat("lobby", i, ".test"), {"10.0.0.5"});
+  }
+  const auto lookup = Make();
+  constexpr int kThreads = 4;
+  constexpr int kLookups = 100;
+  std::atomic<int> found{0};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < kLookups; ++i) {
+        lookup->Lookup(absl::StrCat("lobby", (thread + i) % 4, ".test"), kLong,
+                       [&](absl::StatusOr<std::vector<SocketAddress>> answer) {
+                         if (answer.ok()) found.fetch_add(1);
+                       });
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(
+      test::AwaitTrue([&] { return found.load() == kThreads * kLookups; }));
+}
+
+TEST(HostLookupOptionsTest, NamesWhatIsOutOfRange) {
+  const auto error = [](auto change) {
+    HostLookupOptions options;
+    change(&options);
+    const auto lookup = HostLookup::Create(options);
+    EXPECT_EQ(lookup.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(lookup.status().message());
+  };
+  using O = HostLookupOptions;
+  EXPECT_THAT(error([](O* o) { o->success_cache_time = -absl::Seconds(1); }),
+              HasSubstr("success_cache_time"));
+  EXPECT_THAT(
+      error([](O* o) { o->failure_cache_time = absl::InfiniteDuration(); }),
+      HasSubstr("failure_cache_time"));
+  EXPECT_THAT(error([](O* o) { o->cache_entries_max = 0; }),
+              HasSubstr("cache_entries_max"));
+  EXPECT_THAT(error([](O* o) { o->lookups_waiting_max = 0; }),
+              HasSubstr("lookups_waiting_max"));
+  EXPECT_THAT(error([](O* o) { o->attempt_timeout = absl::ZeroDuration(); }),
+              HasSubstr("attempt_timeout"));
+  EXPECT_THAT(error([](O* o) { o->attempts_max = 11; }),
+              HasSubstr("attempts_max"));
+  EXPECT_THAT(error([](O* o) { o->dns_servers = "not a server"; }),
+              HasSubstr("dns_servers"));
+  EXPECT_TRUE(HostLookupOptions().Validate().ok());
+}
+
+}  // namespace
+}  // namespace udpgate

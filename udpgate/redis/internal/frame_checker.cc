@@ -1,0 +1,169 @@
+#include "udpgate/redis/internal/frame_checker.h"
+
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+// Of a number: a sign and the digits of 2^63.
+constexpr size_t kHeaderBytesMax = 20;
+
+absl::Status NotAllowed(absl::string_view what) {
+  return absl::DataLossError(
+      absl::StrCat("the answer is not the Redis protocol: ", what));
+}
+
+absl::Status TooLong() {
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the answer is longer than ", FrameChecker::kFrameBytesMax, " bytes"));
+}
+
+}  // namespace
+
+absl::Status FrameChecker::Check(absl::string_view bytes, size_t* safe_bytes) {
+  *safe_bytes = 0;
+  for (size_t position = 0; position < bytes.size();) {
+    size_t used = 1;
+    absl::Status status;
+    switch (expect_) {
+      case Expect::kType:
+        status = CheckType(bytes[position]);
+        break;
+      case Expect::kHeader:
+        status = CheckHeader(bytes[position]);
+        break;
+      case Expect::kText:
+        status = CheckText(bytes[position]);
+        break;
+      case Expect::kPayload:
+        status = CheckPayload(bytes.substr(position), &used);
+        break;
+    }
+    if (!status.ok()) return status;
+    position += used;
+    frame_bytes_ += static_cast<int64_t>(used);
+    if (frame_bytes_ > kFrameBytesMax) return TooLong();
+    if (expect_ == Expect::kType && elements_left_.empty()) {
+      frame_bytes_ = 0;
+      *safe_bytes = position;
+    }
+  }
+  *safe_bytes = bytes.size();
+  return absl::OkStatus();
+}
+
+absl::Status FrameChecker::CheckType(char type) {
+  type_ = type;
+  header_.clear();
+  after_carriage_return_ = false;
+  switch (type) {
+    case '+':
+    case '-':
+      expect_ = Expect::kText;
+      return absl::OkStatus();
+    case ':':
+    case '$':
+    case '*':
+      expect_ = Expect::kHeader;
+      return absl::OkStatus();
+    default:
+      return NotAllowed(
+          absl::StrCat("it begins with '",
+                       absl::CHexEscape(absl::string_view(&type, 1)), "'"));
+  }
+}
+
+absl::Status FrameChecker::CheckHeader(char next) {
+  if (after_carriage_return_) {
+    if (next != '\n') return NotAllowed("a carriage return without line feed");
+    return EndHeader();
+  }
+  if (next == '\r') {
+    after_carriage_return_ = true;
+    return absl::OkStatus();
+  }
+  const bool is_digit = next >= '0' && next <= '9';
+  if (!is_digit && !(next == '-' && header_.empty())) {
+    return NotAllowed("a number with something else in it");
+  }
+  header_.push_back(next);
+  if (header_.size() > kHeaderBytesMax) return NotAllowed("an endless number");
+  return absl::OkStatus();
+}
+
+absl::Status FrameChecker::EndHeader() {
+  int64_t number;
+  if (!absl::SimpleAtoi(header_, &number)) {
+    return NotAllowed(absl::StrCat("\"", header_, "\" is no number"));
+  }
+  if (type_ == '$') return BeginPayload(number);
+  if (type_ == '*') return BeginArray(number);
+  EndElement();
+  return absl::OkStatus();
+}
+
+absl::Status FrameChecker::BeginPayload(int64_t size) {
+  if (size == -1) {  // nil
+    EndElement();
+    return absl::OkStatus();
+  }
+  if (size < 0) return NotAllowed(absl::StrCat("a string of ", size, " bytes"));
+  if (size > kFrameBytesMax) return TooLong();
+  payload_bytes_left_ = size + 2;
+  // The line feed of the header is not counted yet.
+  if (frame_bytes_ + 1 + payload_bytes_left_ > kFrameBytesMax) {
+    return TooLong();
+  }
+  expect_ = Expect::kPayload;
+  return absl::OkStatus();
+}
+
+absl::Status FrameChecker::BeginArray(int64_t elements) {
+  if (elements == -1 || elements == 0) {  // nil, empty
+    EndElement();
+    return absl::OkStatus();
+  }
+  if (elements < 0 || elements > kElementsMax) {
+    return NotAllowed(absl::StrCat(
+        "an array of ", elements, " elements, and allowed are ", kElementsMax));
+  }
+  if (elements_left_.size() == kDepthMax) {
+    return NotAllowed("too many arrays inside each other");
+  }
+  elements_left_.push_back(elements);
+  expect_ = Expect::kType;
+  return absl::OkStatus();
+}
+
+absl::Status FrameChecker::CheckText(char next) {
+  if (after_carriage_return_ && next == '\n') EndElement();
+  after_carriage_return_ = next == '\r';
+  return absl::OkStatus();
+}
+
+absl::Status FrameChecker::CheckPayload(absl::string_view bytes, size_t* used) {
+  if (payload_bytes_left_ > 2) {
+    *used = static_cast<size_t>(std::min<int64_t>(
+        payload_bytes_left_ - 2, static_cast<int64_t>(bytes.size())));
+  } else if (bytes[0] != (payload_bytes_left_ == 2 ? '\r' : '\n')) {
+    return NotAllowed("a string without its end");
+  }
+  payload_bytes_left_ -= static_cast<int64_t>(*used);
+  if (payload_bytes_left_ == 0) EndElement();
+  return absl::OkStatus();
+}
+
+void FrameChecker::EndElement() {
+  expect_ = Expect::kType;
+  while (!elements_left_.empty() && --elements_left_.back() == 0) {
+    elements_left_.pop_back();
+  }
+}
+
+}  // namespace internal
+}  // namespace udpgate

@@ -1,0 +1,62 @@
+// Looks at what Redis sends before the parser of hiredis does, which believes
+// every length that it reads: the 13 bytes `*2000000000\r\n` make it reserve
+// 15 GB.
+#ifndef UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_
+#define UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace udpgate {
+namespace internal {
+
+// Follows the frames of RESP2 (https://redis.io/docs/reference/protocol-spec/)
+// in a stream that may be cut anywhere. Keeps no payload. Threads: one.
+class FrameChecker {
+ public:
+  // A whole reply, headers included.
+  static constexpr int64_t kFrameBytesMax = 64 * 1024;
+  static constexpr int64_t kElementsMax = 8;
+  // Arrays inside each other.
+  static constexpr size_t kDepthMax = 3;
+
+  // Checks the next bytes of the stream. `safe_bytes` is how many of them a
+  // parser may be given: all where the result is OK, else those up to the end
+  // of the last whole frame. Errors, after which the stream is of no more use:
+  //   ResourceExhausted  a string or line that makes the frame too long
+  //   DataLoss           anything else that is not allowed
+  absl::Status Check(absl::string_view bytes, size_t* safe_bytes);
+
+ private:
+  enum class Expect { kType, kHeader, kText, kPayload };
+
+  // Consume one byte, or as much of a payload as there is.
+  absl::Status CheckType(char type);
+  absl::Status CheckHeader(char next);
+  absl::Status CheckText(char next);
+  absl::Status CheckPayload(absl::string_view bytes, size_t* used);
+  // The number of `:`, `$` or `*` is complete.
+  absl::Status EndHeader();
+  absl::Status BeginPayload(int64_t size);
+  absl::Status BeginArray(int64_t elements);
+  // One element is complete, and maybe the arrays that it ends.
+  void EndElement();
+
+  Expect expect_ = Expect::kType;
+  char type_ = 0;
+  bool after_carriage_return_ = false;
+  std::string header_;              // digits of a number, without its type
+  int64_t payload_bytes_left_ = 0;  // with the CRLF that ends it
+  int64_t frame_bytes_ = 0;
+  std::vector<int64_t> elements_left_;  // of the arrays we are in
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_

@@ -1,0 +1,100 @@
+// A TCP peer on loopback that answers Redis commands with whatever bytes a
+// test wants.
+//
+//   udpgate::test::ScriptedPeer peer([](const auto& command) {
+//     if (command[0] == "GET") return ScriptedPeer::Say("-LOADING later\r\n");
+//     return ScriptedPeer::Healthy(command);
+//   });
+//   options.address = peer.address();
+#ifndef UDPGATE_REDIS_INTERNAL_SCRIPTED_PEER_H_
+#define UDPGATE_REDIS_INTERNAL_SCRIPTED_PEER_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/redis/internal/reply_reader.h"
+
+namespace udpgate {
+namespace test {
+
+// Threads: any, but the destructor. The script runs on the peer's thread.
+class ScriptedPeer {
+ public:
+  using Command = std::vector<std::string>;
+
+  struct Action {
+    std::string bytes;             // sent first
+    bool close = false;            // then this
+    bool is_byte_by_byte = false;  // one send(2) a byte
+  };
+  using Script = std::function<Action(const Command& command)>;
+
+  static Action Say(absl::string_view bytes);
+  static Action SayAndClose(absl::string_view bytes);
+  static Action SayByteByByte(absl::string_view bytes);
+  static Action SayNothing() { return {}; }
+  // What a Redis says to AUTH, SELECT, PING and SUBSCRIBE; nothing to the
+  // rest.
+  static Action Healthy(const Command& command);
+  static std::string Bulk(absl::string_view text);
+  static std::string Message(absl::string_view channel,
+                             absl::string_view payload);
+
+  explicit ScriptedPeer(Script script);
+  ~ScriptedPeer();
+  ScriptedPeer(const ScriptedPeer&) = delete;
+  ScriptedPeer& operator=(const ScriptedPeer&) = delete;
+
+  // `127.0.0.1:port`.
+  const std::string& address() const { return address_; }
+
+  // Sends these bytes on every connection.
+  void SayToAll(absl::string_view bytes);
+  // Closes every connection.
+  void CloseAll();
+
+  int accepted_count() const;
+  int open_count() const;
+  // Commands of this name, on all connections so far.
+  int command_count(absl::string_view name) const;
+  std::vector<Command> commands() const;
+
+ private:
+  struct Connection {
+    internal::UniqueFd socket;
+    internal::ReplyReader reader;  // commands are frames like replies
+  };
+
+  void Run();
+  void Accept() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The commands that came; false where the peer has closed.
+  bool ReadCommands(Connection* connection, std::vector<Command>* commands);
+  // False where the connection is to be closed.
+  static bool Perform(const Action& action, int socket);
+
+  const Script script_;
+  internal::UniqueFd listener_;
+  internal::UniqueFd wakeup_;
+  std::string address_;
+  mutable internal::Mutex mutex_;
+  std::map<int, std::unique_ptr<Connection>> connections_
+      ABSL_GUARDED_BY(mutex_);
+  std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
+  int accepted_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace test
+}  // namespace udpgate
+
+#endif  // UDPGATE_REDIS_INTERNAL_SCRIPTED_PEER_H_
