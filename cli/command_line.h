@@ -1,0 +1,50 @@
+// From the flags, the environment and `.env` to `Settings`.
+//
+// A flag beats the environment, which beats `.env`, which beats the default;
+// an empty value means "not set" on every level.
+#ifndef UDPGATE_CLI_COMMAND_LINE_H_
+#define UDPGATE_CLI_COMMAND_LINE_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "cli/settings.h"
+
+namespace udpgate {
+namespace cli {
+
+// Where the values come from; a test brings its own.
+struct SettingSources {
+  std::vector<std::string> arguments;  // without the program's name
+  // The value of an environment variable, if it has one.
+  std::function<absl::optional<std::string>(const std::string& variable)>
+      environment;
+  std::string dotenv_path = ".env";
+
+  // Of this process.
+  static SettingSources OfProcess(int argc, const char* const* argv);
+};
+
+struct CommandLine {
+  enum class Action { kRun, kCheck, kHelp, kVersion };
+
+  Action action = Action::kRun;
+  Settings settings;                  // for kRun and kCheck
+  std::vector<std::string> warnings;  // one line each
+};
+
+// Reads all sources. An error is one line that names the setting, its value
+// (unless that is secret) and what is allowed.
+absl::StatusOr<CommandLine> ParseCommandLine(const SettingSources& sources);
+
+// Whether `name`, which is none of ours, is probably meant to be.
+bool LooksLikeSetting(absl::string_view name);
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_COMMAND_LINE_H_

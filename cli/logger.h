@@ -1,0 +1,81 @@
+// The log of `udp-gate`: lines to stderr that never block the program.
+//
+// A terminal that is stopped, a pipe that nobody empties, a full disk: the
+// line is dropped and counted, and the next line that gets through says how
+// many are missing.
+#ifndef UDPGATE_CLI_LOGGER_H_
+#define UDPGATE_CLI_LOGGER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "udpgate/logging.h"
+
+namespace udpgate {
+namespace cli {
+
+//   Logger logger(LogSeverity::kInfo, STDERR_FILENO);
+//   logger.Log(LogSeverity::kInfo, "listening on 0.0.0.0:19132");
+//
+// writes `2026-01-02T03:04:05.678Z info listening on 0.0.0.0:19132`. Control
+// characters in a message are escaped, and what is longer than a pipe takes in
+// one piece (pipe(7), PIPE_BUF) is cut.
+//
+// Threads: any number at once. The host ignores SIGPIPE.
+class Logger {
+ public:
+  // Lines less severe than `least` are left out. `fd` is not owned.
+  Logger(LogSeverity least, int fd);
+  ~Logger();
+  Logger(const Logger&) = delete;
+  Logger& operator=(const Logger&) = delete;
+
+  void Log(LogSeverity severity, absl::string_view message);
+
+  // For `ProxyOptions::log_sink` and the like; it keeps the logger's insides
+  // alive by itself.
+  LogSink Sink() const;
+
+  // Lines that could not be written so far.
+  int64_t dropped_lines() const;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+// Keeps lines back until it is known that the program starts at all, so that
+// one that cannot start says why in one line.
+//
+//   HeldLog held(logger.Sink());
+//   options.log_sink = held.Sink();
+//   ...                             // may fail
+//   held.Release();
+//
+// Threads: any number at once.
+class HeldLog {
+ public:
+  // Of the lines kept back, the first so many are written.
+  static constexpr size_t kLinesMax = 100;
+
+  explicit HeldLog(LogSink sink);
+  ~HeldLog();
+  HeldLog(const HeldLog&) = delete;
+  HeldLog& operator=(const HeldLog&) = delete;
+
+  // May outlive the object; what was never released is lost.
+  LogSink Sink() const;
+
+  // Writes what was kept; from now on lines go straight through.
+  void Release();
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_LOGGER_H_

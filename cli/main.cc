@@ -1,0 +1,285 @@
+// The program `udp-gate`: reads its settings, composes a `Proxy` with the
+// backend source that they name, and serves until SIGTERM or SIGINT.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cli/command_line.h"
+#include "cli/logger.h"
+#include "cli/settings.h"
+#include "cli/stop_signal.h"
+#include "udpgate/dns/host_lookup.h"
+#include "udpgate/dns/named_backend_resolver.h"
+#include "udpgate/proxy.h"
+#include "udpgate/redis/redis_backend_resolver.h"
+#include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_options.h"
+#include "udpgate/static_backend_resolver.h"
+#include "udpgate/version.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+constexpr int kExitCannotStart = 1;
+constexpr int kExitBadSetting = 2;
+
+// SIGTERM and SIGINT end the process within a second; this leaves room for the
+// end itself.
+constexpr absl::Duration kStopGrace = absl::Milliseconds(900);
+
+// A standard descriptor that is closed would be given to the next socket, and
+// the log would then go out as datagrams.
+void OpenStandardDescriptors() {
+  int fd;
+  do {
+    fd = open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
+
+// Each session takes a descriptor.
+void RaiseDescriptorLimit(Logger* logger) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    if (limit.rlim_cur == limit.rlim_max) return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) return;
+  }
+  logger->Log(LogSeverity::kWarning,
+              absl::StrCat("cannot raise the descriptor limit: ",
+                           std::strerror(errno)));
+}
+
+// Whether a socket on [::] can serve IPv4 and IPv6 on this machine.
+bool Ipv6Available() {
+  const int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  const int off = 0;
+  sockaddr_storage address;
+  const socklen_t size =
+      SocketAddress::Ipv6Any(0).ToSockaddr(AF_INET6, &address);
+  const bool available =
+      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) == 0 &&
+      bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0;
+  close(fd);
+  return available;
+}
+
+void ChooseListenAddress(Settings* settings, Logger* logger) {
+  if (!settings->listen_on_all_addresses) return;
+  const uint16_t port = settings->proxy.listen_address.port();
+  const bool ipv6 = Ipv6Available();
+  settings->proxy.listen_address =
+      ipv6 ? SocketAddress::Ipv6Any(port) : SocketAddress::Ipv4Any(port);
+  logger->Log(LogSeverity::kInfo,
+              absl::StrCat("PROXY_ADDR=:", port, " means all addresses, ",
+                           ipv6 ? "IPv4 and IPv6"
+                                : "IPv4 alone: this machine has no IPv6"));
+}
+
+RedisOptions MakeRedisOptions(const Settings& settings) {
+  RedisOptions options;
+  options.address = settings.redis_address;
+  options.username = settings.redis_username;
+  options.password = settings.redis_password;
+  options.database = settings.redis_database;
+  options.backend_key = settings.redis_backend_key;
+  options.disconnect_channel = settings.redis_disconnect_channel;
+  options.command_timeout = settings.redis_timeout;
+  options.log_sink = settings.proxy.log_sink;
+  return options;
+}
+
+// One fixed backend: no Redis, and no name look-up where it is an IP address.
+absl::Status UseFixedBackend(const Settings& settings,
+                             ProxyDependencies* dependencies) {
+  const absl::StatusOr<SocketAddress> address =
+      SocketAddress::Parse(settings.backend_address);
+  if (address.ok()) {
+    dependencies->resolver = std::make_shared<StaticBackendResolver>(*address);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::shared_ptr<HostLookup>> lookup = HostLookup::Create({});
+  if (!lookup.ok()) return lookup.status();
+  absl::StatusOr<std::shared_ptr<NamedBackendResolver>> resolver =
+      NamedBackendResolver::Create(settings.backend_address,
+                                   *std::move(lookup));
+  if (!resolver.ok()) return resolver.status();
+  dependencies->resolver = *std::move(resolver);
+  return absl::OkStatus();
+}
+
+absl::Status UseRedis(const Settings& settings,
+                      ProxyDependencies* dependencies) {
+  const RedisOptions options = MakeRedisOptions(settings);
+  const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
+      HostLookup::Create({});
+  if (!lookup.ok()) return lookup.status();
+  absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
+      RedisBackendResolver::Create(options, *lookup);
+  if (!resolver.ok()) return resolver.status();
+  absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
+      RedisDisconnectSource::Create(options, *lookup);
+  if (!disconnects.ok()) return disconnects.status();
+  dependencies->resolver = *std::move(resolver);
+  dependencies->disconnects = *std::move(disconnects);
+  return absl::OkStatus();
+}
+
+std::string BackendSource(const Settings& settings) {
+  if (!settings.backend_address.empty()) {
+    return absl::StrCat("fixed backend ", settings.backend_address,
+                        ", without Redis");
+  }
+  return absl::StrCat("backends from Redis at ", settings.redis_address,
+                      ", database ", settings.redis_database, ", key ",
+                      settings.redis_backend_key, ", disconnects from channel ",
+                      settings.redis_disconnect_channel);
+}
+
+void LogStart(const Settings& settings, const Proxy& proxy, Logger* logger) {
+  const auto info = [logger](const std::string& text) {
+    logger->Log(LogSeverity::kInfo, text);
+  };
+  info(BackendSource(settings));
+  info(absl::StrCat("workers: ", settings.proxy.worker_count,
+                    ", listeners: ", settings.proxy.listener_count,
+                    ", sessions at most: ", proxy.max_sessions()));
+  const int64_t granted = proxy.receive_buffer_bytes();
+  const int64_t wanted = settings.proxy.receive_buffer_bytes;
+  info(absl::StrCat("receive buffer: ", granted, " bytes"));
+  if (granted < wanted) {
+    logger->Log(LogSeverity::kWarning,
+                absl::StrCat("the kernel capped the receive buffer, ", wanted,
+                             " bytes were asked for; to allow them: sysctl -w "
+                             "net.core.rmem_max=",
+                             wanted));
+  }
+  // Several listeners share one address.
+  std::set<std::string> addresses;
+  for (const SocketAddress& address : proxy.listen_addresses()) {
+    addresses.insert(address.ToString());
+  }
+  for (const std::string& address : addresses) {
+    info(absl::StrCat("listening on ", address));
+  }
+}
+
+void LogTotals(const ProxyStats& stats, Logger* logger) {
+  logger->Log(
+      LogSeverity::kInfo,
+      absl::StrCat(
+          "stopped: ", stats.sessions_created, " sessions created, ",
+          stats.client_datagrams_forwarded + stats.backend_datagrams_forwarded,
+          " datagrams forwarded, ", stats.dropped_total(), " dropped"));
+}
+
+int CannotStart(const absl::Status& status, Logger* logger) {
+  logger->Log(LogSeverity::kError,
+              absl::StrCat("cannot start: ", status.message()));
+  return absl::IsInvalidArgument(status) ? kExitBadSetting : kExitCannotStart;
+}
+
+int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
+  RaiseDescriptorLimit(logger);
+  HeldLog held_log(logger->Sink());
+  settings.proxy.log_sink = held_log.Sink();
+  ChooseListenAddress(&settings, logger);
+
+  ProxyDependencies dependencies;
+  const absl::Status source = settings.backend_address.empty()
+                                  ? UseRedis(settings, &dependencies)
+                                  : UseFixedBackend(settings, &dependencies);
+  if (!source.ok()) return CannotStart(source, logger);
+  const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
+      Proxy::Create(settings.proxy, std::move(dependencies));
+  if (!proxy.ok()) return CannotStart(proxy.status(), logger);
+  if (absl::Status status = (*proxy)->Start(); !status.ok()) {
+    return CannotStart(status, logger);
+  }
+  LogStart(settings, **proxy, logger);
+  held_log.Release();
+
+  const absl::string_view signal_name = stop_signal->Wait();
+  logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
+  (*proxy)->Stop();
+  LogTotals((*proxy)->GetStats(), logger);
+  return 0;
+}
+
+// Writes `text` to standard output; for what a user asked to see.
+int Print(const std::string& text) {
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+      std::fflush(stdout) == 0;
+  return written ? 0 : kExitCannotStart;
+}
+
+// The rest of what can be wrong with settings; their ranges were checked.
+absl::Status Validate(const Settings& settings) {
+  if (absl::Status status = settings.proxy.Validate(); !status.ok()) {
+    return status;
+  }
+  if (!settings.backend_address.empty()) return absl::OkStatus();
+  return MakeRedisOptions(settings).Validate();
+}
+
+int BadSetting(const absl::Status& status) {
+  std::fputs(absl::StrCat("udp-gate: ", status.message(), "\n").c_str(),
+             stderr);
+  return kExitBadSetting;
+}
+
+// A logger of its own: whatever hangs may hold the other one.
+void LogOverdue() {
+  Logger(LogSeverity::kWarning, STDERR_FILENO)
+      .Log(LogSeverity::kWarning,
+           "the stop takes too long: the process ends now");
+}
+
+int Main(int argc, const char* const* argv) {
+  OpenStandardDescriptors();
+  // First of all, so that a signal that comes early is obeyed too.
+  StopSignal stop_signal(kStopGrace, LogOverdue);
+  // A log that nobody reads any more must not end the gate.
+  std::signal(SIGPIPE, SIG_IGN);
+  absl::StatusOr<CommandLine> command_line =
+      ParseCommandLine(SettingSources::OfProcess(argc, argv));
+  if (!command_line.ok()) return BadSetting(command_line.status());
+  if (command_line->action == CommandLine::Action::kHelp) {
+    return Print(HelpText());
+  }
+  if (command_line->action == CommandLine::Action::kVersion) {
+    return Print("udp-gate " UDPGATE_VERSION_STRING "\n");
+  }
+  if (absl::Status status = Validate(command_line->settings); !status.ok()) {
+    return BadSetting(status);
+  }
+  Logger logger(command_line->settings.log_level, STDERR_FILENO);
+  for (const std::string& warning : command_line->warnings) {
+    logger.Log(LogSeverity::kWarning, warning);
+  }
+  if (command_line->action == CommandLine::Action::kCheck) {
+    return Print("udp-gate: the settings are valid\n");
+  }
+  return Serve(std::move(command_line->settings), &stop_signal, &logger);
+}
+
+}  // namespace
+}  // namespace cli
+}  // namespace udpgate
+
+int main(int argc, char** argv) { return udpgate::cli::Main(argc, argv); }

@@ -1,0 +1,399 @@
+#include "cli/settings.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "udpgate/dns/host_port.h"
+#include "udpgate/socket_address.h"
+#include "udpgate/version.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+constexpr size_t kTextBytesMax = 1024;
+
+// Digits alone: no sign, no white space, no overflow, unlike absl::SimpleAtoi.
+bool ParseInteger(absl::string_view text, int64_t minimum, int64_t maximum,
+                  int64_t* value) {
+  if (text.empty() ||
+      !std::all_of(text.begin(), text.end(), absl::ascii_isdigit)) {
+    return false;
+  }
+  int64_t parsed;
+  if (!absl::SimpleAtoi(text, &parsed)) return false;
+  if (parsed < minimum || parsed > maximum) return false;
+  *value = parsed;
+  return true;
+}
+
+// An integer, or one with KiB, MiB or GiB behind it.
+bool ParseByteCount(absl::string_view text, int64_t minimum, int64_t maximum,
+                    int64_t* value) {
+  int64_t unit = 1;
+  if (absl::ConsumeSuffix(&text, "KiB")) {
+    unit = int64_t{1} << 10;
+  } else if (absl::ConsumeSuffix(&text, "MiB")) {
+    unit = int64_t{1} << 20;
+  } else if (absl::ConsumeSuffix(&text, "GiB")) {
+    unit = int64_t{1} << 30;
+  }
+  int64_t count;
+  if (!ParseInteger(text, 0, maximum / unit, &count)) return false;
+  if (count * unit < minimum) return false;
+  *value = count * unit;
+  return true;
+}
+
+// `host:port`, `1.2.3.4:port` or `[v6]:port` that datagrams or connections can
+// be sent to; `result` is its plain form.
+bool ParseRemoteAddress(absl::string_view text, std::string* result) {
+  const absl::StatusOr<HostPort> host_port = HostPort::Parse(text);
+  if (!host_port.ok()) return false;
+  const absl::StatusOr<SocketAddress> address =
+      SocketAddress::FromIpAndPort(host_port->host, host_port->port);
+  if (address.ok() && (address->is_any() || address->is_multicast() ||
+                       address->IpToString() == "255.255.255.255")) {
+    return false;
+  }
+  *result = host_port->ToString();
+  return true;
+}
+
+bool ApplyListenAddress(absl::string_view value, Settings* settings) {
+  int64_t port;
+  if (value[0] == ':' && ParseInteger(value.substr(1), 0, 65535, &port)) {
+    settings->listen_on_all_addresses = true;
+    settings->proxy.listen_address =
+        SocketAddress::Ipv4Any(static_cast<uint16_t>(port));
+    return true;
+  }
+  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
+  if (!address.ok() || address->is_multicast()) return false;
+  settings->listen_on_all_addresses = false;
+  settings->proxy.listen_address = *address;
+  return true;
+}
+
+bool ApplyRedisAddress(absl::string_view value, Settings* settings) {
+  // sun_path of unix(7) has 108 bytes, the last of them zero.
+  absl::string_view path = value;
+  if (!absl::ConsumePrefix(&path, "unix:")) {
+    return ParseRemoteAddress(value, &settings->redis_address);
+  }
+  if (!absl::StartsWith(path, "/") || path.size() > 107) return false;
+  settings->redis_address = std::string(value);
+  return true;
+}
+
+bool ApplyLogLevel(absl::string_view value, Settings* settings) {
+  for (const LogSeverity severity :
+       {LogSeverity::kDebug, LogSeverity::kInfo, LogSeverity::kWarning,
+        LogSeverity::kError}) {
+    if (value == LogSeverityName(severity)) {
+      settings->log_level = severity;
+      return true;
+    }
+  }
+  return false;
+}
+
+// What an integer of the table is kept in.
+template <typename Integer>
+std::function<void(int64_t, Settings*)> InProxy(Integer ProxyOptions::*member) {
+  return [member](int64_t value, Settings* settings) {
+    settings->proxy.*member = static_cast<Integer>(value);
+  };
+}
+
+template <typename Integer>
+std::function<void(int64_t, Settings*)> InLimits(Integer ProxyLimits::*member) {
+  return [member](int64_t value, Settings* settings) {
+    settings->proxy.limits.*member = static_cast<Integer>(value);
+  };
+}
+
+// Builds the table group by group.
+class TableBuilder {
+ public:
+  void Group(std::string group) { group_ = std::move(group); }
+
+  Setting& Add(std::string variable, std::string default_text, std::string help,
+               std::string allowed,
+               std::function<bool(absl::string_view, Settings*)> apply) {
+    Setting setting;
+    setting.variable = std::move(variable);
+    setting.group = group_;
+    setting.default_text = std::move(default_text);
+    setting.help = std::move(help);
+    setting.allowed = std::move(allowed);
+    setting.apply = std::move(apply);
+    table_.push_back(std::move(setting));
+    return table_.back();
+  }
+
+  Setting& AddInteger(std::string variable, std::string default_text,
+                      int64_t minimum, int64_t maximum, std::string help,
+                      std::function<void(int64_t, Settings*)> set) {
+    auto apply = [minimum, maximum, set = std::move(set)](
+                     absl::string_view value, Settings* settings) {
+      int64_t parsed;
+      if (!ParseInteger(value, minimum, maximum, &parsed)) return false;
+      set(parsed, settings);
+      return true;
+    };
+    return Add(std::move(variable), std::move(default_text), std::move(help),
+               absl::StrCat("an integer from ", minimum, " to ", maximum),
+               std::move(apply));
+  }
+
+  Setting& AddText(std::string variable, std::string default_text,
+                   size_t bytes_max, std::string help,
+                   std::string Settings::*member) {
+    auto apply = [bytes_max, member](absl::string_view value,
+                                     Settings* settings) {
+      if (value.size() > bytes_max) return false;
+      settings->*member = std::string(value);
+      return true;
+    };
+    return Add(std::move(variable), std::move(default_text), std::move(help),
+               absl::StrCat("at most ", bytes_max, " bytes"), std::move(apply));
+  }
+
+  std::vector<Setting> Build() { return std::move(table_); }
+
+ private:
+  std::string group_;
+  std::vector<Setting> table_;
+};
+
+void AddListenSettings(TableBuilder* table) {
+  table->Group("Listening");
+  table->Add("PROXY_ADDR", "0.0.0.0:19132",
+             "Address to listen on; [::]:19132 serves IPv4 and IPv6, :19132 "
+             "means all addresses, and port 0 lets the kernel choose.",
+             "1.2.3.4:port, [v6]:port or :port, with a port from 0 to 65535",
+             ApplyListenAddress);
+  table->AddInteger("LISTENER_COUNT", "1", 1, 64,
+                    "Sockets and reader threads on PROXY_ADDR (SO_REUSEPORT "
+                    "when more than 1).",
+                    InProxy(&ProxyOptions::listener_count));
+  constexpr int64_t kMinimum = 4096;
+  constexpr int64_t kMaximum = int64_t{1} << 30;
+  table
+      ->Add("RECEIVE_BUFFER_BYTES", "8388608",
+            "Socket buffers; the log says how much the kernel granted.",
+            absl::StrCat("an integer from ", kMinimum, " to ", kMaximum,
+                         ", or one with KiB, MiB or GiB behind it"),
+            [](absl::string_view value, Settings* settings) {
+              return ParseByteCount(value, kMinimum, kMaximum,
+                                    &settings->proxy.receive_buffer_bytes);
+            })
+      .unit = "bytes";
+}
+
+void AddBackendSettings(TableBuilder* table) {
+  table->Group("Backend");
+  table
+      ->Add("BACKEND_ADDR", "",
+            "One fixed backend instead of Redis: the gate then needs no Redis "
+            "at all.",
+            "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to 65535",
+            [](absl::string_view value, Settings* settings) {
+              return ParseRemoteAddress(value, &settings->backend_address);
+            })
+      .default_note = "none: ask Redis";
+  table->AddInteger("BACKEND_REFUSALS_MAX", "3", 1, 1000,
+                    "Port-unreachable answers in a row, with no reply between "
+                    "them, that end a session.",
+                    InLimits(&ProxyLimits::backend_refusals_max));
+  table
+      ->AddInteger("RESOLVE_TIMEOUT_MS", "3000", 1, 3600000,
+                   "How long a client waits for its backend.",
+                   [](int64_t value, Settings* settings) {
+                     settings->proxy.limits.resolve_timeout =
+                         absl::Milliseconds(value);
+                   })
+      .unit = "milliseconds";
+}
+
+void AddRedisSettings(TableBuilder* table) {
+  table->Group("Redis");
+  table->Add("REDIS_ADDR", "127.0.0.1:6379",
+             "Redis; TLS, Sentinel and Cluster are not offered.",
+             "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to "
+             "65535, or unix:/path of at most 107 bytes",
+             ApplyRedisAddress);
+  table->AddText("REDIS_USERNAME", "", kTextBytesMax, "ACL user of Redis.",
+                 &Settings::redis_username);
+  table
+      ->AddText("REDIS_PASSWORD", "", kPasswordBytesMax,
+                "Password of Redis. It has no flag, since the command line of "
+                "a process can be read by others.",
+                &Settings::redis_password)
+      .is_secret = true;
+  table->AddText("REDIS_PASSWORD_FILE", "", kTextBytesMax,
+                 "File that holds the password instead; one line feed at its "
+                 "end is cut.",
+                 &Settings::redis_password_file);
+  table->AddInteger("REDIS_DB", "0", 0, 1000000, "Database index.",
+                    [](int64_t value, Settings* settings) {
+                      settings->redis_database = static_cast<int>(value);
+                    });
+  table->AddText("REDIS_BACKEND_KEY", "udp_gate:backend", kTextBytesMax,
+                 "Key that holds the current backend, host:port.",
+                 &Settings::redis_backend_key);
+  table->AddText("REDIS_DISCONNECT_CHANNEL", "udp_gate:disconnect",
+                 kTextBytesMax, "Pub/sub channel of disconnect events.",
+                 &Settings::redis_disconnect_channel);
+  table
+      ->AddInteger("REDIS_TIMEOUT_MS", "1000", 1, 60000,
+                   "How long one Redis command or connect may take.",
+                   [](int64_t value, Settings* settings) {
+                     settings->redis_timeout = absl::Milliseconds(value);
+                   })
+      .unit = "milliseconds";
+}
+
+void AddSessionSettings(TableBuilder* table) {
+  table->Group("Sessions");
+  table
+      ->AddInteger("SESSION_IDLE_TIMEOUT_SECS", "60", 1, 86400,
+                   "A session with no datagram in either direction for so "
+                   "long ends.",
+                   [](int64_t value, Settings* settings) {
+                     settings->proxy.limits.session_idle_timeout =
+                         absl::Seconds(value);
+                   })
+      .unit = "seconds";
+  table->AddInteger("MAX_SESSIONS", "0", 0, 1000000000,
+                    "Live sessions at most; 0: as many as the descriptor "
+                    "limit allows, less a reserve.",
+                    InLimits(&ProxyLimits::max_sessions));
+  table
+      ->AddInteger("PENDING_DATAGRAMS_MAX", "16", 1, 1024,
+                   "Kept for one client that waits for its backend.",
+                   InLimits(&ProxyLimits::pending_datagrams_max))
+      .unit = "datagrams";
+}
+
+void AddThreadSettings(TableBuilder* table) {
+  table->Group("Threads and queues");
+  table
+      ->AddInteger("WORKER_COUNT", "", 0, 256,
+                   "Threads of the worker pool; 0: no pool, each listener "
+                   "handles what it reads.",
+                   InProxy(&ProxyOptions::worker_count))
+      .default_note = "2 x CPUs";
+  table
+      ->AddInteger("QUEUE_SIZE", "4096", 1, 1048576,
+                   "Wait for one worker at most, and 2 KiB times as many "
+                   "bytes; a full queue drops and counts.",
+                   InProxy(&ProxyOptions::queue_size_datagrams))
+      .unit = "datagrams";
+  table
+      ->AddInteger("BATCH_SIZE", "64", 1, 1024,
+                   "Read or sent by one system call at most.",
+                   InProxy(&ProxyOptions::batch_size))
+      .unit = "datagrams";
+}
+
+std::vector<Setting> BuildTable() {
+  TableBuilder table;
+  AddListenSettings(&table);
+  AddBackendSettings(&table);
+  AddRedisSettings(&table);
+  AddSessionSettings(&table);
+  AddThreadSettings(&table);
+  table.Group("Log");
+  table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",
+            "debug, info, warn or error", ApplyLogLevel);
+  return table.Build();
+}
+
+// `text` as indented lines of at most 80 columns.
+std::string Wrapped(absl::string_view text) {
+  constexpr size_t kColumnsMax = 80;
+  constexpr absl::string_view kIndent = "        ";
+  std::string result;
+  std::string line;
+  for (const absl::string_view word : absl::StrSplit(text, ' ')) {
+    if (!line.empty() &&
+        kIndent.size() + line.size() + 1 + word.size() > kColumnsMax) {
+      absl::StrAppend(&result, kIndent, line, "\n");
+      line.clear();
+    }
+    absl::StrAppend(&line, line.empty() ? "" : " ", word);
+  }
+  absl::StrAppend(&result, kIndent, line, "\n");
+  return result;
+}
+
+std::string HelpOf(const Setting& setting) {
+  std::string default_text = setting.default_text;
+  if (default_text.empty()) {
+    default_text = setting.default_note.empty() ? "none" : setting.default_note;
+  }
+  return absl::StrCat(
+      "  ", setting.is_secret ? "(no flag)" : setting.flag(), "  ",
+      setting.variable, "\n", Wrapped(setting.help),
+      Wrapped(absl::StrCat("Default: ", default_text, ". ",
+                           setting.unit.empty() ? "" : "Unit: ", setting.unit,
+                           setting.unit.empty() ? "" : ". ",
+                           "Allowed: ", setting.allowed, ".")));
+}
+
+}  // namespace
+
+std::string Setting::flag() const {
+  return absl::StrCat(
+      "--", absl::StrReplaceAll(absl::AsciiStrToLower(variable), {{"_", "-"}}));
+}
+
+absl::Span<const Setting> SettingTable() {
+  static const auto* const kTable = new std::vector<Setting>(BuildTable());
+  return *kTable;
+}
+
+std::string HelpText() {
+  std::string text =
+      "udp-gate " UDPGATE_VERSION_STRING
+      R"(: a UDP gateway. It forwards each client's datagrams to the
+backend that Redis named when the client came, until its session ends.
+
+Usage: udp-gate [--flag value]...
+
+Each setting is a flag, an environment variable, and a line of the file .env in
+the working directory. A flag beats the environment, which beats .env, which
+beats the default. An empty value means "not set". Where a flag comes twice, the
+last one holds.
+)";
+  std::string group;
+  for (const Setting& setting : SettingTable()) {
+    if (setting.group != group) {
+      group = setting.group;
+      absl::StrAppend(&text, "\n", group, "\n");
+    }
+    absl::StrAppend(&text, HelpOf(setting));
+  }
+  absl::StrAppend(&text, R"(
+Other
+  --check        check all settings and exit
+  --help, -h     print this and exit
+  --version, -V  print the version and exit
+
+Exit status: 0 after SIGTERM or SIGINT, 1 where the gate cannot start, 2 for a
+wrong setting.
+)");
+  return text;
+}
+
+}  // namespace cli
+}  // namespace udpgate

@@ -1,0 +1,287 @@
+#include "cli/settings.h"
+
+#include <fstream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "cli/dotenv.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const Setting& Find(absl::string_view variable) {
+  for (const Setting& setting : SettingTable()) {
+    if (setting.variable == variable) return setting;
+  }
+  ADD_FAILURE() << "no setting " << variable;
+  return SettingTable().front();
+}
+
+struct Case {
+  const char* variable;
+  std::vector<std::string> good;
+  std::vector<std::string> bad;
+};
+
+// What every integer refuses.
+const char* const kNoIntegers[] = {
+    "-1",   "+1",  "1 ",  " 1",   "1x",
+    "0x10", "1.0", "1e3", "abc",  "99999999999999999999",
+    "1,0",  "--1", "1\n", "\t1",  "\xd9\xa1",
+    "1_0",  "on",  "1KB", "1kib", "18446744073709551617"};
+
+TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
+  std::vector<std::string> variables;
+  for (const Setting& setting : SettingTable()) {
+    variables.push_back(setting.variable);
+  }
+  EXPECT_THAT(
+      variables,
+      ::testing::UnorderedElementsAre(
+          "PROXY_ADDR", "REDIS_ADDR", "REDIS_USERNAME", "REDIS_PASSWORD",
+          "REDIS_PASSWORD_FILE", "REDIS_DB", "REDIS_BACKEND_KEY",
+          "REDIS_DISCONNECT_CHANNEL", "SESSION_IDLE_TIMEOUT_SECS",
+          "WORKER_COUNT", "QUEUE_SIZE", "LISTENER_COUNT", "BATCH_SIZE",
+          "BACKEND_ADDR", "MAX_SESSIONS", "BACKEND_REFUSALS_MAX",
+          "RESOLVE_TIMEOUT_MS", "REDIS_TIMEOUT_MS", "PENDING_DATAGRAMS_MAX",
+          "RECEIVE_BUFFER_BYTES", "LOG_LEVEL"));
+  EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
+}
+
+TEST(SettingTableTest, DefaultsAreAllowed) {
+  for (const Setting& setting : SettingTable()) {
+    if (setting.default_text.empty()) continue;
+    Settings settings;
+    EXPECT_TRUE(setting.apply(setting.default_text, &settings))
+        << setting.variable;
+  }
+}
+
+TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
+  struct Range {
+    const char* variable;
+    int64_t minimum;
+    int64_t maximum;
+  };
+  for (const Range& range :
+       std::vector<Range>{{"SESSION_IDLE_TIMEOUT_SECS", 1, 86400},
+                          {"WORKER_COUNT", 0, 256},
+                          {"QUEUE_SIZE", 1, 1048576},
+                          {"LISTENER_COUNT", 1, 64},
+                          {"BATCH_SIZE", 1, 1024},
+                          {"REDIS_DB", 0, 1000000},
+                          {"MAX_SESSIONS", 0, 1000000000},
+                          {"BACKEND_REFUSALS_MAX", 1, 1000},
+                          {"RESOLVE_TIMEOUT_MS", 1, 3600000},
+                          {"REDIS_TIMEOUT_MS", 1, 60000},
+                          {"PENDING_DATAGRAMS_MAX", 1, 1024},
+                          {"RECEIVE_BUFFER_BYTES", 4096, 1 << 30}}) {
+    SCOPED_TRACE(range.variable);
+    const Setting& setting = Find(range.variable);
+    Settings settings;
+    const auto apply = [&](const std::string& value) {
+      return setting.apply(value, &settings);
+    };
+    EXPECT_TRUE(apply(absl::StrCat(range.minimum)));
+    EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+    EXPECT_TRUE(apply(absl::StrCat(range.maximum)));
+    EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+    EXPECT_FALSE(apply(absl::StrCat(range.minimum - 1)));
+    EXPECT_FALSE(apply(absl::StrCat(range.maximum + 1)));
+    for (const char* bad : kNoIntegers) EXPECT_FALSE(apply(bad)) << bad;
+    EXPECT_THAT(setting.allowed, AllOf(HasSubstr(absl::StrCat(range.minimum)),
+                                       HasSubstr(absl::StrCat(range.maximum))));
+  }
+}
+
+TEST(SettingTableTest, IntegersArrive) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  apply("SESSION_IDLE_TIMEOUT_SECS", "11");
+  EXPECT_EQ(settings.proxy.limits.session_idle_timeout, absl::Seconds(11));
+  apply("WORKER_COUNT", "12");
+  EXPECT_EQ(settings.proxy.worker_count, 12);
+  apply("QUEUE_SIZE", "13");
+  EXPECT_EQ(settings.proxy.queue_size_datagrams, 13);
+  apply("LISTENER_COUNT", "14");
+  EXPECT_EQ(settings.proxy.listener_count, 14);
+  apply("BATCH_SIZE", "0015");
+  EXPECT_EQ(settings.proxy.batch_size, 15);
+  apply("REDIS_DB", "16");
+  EXPECT_EQ(settings.redis_database, 16);
+  apply("MAX_SESSIONS", "17");
+  EXPECT_EQ(settings.proxy.limits.max_sessions, 17);
+  apply("BACKEND_REFUSALS_MAX", "18");
+  EXPECT_EQ(settings.proxy.limits.backend_refusals_max, 18);
+  apply("RESOLVE_TIMEOUT_MS", "19");
+  EXPECT_EQ(settings.proxy.limits.resolve_timeout, absl::Milliseconds(19));
+  apply("REDIS_TIMEOUT_MS", "20");
+  EXPECT_EQ(settings.redis_timeout, absl::Milliseconds(20));
+  apply("PENDING_DATAGRAMS_MAX", "21");
+  EXPECT_EQ(settings.proxy.limits.pending_datagrams_max, 21);
+}
+
+TEST(SettingTableTest, SizesTakeUnits) {
+  Settings settings;
+  const Setting& setting = Find("RECEIVE_BUFFER_BYTES");
+  const auto bytes = [&](const char* value) {
+    return setting.apply(value, &settings) ? settings.proxy.receive_buffer_bytes
+                                           : int64_t{-1};
+  };
+  EXPECT_EQ(bytes("5000"), 5000);
+  EXPECT_EQ(bytes("4KiB"), 4096);
+  EXPECT_EQ(bytes("3MiB"), 3 << 20);
+  EXPECT_EQ(bytes("1GiB"), 1 << 30);
+  for (const char* bad : {"3KiB", "2GiB", "9999999999999GiB", "KiB", "-1MiB",
+                          "1 MiB", "1MB", "1MiBKiB", "1.5MiB", "1M", "1MiB "}) {
+    EXPECT_EQ(bytes(bad), -1) << bad;
+  }
+}
+
+TEST(SettingTableTest, AddressesAndWords) {
+  const std::string path107 = "unix:/" + std::string(106, 'p');
+  for (const Case& test_case : std::vector<Case>{
+           {"PROXY_ADDR",
+            {"1.2.3.4:0", "0.0.0.0:65535", "[::]:19132", "[::1]:1", ":0",
+             ":19132", ":65535"},
+            {"19132", "0.0.0.0", ":", ":-1", ":65536", ": 1", ":1x",
+             "localhost:19132", "::1:19132", "[::1]", "1.2.3:1", "1.2.3.4:x",
+             "224.0.0.1:1", "*:19132", " :1", "0.0.0.0:19132 "}},
+           {"BACKEND_ADDR",
+            {"1.2.3.4:1", "[::1]:65535", "lobby-3.internal:19132", "a_b:1",
+             "localhost:1"},
+            {"1.2.3.4", "1.2.3.4:0", "1.2.3.400:1", "0.0.0.0:1", "[::]:1",
+             "224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1", ":1",
+             "a:", "a:65536", "a b:1", "-a:1", "http://a:1", "::1:1"}},
+           {"REDIS_ADDR",
+            {"127.0.0.1:6379", "redis.internal:6379", "[::1]:6379",
+             "unix:/run/redis.sock", path107},
+            {"127.0.0.1", "redis", ":6379", "redis://127.0.0.1:6379",
+             "unix:redis.sock", "unix:", path107 + "p", "user@host:6379",
+             "127.0.0.1:6379/0", "0.0.0.0:6379"}},
+           {"LOG_LEVEL",
+            {"debug", "info", "warn", "error"},
+            {"warning", "INFO", "trace", "0", "info "}},
+           {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
+           {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
+           {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
+           {"REDIS_DISCONNECT_CHANNEL", {"c"}, {std::string(1025, 'c')}},
+           {"REDIS_PASSWORD_FILE", {"/f"}, {std::string(1025, 'f')}},
+       }) {
+    for (const std::string& value : test_case.good) {
+      Settings settings;
+      EXPECT_TRUE(Find(test_case.variable).apply(value, &settings))
+          << test_case.variable << "=" << value;
+    }
+    for (const std::string& value : test_case.bad) {
+      Settings settings;
+      EXPECT_FALSE(Find(test_case.variable).apply(value, &settings))
+          << test_case.variable << "=" << value;
+    }
+  }
+}
+
+TEST(SettingTableTest, TextsArrive) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  apply("PROXY_ADDR", ":77");
+  EXPECT_TRUE(settings.listen_on_all_addresses);
+  EXPECT_EQ(settings.proxy.listen_address.port(), 77);
+  apply("PROXY_ADDR", "[::1]:78");
+  EXPECT_FALSE(settings.listen_on_all_addresses);
+  EXPECT_EQ(settings.proxy.listen_address.ToString(), "[::1]:78");
+  apply("BACKEND_ADDR", " lobby:79 ");
+  EXPECT_EQ(settings.backend_address, "lobby:79");
+  apply("REDIS_ADDR", "unix:/run/redis.sock");
+  EXPECT_EQ(settings.redis_address, "unix:/run/redis.sock");
+  apply("REDIS_ADDR", "[::1]:80");
+  EXPECT_EQ(settings.redis_address, "[::1]:80");
+  apply("REDIS_USERNAME", "u");
+  EXPECT_EQ(settings.redis_username, "u");
+  apply("REDIS_PASSWORD", "p");
+  EXPECT_EQ(settings.redis_password, "p");
+  apply("REDIS_PASSWORD_FILE", "f");
+  EXPECT_EQ(settings.redis_password_file, "f");
+  apply("REDIS_BACKEND_KEY", "k");
+  EXPECT_EQ(settings.redis_backend_key, "k");
+  apply("REDIS_DISCONNECT_CHANNEL", "c");
+  EXPECT_EQ(settings.redis_disconnect_channel, "c");
+  apply("LOG_LEVEL", "warn");
+  EXPECT_EQ(settings.log_level, LogSeverity::kWarning);
+}
+
+TEST(HelpTextTest, ShowsEverySettingWithItsDefaultUnitAndGroup) {
+  const std::string help = HelpText();
+  // Line breaks are no matter here.
+  const std::string flat = absl::StrJoin(
+      absl::StrSplit(help, absl::ByAnyChar(" \n"), absl::SkipEmpty()), " ");
+  for (const Setting& setting : SettingTable()) {
+    SCOPED_TRACE(setting.variable);
+    EXPECT_THAT(help, HasSubstr(absl::StrCat("\n", setting.group, "\n")));
+    std::string default_text = setting.default_text;
+    if (default_text.empty()) default_text = setting.default_note;
+    if (default_text.empty()) default_text = "none";
+    const std::string unit =
+        setting.unit.empty() ? "" : absl::StrCat("Unit: ", setting.unit, ". ");
+    EXPECT_THAT(flat, HasSubstr(absl::StrCat(
+                          setting.is_secret ? "(no flag)" : setting.flag(), " ",
+                          setting.variable, " ", setting.help,
+                          " Default: ", default_text, ". ", unit,
+                          "Allowed: ", setting.allowed, ".")));
+  }
+  EXPECT_THAT(help, AllOf(HasSubstr("--check"), HasSubstr("--version"),
+                          HasSubstr("--help"), HasSubstr("2 x CPUs")));
+}
+
+TEST(HelpTextTest, FitsATerminal) {
+  for (const absl::string_view line : absl::StrSplit(HelpText(), '\n')) {
+    EXPECT_LE(line.size(), 80u) << line;
+  }
+}
+
+// `.env.example` cannot rot: it has each variable once, with its default.
+TEST(DotenvExampleTest, HasEveryVariableWithItsDefault) {
+  const auto entries = LoadDotenv(".env.example");
+  ASSERT_TRUE(entries.ok()) << entries.status();
+  std::set<std::string> seen;
+  for (const DotenvEntry& entry : *entries) {
+    EXPECT_TRUE(seen.insert(entry.name).second) << entry.name << " comes twice";
+    EXPECT_EQ(entry.value, Find(entry.name).default_text) << entry.name;
+  }
+  for (const Setting& setting : SettingTable()) {
+    EXPECT_EQ(seen.count(setting.variable), 1u) << setting.variable;
+  }
+}
+
+TEST(DotenvExampleTest, ExplainsEveryVariable) {
+  std::ifstream file(".env.example");
+  std::string line;
+  std::string previous;
+  int variables = 0;
+  while (std::getline(file, line)) {
+    if (!line.empty() && line[0] != '#') {
+      EXPECT_EQ(previous.substr(0, 2), "# ") << "no comment above: " << line;
+      ++variables;
+    }
+    previous = line;
+  }
+  EXPECT_EQ(variables, static_cast<int>(SettingTable().size()));
+}
+
+}  // namespace
+}  // namespace cli
+}  // namespace udpgate

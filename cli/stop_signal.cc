@@ -1,0 +1,84 @@
+#include "cli/stop_signal.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <utility>
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+void Raise(int event_fd) {
+  const uint64_t one = 1;
+  // An eventfd takes it at once, unless it was raised 2^64 times.
+  if (write(event_fd, &one, sizeof(one)) != sizeof(one)) std::abort();
+}
+
+// The signals that end the process, taken away from the default handlers.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+}  // namespace
+
+StopSignal::StopSignal(absl::Duration grace, std::function<void()> on_overdue) {
+  const sigset_t signals = BlockStopSignals();
+  signal_fd_ = signalfd(-1, &signals, SFD_CLOEXEC);
+  finished_fd_ = eventfd(0, EFD_CLOEXEC);
+  received_fd_ = eventfd(0, EFD_CLOEXEC);
+  // The first descriptors of the process: without them nothing works at all.
+  if (signal_fd_ < 0 || finished_fd_ < 0 || received_fd_ < 0) std::abort();
+  watcher_ = std::thread([this, grace, on_overdue = std::move(on_overdue)] {
+    Watch(grace, on_overdue);
+  });
+  pthread_setname_np(watcher_.native_handle(), "udpgate-signal");
+}
+
+StopSignal::~StopSignal() {
+  Raise(finished_fd_);
+  watcher_.join();
+  close(signal_fd_);
+  close(finished_fd_);
+  close(received_fd_);
+}
+
+absl::string_view StopSignal::Wait() {
+  pollfd received{received_fd_, POLLIN, 0};
+  while (poll(&received, 1, -1) != 1) {
+  }
+  return signal_number_ == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+void StopSignal::Watch(absl::Duration grace,
+                       const std::function<void()>& on_overdue) {
+  pollfd events[] = {{signal_fd_, POLLIN, 0}, {finished_fd_, POLLIN, 0}};
+  while (poll(events, 2, -1) < 0) {
+  }
+  if (events[1].revents != 0) return;
+  signalfd_siginfo info{};
+  if (read(signal_fd_, &info, sizeof(info)) == sizeof(info)) {
+    signal_number_ = static_cast<int>(info.ssi_signo);
+  }
+  Raise(received_fd_);
+  if (poll(&events[1], 1, static_cast<int>(absl::ToInt64Milliseconds(grace))) ==
+      1) {
+    return;
+  }
+  on_overdue();
+  _exit(0);
+}
+
+}  // namespace cli
+}  // namespace udpgate

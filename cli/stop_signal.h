@@ -1,0 +1,54 @@
+// SIGTERM and SIGINT as something to wait for, and the promise that they end
+// the process within a second, whatever else hangs.
+#ifndef UDPGATE_CLI_STOP_SIGNAL_H_
+#define UDPGATE_CLI_STOP_SIGNAL_H_
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace udpgate {
+namespace cli {
+
+// From the first signal on, the process has `grace` to end by itself, start-up
+// included; then `_exit(0)` ends it.
+//
+//   StopSignal stop_signal(absl::Milliseconds(900), log);
+//   ...                         // may already hang
+//   stop_signal.Wait();
+//   ...                         // ends what it began
+//
+// Construct it while the process has one thread and destroy it last: the
+// threads that come later inherit the block of the two signals.
+class StopSignal {
+ public:
+  // `on_overdue` is called right before `_exit` and must not block.
+  StopSignal(absl::Duration grace, std::function<void()> on_overdue);
+  // Calls the deadline off. The signals stay blocked.
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  // Returns when one of the signals has come, with its name. Threads: any.
+  absl::string_view Wait();
+
+ private:
+  void Watch(absl::Duration grace, const std::function<void()>& on_overdue);
+
+  int signal_fd_;
+  // Events for the watching thread and from it; never read, so that each
+  // stays raised.
+  int finished_fd_;
+  int received_fd_;
+  std::atomic<int> signal_number_{0};  // set before received_fd_ is raised
+  std::thread watcher_;
+};
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_STOP_SIGNAL_H_

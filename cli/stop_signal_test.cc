@@ -1,0 +1,77 @@
+#include "cli/stop_signal.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "gtest/gtest.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+// Each runs in a process of its own: a signal is a matter of the process.
+
+void WaitForSignal(int signal_number, const char* name) {
+  StopSignal stop_signal(absl::Minutes(1), [] {});
+  kill(getpid(), signal_number);
+  if (stop_signal.Wait() != name) std::exit(1);
+  if (stop_signal.Wait() != name) std::exit(2);  // it stays so
+}
+
+TEST(StopSignalDeathTest, WaitsForEitherSignal) {
+  EXPECT_EXIT(
+      {
+        WaitForSignal(SIGTERM, "SIGTERM");
+        std::exit(7);
+      },
+      ::testing::ExitedWithCode(7), "");
+  EXPECT_EXIT(
+      {
+        WaitForSignal(SIGINT, "SIGINT");
+        std::exit(7);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignalDeathTest, EndsAProcessThatHangs) {
+  EXPECT_EXIT(
+      {
+        StopSignal stop_signal(absl::Milliseconds(20),
+                               [] { std::fputs("overdue\n", stderr); });
+        kill(getpid(), SIGTERM);
+        kill(getpid(), SIGTERM);
+        while (true) pause();
+      },
+      ::testing::ExitedWithCode(0), "overdue");
+}
+
+TEST(StopSignalDeathTest, WithoutSignalItEndsAtOnce) {
+  EXPECT_EXIT(
+      {
+        {
+          StopSignal stop_signal(absl::Milliseconds(1), [] { abort(); });
+        }
+        std::exit(7);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignalDeathTest, ProcessThatEndsInTimeIsLeftAlone) {
+  EXPECT_EXIT(
+      {
+        {
+          StopSignal stop_signal(absl::Minutes(1), [] { abort(); });
+          kill(getpid(), SIGTERM);
+          stop_signal.Wait();
+        }
+        std::exit(7);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+}  // namespace
+}  // namespace cli
+}  // namespace udpgate

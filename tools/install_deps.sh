@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that the build needs, where they are missing.
+#
+#   tools/install_deps.sh        to build, to test and to run
+#   tools/install_deps.sh --ci   also what .ci/run needs
+#
+# Prints nothing, and needs no sudo, where nothing is missing.
+set -euo pipefail
+
+packages=(
+  bazel-bootstrap bazel-rules-java bazel-rules-proto g++
+  libabsl-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
+  libgmock-dev libgtest-dev redis-server
+)
+ci_packages=(clang clang-format git libclang-rt-14-dev)
+
+case "${1:-}" in
+  "") ;;
+  --ci) packages+=("${ci_packages[@]}") ;;
+  *)
+    echo "usage: $0 [--ci]" >&2
+    exit 2
+    ;;
+esac
+
+is_installed() {
+  [[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" \
+    2> /dev/null)" == installed ]]
+}
+
+missing=()
+for package in "${packages[@]}"; do
+  is_installed "$package" || missing+=("$package")
+done
+if [[ ${#missing[@]} -eq 0 ]]; then exit 0; fi
+
+as_root=()
+if [[ "$(id -u)" -ne 0 ]]; then as_root=(sudo); fi
+
+# A package must not start a service of its own: the tests and the demo start
+# their redis-server themselves (invoke-rc.d(8), policy-rc.d).
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+log="$(mktemp)"
+clean_up() {
+  rm -f "$log"
+  if [[ "$policy_is_ours" == yes ]]; then "${as_root[@]}" rm -f "$policy"; fi
+}
+trap clean_up EXIT
+
+apt_get() {
+  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -o DPkg::Lock::Timeout=300 "$@" < /dev/null > "$log" 2>&1; then
+    cat "$log" >&2
+    echo "$0: apt-get $1 failed" >&2
+    exit 1
+  fi
+}
+
+echo "Installing ${missing[*]}" >&2
+if [[ ! -e "$policy" ]]; then
+  policy_is_ours=yes
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" > /dev/null
+  "${as_root[@]}" chmod 755 "$policy"
+fi
+apt_get update
+apt_get install --yes --no-install-recommends "${missing[@]}"
+if [[ " ${missing[*]} " == *" redis-server "* && -d /run/systemd/system ]]; then
+  "${as_root[@]}" systemctl --quiet disable redis-server || true
+fi
