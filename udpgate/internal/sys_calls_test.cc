@@ -52,6 +52,10 @@ TEST(ErrnoToStatusTest, SaysWhatFailedAndWhy) {
   EXPECT_EQ(status.message(), "bind 127.0.0.1:53: Permission denied");
 }
 
+TEST(ErrnoToStatusTest, ErrnoToTextIsThePlainReason) {
+  EXPECT_EQ(internal::ErrnoToText(EADDRINUSE), "Address already in use");
+}
+
 TEST(ErrnoToStatusTest, IsNeverOkForAnError) {
   for (int error = 1; error < 134; ++error) {
     EXPECT_FALSE(ErrnoToStatus(error, "call").ok()) << error;

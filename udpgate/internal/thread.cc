@@ -21,11 +21,11 @@ absl::StatusOr<std::thread> StartThread(absl::string_view name,
   pthread_sigmask(SIG_SETMASK, &all, &before);
   absl::StatusOr<std::thread> started;
   try {
-    started = std::thread([name = std::string(name.substr(0, 15)),
-                           body = std::move(body)]() mutable {
-      pthread_setname_np(pthread_self(), name.c_str());
-      body();
-    });
+    started = std::thread([body = std::move(body)]() mutable { body(); });
+    // From here and not in the thread, so that whoever looks once this returns
+    // finds the name.
+    pthread_setname_np(started->native_handle(),
+                       std::string(name.substr(0, 15)).c_str());
   } catch (const std::system_error& error) {
     started = absl::ResourceExhaustedError(
         absl::StrCat("cannot start thread ", name, ": ", error.what()));

@@ -152,7 +152,6 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
-  DrainMessages();  // a resolver may have answered at once
   ExpirePending();
   ExpireIdle();
   const int64_t deadline_nanoseconds = NextDeadline();
@@ -193,10 +192,7 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
     DrainDatagrams();
     // What waits goes first, else a client's datagrams would overtake.
     const bool is_first = inbox_->datagrams_waiting() == 0;
-    if (is_first) {
-      RelayToBackends(datagrams);
-      DrainMessages();
-    }
+    if (is_first) RelayToBackends(datagrams);
     inbox_->NoteDeadline(NextDeadline());
     ownership_.Release();
     if (is_first) return 0;
@@ -302,9 +298,13 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
   while (i < datagrams.size()) {
     const ClientDatagram& first = datagrams[i];
     Session* session = sessions_.Find(first.client, first.hash);
-    if (session == nullptr) session = Begin(first);
+    const bool is_new = session == nullptr;
+    if (is_new) session = Begin(first);
     if (session == nullptr || session->state == SessionState::kPending) {
       if (session != nullptr) Hold(session, first);
+      // The resolver may have answered at once; then the rest of the batch need
+      // not be held.
+      if (is_new) DrainMessages();
       ++i;
       continue;
     }
