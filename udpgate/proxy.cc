@@ -34,6 +34,8 @@ constexpr int64_t kReservedDescriptors = 128;
 // A worker's or a reader's own: epoll, eventfd, the listen socket.
 constexpr int64_t kDescriptorsPerThread = 3;
 
+constexpr absl::Duration kEventLogInterval = absl::Seconds(5);
+
 // As many sessions as descriptors are left for.
 int64_t WorkOutSessionsMax(const ProxyOptions& options) {
   if (options.limits.max_sessions > 0) return options.limits.max_sessions;
@@ -110,7 +112,8 @@ class Proxy::Impl {
                  dependencies.sys_calls != nullptr ? dependencies.sys_calls
                                                    : internal::SysCalls::Real(),
                  internal::ClientHash::Random(), internal::LocalPortRange()),
-        disconnects_(dependencies.disconnects) {
+        disconnects_(dependencies.disconnects),
+        event_log_limiter_(context_.clock, kEventLogInterval) {
     context_.resolver = dependencies.resolver;
   }
 
@@ -118,11 +121,14 @@ class Proxy::Impl {
   absl::Status CreateWorkers();
   absl::Status StartThreads();
   void HandleEvent(absl::StatusOr<DisconnectTarget> target);
+  // At a limited rate: whoever can publish could fill the log.
+  void LogUselessEvent(absl::string_view why);
   // Ends a disconnect that concerns no session.
   void Finish(ShardMessage::DisconnectDone done);
 
   GateContext context_;
   const std::shared_ptr<DisconnectSource> disconnects_;
+  LogRateLimiter event_log_limiter_;
   std::vector<SocketAddress> listen_addresses_;
   int64_t receive_buffer_bytes_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -266,6 +272,24 @@ void Proxy::Impl::HandleEvent(absl::StatusOr<DisconnectTarget> target) {
   }
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
   disconnects_invalid_.fetch_add(1, std::memory_order_relaxed);
+  LogUselessEvent(target.status().message());
+}
+
+void Proxy::Impl::LogUselessEvent(absl::string_view why) {
+  int64_t more = 0;
+  if (context_.options.log_sink == nullptr ||
+      !event_log_limiter_.Admit(&more)) {
+    return;
+  }
+  std::string line = absl::StrCat("disconnect event ignored: ", why);
+  if (more > 0) {
+    absl::StrAppend(&line, " (and ", more, " more since the last such line)");
+  }
+  // From the control thread: a slow log must not delay the next event.
+  context_.control.Post(
+      [sink = context_.options.log_sink, line = std::move(line)] {
+        sink(LogSeverity::kWarning, line);
+      });
 }
 
 void Proxy::Impl::Disconnect(const DisconnectTarget& target,
@@ -283,6 +307,8 @@ void Proxy::Impl::Disconnect(const DisconnectTarget& target,
     if (owners.size() > 1) {
       // Ending the wrong player's session would be worse than ending none.
       disconnects_ambiguous_.fetch_add(1, std::memory_order_relaxed);
+      LogUselessEvent(absl::StrCat("relay port ", target.relay_port(),
+                                   " fits several sessions"));
       return Finish(std::move(done));
     }
     if (owners.empty()) {

@@ -29,6 +29,7 @@
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
 #include "testing/simulated_clock.h"
+#include "udpgate/internal/mutex.h"
 #include "udpgate/static_backend_resolver.h"
 
 namespace udpgate {
@@ -711,6 +712,34 @@ TEST_P(ProxyTest, EventsOfTheSourceAreCounted) {
     return stats.disconnects_received == 3 && stats.disconnects_invalid == 1 &&
            stats.disconnects_unmatched == 1;
   }));
+}
+
+TEST_P(ProxyTest, UselessEventsAreLoggedAtALimitedRate) {
+  SimulatedClock clock;
+  dependencies_.clock = &clock;
+  internal::Mutex mutex;
+  std::vector<std::string> lines;
+  const auto line_count = [&] {
+    internal::MutexLock lock(&mutex);
+    return lines.size();
+  };
+  options_.log_sink = [&](LogSeverity /*severity*/, absl::string_view message) {
+    internal::MutexLock lock(&mutex);
+    lines.emplace_back(message);
+  };
+  Start();
+  for (int i = 0; i < 100; ++i) {
+    disconnect_handler_(absl::InvalidArgumentError("garbage"));
+  }
+  EXPECT_TRUE(AwaitTrue([&] { return line_count() == 1; }));
+  clock.Advance(absl::Seconds(5));
+  disconnect_handler_(absl::InvalidArgumentError("rubbish"));
+  EXPECT_TRUE(AwaitTrue([&] { return line_count() == 2; }));
+  proxy_->Stop();
+  EXPECT_EQ(lines[0], "disconnect event ignored: garbage");
+  EXPECT_EQ(lines[1],
+            "disconnect event ignored: rubbish (and 99 more since the last "
+            "such line)");
 }
 
 TEST_P(ProxyTest, WorksWithoutADisconnectSource) {
