@@ -76,6 +76,9 @@ void EchoBackend::Run() {
 void EchoBackend::Handle(Datagram datagram) {
   // Known before it is answered: who has the answer finds it in `received`.
   const SocketAddress from = datagram.from;
+  // Decided before it is known to have come: who waits for that may then change
+  // it for the next one.
+  const bool is_answered = !silent_;
   const std::string reply = name_.empty()
                                 ? datagram.payload
                                 : absl::StrCat(name_, ":", datagram.payload);
@@ -87,7 +90,7 @@ void EchoBackend::Handle(Datagram datagram) {
     received_changed_.SignalAll();
   }
   // A client that is gone is no failure of the backend.
-  if (!silent_) peer_->Send(from, reply).IgnoreError();
+  if (is_answered) peer_->Send(from, reply).IgnoreError();
 }
 
 absl::Status EchoBackend::Send(const SocketAddress& to,

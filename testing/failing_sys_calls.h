@@ -1,11 +1,16 @@
 // The real system calls, of which a test can make chosen ones fail.
 //
 //   udpgate::test::FailingSysCalls sys_calls;
-//   sys_calls.FailNext(Call::kSendMmsg, ENOBUFS);         // the next one
-//   sys_calls.FailNth(Call::kBind, 3, EADDRINUSE);        // two pass, one
-//   fails sys_calls.FailAll(Call::kSocket, EMFILE);             // until
-//   Reset() sys_calls.LimitMessages(Call::kSendMmsg, 2);          // partial
-//   success sys_calls.TruncateNext();                             // MSG_TRUNC
+//   // The next one fails.
+//   sys_calls.FailNext(Call::kSendMmsg, ENOBUFS);
+//   // Two pass, then one fails.
+//   sys_calls.FailNth(Call::kBind, 3, EADDRINUSE);
+//   // All fail, until Reset.
+//   sys_calls.FailAll(Call::kSocket, EMFILE);
+//   // Each sends two messages at most.
+//   sys_calls.LimitMessages(Call::kSendMmsg, 2);
+//   // The next datagram is marked MSG_TRUNC.
+//   sys_calls.TruncateNext();
 //   ...
 //   EXPECT_EQ(sys_calls.calls(Call::kSocket), 1);
 //

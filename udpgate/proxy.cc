@@ -324,7 +324,9 @@ void Proxy::Impl::Disconnect(const DisconnectTarget& target,
     return Finish(std::move(done));
   }
   message.disconnect_done = std::move(done);
-  workers_[shard]->inbox()->PostDisconnect(std::move(message));
+  if (!workers_[shard]->inbox()->PostDisconnect(std::move(message))) {
+    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
+  }
 }
 
 void Proxy::Impl::Finish(ShardMessage::DisconnectDone done) {

@@ -42,7 +42,7 @@ struct ProxyDependencies {
   // Null: `Clock::Monotonic()`. Must outlive the Proxy.
   const Clock* clock = nullptr;
   // Null: the real system calls. For tests (//testing:failing_sys_calls). Must
-  // outlive the Proxy.
+  // outlive the Proxy and the last callback that a resolver holds.
   internal::SysCalls* sys_calls = nullptr;
 };
 
@@ -50,6 +50,11 @@ struct ProxyDependencies {
 // from any thread at any time between `Create` and the destructor. Installs no
 // signal handlers, changes no limits of the process and keeps no global state;
 // its threads block all signals. Several Proxies may live in one process.
+//
+// Not from inside one of its own calls into the host (a log sink, `done` of
+// Disconnect, `BackendResolver::Resolve`, a DisconnectSource's handler): Stop
+// and the destructor, which wait for that call to return. From inside
+// `Resolve` not Disconnect either, which may wait for the calling thread.
 class Proxy {
  public:
   // Binds the listen sockets; datagrams begin to queue in the kernel. Errors:

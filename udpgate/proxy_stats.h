@@ -45,7 +45,7 @@ namespace udpgate {
     "Datagrams that wait in a queue or for their client's backend.")         \
   X(kGauge, sessions_active, "Sessions that have a backend.")                \
   X(kGauge, sessions_confirmed,                                              \
-    "Active sessions whose client has shown that it sees the replies.")      \
+    "Active sessions whose client kept sending after replies.")              \
   X(kGauge, sessions_pending, "Clients that wait for their backend.")        \
   X(kCounter, sessions_created, "Sessions begun, pending ones included.")    \
   X(kCounter, resolves_started, "Questions put to the backend resolver.")    \
@@ -60,8 +60,8 @@ namespace udpgate {
   X(kCounter, backend_refusals,                                              \
     "Port-unreachable answers (ECONNREFUSED) of backends.")                  \
   X(kCounter, kernel_drops,                                                  \
-    "Datagrams that the kernel dropped since a listen socket's buffer was "  \
-    "full (SO_RXQ_OVFL).")                                                   \
+    "Datagrams that the kernel dropped since a socket's buffer was full; "   \
+    "those of a session's own socket are known once it has ended.")          \
   X(kGauge, relay_ports_in_use, "Source ports towards backends in use.")     \
   X(kCounter, events_suppressed,                                             \
     "Reports to the control thread that its full queue refused.")

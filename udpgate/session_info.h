@@ -11,8 +11,9 @@
 namespace udpgate {
 
 // A session's life: pending, while its backend is being asked for;
-// unconfirmed, once it has one; confirmed, once its client has shown that it
-// sees the backend's replies, which a forged source cannot.
+// unconfirmed, once it has one; confirmed, once its client has gone on to send
+// after replies of the backend for a while. That is a sign, not a proof, that
+// the client's address is not forged.
 enum class SessionState : uint8_t { kPending, kUnconfirmed, kConfirmed };
 
 // A copy; it does not change after it was taken.

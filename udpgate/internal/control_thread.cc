@@ -73,8 +73,14 @@ void ControlThread::Run() {
       reports.swap(reports_);
       calls.swap(calls_);
     }
-    for (const Report& report : reports) Log(report);
-    for (absl::AnyInvocable<void()>& call : calls) call();
+    for (const Report& report : reports) {
+      if (is_stopping_) return;
+      Log(report);
+    }
+    for (absl::AnyInvocable<void()>& call : calls) {
+      if (is_stopping_) return;
+      call();
+    }
   }
 }
 

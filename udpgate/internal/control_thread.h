@@ -69,7 +69,8 @@ class ControlThread {
 
   Mutex mutex_;
   ConditionVariable changed_;
-  bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // Written under the lock; read without it between two calls.
+  std::atomic<bool> is_stopping_{false};
   std::vector<Report> reports_ ABSL_GUARDED_BY(mutex_);
   std::vector<absl::AnyInvocable<void()>> calls_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;

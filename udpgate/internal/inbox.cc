@@ -5,6 +5,8 @@
 #include <new>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace udpgate {
 namespace internal {
 namespace {
@@ -18,7 +20,13 @@ absl::StatusOr<std::shared_ptr<Inbox>> Inbox::Create(SysCalls* sys_calls,
                                                      const Options& options) {
   const SysCallResult doorbell = sys_calls->EventFd();
   if (!doorbell.ok()) return ErrnoToStatus(doorbell.error, "eventfd");
-  return std::shared_ptr<Inbox>(new Inbox(sys_calls, doorbell.value, options));
+  std::shared_ptr<Inbox> inbox(new Inbox(sys_calls, doorbell.value, options));
+  if (inbox->ring_ == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for a queue of ", options.datagrams_max,
+                     " datagrams, ", inbox->ring_bytes_, " bytes"));
+  }
+  return inbox;
 }
 
 Inbox::Inbox(SysCalls* sys_calls, int doorbell_fd, const Options& options)
@@ -30,7 +38,7 @@ Inbox::Inbox(SysCalls* sys_calls, int doorbell_fd, const Options& options)
                   static_cast<size_t>(options.datagrams_max) * sizeof(Record) +
                   sizeof(Record)),
       // Without an initializer: the system gives pages as they are touched.
-      ring_(new char[ring_bytes_]) {}
+      ring_(new (std::nothrow) char[ring_bytes_]) {}
 
 Inbox::~Inbox() { sys_calls_->Close(doorbell_fd_); }
 
@@ -123,16 +131,18 @@ void Inbox::Post(ShardMessage message) {
   Ring();
 }
 
-void Inbox::PostDisconnect(ShardMessage message) {
+bool Inbox::PostDisconnect(ShardMessage message) {
   {
     MutexLock lock(&mutex_);
     while (!is_closed_ && disconnect_count_ >= options_.disconnects_max) {
       disconnects_taken_.Wait(&mutex_);
     }
-    if (!is_closed_) ++disconnect_count_;
+    if (is_closed_) return false;
+    ++disconnect_count_;
     PostLocked(std::move(message));
   }
   Ring();
+  return true;
 }
 
 void Inbox::PostLocked(ShardMessage message) {
@@ -142,8 +152,12 @@ void Inbox::PostLocked(ShardMessage message) {
 }
 
 void Inbox::Close() {
+  // Destroyed without the lock, since a message may hold anything.
+  std::deque<ShardMessage> dropped;
   MutexLock lock(&mutex_);
   is_closed_ = true;
+  dropped.swap(messages_);
+  message_count_.store(0, std::memory_order_seq_cst);
   disconnects_taken_.SignalAll();
 }
 

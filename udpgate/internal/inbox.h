@@ -36,7 +36,7 @@ struct SessionRef {
 // What the control plane tells a shard.
 struct ShardMessage {
   enum class Kind {
-    kResolved,          // the answer for `session`, asked with `attempt`
+    kResolved,          // the answer for `session`
     kDisconnectClient,  // end the session of `client`, whichever is live
     kEndSession,        // end exactly `session`
     kListSessions,      // copy the sessions in slots from `session.slot` on
@@ -49,7 +49,6 @@ struct ShardMessage {
 
   Kind kind;
   SessionRef session;
-  uint32_t attempt = 0;
   SocketAddress client;
   absl::StatusOr<ResolveResult> result;
   DisconnectDone disconnect_done;
@@ -82,10 +81,10 @@ class Inbox {
   // Never refused while open: answers are bounded by the number of questions.
   void Post(ShardMessage message);
   // Waits while `disconnects_max` of them are under way: a disconnect is never
-  // dropped. Returns at once when closed.
-  void PostDisconnect(ShardMessage message);
+  // dropped. False, and at once, when closed.
+  bool PostDisconnect(ShardMessage message);
 
-  // From now on messages are dropped, and nobody waits any more.
+  // Drops the messages that wait and all that come; nobody waits any more.
   void Close();
 
   // Wakes the owner if it sleeps.
@@ -147,7 +146,8 @@ class Inbox {
   bool is_closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<ShardMessage> messages_ ABSL_GUARDED_BY(mutex_);
   int disconnect_count_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Byte positions that only grow; modulo ring_bytes_ they are offsets.
+  // Byte positions; modulo ring_bytes_ they are offsets. They grow until the
+  // ring is empty, and then begin again.
   uint64_t tail_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
 

@@ -201,6 +201,21 @@ TEST(InboxTest, CloseLetsAWaiterGoAndDropsMessages) {
   }
 }
 
+// Otherwise whoever waits for an answer would wait for ever.
+TEST(InboxTest, CloseDestroysWhatNobodyWillTake) {
+  const std::shared_ptr<Inbox> inbox = MakeInbox(SysCalls::Real(), 8);
+  auto token = std::make_shared<int>(0);
+  const std::weak_ptr<int> alive = token;
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kListSessions;
+  message.list_done = [token = std::move(token)](std::vector<SessionInfo>,
+                                                 uint32_t) {};
+  inbox->Post(std::move(message));
+  EXPECT_FALSE(alive.expired());
+  inbox->Close();
+  EXPECT_TRUE(alive.expired());
+}
+
 TEST(InboxTest, ManyProducersOneConsumer) {
   constexpr int kProducers = 3, kEach = 5000;
   const std::shared_ptr<Inbox> inbox = MakeInbox(SysCalls::Real(), 64);

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
 namespace internal {
@@ -34,26 +35,12 @@ absl::StatusOr<int> GetOption(SysCalls* sys_calls, int fd, int name,
   return ErrnoToStatus(result.error, absl::StrCat("getsockopt ", what));
 }
 
-// `forced_name` ignores the system's limit where the process has the right to
-// (CAP_NET_ADMIN, socket(7)).
-void SetBufferBytes(SysCalls* sys_calls, int fd, int name, int forced_name,
-                    int64_t bytes) {
-  const int value = static_cast<int>(bytes);
-  const SysCallResult forced =
-      sys_calls->SetSockOpt(fd, SOL_SOCKET, forced_name, &value, sizeof(value));
-  if (forced.ok()) return;
-  // Cannot fail: the kernel cuts what is too much.
-  sys_calls->SetSockOpt(fd, SOL_SOCKET, name, &value, sizeof(value));
-}
-
 // The options of every listen socket, bound or to be bound.
 absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
                        ListenSocket* socket) {
   const int fd = socket->fd.get();
-  SetBufferBytes(sys_calls, fd, SO_RCVBUF, SO_RCVBUFFORCE,
-                 options.receive_buffer_bytes);
-  SetBufferBytes(sys_calls, fd, SO_SNDBUF, SO_SNDBUFFORCE,
-                 options.receive_buffer_bytes);
+  SetReceiveBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
+  SetSendBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
   absl::StatusOr<int> granted =
       GetOption(sys_calls, fd, SO_RCVBUF, "SO_RCVBUF");
   if (!granted.ok()) return granted.status();
@@ -152,6 +139,11 @@ absl::StatusOr<ListenSocket> Adopt(SysCalls* sys_calls,
         "listen_fds: descriptor ", number, " is not a bound UDP socket"));
   }
   ::fcntl(number, F_SETFD, FD_CLOEXEC);
+  // Errors that nobody reads would keep the socket ready for ever (ip(7)).
+  const int off = 0;
+  sys_calls->SetSockOpt(number, IPPROTO_IP, IP_RECVERR, &off, sizeof(off));
+  sys_calls->SetSockOpt(number, IPPROTO_IPV6, IPV6_RECVERR, &off, sizeof(off));
+  socket.kernel_drops = KernelDrops(sys_calls, number);
   if (absl::Status status = Configure(sys_calls, options, &socket);
       !status.ok()) {
     return status;

@@ -23,6 +23,8 @@ struct ListenSocket {
   int family = 0;
   // What the kernel granted, in the unit of ProxyOptions.
   int64_t receive_buffer_bytes = 0;
+  // What the kernel had dropped at an adopted socket before.
+  uint32_t kernel_drops = 0;
 };
 
 // Opens `options.listener_count` sockets on `options.listen_address`, or

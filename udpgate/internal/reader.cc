@@ -36,7 +36,8 @@ Reader::Reader(GateContext* context, uint16_t listener,
       workers_(std::move(workers)),
       stop_fd_(stop_fd),
       batch_(context->options.batch_size, /*with_addresses=*/true),
-      parts_(workers_.size()) {
+      parts_(workers_.size()),
+      kernel_drops_(context->listeners[listener].kernel_drops) {
   for (std::vector<ClientDatagram>& part : parts_) {
     part.reserve(context->options.batch_size);
   }

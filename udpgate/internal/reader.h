@@ -63,7 +63,7 @@ class Reader {
   ReceiveBatch batch_;
   // For each worker, its part of the batch, in order of arrival.
   std::vector<std::vector<ClientDatagram>> parts_;
-  uint32_t kernel_drops_ = 0;  // as last reported
+  uint32_t kernel_drops_;  // as last reported
   Counters counters_;
 };
 

@@ -57,9 +57,9 @@ struct Session {
   SocketAddress relay;
   std::string label;
 
-  // While pending: the question that counts, its deadline, what waits, and the
-  // neighbours in the list of pending sessions.
-  uint32_t attempt = 0;
+  // While pending: whether the answer under way is of no use any more, the
+  // deadline, what waits, and the neighbours in the list of pending sessions.
+  bool must_ask_again = false;
   int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;
   uint32_t pending_previous = kNoSlot;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "udpgate/internal/socket_options.h"
+
 namespace udpgate {
 namespace internal {
 namespace {
@@ -27,6 +29,20 @@ SysCallResult ConnectTo(SysCalls* sys_calls, int fd,
 SysCallResult OpenSocket(SysCalls* sys_calls, int family) {
   return sys_calls->Socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
                            0);
+}
+
+// What came between bind and connect is from anyone: an old backend that still
+// sends to the port, or a stranger.
+void DiscardReceived(SysCalls* sys_calls, int fd) {
+  constexpr int kDatagramsMax = 1024;
+  for (int i = 0; i < kDatagramsMax; ++i) {
+    char byte;
+    iovec vector = {&byte, sizeof(byte)};
+    mmsghdr message{};
+    message.msg_hdr.msg_iov = &vector;
+    message.msg_hdr.msg_iovlen = 1;
+    if (!sys_calls->RecvMmsg(fd, &message, 1).ok()) return;
+  }
 }
 
 }  // namespace
@@ -74,7 +90,8 @@ SocketAddress UpstreamOpener::FindSource(const SocketAddress& backend,
 
 UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
                                             const SocketAddress& backend,
-                                            const RelayOwner& owner) {
+                                            const RelayOwner& owner,
+                                            int64_t receive_buffer_bytes) {
   Result result;
   const SysCallResult opened = OpenSocket(sys_calls_, backend.family());
   if (!opened.ok()) {
@@ -83,7 +100,7 @@ UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
     return result;
   }
   const SysCallResult bound =
-      BindFreePort(opened.value, source, owner, &result.relay);
+      BindFreePort(opened.value, source, backend, owner, &result.relay);
   if (!bound.ok()) {
     sys_calls_->Close(opened.value);
     result.error = bound.error;
@@ -97,6 +114,10 @@ UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
     result.failed_call = "connect";
     return result;
   }
+  DiscardReceived(sys_calls_, opened.value);
+  SetReceiveBufferBytes(
+      sys_calls_, opened.value,
+      std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));
   result.fd = opened.value;
   return result;
 }
@@ -108,6 +129,7 @@ void UpstreamOpener::Close(int fd, const SocketAddress& relay) {
 }
 
 SysCallResult UpstreamOpener::BindFreePort(int fd, const SocketAddress& source,
+                                           const SocketAddress& backend,
                                            const RelayOwner& owner,
                                            SocketAddress* relay) {
   SysCallResult result{-1, EADDRNOTAVAIL};
@@ -115,10 +137,16 @@ SysCallResult UpstreamOpener::BindFreePort(int fd, const SocketAddress& source,
     const absl::optional<uint16_t> port = ports_->Take(source, owner);
     if (!port.has_value()) return {-1, EADDRNOTAVAIL};
     *relay = source.WithPort(*port);
-    sockaddr_storage storage;
-    const socklen_t size = relay->ToSockaddr(source.family(), &storage);
-    result =
-        sys_calls_->Bind(fd, reinterpret_cast<const sockaddr*>(&storage), size);
+    if (*relay == backend) {
+      // A backend on this host that is down: the socket would be connected to
+      // itself, and the backend could not start.
+      result = {-1, EADDRINUSE};
+    } else {
+      sockaddr_storage storage;
+      const socklen_t size = relay->ToSockaddr(source.family(), &storage);
+      result = sys_calls_->Bind(fd, reinterpret_cast<const sockaddr*>(&storage),
+                                size);
+    }
     if (result.ok()) return result;
     ports_->GiveBack(source, *port);
     if (result.error != EADDRINUSE) break;

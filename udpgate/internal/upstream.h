@@ -12,6 +12,9 @@
 namespace udpgate {
 namespace internal {
 
+// Thousands of these sockets share the kernel's memory for UDP (udp_mem).
+inline constexpr int64_t kUpstreamBufferBytesMax = 1 << 20;
+
 // Opens connected, non-blocking sockets on source addresses and ports that the
 // gate chooses itself.
 //
@@ -43,9 +46,10 @@ class UpstreamOpener {
                            int64_t now_nanoseconds, Result* failure);
 
   // A socket from `source` to `backend` on a relay port that is noted as
-  // `owner`'s.
+  // `owner`'s, with a receive buffer of `receive_buffer_bytes`, or of
+  // kUpstreamBufferBytesMax or the system's limit where these are less.
   Result Open(const SocketAddress& source, const SocketAddress& backend,
-              const RelayOwner& owner);
+              const RelayOwner& owner, int64_t receive_buffer_bytes);
 
   // Closes it and gives its port back.
   void Close(int fd, const SocketAddress& relay);
@@ -58,6 +62,7 @@ class UpstreamOpener {
   };
 
   SysCallResult BindFreePort(int fd, const SocketAddress& source,
+                             const SocketAddress& backend,
                              const RelayOwner& owner, SocketAddress* relay);
 
   SysCalls* const sys_calls_;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
 namespace internal {
@@ -64,6 +65,15 @@ DropReason DropReasonOf(const absl::Status& status) {
     default:
       return DropReason::kResolveFailed;
   }
+}
+
+// Errors that an ICMP message leaves on a connected socket, for the next send
+// to find: that datagram was not sent and deserves a second try (udp(7);
+// icmp_err_convert in net/ipv4/icmp.c of Linux).
+bool IsOfEarlierDatagram(int error) {
+  return error == ECONNREFUSED || error == EHOSTUNREACH ||
+         error == ENETUNREACH || error == ENOPROTOOPT || error == EPROTO ||
+         error == EMSGSIZE;
 }
 
 bool CanBeSentTo(const SocketAddress& backend) {
@@ -149,6 +159,7 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   WaitForEvents(max_wait_nanoseconds);
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
+  message_budget_ = kMessagesPerTurn;
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
@@ -188,6 +199,7 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
                        int64_t now_nanoseconds) {
   if (ownership_.TryAcquire()) {
     now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
+    message_budget_ = kMessagesPerTurn;
     DrainMessages();
     DrainDatagrams();
     // What waits goes first, else a client's datagrams would overtake.
@@ -201,7 +213,8 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
 }
 
 void Worker::DrainMessages() {
-  inbox_->TakeMessages(kMessagesPerTurn, &messages_);
+  inbox_->TakeMessages(message_budget_, &messages_);
+  message_budget_ -= static_cast<int>(messages_.size());
   for (ShardMessage& message : messages_) {
     switch (message.kind) {
       case ShardMessage::Kind::kResolved:
@@ -323,7 +336,6 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
 
 // Sends `run_` to the session's backend. May end the session.
 void Worker::SendRun(Session* session) {
-  session->last_active_nanoseconds = now_nanoseconds_;
   NoteProof(session);
   int sent = 0;
   bool is_repeated = false;
@@ -336,6 +348,9 @@ void Worker::SendRun(Session* session) {
         bytes += run_.payload_bytes(i);
       }
       sent += result.value;
+      // Here and not for what cannot be sent: a socket whose source address has
+      // left the host would otherwise be kept for ever by a client that tries.
+      session->last_active_nanoseconds = now_nanoseconds_;
       session->client_datagrams_forwarded += result.value;
       session->client_bytes_forwarded += bytes;
       counters_.client_datagrams_forwarded.Add(result.value);
@@ -343,32 +358,30 @@ void Worker::SendRun(Session* session) {
       is_repeated = false;
       continue;
     }
-    if (result.error != ECONNREFUSED) {
-      // The socket's buffer is full, the route is gone, a firewall said no:
-      // this datagram is lost, the next one may pass.
-      counters_.Drop(DropReason::kBackendSendFailed);
-      ++sent;
+    const bool is_refused = result.error == ECONNREFUSED;
+    if (is_refused) {
+      const SessionRef ref = session->ref();
+      NoteRefusal(session);
+      if (sessions_.Find(ref) == nullptr) {
+        counters_.Drop(DropReason::kBackendRefused, run_.size() - sent);
+        return;
+      }
+    }
+    if (IsOfEarlierDatagram(result.error) && !is_repeated) {
+      is_repeated = true;
       continue;
     }
-    // The error is that of an earlier datagram, and this one was not sent
-    // (udp(7)). It gets a second try; a second refusal is its own.
-    const SessionRef ref = session->ref();
-    NoteRefusal(session);
-    if (sessions_.Find(ref) == nullptr) {
-      counters_.Drop(DropReason::kBackendRefused, run_.size() - sent);
-      return;
-    }
-    if (is_repeated) {
-      counters_.Drop(DropReason::kBackendRefused);
-      ++sent;
-    }
-    is_repeated = !is_repeated;
+    // This datagram's own error: the socket's buffer is full, the route is
+    // gone, a firewall said no. The next one may pass.
+    counters_.Drop(is_refused ? DropReason::kBackendRefused
+                              : DropReason::kBackendSendFailed);
+    ++sent;
+    is_repeated = false;
   }
 }
 
-// A client that answers what only it can have seen shows that its address is
-// not forged: a cheap heuristic, since nothing below the game's protocol
-// proves an address for certain.
+// A client that keeps sending after replies probably sees them. A cheap
+// heuristic: nothing below the game's protocol proves an address for certain.
 void Worker::NoteProof(Session* session) {
   if (!session->has_unanswered_reply ||
       session->state == SessionState::kConfirmed) {
@@ -473,6 +486,7 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
   session->held = std::make_unique<HeldDatagrams>();
   counters_.sessions_created.Add();
   CountState(SessionState::kPending, +1);
+  AppendPending(session);
   AskForBackend(session, datagram.payload);
   return session;
 }
@@ -495,26 +509,22 @@ void Worker::Hold(Session* session, const ClientDatagram& datagram) {
   counters_.datagrams_held.Add();
 }
 
-// Also for a session that asks again: from now on only this answer counts.
+// A session has one question under way at a time, and one deadline for all.
 void Worker::AskForBackend(Session* session,
                            absl::Span<const char> first_datagram) {
-  ++session->attempt;
-  session->resolve_deadline_nanoseconds =
-      now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
-  AppendPending(session);
+  session->must_ask_again = false;
   counters_.resolves_started.Add();
   ResolveRequest request;
   request.client = session->client;
   request.first_datagram = first_datagram;
-  request.timeout = limits_.resolve_timeout;
+  request.timeout = absl::Nanoseconds(session->resolve_deadline_nanoseconds -
+                                      now_nanoseconds_);
   context_->resolver->Resolve(
-      request,
-      [inbox = inbox_, ref = session->ref(),
-       attempt = session->attempt](absl::StatusOr<ResolveResult> result) {
+      request, [inbox = inbox_,
+                ref = session->ref()](absl::StatusOr<ResolveResult> result) {
         ShardMessage message;
         message.kind = ShardMessage::Kind::kResolved;
         message.session = ref;
-        message.attempt = attempt;
         message.result = std::move(result);
         inbox->Post(std::move(message));
       });
@@ -522,9 +532,12 @@ void Worker::AskForBackend(Session* session,
 
 void Worker::HandleAnswer(ShardMessage* message) {
   Session* session = sessions_.Find(message->session);
-  if (session == nullptr || session->state != SessionState::kPending ||
-      session->attempt != message->attempt) {
-    return;  // too late, or asked again since
+  if (session == nullptr || session->state != SessionState::kPending) {
+    return;  // too late
+  }
+  if (session->must_ask_again) {
+    AskForBackend(session, FirstHeld(*session));
+    return;
   }
   if (message->result.ok()) {
     OpenUpstream(session, *std::move(message->result));
@@ -562,7 +575,8 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
     return;
   }
   if (opened.error == 0) {
-    opened = upstream_.Open(source, backend, {shard_, session->ref()});
+    opened = upstream_.Open(source, backend, {shard_, session->ref()},
+                            context_->options.receive_buffer_bytes);
   }
   if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) {
@@ -594,6 +608,14 @@ void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
   opened->failed_call = "epoll_ctl";
 }
 
+// Before the socket is closed: where the host program has forked, a copy of it
+// may live on, and would go on to wake this worker for nobody (epoll(7)).
+void Worker::Unwatch(const Session& session) {
+  sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_DEL, session.upstream_fd,
+                           nullptr);
+  counters_.kernel_drops.Add(KernelDrops(sys_calls_, session.upstream_fd));
+}
+
 void Worker::SendHeld(Session* session) {
   const std::unique_ptr<HeldDatagrams> held = std::move(session->held);
   counters_.datagrams_held.Subtract(held->size_bytes.size());
@@ -614,6 +636,8 @@ void Worker::SendHeld(Session* session) {
   }
 }
 
+// A send of several datagrams that stops at a refusal reports the datagrams
+// before it and not the refusal (sendmmsg(2)), so a run counts at most one.
 void Worker::NoteRefusal(Session* session) {
   counters_.backend_refusals.Add();
   if (++session->refusals >= limits_.backend_refusals_max) {
@@ -657,6 +681,7 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
     counters_.Drop(held_drop, session->held->size_bytes.size());
     counters_.datagrams_held.Subtract(session->held->size_bytes.size());
   } else {
+    Unwatch(*session);
     upstream_.Close(session->upstream_fd, session->relay);
   }
   counters_.End(end);
@@ -680,7 +705,8 @@ void Worker::EndAllSessions() {
 }
 
 void Worker::AppendPending(Session* session) {
-  if (session->attempt > 1) RemovePending(session);
+  session->resolve_deadline_nanoseconds =
+      now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
   session->pending_previous = pending_last_;
   session->pending_next = kNoSlot;
   (pending_last_ == kNoSlot ? pending_first_
@@ -712,7 +738,7 @@ void Worker::HandleDisconnect(ShardMessage* message) {
   } else if (session->state == SessionState::kPending) {
     // It has nothing to be disconnected from; but the answer on its way may be
     // the backend that it must not get any more.
-    AskForBackend(session, FirstHeld(*session));
+    session->must_ask_again = true;
   } else {
     End(session, EndReason::kDisconnected, DropReason::kSessionEnded);
   }

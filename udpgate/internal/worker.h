@@ -113,6 +113,8 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Watch(const Session& session, UpstreamOpener::Result* opened)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Unwatch(const Session& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void NoteRefusal(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void MoveTo(SessionState state, Session* session)
@@ -152,6 +154,8 @@ class Worker {
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
   // The time of this turn, read once.
   int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+  // Messages that this turn may still handle.
+  int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
   // Pending sessions in the order of their deadlines.

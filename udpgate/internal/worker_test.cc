@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -49,6 +50,18 @@ class HeldResolver : public BackendResolver {
   std::function<void()> on_resolve;
 };
 
+// Lets a test act between two system calls.
+class HookedSysCalls : public test::FailingSysCalls {
+ public:
+  SysCallResult Connect(int fd, const sockaddr* address,
+                        socklen_t size) override {
+    if (before_connect) before_connect(fd);
+    return FailingSysCalls::Connect(fd, address, size);
+  }
+
+  std::function<void(int fd)> before_connect;
+};
+
 class WorkerTest : public ::testing::Test {
  protected:
   void Start(ProxyOptions options = ProxyOptions()) {
@@ -57,7 +70,7 @@ class WorkerTest : public ::testing::Test {
     }
     options.log_sink = nullptr;
     context_ = std::make_unique<GateContext>(options, &clock_, &sys_calls_,
-                                             ClientHash(1), LocalPortRange());
+                                             ClientHash(1), local_ports_);
     context_->resolver = resolver_;
     auto listeners = OpenListenSockets(&sys_calls_, options, context_->hash);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
@@ -153,13 +166,14 @@ class WorkerTest : public ::testing::Test {
   }
 
   test::SimulatedClock clock_;
-  test::FailingSysCalls sys_calls_;
+  HookedSysCalls sys_calls_;
   std::shared_ptr<HeldResolver> resolver_ = std::make_shared<HeldResolver>();
   std::unique_ptr<GateContext> context_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Reader> reader_;
   std::unique_ptr<Reader> other_reader_;  // of the same socket
   SocketAddress listen_address_;
+  std::vector<uint16_t> local_ports_ = LocalPortRange();
   LoopbackPeer client_;
   LoopbackPeer backend_;
 };
@@ -472,14 +486,29 @@ TEST_F(WorkerTest, ADisconnectedPendingClientAsksAgain) {
   Start();
   LoopbackPeer old_backend;
   SendAndRead(client_, "one");
-  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
-  ASSERT_EQ(resolver_->questions.size(), 2u);
-  EXPECT_EQ(resolver_->questions[1].first_datagram, "one");
-  AnswerWith(old_backend.address());  // asked before the event: stale
+  for (int i = 0; i < 3; ++i) {
+    PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  }
+  ASSERT_EQ(resolver_->questions.size(), 1u) << "one question at a time";
+  AnswerWith(old_backend.address());  // asked before the events: stale
   EXPECT_EQ(Stats().sessions_pending, 1u);
+  ASSERT_EQ(resolver_->questions.size(), 1u);
+  EXPECT_EQ(resolver_->questions[0].first_datagram, "one");
   AnswerWith(backend_.address());
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("one"));
   EXPECT_THAT(ReceiveAll(&old_backend), ElementsAre());
+}
+
+// Events cannot keep a client waiting for ever.
+TEST_F(WorkerTest, ADisconnectedPendingClientStillTimesOut) {
+  Start();
+  SendAndRead(client_, "one");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Stats().sessions_pending, 1u);
+    clock_.Advance(absl::Seconds(1));
+    PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kResolveTimedOut), 1u);
 }
 
 // A reply that was read in the same turn is not lost with the session.
@@ -561,16 +590,74 @@ TEST_F(WorkerTest, ARefusalInAHeldRunIsSurvived) {
 TEST_F(WorkerTest, AFailedSendLosesOneDatagramAndNothingElse) {
   Start();
   Connect(client_);
-  for (const int error : {EAGAIN, ENOBUFS, ENOMEM, EPERM, EMSGSIZE,
-                          EHOSTUNREACH, ENETUNREACH, EINVAL}) {
+  for (const int error : {EAGAIN, ENOBUFS, ENOMEM, EPERM, EACCES, EINVAL}) {
     Send(client_, "lost");
     Send(client_, "passes");
     sys_calls_.FailNext(Call::kSendMmsg, error);
     Read();
     EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("passes"));
   }
-  EXPECT_EQ(Stats().dropped(DropReason::kBackendSendFailed), 8u);
+  EXPECT_EQ(Stats().dropped(DropReason::kBackendSendFailed), 6u);
   EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+// What an ICMP message leaves on the socket is found by the next datagram's
+// send. Found twice, it is that datagram's own.
+TEST_F(WorkerTest, AnErrorOfAnEarlierDatagramCostsTheNextOneNothing) {
+  Start();
+  Connect(client_);
+  for (const int error : {ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ENOPROTOOPT,
+                          EPROTO, EMSGSIZE}) {
+    sys_calls_.FailNext(Call::kSendMmsg, error);
+    SendAndRead(client_, "sent again");
+    EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("sent again"));
+  }
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+  sys_calls_.FailNext(Call::kSendMmsg, EHOSTUNREACH, 2);
+  Send(client_, "lost");
+  Send(client_, "passes");
+  Read();
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("passes"));
+  EXPECT_EQ(Stats().dropped(DropReason::kBackendSendFailed), 1u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+// As when the socket's source address has left the host.
+TEST_F(WorkerTest, ASessionThatCanSendNothingGoesIdleWhateverItsClientSends) {
+  Start();
+  Connect(client_);
+  sys_calls_.FailAll(Call::kSendMmsg, ENETUNREACH);
+  for (int i = 0; i < 75 && Stats().ended(EndReason::kIdle) == 0; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    SendAndRead(client_, "lost");
+    Turn();
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 1u);
+  sys_calls_.Reset();
+  Connect(client_);
+}
+
+TEST_F(WorkerTest, WhatCameBeforeTheConnectIsNotTheBackends) {
+  Start();
+  LoopbackPeer stranger;
+  SendAndRead(client_, "hello");
+  int forged_count = 0;
+  sys_calls_.before_connect = [&](int fd) {
+    sockaddr_storage storage;
+    socklen_t size = sizeof(storage);
+    getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &size);
+    const SocketAddress relay = SocketAddress::FromSockaddr(
+        reinterpret_cast<const sockaddr*>(&storage), size);
+    if (relay.port() == 0) return;  // the probe for the source address
+    ASSERT_TRUE(stranger.Send(relay, "forged").ok());
+    ++forged_count;
+  };
+  AnswerWith(backend_.address());
+  Turn();
+  EXPECT_EQ(forged_count, 1);
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre());
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("hello"));
+  EXPECT_EQ(Stats().backend_datagrams_received, 0u);
 }
 
 TEST_F(WorkerTest, PartialSendsGoOnWhereTheyStopped) {
@@ -827,6 +914,33 @@ TEST_F(WorkerTest, CountsWhatTheKernelDropped) {
   EXPECT_GT(Stats().kernel_drops, 0u);
   EXPECT_EQ(Stats().client_datagrams_received + Stats().kernel_drops,
             sent_count);
+}
+
+TEST_F(WorkerTest, CountsRepliesThatTheKernelDropped) {
+  ProxyOptions options;
+  options.receive_buffer_bytes = 4096;
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(backend_.Send(relay, std::string(100, 'x')).ok());
+  }
+  for (int i = 0; i < 5; ++i) Turn();
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  EXPECT_GT(Stats().kernel_drops, 0u);
+  EXPECT_EQ(Stats().backend_datagrams_received + Stats().kernel_drops, 200u);
+}
+
+// A backend on the gate's own host, within the range of its relay ports, that
+// is down: the gate must not take its place.
+TEST_F(WorkerTest, NeverTakesItsBackendsPort) {
+  const SocketAddress dead_backend = backend_.address();
+  backend_ = LoopbackPeer();
+  local_ports_ = {dead_backend.port()};
+  Start();
+  SendAndRead(client_, "x");
+  AnswerWith(dead_backend);
+  EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), 1u);
+  EXPECT_TRUE(LoopbackPeer::Bind(dead_backend).ok());
 }
 
 TEST_F(WorkerTest, ListsItsSessions) {

@@ -31,7 +31,7 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
   }
   void OnAnswer(const redisReply& answer) override;
   void OnMessage(const redisReply& message) override;
-  void OnLost(const absl::Status&) override { is_subscribed_.store(false); }
+  void OnLost(const absl::Status& why) override;
   int64_t OnTurn(int64_t) override { return internal::Connection::kNever; }
 
  private:
@@ -69,6 +69,13 @@ void RedisDisconnectSource::Impl::OnAnswer(const redisReply& answer) {
   }
   is_subscribed_.store(true);
   connection_.LogWell(absl::StrCat("subscribed to ", channel_name_));
+}
+
+void RedisDisconnectSource::Impl::OnLost(const absl::Status& why) {
+  // A payload far too long ended the connection: an event all the same.
+  if (is_subscribed_.exchange(false) && absl::IsResourceExhausted(why)) {
+    handler_(absl::InvalidArgumentError(why.message()));
+  }
 }
 
 // https://redis.io/docs/manual/pubsub/#format-of-pushed-messages

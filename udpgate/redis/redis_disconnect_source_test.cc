@@ -166,8 +166,8 @@ TEST_F(RedisDisconnectSourceTest, SubscribesAgainAfterAnAbsurdPayload) {
   EXPECT_TRUE(AwaitTrue([&] { return log_.CountOf("longer than") == 1; }));
   EXPECT_TRUE(AwaitHealthy(*source));
   Publish(*redis, "8");
-  ASSERT_TRUE(events_.Await(1));
-  EXPECT_THAT(events_.texts(), ElementsAre("8"));
+  ASSERT_TRUE(events_.Await(2));
+  EXPECT_THAT(events_.texts(), ElementsAre("INVALID_ARGUMENT", "8"));
 }
 
 TEST_F(RedisDisconnectSourceTest, LogsInOverAUnixSocket) {
@@ -366,6 +366,8 @@ struct Said {
   const char* name;
   bool is_answer;
   const char* bytes;
+  // Events that it counts as.
+  size_t invalid_count = 0;
 };
 
 class RedisSubscriberTest : public RedisDisconnectSourceTest,
@@ -384,7 +386,8 @@ TEST_P(RedisSubscriberTest, BeginsAgain) {
   EXPECT_TRUE(AwaitTrue([&] { return peer.command_count("SUBSCRIBE") == 2; }));
   EXPECT_TRUE(AwaitHealthy(*source));
   EXPECT_EQ(log_.CountOf("warn:"), 1);
-  EXPECT_TRUE(events_.texts().empty());
+  EXPECT_EQ(events_.texts(), std::vector<std::string>(GetParam().invalid_count,
+                                                      "INVALID_ARGUMENT"));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -403,7 +406,7 @@ INSTANTIATE_TEST_SUITE_P(
         Said{"UnaskedError", false, "-ERR go away\r\n"},
         Said{"AbsurdLength", false, "*2000000000\r\n"},
         Said{"AbsurdPayload", false,
-             "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2000000000\r\n"}),
+             "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2000000000\r\n", 1}),
     [](const ::testing::TestParamInfo<Said>& said) {
       return std::string(said.param.name);
     });

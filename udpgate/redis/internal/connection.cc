@@ -13,6 +13,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -32,14 +33,20 @@ constexpr size_t kReadBytes = 16 * 1024;
 constexpr int kReadsPerTurnMax = 16;
 // Of an error reply in a text of ours.
 constexpr size_t kQuotedBytesMax = 200;
+// The longest first word of an error reply is shorter.
+constexpr size_t kErrorKindBytesMax = 16;
 
 uint64_t RandomSeed() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
 }
 
-RedisOptions WithClock(RedisOptions options) {
+RedisOptions WithDefaults(RedisOptions options) {
   if (options.clock == nullptr) options.clock = Clock::Monotonic();
+  if (options.log_sink == nullptr) {
+    options.log_sink = [](LogSeverity /*severity*/,
+                          absl::string_view /*message*/) {};
+  }
   return options;
 }
 
@@ -63,7 +70,7 @@ bool IsPassing(absl::string_view error) {
 
 Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
                        absl::string_view thread_name, ConnectionOwner* owner)
-    : options_(WithClock(std::move(options))),
+    : options_(WithDefaults(std::move(options))),
       lookup_(std::move(lookup)),
       thread_name_(thread_name),
       owner_(owner),
@@ -296,20 +303,32 @@ void Connection::LogIn() {
   reader_ = std::make_unique<ReplyReader>();
   replied_nanoseconds_ = Now();
   if (!options_.username.empty()) {
-    Queue(Command::Kind::kLogin,
-          {"AUTH", options_.username, options_.password});
+    Queue(Command::Kind::kAuth, {"AUTH", options_.username, options_.password});
   } else if (!options_.password.empty()) {
-    Queue(Command::Kind::kLogin, {"AUTH", options_.password});
+    Queue(Command::Kind::kAuth, {"AUTH", options_.password});
   }
   if (options_.database != 0) {
-    Queue(Command::Kind::kLogin, {"SELECT", absl::StrCat(options_.database)});
+    Queue(Command::Kind::kSelect, {"SELECT", absl::StrCat(options_.database)});
   }
   // Also where nothing else is needed: shows that this is a Redis, that it
   // wants no password, and that it has loaded its data.
   Queue(Command::Kind::kLastLogin, {"PING"});
 }
 
-void Connection::OnLoginAnswer(const redisReply& answer, bool is_last) {
+void Connection::OnLoginAnswer(const redisReply& answer, Command::Kind kind) {
+  const bool is_last = kind == Command::Kind::kLastLogin;
+  if (kind == Command::Kind::kAuth && answer.type == REDIS_REPLY_ERROR) {
+    // Redis may quote what it was sent, cut or with other line breaks. The
+    // first word is the kind of the error, in capitals, and quotes nothing.
+    const absl::string_view text = ReplyText(answer);
+    const absl::string_view kind_of_error = text.substr(0, text.find(' '));
+    const bool is_kind = std::all_of(kind_of_error.begin(), kind_of_error.end(),
+                                     absl::ascii_isupper);
+    Drop(absl::FailedPreconditionError(absl::StrCat(
+        "refused the log-in", is_kind ? ": " : "",
+        is_kind ? kind_of_error.substr(0, kErrorKindBytesMax) : "")));
+    return;
+  }
   // A user who may not PING has logged in all the same.
   const bool may_not_ping = is_last && answer.type == REDIS_REPLY_ERROR &&
                             absl::StartsWith(ReplyText(answer), "NOPERM");
@@ -421,9 +440,10 @@ void Connection::Dispatch(const redisReply& reply) {
   const Command::Kind kind = commands_.front().kind;
   commands_.pop_front();
   switch (kind) {
-    case Command::Kind::kLogin:
+    case Command::Kind::kAuth:
+    case Command::Kind::kSelect:
     case Command::Kind::kLastLogin:
-      OnLoginAnswer(reply, kind == Command::Kind::kLastLogin);
+      OnLoginAnswer(reply, kind);
       return;
     case Command::Kind::kPing:
       return;  // any answer shows that it lives
@@ -441,10 +461,12 @@ void Connection::Drop(const absl::Status& why) {
           : absl::Status(why.code(), absl::StrCat(prefix, why.message()));
   const int64_t now_nanoseconds = Now();
   // One that was lost at once counts as a failed attempt, lest a Redis that
-  // accepts and closes is asked without end.
+  // accepts and closes is asked without end. Not where a reply was too large:
+  // somebody else wrote that, and Redis is well.
   if (state_ == State::kConnected &&
-      now_nanoseconds - connected_nanoseconds_ >=
-          absl::ToInt64Nanoseconds(options_.reconnect_backoff_max)) {
+      (absl::IsResourceExhausted(why) ||
+       now_nanoseconds - connected_nanoseconds_ >=
+           absl::ToInt64Nanoseconds(options_.reconnect_backoff_max))) {
     backoff_.Reset();
   }
   socket_.Reset();

@@ -116,8 +116,8 @@ class Connection {
   };
 
   struct Command {
-    // kLogin is AUTH or SELECT, kLastLogin the PING that ends the log-in.
-    enum class Kind { kLogin, kLastLogin, kPing, kOwner };
+    // kLastLogin is the PING that ends the log-in.
+    enum class Kind { kAuth, kSelect, kLastLogin, kPing, kOwner };
     Kind kind;
     int64_t deadline_nanoseconds;
   };
@@ -153,7 +153,7 @@ class Connection {
   // False where nothing more may be read in this turn.
   bool Consume(absl::string_view bytes);
   void Dispatch(const redisReply& reply);
-  void OnLoginAnswer(const redisReply& answer, bool is_last);
+  void OnLoginAnswer(const redisReply& answer, Command::Kind kind);
 
   int64_t Now() const { return options_.clock->NowNanoseconds(); }
   absl::Status Unavailable(absl::string_view what) const;
