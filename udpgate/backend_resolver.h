@@ -39,6 +39,23 @@ struct ResolveResult {
   std::string label;
 };
 
+//   class RoundRobinResolver final : public udpgate::BackendResolver {
+//    public:
+//     explicit RoundRobinResolver(std::vector<udpgate::SocketAddress> backends)
+//         : backends_(std::move(backends)) {}
+//     void Resolve(const udpgate::ResolveRequest& request,
+//                  Callback done) override {
+//       const auto& backend = backends_[next_++ % backends_.size()];
+//       done(udpgate::ResolveResult{backend, backend.ToString()});
+//     }
+//
+//    private:
+//     const std::vector<udpgate::SocketAddress> backends_;
+//     std::atomic<size_t> next_{0};  // Resolve runs on several threads
+//   };
+//
+// examples/late_resolver.cc answers later, from a thread of its own.
+//
 // Threads: `Resolve` and `Health` are called from several threads at once.
 // Ownership: a `Proxy` holds a shared pointer and drops it in its destructor.
 class BackendResolver {

@@ -59,6 +59,19 @@ class DisconnectTarget {
   uint16_t relay_port_ = 0;
 };
 
+//   class BusSource final : public udpgate::DisconnectSource {
+//    public:
+//     absl::Status Start(Handler handler) override {
+//       return bus_.Subscribe("kicks", [handler](const std::string& payload) {
+//         handler(udpgate::DisconnectTarget::Parse(payload));
+//       });
+//     }
+//     void Stop() override { bus_.UnsubscribeAndWait(); }
+//
+//    private:
+//     Bus bus_;
+//   };
+//
 // Ownership: a `Proxy` holds a shared pointer. One source serves one Proxy.
 class DisconnectSource {
  public:

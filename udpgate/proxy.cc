@@ -111,7 +111,9 @@ class Proxy::Impl {
                                                : Clock::Monotonic(),
                  dependencies.sys_calls != nullptr ? dependencies.sys_calls
                                                    : internal::SysCalls::Real(),
-                 internal::ClientHash::Random(), internal::LocalPortRange()),
+                 internal::ClientHash::Random(),
+                 options.relay_ports.empty() ? internal::LocalPortRange()
+                                             : options.relay_ports),
         disconnects_(dependencies.disconnects),
         event_log_limiter_(context_.clock, kEventLogInterval) {
     context_.resolver = dependencies.resolver;

@@ -51,6 +51,10 @@ absl::Status ProxyOptions::Validate() const {
   status.Update(CheckRange("batch_size", batch_size, 1, 1024));
   status.Update(
       CheckRange("receive_buffer_bytes", receive_buffer_bytes, 4096, 1 << 30));
+  if (std::count(relay_ports.begin(), relay_ports.end(), 0) > 0) {
+    status.Update(absl::InvalidArgumentError(
+        "relay_ports holds 0; allowed are 1 to 65535"));
+  }
   status.Update(CheckRange("disconnect_queue_size", disconnect_queue_size, 1,
                            kQueueSizeMax));
   status.Update(

@@ -4,7 +4,8 @@
 //   options.listen_address = udpgate::SocketAddress::Ipv4Any(19132);
 //   options.limits.session_idle_timeout = absl::Seconds(30);
 //
-// The defaults suit a small server. `Proxy::Create` calls `Validate`.
+// The defaults suit a small server. `Proxy::Create` takes a copy and calls
+// `Validate`. Threads: as any struct.
 #ifndef UDPGATE_PROXY_OPTIONS_H_
 #define UDPGATE_PROXY_OPTIONS_H_
 
@@ -18,8 +19,7 @@
 
 namespace udpgate {
 
-// The part that can change while the gate runs: every shard works with a
-// snapshot of it.
+// What is allowed to sessions. Each shard keeps a copy of its own.
 struct ProxyLimits {
   // A session with no datagram in either direction for so long ends: between
   // 1.0 and 1.25 times this after its last datagram. 10 ms to 1 day.
@@ -72,6 +72,12 @@ struct ProxyOptions {
   // of socket(7) take it. The kernel may grant less (net.core.rmem_max);
   // `Proxy::receive_buffer_bytes` says what it granted. 4 KiB to 1 GiB.
   int64_t receive_buffer_bytes = 8 << 20;
+
+  // The gate's own source ports towards backends, in the order in which to use
+  // them first. Empty: all that the system leaves to programs for this
+  // (net.ipv4.ip_local_port_range without net.ipv4.ip_local_reserved_ports), in
+  // random order. Each session takes one.
+  std::vector<uint16_t> relay_ports;
 
   // Disconnects under way to one shard; whoever brings more waits until there
   // is room, since none is dropped. 1 to 1,048,576.

@@ -86,7 +86,7 @@ namespace udpgate {
     "No socket towards the backend could be opened.")                     \
   X(kDraining, draining, "A new client while the gate drains.")           \
   X(kSessionEnded, session_ended,                                         \
-    "Waited in a session that ended (disconnect, stop).")                 \
+    "Waited in a session that ended with the gate's stop.")               \
   X(kBackendRefused, backend_refused,                                     \
     "The backend's host answered: port unreachable.")                     \
   X(kBackendSendFailed, backend_send_failed,                              \
@@ -124,7 +124,7 @@ absl::string_view DropReasonHelp(DropReason reason);
 absl::string_view EndReasonName(EndReason reason);
 absl::string_view EndReasonHelp(EndReason reason);
 
-// A copy; it does not change after it was taken.
+// A copy; it does not change after it was taken. Threads: as any struct.
 struct ProxyStats {
 #define UDPGATE_MEMBER(kind, name, help) uint64_t name = 0;
   UDPGATE_PROXY_STATS(UDPGATE_MEMBER)

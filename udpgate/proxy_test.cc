@@ -714,6 +714,40 @@ TEST_P(ProxyTest, EventsOfTheSourceAreCounted) {
   }));
 }
 
+// One port, two source addresses: the number names two sessions.
+TEST_P(ProxyTest, ARelayPortThatFitsSeveralSessionsEndsNone) {
+  const SocketAddress spare = LoopbackPeer().address();
+  options_.relay_ports = {spare.port()};
+  EchoBackend ipv6_backend("v6", SocketAddress::Ipv6Loopback(0));
+  EXPECT_CALL(*resolver_, Resolve)
+      .WillOnce(ResolveWith(backend_.address()))
+      .WillOnce(ResolveWith(ipv6_backend.address()));
+  Start();
+  LoopbackPeer first, second;
+  EXPECT_EQ(Ask(first, "one"), "echo:one");
+  EXPECT_EQ(Ask(second, "two"), "v6:two");
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForRelayPort(spare.port())), 0);
+  EXPECT_EQ(proxy_->GetStats().disconnects_ambiguous, 1u);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 2u);
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForClient(first.address())), 1);
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForRelayPort(spare.port())), 1);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 0u);
+}
+
+// A read that fails must leave the socket armed for the next datagram.
+TEST_P(ProxyTest, AFailedReadLeavesNoSocketDead) {
+  FailingSysCalls sys_calls;
+  dependencies_.sys_calls = &sys_calls;
+  Start();
+  LoopbackPeer client;
+  for (int i = 0; i < 5; ++i) {
+    sys_calls.FailNext(Call::kRecvMmsg, ENOBUFS, 3);
+    EXPECT_EQ(Ask(client, absl::StrCat(i)), absl::StrCat("echo:", i));
+  }
+  proxy_->Stop();
+  proxy_.reset();
+}
+
 TEST_P(ProxyTest, UselessEventsAreLoggedAtALimitedRate) {
   SimulatedClock clock;
   dependencies_.clock = &clock;

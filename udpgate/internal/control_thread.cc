@@ -41,6 +41,17 @@ void ControlThread::Stop() {
 void ControlThread::ReportRefused(DropReason reason,
                                   const SocketAddress& client,
                                   absl::FunctionRef<std::string()> why) {
+  Add(/*is_new_client=*/true, reason, client, why);
+}
+
+void ControlThread::ReportEnded(DropReason reason, const SocketAddress& client,
+                                absl::FunctionRef<std::string()> why) {
+  Add(/*is_new_client=*/false, reason, client, why);
+}
+
+void ControlThread::Add(bool is_new_client, DropReason reason,
+                        const SocketAddress& client,
+                        absl::FunctionRef<std::string()> why) {
   int64_t more = 0;
   if (!limiters_[static_cast<size_t>(reason)]->Admit(&more)) return;
   std::string text = why();
@@ -49,7 +60,7 @@ void ControlThread::ReportRefused(DropReason reason,
     suppressed_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  reports_.push_back({reason, client, std::move(text), more});
+  reports_.push_back({is_new_client, reason, client, std::move(text), more});
   changed_.SignalOne();
 }
 
@@ -87,7 +98,9 @@ void ControlThread::Run() {
 void ControlThread::Log(const Report& report) const {
   if (sink_ == nullptr) return;
   std::string line =
-      absl::StrCat("new client ", report.client.ToString(), " dropped (",
+      absl::StrCat(report.is_new_client ? "new client " : "session of ",
+                   report.client.ToString(),
+                   report.is_new_client ? " dropped (" : " ended (",
                    DropReasonName(report.reason), "): ", report.why);
   if (report.more > 0) {
     absl::StrAppend(&line, " (and ", report.more,

@@ -42,6 +42,10 @@ class ControlThread {
   void ReportRefused(DropReason reason, const SocketAddress& client,
                      absl::FunctionRef<std::string()> why);
 
+  // The same for a session that was ended against its client's will.
+  void ReportEnded(DropReason reason, const SocketAddress& client,
+                   absl::FunctionRef<std::string()> why);
+
   // Calls `call` on the thread, in order. Never refused before Stop: whoever
   // posts calls bounds their number.
   void Post(absl::AnyInvocable<void()> call);
@@ -53,12 +57,15 @@ class ControlThread {
 
  private:
   struct Report {
+    bool is_new_client;
     DropReason reason;
     SocketAddress client;
     std::string why;
     int64_t more;
   };
 
+  void Add(bool is_new_client, DropReason reason, const SocketAddress& client,
+           absl::FunctionRef<std::string()> why);
   void Run();
   void Log(const Report& report) const;
 

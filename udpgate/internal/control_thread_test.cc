@@ -67,6 +67,16 @@ TEST_F(ControlThreadTest, OneReasonDoesNotSilenceAnother) {
   EXPECT_TRUE(AwaitTrue([&] { return lines().size() == 2; }));
 }
 
+TEST_F(ControlThreadTest, SaysWhyASessionWasEnded) {
+  ControlThread control(Sink(), &clock_, 10);
+  ASSERT_TRUE(control.Start().ok());
+  control.ReportEnded(DropReason::kBackendRefused, kClient,
+                      [] { return std::string("three refusals"); });
+  ASSERT_TRUE(AwaitTrue([&] { return lines().size() == 1; }));
+  EXPECT_EQ(lines()[0],
+            "session of 127.0.0.1:5 ended (backend_refused): three refusals");
+}
+
 TEST_F(ControlThreadTest, DoesNotAskWhyInVain) {
   ControlThread control(Sink(), &clock_, 10);
   int asked_count = 0;

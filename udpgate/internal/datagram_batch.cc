@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
+
+#include "absl/strings/str_cat.h"
 
 namespace udpgate {
 namespace internal {
@@ -58,7 +61,8 @@ size_t WriteLocalAddress(const SocketAddress& local, int socket_family,
 ReceiveBatch::ReceiveBatch(int capacity, bool with_addresses)
     : with_addresses_(with_addresses),
       // Without an initializer, so that no page is touched before its use.
-      buffers_(new char[static_cast<size_t>(capacity) * kDatagramBufferBytes]),
+      buffers_(new (std::nothrow) char[static_cast<size_t>(capacity) *
+                                       kDatagramBufferBytes]),
       messages_(capacity),
       vectors_(capacity),
       names_(with_addresses ? capacity : 0),
@@ -73,6 +77,13 @@ ReceiveBatch::ReceiveBatch(int capacity, bool with_addresses)
     header.msg_name = &names_[i];
     header.msg_control = controls_[i].bytes;
   }
+}
+
+absl::Status ReceiveBatch::CheckMemory() const {
+  if (buffers_ != nullptr) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory for a batch of ", capacity(), " datagrams, ",
+                   capacity() * kDatagramBufferBytes, " bytes"));
 }
 
 SysCallResult ReceiveBatch::Receive(SysCalls* sys_calls, int fd, int begin,

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/sys_calls.h"
@@ -48,6 +49,10 @@ class ReceiveBatch {
   ReceiveBatch(int capacity, bool with_addresses);
   ReceiveBatch(const ReceiveBatch&) = delete;
   ReceiveBatch& operator=(const ReceiveBatch&) = delete;
+
+  // ResourceExhausted where there was no memory for the buffers; nothing else
+  // may be called then.
+  absl::Status CheckMemory() const;
 
   int capacity() const { return static_cast<int>(messages_.size()); }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 
 #include <algorithm>
 #include <string>
@@ -143,6 +144,8 @@ absl::StatusOr<ListenSocket> Adopt(SysCalls* sys_calls,
   const int off = 0;
   sys_calls->SetSockOpt(number, IPPROTO_IP, IP_RECVERR, &off, sizeof(off));
   sys_calls->SetSockOpt(number, IPPROTO_IPV6, IPV6_RECVERR, &off, sizeof(off));
+  // Two datagrams must not be read as one (udp(7), UDP_GRO).
+  sys_calls->SetSockOpt(number, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
   socket.kernel_drops = KernelDrops(sys_calls, number);
   if (absl::Status status = Configure(sys_calls, options, &socket);
       !status.ok()) {

@@ -1,6 +1,8 @@
 #include "udpgate/internal/listen_socket.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -96,10 +98,21 @@ TEST_F(ListenSocketTest, AdoptsABoundSocket) {
   ASSERT_TRUE(sockets.ok());
   const SocketAddress address = sockets->front().address;
   ProxyOptions adopting;
-  adopting.listen_fds = {sockets->front().fd.Release()};
+  const int fd = sockets->front().fd.Release();
+  adopting.listen_fds = {fd};
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)), 0);
+  ASSERT_EQ(::setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof(on)), 0);
   auto adopted = OpenListenSockets(&sys_calls_, adopting, ClientHash(1));
   ASSERT_TRUE(adopted.ok()) << adopted.status();
   EXPECT_EQ(adopted->front().address, address);
+  // What would merge datagrams, or keep the socket ready for ever, is off.
+  int value = -1;
+  socklen_t size = sizeof(value);
+  ASSERT_EQ(::getsockopt(fd, IPPROTO_UDP, UDP_GRO, &value, &size), 0);
+  EXPECT_EQ(value, 0);
+  ASSERT_EQ(::getsockopt(fd, IPPROTO_IP, IP_RECVERR, &value, &size), 0);
+  EXPECT_EQ(value, 0);
 }
 
 TEST_F(ListenSocketTest, RefusesAndClosesWhatIsNoBoundUdpSocket) {

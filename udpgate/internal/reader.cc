@@ -12,6 +12,9 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
   if (!stop.ok()) return ErrnoToStatus(stop.error, "eventfd");
   std::unique_ptr<Reader> reader(
       new Reader(context, listener, std::move(workers), stop.value));
+  if (absl::Status status = reader->batch_.CheckMemory(); !status.ok()) {
+    return status;
+  }
   // A worker that reads the socket itself has it in its own epoll set; a
   // second one would cost each datagram a wake-up of nobody.
   if (context->options.worker_count == 0) return reader;

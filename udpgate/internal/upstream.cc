@@ -99,12 +99,9 @@ UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
     result.failed_call = "socket";
     return result;
   }
-  const SysCallResult bound =
-      BindFreePort(opened.value, source, backend, owner, &result.relay);
-  if (!bound.ok()) {
+  BindFreePort(opened.value, source, backend, owner, &result);
+  if (result.error != 0) {
     sys_calls_->Close(opened.value);
-    result.error = bound.error;
-    result.failed_call = "bind";
     return result;
   }
   const SysCallResult connected = ConnectTo(sys_calls_, opened.value, backend);
@@ -128,31 +125,36 @@ void UpstreamOpener::Close(int fd, const SocketAddress& relay) {
   ports_->GiveBack(relay, relay.port());
 }
 
-SysCallResult UpstreamOpener::BindFreePort(int fd, const SocketAddress& source,
-                                           const SocketAddress& backend,
-                                           const RelayOwner& owner,
-                                           SocketAddress* relay) {
-  SysCallResult result{-1, EADDRNOTAVAIL};
+void UpstreamOpener::BindFreePort(int fd, const SocketAddress& source,
+                                  const SocketAddress& backend,
+                                  const RelayOwner& owner, Result* result) {
   for (int attempt = 0; attempt < kBindAttemptsMax; ++attempt) {
     const absl::optional<uint16_t> port = ports_->Take(source, owner);
-    if (!port.has_value()) return {-1, EADDRNOTAVAIL};
-    *relay = source.WithPort(*port);
-    if (*relay == backend) {
+    if (!port.has_value()) {
+      result->error = EADDRNOTAVAIL;
+      result->failed_call = "no relay port is free";
+      return;
+    }
+    result->relay = source.WithPort(*port);
+    result->failed_call = "bind";
+    if (result->relay == backend) {
       // A backend on this host that is down: the socket would be connected to
       // itself, and the backend could not start.
-      result = {-1, EADDRINUSE};
+      result->error = EADDRINUSE;
     } else {
       sockaddr_storage storage;
-      const socklen_t size = relay->ToSockaddr(source.family(), &storage);
-      result = sys_calls_->Bind(fd, reinterpret_cast<const sockaddr*>(&storage),
-                                size);
+      const socklen_t size =
+          result->relay.ToSockaddr(source.family(), &storage);
+      result->error =
+          sys_calls_
+              ->Bind(fd, reinterpret_cast<const sockaddr*>(&storage), size)
+              .error;
     }
-    if (result.ok()) return result;
+    if (result->error == 0) return;
     ports_->GiveBack(source, *port);
-    if (result.error != EADDRINUSE) break;
+    if (result->error != EADDRINUSE) break;
   }
-  if (result.error == EADDRNOTAVAIL) known_sources_.clear();
-  return result;
+  if (result->error == EADDRNOTAVAIL) known_sources_.clear();
 }
 
 }  // namespace internal

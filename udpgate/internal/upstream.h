@@ -61,9 +61,10 @@ class UpstreamOpener {
     int64_t expires_nanoseconds;
   };
 
-  SysCallResult BindFreePort(int fd, const SocketAddress& source,
-                             const SocketAddress& backend,
-                             const RelayOwner& owner, SocketAddress* relay);
+  // Sets the relay address of `result`, or its error.
+  void BindFreePort(int fd, const SocketAddress& source,
+                    const SocketAddress& backend, const RelayOwner& owner,
+                    Result* result);
 
   SysCalls* const sys_calls_;
   RelayPorts* const ports_;

@@ -119,8 +119,14 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
   const SysCallResult added = sys_calls->EpollControl(
       epoll.value, EPOLL_CTL_ADD, (*inbox)->doorbell_fd(), &event);
   if (!added.ok()) return ErrnoToStatus(added.error, "epoll_ctl");
-  return std::unique_ptr<Worker>(
+  std::unique_ptr<Worker> worker(
       new Worker(context, shard, std::move(epoll_fd), *std::move(inbox)));
+  OwnershipLock lock(&worker->ownership_);
+  if (absl::Status status = worker->replies_received_.CheckMemory();
+      !status.ok()) {
+    return status;
+  }
+  return worker;
 }
 
 Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
@@ -588,6 +594,8 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
            });
     return;
   }
+  // The wait for the backend was none of the client's idleness.
+  session->last_active_nanoseconds = now_nanoseconds_;
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
@@ -641,6 +649,12 @@ void Worker::SendHeld(Session* session) {
 void Worker::NoteRefusal(Session* session) {
   counters_.backend_refusals.Add();
   if (++session->refusals >= limits_.backend_refusals_max) {
+    context_->control.ReportEnded(
+        DropReason::kBackendRefused, session->client, [&] {
+          return absl::StrCat("backend ", session->backend.ToString(),
+                              " refused ", session->refusals,
+                              " times in a row");
+        });
     End(session, EndReason::kBackendRefused, DropReason::kBackendRefused);
   }
 }

@@ -59,7 +59,15 @@ class HookedSysCalls : public test::FailingSysCalls {
     return FailingSysCalls::Connect(fd, address, size);
   }
 
+  SysCallResult RecvMmsg(int fd, mmsghdr* messages,
+                         unsigned int count) override {
+    const SysCallResult result = FailingSysCalls::RecvMmsg(fd, messages, count);
+    if (result.ok() && after_receive) after_receive(&messages[0].msg_hdr);
+    return result;
+  }
+
   std::function<void(int fd)> before_connect;
+  std::function<void(msghdr* first)> after_receive;
 };
 
 class WorkerTest : public ::testing::Test {
@@ -914,6 +922,87 @@ TEST_F(WorkerTest, CountsWhatTheKernelDropped) {
   EXPECT_GT(Stats().kernel_drops, 0u);
   EXPECT_EQ(Stats().client_datagrams_received + Stats().kernel_drops,
             sent_count);
+}
+
+// The kernel's number wraps, and begins where an adopted socket was.
+TEST_F(WorkerTest, ReadsTheKernelsDropsAsADifference) {
+  Start();
+  Connect(client_);
+  uint32_t total = 0;
+  sys_calls_.after_receive = [&](msghdr* header) {
+    if (header->msg_control == nullptr) return;  // a reply's
+    auto* entry = static_cast<cmsghdr*>(header->msg_control);
+    entry->cmsg_level = SOL_SOCKET;
+    entry->cmsg_type = SO_RXQ_OVFL;
+    entry->cmsg_len = CMSG_LEN(sizeof(total));
+    std::memcpy(CMSG_DATA(entry), &total, sizeof(total));
+    header->msg_controllen = CMSG_SPACE(sizeof(total));
+  };
+  const std::pair<uint32_t, uint64_t> steps[] = {
+      {UINT32_MAX - 1, UINT32_MAX - 1}, {3, 5}, {3, 0}, {4, 1}};
+  for (const auto& [reported, expected] : steps) {
+    const uint64_t before = Stats().kernel_drops;
+    total = reported;
+    SendAndRead(client_, "x");
+    EXPECT_EQ(Stats().kernel_drops - before, expected);
+  }
+}
+
+// A source port of 0 is legal on the wire (RFC 768), but has no way back.
+TEST_F(WorkerTest, WhatCannotBeAnsweredIsDropped) {
+  Start();
+  sys_calls_.after_receive = [](msghdr* header) {
+    static_cast<sockaddr_in*>(header->msg_name)->sin_port = 0;
+  };
+  SendAndRead(client_, "x");
+  EXPECT_EQ(Stats().dropped(DropReason::kInvalidSource), 1u);
+  EXPECT_TRUE(resolver_->questions.empty());
+  sys_calls_.after_receive = nullptr;
+  Connect(client_);
+}
+
+// Otherwise a socket that comes later could receive a session's replies.
+TEST_F(WorkerTest, NobodyCanShareASessionsPort) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  const UniqueFd other(::socket(AF_INET, SOCK_DGRAM, 0));
+  const int on = 1;
+  for (const int option : {SO_REUSEADDR, SO_REUSEPORT}) {
+    ASSERT_EQ(::setsockopt(other.get(), SOL_SOCKET, option, &on, sizeof(on)),
+              0);
+  }
+  sockaddr_storage storage;
+  const socklen_t size = relay.ToSockaddr(AF_INET, &storage);
+  EXPECT_EQ(
+      ::bind(other.get(), reinterpret_cast<const sockaddr*>(&storage), size),
+      -1);
+  EXPECT_EQ(errno, EADDRINUSE);
+}
+
+TEST_F(WorkerTest, ShedsNewClientsWhileNoRelayPortIsFree) {
+  const SocketAddress spare = LoopbackPeer().address();
+  local_ports_ = {spare.port()};
+  Start();
+  LoopbackPeer other;
+  Connect(client_);
+  SendAndRead(other, "refused");
+  AnswerWith(backend_.address());
+  EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), 1u);
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  Connect(other);
+}
+
+// A client that waited longer than the idle time-out for its backend.
+TEST_F(WorkerTest, TheWaitForTheBackendIsNoIdleTime) {
+  ProxyOptions options;
+  options.limits.session_idle_timeout = absl::Seconds(1);
+  Start(options);
+  SendAndRead(client_, "x");
+  clock_.Advance(absl::Seconds(2));
+  sys_calls_.FailAll(Call::kSendMmsg, EAGAIN);
+  AnswerWith(backend_.address());
+  Turn();
+  EXPECT_EQ(Stats().sessions_active, 1u);
 }
 
 TEST_F(WorkerTest, CountsRepliesThatTheKernelDropped) {
