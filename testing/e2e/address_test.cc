@@ -120,6 +120,26 @@ TEST_P(AddressTest, FamiliesOfClientAndBackendMayDiffer) {
   EXPECT_TRUE(AwaitServedBy(&client, Ip("127.0.0.1", port()), "v4"));
 }
 
+TEST_P(AddressTest, TheLargestDatagramsPassUnchangedOverIpv6) {
+  EchoBackend backend("", SocketAddress::Ipv6Loopback(0));
+  SetBackend(backend);
+  StartGateOn("[::1]:0");
+  LoopbackPeer client(SocketAddress::Ipv6Loopback(0));
+  for (const size_t size : {65506, 65507}) {
+    std::string payload(size, 'x');
+    payload.front() = 'a';
+    payload.back() = 'z';
+    // As the first datagram of a client, which waits for its backend.
+    LoopbackPeer newcomer(SocketAddress::Ipv6Loopback(0));
+    for (LoopbackPeer* peer : {&newcomer, &client}) {
+      absl::StatusOr<std::string> reply = peer->Ask(address(), payload);
+      ASSERT_TRUE(reply.ok()) << size << " " << reply.status();
+      EXPECT_EQ(reply->size(), size);
+      EXPECT_TRUE(*reply == payload) << size;
+    }
+  }
+}
+
 TEST_P(AddressTest, ListensOnOneIpv6Address) {
   EchoBackend lobby("lobby");
   SetBackend(lobby);
@@ -135,6 +155,8 @@ TEST_P(AddressTest, APortAloneMeansAllAddresses) {
   LoopbackPeer client;
   ExpectReplyFromWhereItWasSent(&client, Ip("127.0.0.1", port()));
   ExpectReplyFromWhereItWasSent(&client, Ip("127.0.0.3", port()));
+  LoopbackPeer v6_client(SocketAddress::Ipv6Loopback(0));
+  ExpectReplyFromWhereItWasSent(&v6_client, Ip("::1", port()));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/static_backend_resolver.h"
@@ -187,6 +188,9 @@ InProcessGate::InProcessGate(const Options& options) {
   if (options.backend.is_valid()) {
     dependencies.resolver =
         std::make_shared<StaticBackendResolver>(options.backend);
+  } else if (!options.named_backend.empty()) {
+    dependencies.resolver = OrAbort(NamedBackendResolver::Create(
+        options.named_backend, OrAbort(HostLookup::Create(options.lookup))));
   } else {
     const std::shared_ptr<HostLookup> lookup =
         OrAbort(HostLookup::Create(options.lookup));

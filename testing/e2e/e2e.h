@@ -115,6 +115,8 @@ class InProcessGate {
     HostLookupOptions lookup;
     // Not empty: this backend instead of Redis.
     SocketAddress backend;
+    // Not empty: this backend, `host:port`, instead of Redis.
+    std::string named_backend;
   };
 
   // Ends the test process where the gate does not start.

@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "testing/e2e/e2e.h"
 #include "testing/tcp_relay.h"
+#include "udpgate/dns/fake_dns_server.h"
 
 namespace udpgate {
 namespace test {
@@ -255,6 +256,10 @@ TEST_F(RedisAccessTest, FindsRedisByAHostName) {
   EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
 }
 
+// What a live session may wait for an answer, on a busy machine. Who waits for
+// Redis, or for a name, waits for longer.
+constexpr absl::Duration kPlayerWaitMax = absl::Milliseconds(500 * kSlowness);
+
 // Clients that ask and wait for the answer, over and over. Each loss and each
 // stall is seen.
 class Players {
@@ -346,6 +351,7 @@ TEST_P(RedisAwayTest, LiveSessionsDoNotNoticeThatRedisDiesAndComesBack) {
   EXPECT_TRUE(AwaitServedBy(&late, address(), "arena"));
   players.PlayUntil(absl::Now() + absl::Milliseconds(100));
   EXPECT_EQ(players.lost(), 0);
+  EXPECT_LT(players.longest_wait(), kPlayerWaitMax);
   // It has subscribed again.
   EchoBackend third("third");
   SetBackend(third);
@@ -372,13 +378,60 @@ TEST_P(RedisAwayTest, LiveSessionsDoNotNoticeThatRedisHangs) {
   players.PlayUntil(absl::Now() + absl::Seconds(3));
   redis().Resume();
   EXPECT_EQ(players.lost(), 0);
-  // Who waits for Redis waits for longer than this.
-  EXPECT_LT(players.longest_wait(), kTimeout * 0.8);
+  EXPECT_LT(players.longest_wait(), kPlayerWaitMax);
   SetBackend(arena);
   for (LoopbackPeer& client : late) {
     EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
   }
   EXPECT_EQ(lobby.sources().size(), 32u);
+}
+
+// A name server that says nothing any more.
+class MuteNameServerTest : public InProcessGateTest {
+ protected:
+  MuteNameServerTest() {
+    options_.lookup.dns_servers = dns_.address();
+    // Each use of a name asks.
+    options_.lookup.success_cache_time = absl::ZeroDuration();
+  }
+
+  // While somebody new waits for the answer about `name`.
+  void ExpectThatSessionsPlayOnAndStopIsQuick(absl::string_view name) {
+    Players players(in_process().address(), "lobby", 8);
+    ASSERT_TRUE(players.Join());
+    dns_.Hold();
+    const int queries_before = dns_.query_count(name);
+    // Where the name is that of Redis, it is looked up to connect again.
+    redis().Kill();
+    LoopbackPeer late;
+    ASSERT_TRUE(late.Send(in_process().address(), "hello").ok());
+    ASSERT_TRUE(
+        AwaitTrue([&] { return dns_.query_count(name) > queries_before; }));
+    players.PlayUntil(absl::Now() + absl::Milliseconds(500));
+    EXPECT_EQ(players.lost(), 0);
+    EXPECT_LT(players.longest_wait(), kPlayerWaitMax);
+    const absl::Time begin = absl::Now();
+    in_process().proxy().Stop();
+    EXPECT_LT(absl::Now() - begin, kStopTimeMax);
+  }
+
+  FakeDnsServer dns_;
+  EchoBackend lobby_{"lobby"};
+};
+
+TEST_F(MuteNameServerTest, OfTheNameOfRedisTouchesNoSession) {
+  dns_.Set("redis.test", {"127.0.0.1"});
+  options_.redis.address = absl::StrCat("redis.test:", redis().port());
+  SetBackend(lobby_);
+  StartInProcess();
+  ExpectThatSessionsPlayOnAndStopIsQuick("redis.test");
+}
+
+TEST_F(MuteNameServerTest, OfTheNameOfTheBackendTouchesNoSession) {
+  dns_.Set("lobby.test", {"127.0.0.1"});
+  options_.named_backend = absl::StrCat("lobby.test:", lobby_.address().port());
+  StartInProcess();
+  ExpectThatSessionsPlayOnAndStopIsQuick("lobby.test");
 }
 
 // What comes back instead of an answer, by way of a relay.
@@ -450,6 +503,30 @@ TEST_F(RedisConnectionTest, AServerThatAcceptsAndNeverAnswersIsGivenUp) {
   relay.ReleaseReplies();
   EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
   EXPECT_TRUE(AwaitSubscriber(&redis()));
+}
+
+TEST_F(RedisConnectionTest, AClientWaitsForItsBackendNoLongerThanItMay) {
+  constexpr absl::Duration kTimeout = absl::Milliseconds(200);
+  EchoBackend lobby("lobby");
+  TcpRelay relay(redis().port());
+  SetBackend(lobby);
+  StartGate(
+      {{"REDIS_ADDR", relay.address()},
+       {"REDIS_TIMEOUT_MS", "30000"},
+       {"RESOLVE_TIMEOUT_MS", absl::StrCat(kTimeout / absl::Milliseconds(1))}});
+  LoopbackPeer first;
+  ASSERT_TRUE(AwaitServedBy(&first, address(), "lobby"));
+  relay.HoldReplies();
+  LoopbackPeer client;
+  const absl::Time begin = absl::Now();
+  ASSERT_TRUE(client.Send(address(), "hello").ok());
+  ASSERT_TRUE(gate().AwaitLog("dropped (resolve_timed_out)")) << gate().log();
+  EXPECT_GE(absl::Now() - begin, kTimeout);
+  // Sooner than where nothing is set.
+  EXPECT_LT(absl::Now() - begin,
+            kTimeout + absl::Milliseconds(500 * kSlowness));
+  relay.ReleaseReplies();
+  EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
 }
 
 TEST_F(RedisConnectionTest, ASubscriptionThatIsLostIsMadeAgain) {

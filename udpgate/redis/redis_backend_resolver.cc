@@ -52,6 +52,11 @@ class AnswerLog {
   absl::Status last_ ABSL_GUARDED_BY(mutex_);
 };
 
+absl::Status About(absl::string_view name, const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat(name, ": ", status.message()));
+}
+
 struct Question {
   int64_t deadline_nanoseconds;
   BackendResolver::Callback done;
@@ -80,7 +85,8 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
         key_name_(absl::StrCat("key \"", absl::CHexEscape(options_.backend_key),
                                "\"")),
         lookup_(std::move(lookup)),
-        connection_(options_, lookup_, "udpgate-redis-g", this) {}
+        connection_(options_, lookup_, "backend key", "udpgate-redis-g", this) {
+  }
 
   // Before the members that the thread uses go.
   ~Impl() override { connection_.Stop(); }
@@ -229,7 +235,7 @@ void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
       return;
     case REDIS_REPLY_ERROR: {
       const absl::Status status = connection_.ErrorToStatus(answer);
-      FailOldest(status);
+      FailOldest(About(key_name_, status));
       // The log-in was taken back: only a new one helps.
       if (absl::StartsWith(internal::ReplyText(answer), "NOAUTH")) {
         connection_.Drop(status);
@@ -239,7 +245,7 @@ void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
     default: {
       const absl::Status status =
           absl::DataLossError("the answer to GET is no string");
-      FailOldest(status);
+      FailOldest(About(key_name_, status));
       connection_.Drop(status);
       return;
     }
@@ -263,9 +269,7 @@ void RedisBackendResolver::Impl::OnValue(absl::string_view value,
       [key_name = key_name_, log = log_, questions = std::move(questions)](
           absl::StatusOr<ResolveResult> backend) mutable {
         if (!backend.ok()) {
-          backend = absl::Status(
-              backend.status().code(),
-              absl::StrCat(key_name, ": ", backend.status().message()));
+          backend = About(key_name, backend.status());
         }
         log->SetLast(backend.status());
         AnswerAll(std::move(questions), backend, log.get());
@@ -294,8 +298,7 @@ void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
   // A value far too long for a backend ended the connection: the oldest GET
   // has got an answer in that.
   if (absl::IsResourceExhausted(why) && !in_flight_.empty()) {
-    FailOldest(absl::InvalidArgumentError(
-        absl::StrCat(key_name_, ": ", why.message())));
+    FailOldest(About(key_name_, absl::InvalidArgumentError(why.message())));
   }
   for (Questions& questions : std::exchange(in_flight_, {})) {
     Fail(std::move(questions), why);

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cstdint>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,7 +17,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "testing/await.h"
 #include "testing/redis_server.h"
@@ -24,6 +28,7 @@
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/redis/internal/log_collector.h"
 #include "udpgate/redis/internal/scripted_peer.h"
+#include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace {
@@ -155,7 +160,7 @@ TEST_F(RedisBackendResolverTest, ReadsTheKeyAnewForEachQuestion) {
   Set(*redis, "[fd00::5]:1");
   EXPECT_EQ(Question(resolver.get()).Await(), "[fd00::5]:1 [fd00::5]:1");
   EXPECT_EQ(log_.CountOf("info: Redis " + redis->tcp_address() +
-                         ": connected, backends come from key "
+                         " (backend key): connected, backends come from key "
                          "\"udp_gate:backend\""),
             1);
   EXPECT_EQ(log_.lines().size(), 1u);
@@ -187,9 +192,10 @@ TEST_F(RedisBackendResolverTest, SaysWhatIsWrongWithTheKey) {
   }
   ASSERT_TRUE(redis->Command({"DEL", kKey}).ok());
   ASSERT_TRUE(redis->Command({"LPUSH", kKey, "1.2.3.4:5"}).ok());
-  EXPECT_THAT(Question(resolver.get()).Await(),
-              HasSubstr("FAILED_PRECONDITION: Redis " + redis->tcp_address() +
-                        ": answered \"WRONGTYPE"));
+  EXPECT_THAT(
+      Question(resolver.get()).Await(),
+      HasSubstr("FAILED_PRECONDITION: key \"udp_gate:backend\": Redis " +
+                redis->tcp_address() + " (backend key): answered \"WRONGTYPE"));
   // All on one connection that nothing of this has ended.
   EXPECT_EQ(log_.lines().size(), 1u);
   ASSERT_TRUE(redis->Command({"DEL", kKey}).ok());
@@ -238,7 +244,9 @@ TEST_F(RedisBackendResolverTest, TriesEachAddressOfTheName) {
 TEST_F(RedisBackendResolverTest, SaysThatTheNameOfRedisIsUnknown) {
   const auto resolver = Make("missing.test:6379");
   EXPECT_TRUE(AwaitTrue([&] {
-    return log_.CountOf("warn: Redis missing.test:6379: host \"missing.test\"");
+    return log_.CountOf(
+        "warn: Redis missing.test:6379 (backend key): host "
+        "\"missing.test\"");
   }));
 }
 
@@ -301,8 +309,10 @@ TEST_F(RedisBackendResolverTest, NeverShowsThePasswordThatAPeerSendsBack) {
       return ScriptedPeer::Say(answer(command.back()) + "\r\n");
     });
     const auto resolver = Make(peer.address());
-    EXPECT_TRUE(AwaitTrue(
-        [&] { return log_.CountOf(peer.address() + ": refused the log-in"); }));
+    EXPECT_TRUE(AwaitTrue([&] {
+      return log_.CountOf(peer.address() +
+                          " (backend key): refused the log-in");
+    }));
     EXPECT_THAT(Question(resolver.get()).Await(), Not(HasSubstr("wrong-")));
     EXPECT_THAT(resolver->Health().ToString(), Not(HasSubstr("wrong-")));
   }
@@ -349,7 +359,7 @@ TEST_F(RedisBackendResolverTest, DoesNotWaitForARedisThatHangs) {
   redis->Pause();
   EXPECT_THAT(Question(resolver.get()).Await(),
               HasSubstr("UNAVAILABLE: Redis " + redis->tcp_address() +
-                        ": no answer within 50ms"));
+                        " (backend key): no answer within 50ms"));
   redis->Resume();
   EXPECT_TRUE(AwaitAnswer(resolver.get(), "1.2.3.4:5 1.2.3.4:5"));
 }
@@ -714,6 +724,34 @@ TEST_F(RedisBackendResolverTest, GivesUpAConnectThatHangs) {
   const Question question(hanging.get());
   EXPECT_FALSE(question.is_answered());
   EXPECT_LT(TimeToStop(std::move(hanging)), kStopTimeMax);
+}
+
+// The timer of the connection to this port of 127.0.0.1, as proc(5) says of
+// /proc/net/tcp; "02" is that of keepalive. Empty where there is none.
+std::string TimerOfConnectionTo(uint16_t port) {
+  const std::string remote = absl::StrCat(
+      "0100007F:",
+      absl::AsciiStrToUpper(absl::StrCat(absl::Hex(port, absl::kZeroPad4))));
+  std::ifstream table("/proc/net/tcp");
+  for (std::string line; std::getline(table, line);) {
+    // Number, local and remote address, state, queues, timer:expiry.
+    const std::vector<std::string> fields =
+        absl::StrSplit(line, ' ', absl::SkipEmpty());
+    if (fields.size() > 5 && fields[2] == remote && fields[3] == "01") {
+      return fields[5].substr(0, fields[5].find(':'));
+    }
+  }
+  return "";
+}
+
+TEST_F(RedisBackendResolverTest, KeepsTheConnectionAliveThroughFirewalls) {
+  const ScriptedPeer peer(ScriptedPeer::Healthy);
+  const auto resolver = MakeConnected(peer.address());
+  const auto address = SocketAddress::Parse(peer.address());
+  ASSERT_TRUE(address.ok()) << address.status();
+  // Another one runs until the last segment is acknowledged.
+  EXPECT_TRUE(
+      AwaitTrue([&] { return TimerOfConnectionTo(address->port()) == "02"; }));
 }
 
 TEST_F(RedisBackendResolverTest, ServesManyThreads) {

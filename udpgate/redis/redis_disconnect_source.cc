@@ -17,7 +17,8 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
       : options_(std::move(options)),
         channel_name_(absl::StrCat(
             "channel \"", absl::CHexEscape(options_.disconnect_channel), "\"")),
-        connection_(options_, std::move(lookup), "udpgate-redis-s", this) {}
+        connection_(options_, std::move(lookup), "disconnect channel",
+                    "udpgate-redis-s", this) {}
 
   // Before the members that the thread uses go.
   ~Impl() override { connection_.Stop(); }

@@ -139,9 +139,9 @@ TEST_F(RedisDisconnectSourceTest, HandsOnWhatIsPublishedInOrder) {
               ElementsAre("1.2.3.4:54321", "[::1]:5", "54321",
                           "INVALID_ARGUMENT", "INVALID_ARGUMENT",
                           "INVALID_ARGUMENT", "INVALID_ARGUMENT", "1"));
-  EXPECT_THAT(log_.lines(),
-              ElementsAre("info: Redis " + redis->tcp_address() +
-                          ": subscribed to channel \"udp_gate:disconnect\""));
+  EXPECT_THAT(log_.lines(), ElementsAre("info: Redis " + redis->tcp_address() +
+                                        " (disconnect channel): subscribed to "
+                                        "channel \"udp_gate:disconnect\""));
 }
 
 TEST_F(RedisDisconnectSourceTest, ReportsALongPayloadAsInvalid) {

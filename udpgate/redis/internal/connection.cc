@@ -69,8 +69,11 @@ bool IsPassing(absl::string_view error) {
 }  // namespace
 
 Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
+                       absl::string_view what_for,
                        absl::string_view thread_name, ConnectionOwner* owner)
     : options_(WithDefaults(std::move(options))),
+      text_prefix_(
+          absl::StrCat("Redis ", options_.address, " (", what_for, "): ")),
       lookup_(std::move(lookup)),
       thread_name_(thread_name),
       owner_(owner),
@@ -113,8 +116,7 @@ void Connection::SetHealth(const absl::Status& health) {
 }
 
 absl::Status Connection::Unavailable(absl::string_view what) const {
-  return absl::UnavailableError(
-      absl::StrCat("Redis ", options_.address, ": ", what));
+  return absl::UnavailableError(absl::StrCat(text_prefix_, what));
 }
 
 void Connection::Run() {
@@ -454,11 +456,10 @@ void Connection::Dispatch(const redisReply& reply) {
 }
 
 void Connection::Drop(const absl::Status& why) {
-  const std::string prefix = absl::StrCat("Redis ", options_.address, ": ");
   const absl::Status named =
-      absl::StartsWith(why.message(), prefix)
+      absl::StartsWith(why.message(), text_prefix_)
           ? why
-          : absl::Status(why.code(), absl::StrCat(prefix, why.message()));
+          : absl::Status(why.code(), absl::StrCat(text_prefix_, why.message()));
   const int64_t now_nanoseconds = Now();
   // One that was lost at once counts as a failed attempt, lest a Redis that
   // accepts and closes is asked without end. Not where a reply was too large:
@@ -521,8 +522,7 @@ void Connection::LogWell(absl::string_view what) {
   if (is_well_logged_) return;
   is_well_logged_ = true;
   lost_logged_.clear();
-  options_.log_sink(LogSeverity::kInfo,
-                    absl::StrCat("Redis ", options_.address, ": ", what));
+  options_.log_sink(LogSeverity::kInfo, absl::StrCat(text_prefix_, what));
 }
 
 }  // namespace internal

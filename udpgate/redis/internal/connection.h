@@ -60,9 +60,11 @@ class Connection {
  public:
   static constexpr int64_t kNever = INT64_MAX;
 
-  // `options` must be valid. `owner` must live until `Stop`.
+  // `options` must be valid. `what_for` names the connection in texts, since
+  // there may be several to one Redis. `owner` must live until `Stop`.
   Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
-             absl::string_view thread_name, ConnectionOwner* owner);
+             absl::string_view what_for, absl::string_view thread_name,
+             ConnectionOwner* owner);
   ~Connection() { Stop(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -161,6 +163,8 @@ class Connection {
   void LogLost(const absl::Status& why);
 
   RedisOptions options_;
+  // Begins every text: "Redis ADDRESS (WHAT_FOR): ".
+  const std::string text_prefix_;
   const std::shared_ptr<HostLookup> lookup_;
   const std::string thread_name_;
   ConnectionOwner* const owner_;
