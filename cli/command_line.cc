@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "cli/dotenv.h"
+#include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace cli {
@@ -101,7 +102,7 @@ absl::Status UnknownArgument(const std::string& argument) {
     hint = absl::StrCat("did you mean ", nearest->flag(), "? See --help");
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("unknown flag ", Quoted(flag), "; allowed: ", hint));
+      absl::StrCat("unknown flag ", Quoted(flag), "; ", hint));
 }
 
 // The setting whose flag is the last argument, or null. Only that one can lack
@@ -241,7 +242,9 @@ absl::Status ReadPasswordFile(Settings* settings) {
   absl::StatusOr<std::string> content =
       ReadSmallFile(path, kPasswordBytesMax + 2);
   if (!content.ok()) {
-    return failure(absl::CHexEscape(content.status().message()));
+    return failure(absl::StrCat(absl::CHexEscape(content.status().message()),
+                                "; allowed: a readable file of 1 to ",
+                                kPasswordBytesMax, " bytes"));
   }
   absl::string_view password = *content;
   if (absl::ConsumeSuffix(&password, "\n")) {
@@ -254,6 +257,28 @@ absl::Status ReadPasswordFile(Settings* settings) {
   }
   settings->redis_password = std::string(password);
   return absl::OkStatus();
+}
+
+// A gate that is its own backend would send each datagram round and round.
+absl::Status CheckForLoop(const Settings& settings) {
+  const SocketAddress& listen = settings.proxy.listen_address;
+  const absl::StatusOr<SocketAddress> backend =
+      SocketAddress::Parse(settings.backend_address);
+  // A host name is no address, and port 0 is not known yet.
+  if (!backend.ok() || backend->port() != listen.port()) {
+    return absl::OkStatus();
+  }
+  const bool family_is_served = listen.is_ipv6() || backend->is_ipv4() ||
+                                settings.listen_on_all_addresses;
+  const bool is_own_loopback =
+      listen.is_any() && backend->is_loopback() && family_is_served;
+  if (*backend != listen && !is_own_loopback) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "BACKEND_ADDR=", Quoted(settings.backend_address),
+      " is where the gate itself listens (PROXY_ADDR=",
+      settings.listen_on_all_addresses ? absl::StrCat(":", listen.port())
+                                       : listen.ToString(),
+      "); allowed: another address or another port"));
 }
 
 absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
@@ -269,6 +294,9 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
           setting.is_secret ? "(hidden)" : Quoted(found->second.value), " (",
           found->second.source, "): allowed: ", setting.allowed));
     }
+  }
+  if (absl::Status status = CheckForLoop(*settings); !status.ok()) {
+    return status;
   }
   return ReadPasswordFile(settings);
 }

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -190,7 +191,8 @@ TEST_F(CommandLineTest, UnknownFlagsAndArguments) {
   EXPECT_THAT(ParseError(), HasSubstr("unknown flag \"--frobnicate\""));
   arguments_ = {"--worker-cuont=3"};
   EXPECT_THAT(ParseError(), AllOf(HasSubstr("\"--worker-cuont\""),
-                                  HasSubstr("did you mean --worker-count?")));
+                                  HasSubstr("did you mean --worker-count?"),
+                                  Not(HasSubstr("allowed"))));
   arguments_ = {"-x"};
   EXPECT_THAT(ParseError(), HasSubstr("unknown flag \"-x\""));
   arguments_ = {"stray"};
@@ -229,7 +231,7 @@ TEST_F(CommandLineTest, PasswordIsNotShownInAnyError) {
   EXPECT_THAT(ParseError(), HasSubstr("REDIS_ADDR=\"***@host:6379/0\""));
   environment_.clear();
   WriteDotenv(absl::StrCat("REDIS_PASSWORD='", kSecret, "\n"));
-  EXPECT_THAT(ParseError(), HasSubstr("test.env:1: "));
+  EXPECT_THAT(ParseError(), HasSubstr("test.env:1: REDIS_PASSWORD: "));
   WriteDotenv(absl::StrCat("REDIS_PASSWORD ", kSecret, "\n"));
   EXPECT_THAT(ParseError(), HasSubstr("test.env:1: "));
 }
@@ -268,7 +270,8 @@ TEST_F(CommandLineTest, BadPasswordFile) {
   EXPECT_THAT(ParseError(), HasSubstr("directory"));
   environment_["REDIS_PASSWORD_FILE"] = directory_.path() + "/missing";
   EXPECT_THAT(ParseError(),
-              AllOf(StartsWith("REDIS_PASSWORD_FILE="), HasSubstr("/missing")));
+              AllOf(StartsWith("REDIS_PASSWORD_FILE="), HasSubstr("/missing"),
+                    HasSubstr("; allowed: a readable file of 1 to 4096 ")));
 }
 
 TEST_F(CommandLineTest, PasswordAndPasswordFileAreAnError) {
@@ -300,6 +303,34 @@ TEST_F(CommandLineTest, UnknownNamesInDotenvAreWarnedAbout) {
                           AllOf(HasSubstr("test.env:4: worker_count"),
                                 HasSubstr("did you mean WORKER_COUNT?")),
                           HasSubstr("test.env:5: UDP_GATE_X")));
+}
+
+TEST_F(CommandLineTest, BackendIsNotTheGateItself) {
+  using Addresses = std::pair<const char*, const char*>;
+  for (const auto& [listen, backend] :
+       std::vector<Addresses>{{"10.0.0.1:19132", "10.0.0.1:19132"},
+                              {"[2001:db8::1]:1", "[2001:db8::1]:1"},
+                              {"0.0.0.0:19132", "127.0.0.1:19132"},
+                              {"[::]:19132", "127.0.0.2:19132"},
+                              {"[::]:19132", "[::1]:19132"},
+                              {":19132", "[::1]:19132"}}) {
+    environment_ = {{"PROXY_ADDR", listen}, {"BACKEND_ADDR", backend}};
+    EXPECT_THAT(
+        ParseError(),
+        AllOf(StartsWith(absl::StrCat("BACKEND_ADDR=\"", backend, "\"")),
+              HasSubstr(absl::StrCat("PROXY_ADDR=", listen))));
+  }
+  for (const auto& [listen, backend] :
+       std::vector<Addresses>{{"10.0.0.1:19132", "10.0.0.2:19132"},
+                              {"10.0.0.1:19132", "10.0.0.1:19133"},
+                              {"10.0.0.1:19132", "127.0.0.1:19132"},
+                              {"0.0.0.0:19132", "10.0.0.1:19132"},
+                              {"0.0.0.0:19132", "[::1]:19132"},
+                              {"0.0.0.0:0", "127.0.0.1:19132"},
+                              {"0.0.0.0:19132", "lobby:19132"}}) {
+    environment_ = {{"PROXY_ADDR", listen}, {"BACKEND_ADDR", backend}};
+    ParseOk();
+  }
 }
 
 TEST_F(CommandLineTest, LooksLikeSetting) {

@@ -19,6 +19,8 @@ namespace udpgate {
 namespace cli {
 namespace {
 
+constexpr size_t kErrorNameBytesMax = 80;
+
 bool IsName(absl::string_view text) {
   if (text.empty() || absl::ascii_isdigit(text[0])) return false;
   for (const char c : text) {
@@ -126,8 +128,11 @@ absl::StatusOr<std::vector<DotenvEntry>> ParseDotenv(
       if (!entry.name.empty()) entries.push_back(std::move(entry));
       continue;
     }
+    // Bounded: an error is one line of a log.
+    const std::string name = entry.name.substr(0, kErrorNameBytesMax);
     return absl::InvalidArgumentError(
-        absl::StrCat(file_name, ":", line_number, ": ", why));
+        absl::StrCat(file_name, ":", line_number, ": ", name,
+                     name.empty() ? "" : ": ", why));
   }
   return entries;
 }

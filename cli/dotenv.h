@@ -30,7 +30,8 @@ struct DotenvEntry {
 };
 
 // The entries in the order of the file; a name may come twice. InvalidArgument
-// begins with `file_name:line` and never quotes a value.
+// begins with `file_name:line`, names the variable where it is known, and never
+// quotes a value.
 absl::StatusOr<std::vector<DotenvEntry>> ParseDotenv(
     absl::string_view content, absl::string_view file_name);
 

@@ -128,6 +128,12 @@ TEST(ParseDotenvTest, BadLinesNameFileAndLineAndNotTheValue) {
   }
 }
 
+TEST(ParseDotenvTest, BadValuesNameTheirVariable) {
+  EXPECT_EQ(ParseError("export LOG_LEVEL='hunter2"),
+            "test.env:1: LOG_LEVEL: the closing quote is missing");
+  EXPECT_LT(ParseError(std::string(1000, 'A') + "='").size(), 200u);
+}
+
 TEST(ParseDotenvTest, ZeroByte) {
   EXPECT_THAT(ParseError(absl::string_view("A=1\nB=\0\n", 8)),
               StartsWith("test.env:2: "));

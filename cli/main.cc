@@ -6,18 +6,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
+#include "cli/report.h"
 #include "cli/settings.h"
 #include "cli/stop_signal.h"
 #include "udpgate/dns/host_lookup.h"
@@ -61,6 +66,21 @@ void RaiseDescriptorLimit(Logger* logger) {
   logger->Log(LogSeverity::kWarning,
               absl::StrCat("cannot raise the descriptor limit: ",
                            std::strerror(errno)));
+}
+
+// Descriptors of this process at most.
+int64_t DescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = RLIM_INFINITY;
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT64_MAX));
+}
+
+// The limit of socket(7) on receive buffers, where it can be read.
+absl::optional<int64_t> ReceiveBufferLimit() {
+  int64_t bytes = 0;
+  std::ifstream file("/proc/sys/net/core/rmem_max");
+  if (!(file >> bytes)) return absl::nullopt;
+  return bytes;
 }
 
 // Whether a socket on [::] can serve IPv4 and IPv6 on this machine.
@@ -159,14 +179,13 @@ void LogStart(const Settings& settings, const Proxy& proxy, Logger* logger) {
                     ", listeners: ", settings.proxy.listener_count,
                     ", sessions at most: ", proxy.max_sessions()));
   const int64_t granted = proxy.receive_buffer_bytes();
-  const int64_t wanted = settings.proxy.receive_buffer_bytes;
   info(absl::StrCat("receive buffer: ", granted, " bytes"));
-  if (granted < wanted) {
-    logger->Log(LogSeverity::kWarning,
-                absl::StrCat("the kernel capped the receive buffer, ", wanted,
-                             " bytes were asked for; to allow them: sysctl -w "
-                             "net.core.rmem_max=",
-                             wanted));
+  for (const std::string& warning :
+       {SessionLimitWarning(settings.proxy.limits.max_sessions,
+                            proxy.max_sessions(), DescriptorLimit()),
+        ReceiveBufferWarning(settings.proxy.receive_buffer_bytes, granted,
+                             ReceiveBufferLimit())}) {
+    if (!warning.empty()) logger->Log(LogSeverity::kWarning, warning);
   }
   // Several listeners share one address.
   std::set<std::string> addresses;
@@ -179,18 +198,15 @@ void LogStart(const Settings& settings, const Proxy& proxy, Logger* logger) {
 }
 
 void LogTotals(const ProxyStats& stats, Logger* logger) {
-  logger->Log(
-      LogSeverity::kInfo,
-      absl::StrCat(
-          "stopped: ", stats.sessions_created, " sessions created, ",
-          stats.client_datagrams_forwarded + stats.backend_datagrams_forwarded,
-          " datagrams forwarded, ", stats.dropped_total(), " dropped"));
+  for (const std::string& line : StopLines(stats)) {
+    logger->Log(LogSeverity::kInfo, line);
+  }
 }
 
 int CannotStart(const absl::Status& status, Logger* logger) {
   logger->Log(LogSeverity::kError,
               absl::StrCat("cannot start: ", status.message()));
-  return absl::IsInvalidArgument(status) ? kExitBadSetting : kExitCannotStart;
+  return kExitCannotStart;
 }
 
 int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
@@ -203,7 +219,10 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   const absl::Status source = settings.backend_address.empty()
                                   ? UseRedis(settings, &dependencies)
                                   : UseFixedBackend(settings, &dependencies);
-  if (!source.ok()) return CannotStart(source, logger);
+  if (!source.ok()) {
+    const int status = CannotStart(source, logger);
+    return absl::IsInvalidArgument(source) ? kExitBadSetting : status;
+  }
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, std::move(dependencies));
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);

@@ -52,6 +52,17 @@ bool ParseByteCount(absl::string_view text, int64_t minimum, int64_t maximum,
   return true;
 }
 
+bool IsBroadcast(const SocketAddress& address) {
+  return address.IpToString() == "255.255.255.255";
+}
+
+// fe80::/10 (RFC 4291 section 2.4) without the interface that makes it one
+// address; bind(2) refuses it.
+bool LacksInterface(const SocketAddress& address) {
+  return address.is_ipv6() && address.ip_bytes()[0] == 0xfe &&
+         (address.ip_bytes()[1] & 0xc0) == 0x80 && address.scope_id() == 0;
+}
+
 // `host:port`, `1.2.3.4:port` or `[v6]:port` that datagrams or connections can
 // be sent to; `result` is its plain form.
 bool ParseRemoteAddress(absl::string_view text, std::string* result) {
@@ -59,8 +70,8 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result) {
   if (!host_port.ok()) return false;
   const absl::StatusOr<SocketAddress> address =
       SocketAddress::FromIpAndPort(host_port->host, host_port->port);
-  if (address.ok() && (address->is_any() || address->is_multicast() ||
-                       address->IpToString() == "255.255.255.255")) {
+  if (address.ok() &&
+      (address->is_any() || address->is_multicast() || IsBroadcast(*address))) {
     return false;
   }
   *result = host_port->ToString();
@@ -76,7 +87,10 @@ bool ApplyListenAddress(absl::string_view value, Settings* settings) {
     return true;
   }
   const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
-  if (!address.ok() || address->is_multicast()) return false;
+  if (!address.ok() || address->is_multicast() || IsBroadcast(*address) ||
+      LacksInterface(*address)) {
+    return false;
+  }
   settings->listen_on_all_addresses = false;
   settings->proxy.listen_address = *address;
   return true;
@@ -179,7 +193,9 @@ void AddListenSettings(TableBuilder* table) {
   table->Add("PROXY_ADDR", "0.0.0.0:19132",
              "Address to listen on; [::]:19132 serves IPv4 and IPv6, :19132 "
              "means all addresses, and port 0 lets the kernel choose.",
-             "1.2.3.4:port, [v6]:port or :port, with a port from 0 to 65535",
+             "1.2.3.4:port, [v6]:port or :port, with a port from 0 to 65535; "
+             "not a multicast or broadcast address, and a link-local one with "
+             "its interface, [fe80::1%eth0]:port",
              ApplyListenAddress);
   table->AddInteger("LISTENER_COUNT", "1", 1, 64,
                     "Sockets and reader threads on PROXY_ADDR (SO_REUSEPORT "
@@ -189,7 +205,8 @@ void AddListenSettings(TableBuilder* table) {
   constexpr int64_t kMaximum = int64_t{1} << 30;
   table
       ->Add("RECEIVE_BUFFER_BYTES", "8388608",
-            "Socket buffers; the log says how much the kernel granted.",
+            "Buffers of each listening socket, and of a session's own up to "
+            "1 MiB; the log says how much the kernel granted.",
             absl::StrCat("an integer from ", kMinimum, " to ", kMaximum,
                          ", or one with KiB, MiB or GiB behind it"),
             [](absl::string_view value, Settings* settings) {
@@ -205,7 +222,8 @@ void AddBackendSettings(TableBuilder* table) {
       ->Add("BACKEND_ADDR", "",
             "One fixed backend instead of Redis: the gate then needs no Redis "
             "at all.",
-            "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to 65535",
+            "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to "
+            "65535; not a wildcard, multicast or broadcast address",
             [](absl::string_view value, Settings* settings) {
               return ParseRemoteAddress(value, &settings->backend_address);
             })
@@ -227,9 +245,10 @@ void AddBackendSettings(TableBuilder* table) {
 void AddRedisSettings(TableBuilder* table) {
   table->Group("Redis");
   table->Add("REDIS_ADDR", "127.0.0.1:6379",
-             "Redis; TLS, Sentinel and Cluster are not offered.",
+             "Where Redis is; TLS, Sentinel and Cluster are not offered.",
              "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to "
-             "65535, or unix:/path of at most 107 bytes",
+             "65535, not a wildcard, multicast or broadcast address; or "
+             "unix:/path of at most 107 bytes",
              ApplyRedisAddress);
   table->AddText("REDIS_USERNAME", "", kTextBytesMax, "ACL user of Redis.",
                  &Settings::redis_username);
@@ -279,7 +298,8 @@ void AddSessionSettings(TableBuilder* table) {
                     InLimits(&ProxyLimits::max_sessions));
   table
       ->AddInteger("PENDING_DATAGRAMS_MAX", "16", 1, 1024,
-                   "Kept for one client that waits for its backend.",
+                   "Datagrams kept for one client that waits for its "
+                   "backend.",
                    InLimits(&ProxyLimits::pending_datagrams_max))
       .unit = "datagrams";
 }
@@ -294,13 +314,13 @@ void AddThreadSettings(TableBuilder* table) {
       .default_note = "2 x CPUs";
   table
       ->AddInteger("QUEUE_SIZE", "4096", 1, 1048576,
-                   "Wait for one worker at most, and 2 KiB times as many "
-                   "bytes; a full queue drops and counts.",
+                   "Datagrams that wait for one worker at most, and 2 KiB "
+                   "times as many bytes; a full queue drops and counts.",
                    InProxy(&ProxyOptions::queue_size_datagrams))
       .unit = "datagrams";
   table
       ->AddInteger("BATCH_SIZE", "64", 1, 1024,
-                   "Read or sent by one system call at most.",
+                   "Datagrams read or sent by one system call at most.",
                    InProxy(&ProxyOptions::batch_size))
       .unit = "datagrams";
 }

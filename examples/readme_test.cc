@@ -136,7 +136,7 @@ TEST(ReadmeTest, CodeBlocksArePartOfTheFilesTheyName) {
   int block_count = 0;
   const std::vector<std::string> lines = Lines(FileText("README.md"));
   for (size_t i = 0; i + 1 < lines.size(); ++i) {
-    if (lines[i] != "```cpp") continue;
+    if (lines[i] != "```cpp" && lines[i] != "```starlark") continue;
     const std::vector<std::string> heading = absl::StrSplit(lines[++i], ' ');
     ASSERT_EQ(heading.size(), 2u) << lines[i] << ": should name a file";
     std::vector<std::string> block;
@@ -149,7 +149,7 @@ TEST(ReadmeTest, CodeBlocksArePartOfTheFilesTheyName) {
         << absl::StrJoin(block, "\n");
     ++block_count;
   }
-  EXPECT_EQ(block_count, 2);
+  EXPECT_EQ(block_count, 3);
 }
 
 }  // namespace
