@@ -3,6 +3,8 @@
 #
 #   tools/install_deps.sh        to build, to test and to run
 #   tools/install_deps.sh --ci   also what .ci/run needs
+#   tools/install_deps.sh --bench
+#                                also what tools/bench.sh compares with
 #
 # Prints nothing, and needs no sudo, where nothing is missing.
 set -euo pipefail
@@ -10,15 +12,20 @@ set -euo pipefail
 packages=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto g++
   libabsl-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
-  libgmock-dev libgtest-dev redis-server
+  libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
 )
 ci_packages=(clang clang-format git libclang-rt-14-dev)
+bench_packages=(
+  golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
+  libnginx-mod-stream nginx-light
+)
 
 case "${1:-}" in
   "") ;;
   --ci) packages+=("${ci_packages[@]}") ;;
+  --bench) packages+=("${bench_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci]" >&2
+    echo "usage: $0 [--ci | --bench]" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,571 @@
+// The load generator: many clients, one thread.
+//
+//   load --target ADDRESS [options]
+//
+// Each client is a connected socket of its own. With --window each keeps so
+// many datagrams under way (closed loop); with --rate so many datagrams a
+// second are sent in all, evenly paced, whether or not replies come (open
+// loop). Prints one JSON object. The exit status is 0 unless the run itself
+// failed; with --check also unless every datagram came back whole, once and in
+// order.
+#include <getopt.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "testing/bench/latency_histogram.h"
+#include "testing/bench/probe.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace bench {
+namespace {
+
+constexpr int64_t kSecondNanoseconds = 1'000'000'000;
+constexpr int64_t kMillisecondNanoseconds = 1'000'000;
+// A client of a closed loop that got nothing for so long starts anew.
+constexpr int64_t kStallNanoseconds = 250 * kMillisecondNanoseconds;
+constexpr int64_t kSetupNanosecondsMax = 10 * kSecondNanoseconds;
+constexpr int kBatchMax = 64;
+constexpr int kEventsMax = 128;
+constexpr int kClientSocketBufferBytes = 1 << 20;
+// An address of loopback serves so many clients, lest its ports run out.
+constexpr int kClientsPerAddress = 4096;
+
+struct Options {
+  SocketAddress target;
+  int client_count = 64;
+  int window = 0;
+  int64_t rate_per_second = 0;
+  int burst = 1;
+  size_t size_bytes = 128;
+  double warmup_seconds = 1;
+  double seconds = 5;
+  double drain_seconds = 0.5;
+  std::vector<clockid_t> cpu_clocks;
+  bool check = false;
+};
+
+int64_t ReadClock(clockid_t clock) {
+  timespec now;
+  if (clock_gettime(clock, &now) != 0) return -1;
+  return now.tv_sec * kSecondNanoseconds + now.tv_nsec;
+}
+
+int64_t Now() { return ReadClock(CLOCK_MONOTONIC); }
+
+struct Client {
+  internal::UniqueFd fd;
+  SequenceTracker replies;
+  uint64_t next_sequence = 0;
+  // Numbers below are not waited for any more.
+  uint64_t given_up_before = 0;
+  // The numbers that count: sent while measuring.
+  uint64_t measured_begin = UINT64_MAX;
+  uint64_t measured_end = UINT64_MAX;
+  int64_t last_reply_nanoseconds = 0;
+
+  int under_way() const {
+    return static_cast<int>(next_sequence -
+                            std::max(given_up_before, replies.next()));
+  }
+};
+
+struct Counts {
+  int64_t sent = 0;               // while measuring
+  int64_t answered = 0;           // of these
+  int64_t replies_in_window = 0;  // that came while measuring
+  int64_t reordered = 0;          // these three in the whole run
+  int64_t duplicates = 0;
+  int64_t corrupt = 0;
+  int64_t send_errors = 0;
+};
+
+// The arrays for one recvmmsg(2) or sendmmsg(2) on a connected socket.
+class Messages {
+ public:
+  explicit Messages(size_t size_bytes)
+      : size_bytes_(size_bytes),
+        bytes_(kBatchMax * size_bytes),
+        vectors_(kBatchMax),
+        messages_(kBatchMax) {
+    for (size_t i = 0; i < kBatchMax; ++i) {
+      vectors_[i] = {&bytes_[i * size_bytes], size_bytes};
+      messages_[i].msg_hdr.msg_iov = &vectors_[i];
+      messages_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+
+  mmsghdr* data() { return messages_.data(); }
+  absl::Span<char> buffer(int i) {
+    return {&bytes_[static_cast<size_t>(i) * size_bytes_], size_bytes_};
+  }
+  absl::Span<const char> received(int i) {
+    return buffer(i).first(messages_[static_cast<size_t>(i)].msg_len);
+  }
+
+ private:
+  const size_t size_bytes_;
+  std::vector<char> bytes_;
+  std::vector<iovec> vectors_;
+  std::vector<mmsghdr> messages_;
+};
+
+class Load {
+ public:
+  explicit Load(const Options& options)
+      : options_(options),
+        run_(static_cast<uint32_t>(Now() ^ (int64_t{getpid()} << 16))),
+        clients_(static_cast<size_t>(options.client_count)),
+        outgoing_(options.size_bytes),
+        // A byte more than fits: a datagram that grew is noticed.
+        incoming_(options.size_bytes + 1) {}
+
+  // Opens the sockets and waits until every client has had a reply.
+  bool Setup();
+  void Run();
+  std::string ToJson() const;
+  bool IsFlawless() const {
+    return counts_.answered == counts_.sent && counts_.sent > 0 &&
+           counts_.reordered == 0 && counts_.duplicates == 0 &&
+           counts_.corrupt == 0 && counts_.send_errors == 0;
+  }
+
+ private:
+  bool Open(size_t index);
+  void Drive(int64_t until);
+  int64_t SendDue();
+  void RefillStalled();
+  void Send(size_t index, int count);
+  void Poll(int64_t wait_nanoseconds);
+  void ReceiveFrom(size_t index);
+  void OnReply(size_t index, absl::Span<const char> datagram, int64_t now);
+  void BeginMeasuring();
+  void EndMeasuring();
+  void Drain();
+  int64_t GateCpuNanoseconds() const;
+
+  const Options options_;
+  const uint32_t run_;
+  internal::UniqueFd epoll_;
+  std::vector<Client> clients_;
+  Messages outgoing_;
+  Messages incoming_;
+
+  bool is_refilling_ = false;  // closed loop: a reply lets the next one go
+  bool is_measuring_ = false;
+  int64_t pace_begin_ = 0;
+  int64_t bursts_sent_ = 0;
+
+  int64_t window_begin_ = 0;
+  int64_t window_end_ = 0;
+  int64_t gate_cpu_nanoseconds_ = 0;
+  int64_t own_cpu_nanoseconds_ = 0;
+  Counts counts_;
+  LatencyHistogram round_trips_;
+  LatencyHistogram send_delays_;
+};
+
+bool Load::Open(size_t index) {
+  Client& client = clients_[index];
+  const int family = options_.target.family();
+  client.fd.Reset(socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!client.fd.is_open()) return false;
+  for (const int option : {SO_RCVBUF, SO_SNDBUF}) {
+    setsockopt(client.fd.get(), SOL_SOCKET, option, &kClientSocketBufferBytes,
+               sizeof(kClientSocketBufferBytes));
+  }
+  if (options_.target.is_ipv4() && options_.target.is_loopback()) {
+    sockaddr_in source{};
+    source.sin_family = AF_INET;
+    source.sin_addr.s_addr = htonl(
+        INADDR_LOOPBACK + static_cast<uint32_t>(index / kClientsPerAddress));
+    if (bind(client.fd.get(), reinterpret_cast<sockaddr*>(&source),
+             sizeof(source)) != 0) {
+      return false;
+    }
+  }
+  sockaddr_storage target;
+  const socklen_t target_bytes = options_.target.ToSockaddr(family, &target);
+  if (connect(client.fd.get(), reinterpret_cast<sockaddr*>(&target),
+              target_bytes) != 0) {
+    return false;
+  }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = index;
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, client.fd.get(), &event) == 0;
+}
+
+bool Load::Setup() {
+  epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
+  for (size_t i = 0; i < clients_.size(); ++i) {
+    if (Open(i)) continue;
+    std::fprintf(stderr, "load: client %zu: %s\n", i,
+                 internal::ErrnoToText(errno).c_str());
+    return false;
+  }
+  // Thirty-two first datagrams a millisecond; again for whom no reply came.
+  const int64_t deadline = Now() + kSetupNanosecondsMax;
+  while (Now() < deadline) {
+    int waiting = 0;
+    for (size_t i = 0; i < clients_.size(); ++i) {
+      if (clients_[i].replies.next() > 0) continue;
+      Send(i, 1);
+      if (++waiting % 32 == 0) Poll(kMillisecondNanoseconds);
+    }
+    if (waiting == 0) {
+      counts_ = {};
+      return true;
+    }
+    const int64_t again = Now() + 100 * kMillisecondNanoseconds;
+    const auto is_silent = [](const Client& client) {
+      return client.replies.next() == 0;
+    };
+    while (Now() < again &&
+           std::any_of(clients_.begin(), clients_.end(), is_silent)) {
+      Poll(kMillisecondNanoseconds);
+    }
+  }
+  std::fprintf(stderr, "load: a client got no reply from %s\n",
+               options_.target.ToString().c_str());
+  return false;
+}
+
+void Load::Run() {
+  const auto nanoseconds = [](double seconds) {
+    return static_cast<int64_t>(seconds * 1e9);
+  };
+  is_refilling_ = options_.window > 0;
+  pace_begin_ = Now();
+  for (Client& client : clients_) client.given_up_before = client.next_sequence;
+  if (is_refilling_) {
+    for (size_t i = 0; i < clients_.size(); ++i) Send(i, options_.window);
+  }
+  Drive(pace_begin_ + nanoseconds(options_.warmup_seconds));
+  BeginMeasuring();
+  Drive(window_begin_ + nanoseconds(options_.seconds));
+  EndMeasuring();
+  Drain();
+}
+
+void Load::Drive(int64_t until) {
+  int64_t next_look = 0;
+  for (int64_t now = Now(); now < until; now = Now()) {
+    int64_t wake = std::min(until, now + 50 * kMillisecondNanoseconds);
+    if (is_refilling_) {
+      if (now >= next_look) {
+        RefillStalled();
+        next_look = now + 50 * kMillisecondNanoseconds;
+      }
+    } else {
+      wake = std::min(wake, SendDue());
+    }
+    Poll(std::max<int64_t>(0, wake - Now()));
+  }
+}
+
+// Sends what is due, a little at a time, and returns when the next is.
+int64_t Load::SendDue() {
+  const int64_t spacing_per_billion = kSecondNanoseconds * options_.burst;
+  for (int i = 0;; ++i) {
+    const int64_t due = pace_begin_ + bursts_sent_ * spacing_per_billion /
+                                          options_.rate_per_second;
+    const int64_t now = Now();
+    // Replies must not wait for a long series of sends.
+    if (due > now || i * options_.burst >= kBatchMax) return due;
+    if (is_measuring_) send_delays_.Record(now - due);
+    Send(static_cast<size_t>(bursts_sent_ % options_.client_count),
+         options_.burst);
+    ++bursts_sent_;
+  }
+}
+
+void Load::RefillStalled() {
+  const int64_t now = Now();
+  for (size_t i = 0; i < clients_.size(); ++i) {
+    Client& client = clients_[i];
+    if (now - client.last_reply_nanoseconds < kStallNanoseconds) continue;
+    client.given_up_before = client.next_sequence;
+    client.last_reply_nanoseconds = now;
+    Send(i, options_.window);
+  }
+}
+
+void Load::Send(size_t index, int count) {
+  Client& client = clients_[index];
+  Probe probe;
+  probe.run = run_;
+  probe.client = static_cast<uint32_t>(index);
+  probe.sent_nanoseconds = Now();
+  for (int i = 0; i < count; ++i) {
+    probe.sequence = client.next_sequence + static_cast<uint64_t>(i);
+    WriteProbe(probe, outgoing_.buffer(i));
+  }
+  for (int begin = 0; begin < count;) {
+    const int sent =
+        sendmmsg(client.fd.get(), outgoing_.data() + begin,
+                 static_cast<unsigned int>(count - begin), MSG_DONTWAIT);
+    // The number of a datagram that the kernel did not take is not used
+    // again; it counts as lost, and as an error too.
+    if (sent <= 0) ++counts_.send_errors;
+    begin += sent > 0 ? sent : 1;
+  }
+  client.next_sequence += static_cast<uint64_t>(count);
+  if (is_measuring_) counts_.sent += count;
+}
+
+void Load::Poll(int64_t wait_nanoseconds) {
+  epoll_event events[kEventsMax];
+  const timespec wait{wait_nanoseconds / kSecondNanoseconds,
+                      wait_nanoseconds % kSecondNanoseconds};
+  const int count =
+      epoll_pwait2(epoll_.get(), events, kEventsMax, &wait, nullptr);
+  for (int i = 0; i < count; ++i) ReceiveFrom(events[i].data.u64);
+}
+
+// One call: where more is there than fits, epoll says so again.
+void Load::ReceiveFrom(size_t index) {
+  Client& client = clients_[index];
+  const int count = recvmmsg(client.fd.get(), incoming_.data(), kBatchMax,
+                             MSG_DONTWAIT, nullptr);
+  if (count <= 0) return;  // a port-unreachable; the datagram is lost
+  const int64_t now = Now();
+  client.last_reply_nanoseconds = now;
+  for (int i = 0; i < count; ++i) OnReply(index, incoming_.received(i), now);
+  if (!is_refilling_) return;
+  const int room = options_.window - client.under_way();
+  if (room > 0) Send(index, room);
+}
+
+void Load::OnReply(size_t index, absl::Span<const char> datagram, int64_t now) {
+  Client& client = clients_[index];
+  const absl::optional<Probe> probe = ReadProbe(datagram);
+  if (datagram.size() != options_.size_bytes || !probe.has_value() ||
+      probe->run != run_ || probe->client != index ||
+      probe->sequence >= client.next_sequence) {
+    ++counts_.corrupt;
+    return;
+  }
+  switch (client.replies.Note(probe->sequence)) {
+    case SequenceTracker::Verdict::kDuplicate:
+      ++counts_.duplicates;
+      return;
+    case SequenceTracker::Verdict::kReordered:
+      ++counts_.reordered;
+      break;
+    case SequenceTracker::Verdict::kInOrder:
+      break;
+  }
+  if (is_measuring_) ++counts_.replies_in_window;
+  if (probe->sequence < client.measured_begin ||
+      probe->sequence >= client.measured_end) {
+    return;
+  }
+  ++counts_.answered;
+  round_trips_.Record(now - probe->sent_nanoseconds);
+}
+
+int64_t Load::GateCpuNanoseconds() const {
+  int64_t sum = 0;
+  for (const clockid_t clock : options_.cpu_clocks) {
+    const int64_t nanoseconds = ReadClock(clock);
+    if (nanoseconds < 0) return -1;
+    sum += nanoseconds;
+  }
+  return sum;
+}
+
+void Load::BeginMeasuring() {
+  for (Client& client : clients_) client.measured_begin = client.next_sequence;
+  is_measuring_ = true;
+  own_cpu_nanoseconds_ = ReadClock(CLOCK_PROCESS_CPUTIME_ID);
+  gate_cpu_nanoseconds_ = GateCpuNanoseconds();
+  window_begin_ = Now();
+}
+
+void Load::EndMeasuring() {
+  const int64_t gate_cpu_nanoseconds = GateCpuNanoseconds();
+  window_end_ = Now();
+  own_cpu_nanoseconds_ =
+      ReadClock(CLOCK_PROCESS_CPUTIME_ID) - own_cpu_nanoseconds_;
+  // A process that ended meanwhile has no clock any more.
+  gate_cpu_nanoseconds_ = gate_cpu_nanoseconds < 0 || gate_cpu_nanoseconds_ < 0
+                              ? -1
+                              : gate_cpu_nanoseconds - gate_cpu_nanoseconds_;
+  is_measuring_ = false;
+  is_refilling_ = false;
+  for (Client& client : clients_) client.measured_end = client.next_sequence;
+}
+
+void Load::Drain() {
+  const int64_t deadline =
+      Now() + static_cast<int64_t>(options_.drain_seconds * 1e9);
+  while (counts_.answered < counts_.sent && Now() < deadline) {
+    Poll(10 * kMillisecondNanoseconds);
+  }
+}
+
+std::string Load::ToJson() const {
+  const double seconds = static_cast<double>(window_end_ - window_begin_) / 1e9;
+  std::string json = "{";
+  const auto add = [&json](absl::string_view name, double value) {
+    absl::StrAppendFormat(&json, "%s\"%s\": %.15g", json.size() > 1 ? ", " : "",
+                          name, value);
+  };
+  const auto add_count = [&add](absl::string_view name, int64_t value) {
+    add(name, static_cast<double>(value));
+  };
+  add("seconds", seconds);
+  add_count("sent", counts_.sent);
+  add_count("answered", counts_.answered);
+  add_count("lost", counts_.sent - counts_.answered);
+  add_count("replies", counts_.replies_in_window);
+  add("replies_per_second",
+      static_cast<double>(counts_.replies_in_window) / seconds);
+  add_count("reordered", counts_.reordered);
+  add_count("duplicates", counts_.duplicates);
+  add_count("corrupt", counts_.corrupt);
+  add_count("send_errors", counts_.send_errors);
+  add_count("gate_cpu_ns", gate_cpu_nanoseconds_);
+  add_count("own_cpu_ns", own_cpu_nanoseconds_);
+  add_count("p50_ns", round_trips_.PercentileNanoseconds(50));
+  add_count("p99_ns", round_trips_.PercentileNanoseconds(99));
+  add_count("p99_9_ns", round_trips_.PercentileNanoseconds(99.9));
+  add_count("max_ns", round_trips_.max_nanoseconds());
+  add_count("send_delay_p99_ns", send_delays_.PercentileNanoseconds(99));
+  return json + "}";
+}
+
+// The clock of all threads of a process, ended ones too, user and system
+// (clock_getcpuclockid(3)).
+bool AddCpuClock(const char* text, Options* options) {
+  int pid = 0;
+  clockid_t clock;
+  if (!absl::SimpleAtoi(text, &pid) || clock_getcpuclockid(pid, &clock) != 0) {
+    return false;
+  }
+  options->cpu_clocks.push_back(clock);
+  return true;
+}
+
+constexpr char kUsage[] =
+    "usage: load --target ADDRESS (--window N | --rate N [--burst N])\n"
+    "  [--clients N] [--size BYTES] [--warmup SECONDS] [--seconds SECONDS]\n"
+    "  [--drain SECONDS] [--cpu-pid PID]... [--check]\n";
+
+bool ParseOption(int name, const char* value, Options* options) {
+  switch (name) {
+    case 't': {
+      const auto target = SocketAddress::Parse(value);
+      if (target.ok()) options->target = *target;
+      return target.ok();
+    }
+    case 'c':
+      return absl::SimpleAtoi(value, &options->client_count);
+    case 'w':
+      return absl::SimpleAtoi(value, &options->window);
+    case 'r':
+      return absl::SimpleAtoi(value, &options->rate_per_second);
+    case 'b':
+      return absl::SimpleAtoi(value, &options->burst);
+    case 's':
+      return absl::SimpleAtoi(value, &options->size_bytes);
+    case 'u':
+      return absl::SimpleAtod(value, &options->warmup_seconds);
+    case 'd':
+      return absl::SimpleAtod(value, &options->seconds);
+    case 'n':
+      return absl::SimpleAtod(value, &options->drain_seconds);
+    case 'p':
+      return AddCpuClock(value, options);
+    case 'k':
+      options->check = true;
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool ParseOptions(int argc, char** argv, Options* options) {
+  static constexpr option kOptions[] = {
+      {"target", required_argument, nullptr, 't'},
+      {"clients", required_argument, nullptr, 'c'},
+      {"window", required_argument, nullptr, 'w'},
+      {"rate", required_argument, nullptr, 'r'},
+      {"burst", required_argument, nullptr, 'b'},
+      {"size", required_argument, nullptr, 's'},
+      {"warmup", required_argument, nullptr, 'u'},
+      {"seconds", required_argument, nullptr, 'd'},
+      {"drain", required_argument, nullptr, 'n'},
+      {"cpu-pid", required_argument, nullptr, 'p'},
+      {"check", no_argument, nullptr, 'k'},
+      {}};
+  int name;
+  while ((name = getopt_long(argc, argv, "", kOptions, nullptr)) != -1) {
+    if (!ParseOption(name, optarg, options)) return false;
+  }
+  const auto is_between = [](double value, double least, double most) {
+    return value >= least && value <= most;
+  };
+  return optind == argc && options->target.is_valid() &&
+         (options->window > 0) != (options->rate_per_second > 0) &&
+         is_between(options->client_count, 1, 100'000) &&
+         is_between(options->window, 0, kBatchMax) &&
+         is_between(static_cast<double>(options->rate_per_second), 0, 1e7) &&
+         is_between(options->burst, 1, kBatchMax) &&
+         is_between(static_cast<double>(options->size_bytes), kProbeBytesMin,
+                    65507) &&
+         is_between(options->warmup_seconds, 0, 600) &&
+         is_between(options->seconds, 0.01, 600) &&
+         is_between(options->drain_seconds, 0, 60);
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  if (!ParseOptions(argc, argv, &options)) {
+    std::fputs(kUsage, stderr);
+    return 2;
+  }
+  rlimit descriptors;
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    descriptors.rlim_cur = descriptors.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &descriptors);
+  }
+  // Else a timer may fire 50 us late (prctl(2)).
+  prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+
+  // Large for a stack.
+  const auto load = std::make_unique<Load>(options);
+  if (!load->Setup()) return 1;
+  load->Run();
+  std::printf("%s\n", load->ToJson().c_str());
+  if (options.check && !load->IsFlawless()) {
+    std::fputs("load: not every datagram came back whole, once and in order\n",
+               stderr);
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace bench
+}  // namespace udpgate
+
+int main(int argc, char** argv) { return udpgate::bench::Main(argc, argv); }

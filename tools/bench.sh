@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds the gate and measures it side by side with
+# other gateways.
+#
+#   tools/bench.sh              about ten minutes; wants an idle machine
+#   tools/bench.sh --quick      one short round, to see that it works
+#   tools/bench.sh --help       what can be chosen
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+"$root/tools/install_deps.sh" --bench
+
+in_workspace() {
+  (cd "$root" && "$@" < /dev/null)
+}
+in_workspace bazel build --config=opt --ui_event_filters=-info \
+  //cli:udp-gate //testing/bench:echo //testing/bench:load
+bin="$(in_workspace bazel info --config=opt bazel-bin 2> /dev/null)"
+exec /usr/bin/python3 -B "$root/testing/bench/bench.py" --bin "$bin" "$@"
