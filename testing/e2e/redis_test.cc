@@ -576,6 +576,8 @@ TEST_F(RedisConnectionTest, ACrowdWithoutABackendFillsNoLog) {
       ASSERT_TRUE(client.Send(address(), "hello").ok());
     }
   }
+  // Before there is a backend: a busy gate may read all of them late.
+  ASSERT_TRUE(gate().AwaitLog("dropped (no_backend)"));
   EchoBackend lobby("lobby");
   SetBackend(lobby);
   for (LoopbackPeer& client : crowd) {
@@ -583,7 +585,6 @@ TEST_F(RedisConnectionTest, ACrowdWithoutABackendFillsNoLog) {
   }
   const std::string log = gate().log();
   EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 40) << log;
-  EXPECT_NE(log.find("dropped (no_backend)"), std::string::npos) << log;
 }
 
 }  // namespace
