@@ -21,16 +21,20 @@ namespace {
 
 constexpr size_t kQuotedBytesMax = 80;
 
-// A value for an error line: one line, bounded, and without what stands before
-// an @, which in an address with credentials is a password.
+// A value for an error line: one line, bounded, and without what may be a
+// password: all of a URL behind its scheme, and of another address with
+// credentials what stands before the @.
 std::string Quoted(absl::string_view value) {
-  const size_t at = value.rfind('@');
-  const bool masked = at != absl::string_view::npos;
-  if (masked) value = value.substr(at);
+  const size_t scheme = value.find("://");
+  const bool is_url = scheme != absl::string_view::npos;
+  const size_t at = is_url ? absl::string_view::npos : value.rfind('@');
+  const bool has_credentials = at != absl::string_view::npos;
+  if (is_url) value = value.substr(0, scheme + 3);
+  if (has_credentials) value = value.substr(at);
   const bool cut = value.size() > kQuotedBytesMax;
-  return absl::StrCat("\"", masked ? "***" : "",
+  return absl::StrCat("\"", has_credentials ? "***" : "",
                       absl::CHexEscape(value.substr(0, kQuotedBytesMax)),
-                      cut ? "..." : "", "\"");
+                      cut ? "..." : "", is_url ? "***" : "", "\"");
 }
 
 const Setting* FindSetting(absl::string_view variable) {

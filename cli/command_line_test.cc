@@ -228,7 +228,11 @@ TEST_F(CommandLineTest, PasswordIsNotShownInAnyError) {
   environment_.clear();
   environment_["REDIS_ADDR"] =
       absl::StrCat("redis://user:", kSecret, "@host:6379/0");
-  EXPECT_THAT(ParseError(), HasSubstr("REDIS_ADDR=\"***@host:6379/0\""));
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_ADDR=\"redis://***\""));
+  environment_["REDIS_ADDR"] = absl::StrCat("redis://:", kSecret);
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_ADDR=\"redis://***\""));
+  environment_["REDIS_ADDR"] = absl::StrCat("user:", kSecret, "@host:6379");
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_ADDR=\"***@host:6379\""));
   environment_.clear();
   WriteDotenv(absl::StrCat("REDIS_PASSWORD='", kSecret, "\n"));
   EXPECT_THAT(ParseError(), HasSubstr("test.env:1: REDIS_PASSWORD: "));

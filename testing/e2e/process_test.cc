@@ -149,7 +149,7 @@ std::vector<std::pair<std::string, std::string>> BadSettings() {
   add("PROXY_ADDR", {"nonsense", "127.0.0.1", "127.0.0.1:65536", "[::1:1",
                      "localhost:1", ":", "127.0.0.1:-1"});
   add("REDIS_ADDR", {"nonsense", "127.0.0.1", "127.0.0.1:0",
-                     "unix:", "unix:relative", "host:65536", "redis://host:1"});
+                     "unix:", "unix:relative", "host:65536"});
   add("REDIS_DB", {"-1", "x", "1.5", "99999999999999999999", "2000000000"});
   add("SESSION_IDLE_TIMEOUT_SECS", {"0", "-1", "x", "86401", "1s"});
   add("WORKER_COUNT", {"-1", "257", "many", "1e2"});
@@ -191,6 +191,23 @@ TEST_P(BadSettingTest, EndsWithStatusTwoAndOneLineThatNamesIt) {
     EXPECT_EQ(LineCount(outcome.output), 1) << outcome.output;
     EXPECT_TRUE(absl::StrContains(outcome.output, name)) << outcome.output;
     EXPECT_TRUE(absl::StrContains(outcome.output, value)) << outcome.output;
+  }
+}
+
+// A URL may hold a password, which is in no error text.
+TEST(SettingsTest, AUrlIsRefusedWithoutWhatIsBehindItsScheme) {
+  for (const char* url : {"redis://host:1", "redis://:hunter2", "redis://:4711",
+                          "rediss://user:hunter2@host:1/0"}) {
+    const Outcome outcome =
+        RunWithFlags({absl::StrCat("--redis-addr=", url), "--check"});
+    EXPECT_EQ(outcome.status, 2) << url << "\n" << outcome.output;
+    EXPECT_EQ(LineCount(outcome.output), 1) << outcome.output;
+    EXPECT_TRUE(absl::StrContains(outcome.output, "REDIS_ADDR=\"redis"));
+    EXPECT_TRUE(absl::StrContains(outcome.output, "://***\""))
+        << outcome.output;
+    for (const char* part : {"host:1\"", "hunter2", "4711"}) {
+      EXPECT_FALSE(absl::StrContains(outcome.output, part)) << outcome.output;
+    }
   }
 }
 
