@@ -172,11 +172,11 @@ SysCallResult FailingSysCalls::Close(int fd) {
 }
 
 SysCallResult FailingSysCalls::RecvMmsg(int fd, mmsghdr* messages,
-                                        unsigned int count) {
+                                        unsigned int count, int flags) {
   const int error = Enter(Call::kRecvMmsg, fd);
   if (error != 0) return Failure(error);
-  const SysCallResult result =
-      SysCalls::RecvMmsg(fd, messages, Limited(Call::kRecvMmsg, fd, count));
+  const SysCallResult result = SysCalls::RecvMmsg(
+      fd, messages, Limited(Call::kRecvMmsg, fd, count), flags);
   if (result.ok()) Truncate(fd, messages, result.value);
   return result;
 }

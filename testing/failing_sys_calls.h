@@ -110,7 +110,7 @@ class FailingSysCalls : public internal::SysCalls {
                                      socklen_t* size) override;
   internal::SysCallResult Close(int fd) override;
   internal::SysCallResult RecvMmsg(int fd, mmsghdr* messages,
-                                   unsigned int count) override;
+                                   unsigned int count, int flags) override;
   internal::SysCallResult SendMmsg(int fd, mmsghdr* messages,
                                    unsigned int count) override;
   internal::SysCallResult EpollCreate() override;

@@ -43,7 +43,8 @@ class FailingSysCallsTest : public ::testing::Test {
     return calls_.SendMmsg(left_.get(), messages_.data(), kMessageCount);
   }
   SysCallResult Receive() {
-    return calls_.RecvMmsg(right_.get(), messages_.data(), kMessageCount);
+    return calls_.RecvMmsg(right_.get(), messages_.data(), kMessageCount,
+                           MSG_DONTWAIT);
   }
   bool IsTruncated(size_t index) const {
     return (messages_[index].msg_hdr.msg_flags & MSG_TRUNC) != 0;
@@ -116,8 +117,11 @@ TEST_F(FailingSysCallsTest, FailAllHoldsUntilReset) {
 TEST_F(FailingSysCallsTest, AnOrderForOneDescriptorSparesTheOthers) {
   calls_.FailAll(Call::kRecvMmsg, EIO, right_.get());
   EXPECT_EQ(Receive().error, EIO);
-  EXPECT_EQ(calls_.RecvMmsg(left_.get(), messages_.data(), kMessageCount).error,
-            EAGAIN);
+  EXPECT_EQ(
+      calls_
+          .RecvMmsg(left_.get(), messages_.data(), kMessageCount, MSG_DONTWAIT)
+          .error,
+      EAGAIN);
 }
 
 TEST_F(FailingSysCallsTest, FailOptionFailsOnlyThatOption) {

@@ -49,7 +49,7 @@ struct ProxyOptions {
   // Bound UDP sockets to adopt instead of binding `listen_address` (socket
   // activation, tests): one for each listener, all of the same address where
   // there are several. The Proxy owns them from the moment `Create` is called,
-  // also where that fails.
+  // also where that fails, and sets them to blocking mode.
   std::vector<int> listen_fds;
 
   // Sockets and reader threads on `listen_address`, with SO_REUSEPORT where

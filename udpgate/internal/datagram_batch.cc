@@ -76,6 +76,7 @@ ReceiveBatch::ReceiveBatch(int capacity, bool with_addresses)
     if (!with_addresses) continue;
     header.msg_name = &names_[i];
     header.msg_control = controls_[i].bytes;
+    OfferRoom(i);
   }
 }
 
@@ -87,17 +88,22 @@ absl::Status ReceiveBatch::CheckMemory() const {
 }
 
 SysCallResult ReceiveBatch::Receive(SysCalls* sys_calls, int fd, int begin,
-                                    int count_max) {
+                                    int count_max, int flags) {
   const int count = std::min(count_max, capacity() - begin);
   if (with_addresses_) {
-    // The kernel writes what it used over what it was offered.
-    for (int i = begin; i < begin + count; ++i) {
-      messages_[i].msg_hdr.msg_namelen = sizeof(sockaddr_in6);
-      messages_[i].msg_hdr.msg_controllen = kControlBytes;
-    }
+    // In the entries that it filled, the kernel wrote what it used over what
+    // it was offered.
+    for (int i = begin; i < filled_end_; ++i) OfferRoom(i);
   }
-  return sys_calls->RecvMmsg(fd, messages_.data() + begin,
-                             static_cast<unsigned int>(count));
+  const SysCallResult received = sys_calls->RecvMmsg(
+      fd, messages_.data() + begin, static_cast<unsigned int>(count), flags);
+  filled_end_ = received.ok() ? begin + received.value : begin;
+  return received;
+}
+
+void ReceiveBatch::OfferRoom(int i) {
+  messages_[i].msg_hdr.msg_namelen = sizeof(sockaddr_in6);
+  messages_[i].msg_hdr.msg_controllen = kControlBytes;
 }
 
 ReceiveBatch::Control ReceiveBatch::control(int i) const {

@@ -58,7 +58,9 @@ class ReceiveBatch {
 
   // Reads datagrams into the entries from `begin` on, at most to the end of
   // the batch and at most `count_max`. The result's value is their number.
-  SysCallResult Receive(SysCalls* sys_calls, int fd, int begin, int count_max);
+  // `flags`: see SysCalls::RecvMmsg.
+  SysCallResult Receive(SysCalls* sys_calls, int fd, int begin, int count_max,
+                        int flags = MSG_DONTWAIT);
 
   // Of entry i, valid until the next Receive into it.
   absl::Span<const char> payload(int i) const {
@@ -97,7 +99,10 @@ class ReceiveBatch {
     char bytes[kControlBytes];
   };
 
+  void OfferRoom(int i);
+
   const bool with_addresses_;
+  int filled_end_ = 0;  // behind the last entry that the last Receive filled
   const std::unique_ptr<char[]> buffers_;
   std::vector<mmsghdr> messages_;
   std::vector<iovec> vectors_;

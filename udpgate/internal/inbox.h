@@ -101,6 +101,9 @@ class Inbox {
   // Removes the `count` oldest datagrams, all from the last Peek.
   void Pop(int count);
 
+  bool HasMessages() const {
+    return message_count_.load(std::memory_order_seq_cst) != 0;
+  }
   int64_t datagrams_waiting() const {
     return datagrams_waiting_.load(std::memory_order_seq_cst);
   }
@@ -127,10 +130,6 @@ class Inbox {
   };
 
   Inbox(SysCalls* sys_calls, int doorbell_fd, const Options& options);
-
-  bool HasMessages() const {
-    return message_count_.load(std::memory_order_seq_cst) != 0;
-  }
   bool PushOne(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PostLocked(ShardMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

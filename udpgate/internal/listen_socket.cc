@@ -85,8 +85,8 @@ absl::StatusOr<ListenSocket> Open(SysCalls* sys_calls,
   socket.address = address;
   socket.family = address.family();
   const std::string what = address.ToString();
-  const SysCallResult opened = sys_calls->Socket(
-      socket.family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const SysCallResult opened =
+      sys_calls->Socket(socket.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (!opened.ok()) {
     return ErrnoToStatus(opened.error, absl::StrCat("socket for ", what));
   }
@@ -140,6 +140,7 @@ absl::StatusOr<ListenSocket> Adopt(SysCalls* sys_calls,
         "listen_fds: descriptor ", number, " is not a bound UDP socket"));
   }
   ::fcntl(number, F_SETFD, FD_CLOEXEC);
+  ::fcntl(number, F_SETFL, ::fcntl(number, F_GETFL) & ~O_NONBLOCK);
   // Errors that nobody reads would keep the socket ready for ever (ip(7)).
   const int off = 0;
   sys_calls->SetSockOpt(number, IPPROTO_IP, IP_RECVERR, &off, sizeof(off));

@@ -16,6 +16,7 @@ namespace udpgate {
 namespace internal {
 
 struct ListenSocket {
+  // In blocking mode: who must not wait says so with each call.
   UniqueFd fd;
   // As bound: with the port that the kernel chose where 0 was asked for.
   SocketAddress address;

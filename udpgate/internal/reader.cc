@@ -1,43 +1,42 @@
 #include "udpgate/internal/reader.h"
 
+#include <sys/time.h>
+
 #include <utility>
+
+#include "absl/status/status.h"
+#include "udpgate/internal/sys_calls.h"
 
 namespace udpgate {
 namespace internal {
 
+namespace {
+
+// How long a reader waits before it looks whether it is to stop.
+constexpr timeval kWaitMax = {0, 100'000};
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
     GateContext* context, uint16_t listener, std::vector<Worker*> workers) {
-  SysCalls* const sys_calls = context->sys_calls;
-  const SysCallResult stop = sys_calls->EventFd();
-  if (!stop.ok()) return ErrnoToStatus(stop.error, "eventfd");
   std::unique_ptr<Reader> reader(
-      new Reader(context, listener, std::move(workers), stop.value));
+      new Reader(context, listener, std::move(workers)));
   if (absl::Status status = reader->batch_.CheckMemory(); !status.ok()) {
     return status;
   }
-  // A worker that reads the socket itself has it in its own epoll set; a
-  // second one would cost each datagram a wake-up of nobody.
-  if (context->options.worker_count == 0) return reader;
-  const SysCallResult epoll = sys_calls->EpollCreate();
-  if (!epoll.ok()) return ErrnoToStatus(epoll.error, "epoll_create1");
-  reader->epoll_fd_.Reset(epoll.value);
-  for (const int fd : {reader->fd_, reader->stop_fd_}) {
-    epoll_event event{EPOLLIN, {}};
-    const SysCallResult added =
-        sys_calls->EpollControl(epoll.value, EPOLL_CTL_ADD, fd, &event);
-    if (!added.ok()) return ErrnoToStatus(added.error, "epoll_ctl");
-  }
+  const SysCallResult result = context->sys_calls->SetSockOpt(
+      reader->fd_, SOL_SOCKET, SO_RCVTIMEO, &kWaitMax, sizeof(kWaitMax));
+  if (!result.ok()) return ErrnoToStatus(result.error, "setsockopt SO_RCVTIMEO");
   return reader;
 }
 
 Reader::Reader(GateContext* context, uint16_t listener,
-               std::vector<Worker*> workers, int stop_fd)
+               std::vector<Worker*> workers)
     : context_(context),
       listener_(listener),
       fd_(context->listeners[listener].fd.get()),
       is_wildcard_(context->listeners[listener].address.is_any()),
       workers_(std::move(workers)),
-      stop_fd_(stop_fd),
       batch_(context->options.batch_size, /*with_addresses=*/true),
       parts_(workers_.size()),
       kernel_drops_(context->listeners[listener].kernel_drops) {
@@ -46,25 +45,16 @@ Reader::Reader(GateContext* context, uint16_t listener,
   }
 }
 
-Reader::~Reader() { context_->sys_calls->Close(stop_fd_); }
-
+// Waits in recvmmsg(2) and not in epoll_wait(2): a call fewer for each batch.
 void Reader::Run() {
-  while (!is_stopping_.load(std::memory_order_acquire)) {
-    epoll_event events[2];
-    const SysCallResult waited = context_->sys_calls->EpollWait(
-        epoll_fd_.get(), events, 2, /*timeout_nanoseconds=*/-1);
-    if (waited.ok() && waited.value > 0) ReadBatch();
+  while (!is_stopping_.load(std::memory_order_relaxed)) {
+    ReadBatch(MSG_WAITFORONE);
   }
 }
 
-void Reader::Stop() {
-  is_stopping_.store(true, std::memory_order_release);
-  context_->sys_calls->EventFdAdd(stop_fd_);
-}
-
-void Reader::ReadBatch() {
-  const SysCallResult received =
-      batch_.Receive(context_->sys_calls, fd_, 0, batch_.capacity());
+void Reader::ReadBatch(int flags) {
+  const SysCallResult received = batch_.Receive(context_->sys_calls, fd_, 0,
+                                                batch_.capacity(), flags);
   // EAGAIN, or an error that passes (ENOMEM, ENOBUFS): what is there stays in
   // the kernel, and the next turn reads it.
   if (!received.ok()) return;

@@ -3,6 +3,8 @@
 #ifndef UDPGATE_INTERNAL_READER_H_
 #define UDPGATE_INTERNAL_READER_H_
 
+#include <sys/socket.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -12,7 +14,6 @@
 #include "udpgate/internal/counters.h"
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/gate_context.h"
-#include "udpgate/internal/unique_fd.h"
 #include "udpgate/internal/worker.h"
 
 namespace udpgate {
@@ -26,27 +27,26 @@ class Reader {
   // outlive the reader.
   static absl::StatusOr<std::unique_ptr<Reader>> Create(
       GateContext* context, uint16_t listener, std::vector<Worker*> workers);
-  ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
   // Reads one batch, if there is one, and hands it over. Never waits. For a
   // worker that reads a listen socket itself; see Worker::AddReader.
-  void ReadBatch();
+  void ReadBatch() { ReadBatch(MSG_DONTWAIT); }
 
   // Waits for datagrams and reads them until Stop. Only where the gate has a
   // worker pool (`worker_count` above 0).
   void Run();
-  // Makes Run return soon.
-  void Stop();
+  // Makes Run return within a tenth of a second.
+  void Stop() { is_stopping_.store(true, std::memory_order_relaxed); }
 
   int fd() const { return fd_; }
   const Counters& counters() const { return counters_; }
 
  private:
-  Reader(GateContext* context, uint16_t listener, std::vector<Worker*> workers,
-         int stop_fd);
+  Reader(GateContext* context, uint16_t listener, std::vector<Worker*> workers);
 
+  void ReadBatch(int flags);
   // Entry i of the batch as a datagram for its shard. False where it was
   // dropped, and counted.
   bool Accept(int i, ClientDatagram* datagram);
@@ -57,8 +57,6 @@ class Reader {
   const int fd_;
   const bool is_wildcard_;
   const std::vector<Worker*> workers_;
-  UniqueFd epoll_fd_;  // where it has a thread of its own
-  const int stop_fd_;
   std::atomic<bool> is_stopping_{false};
   ReceiveBatch batch_;
   // For each worker, its part of the batch, in order of arrival.

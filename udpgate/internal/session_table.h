@@ -46,6 +46,10 @@ struct Session {
   uint64_t backend_bytes_forwarded = 0;
   int refusals = 0;  // in a row, with no reply between them
 
+  // Whether more than one reply may wait; see Worker::ReadReplies.
+  bool expects_burst = true;
+  uint32_t last_read_turn = 0;
+
   // How far the client has shown that it sees replies; see Worker::NoteProof.
   bool has_unanswered_reply = false;
   uint8_t proof_count = 0;

@@ -24,6 +24,22 @@ SysCallResult Repeat(Call call) {
   }
 }
 
+// As recvmmsg(2) would receive one datagram of a connected socket.
+SysCallResult ReceiveOne(int fd, mmsghdr* message, int flags) {
+  const iovec& buffer = *message->msg_hdr.msg_iov;
+  // MSG_TRUNC: the result is the datagram's real length (recv(2)).
+  const SysCallResult received = Repeat([&] {
+    return ::recv(fd, buffer.iov_base, buffer.iov_len,
+                  (flags & MSG_DONTWAIT) | MSG_TRUNC);
+  });
+  if (!received.ok()) return received;
+  const auto length = static_cast<size_t>(received.value);
+  message->msg_len =
+      static_cast<unsigned int>(std::min(length, buffer.iov_len));
+  message->msg_hdr.msg_flags = length > buffer.iov_len ? MSG_TRUNC : 0;
+  return {1, 0};
+}
+
 }  // namespace
 
 std::string ErrnoToText(int error) {
@@ -75,17 +91,31 @@ SysCallResult SysCalls::Close(int fd) {
   return {::close(fd), 0};
 }
 
-SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages,
-                                 unsigned int count) {
+SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
+                                 int flags) {
+  const msghdr& first = messages->msg_hdr;
+  if (count == 1 && first.msg_name == nullptr && first.msg_control == nullptr) {
+    return ReceiveOne(fd, messages, flags);
+  }
   return Repeat(
-      [&] { return ::recvmmsg(fd, messages, count, MSG_DONTWAIT, nullptr); });
+      [&] { return ::recvmmsg(fd, messages, count, flags, nullptr); });
 }
 
 SysCallResult SysCalls::SendMmsg(int fd, mmsghdr* messages,
                                  unsigned int count) {
-  return Repeat([&] {
-    return ::sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+  constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  if (count != 1 || messages->msg_hdr.msg_control != nullptr) {
+    return Repeat([&] { return ::sendmmsg(fd, messages, count, kFlags); });
+  }
+  const msghdr& header = messages->msg_hdr;
+  const SysCallResult sent = Repeat([&] {
+    return ::sendto(fd, header.msg_iov->iov_base, header.msg_iov->iov_len,
+                    kFlags, static_cast<const sockaddr*>(header.msg_name),
+                    header.msg_namelen);
   });
+  if (!sent.ok()) return sent;
+  messages->msg_len = static_cast<unsigned int>(sent.value);
+  return {1, 0};
 }
 
 SysCallResult SysCalls::EpollCreate() {

@@ -2,8 +2,9 @@
 // the n-th sendmmsg(2) fail with ENOBUFS.
 //
 // A failure is a value, never the global `errno`, which a later call could
-// overwrite. No call here blocks: the sockets are non-blocking, and
-// `EpollWait` is given a limit.
+// overwrite. Two calls may wait: `EpollWait`, which is given a limit, and
+// `RecvMmsg` with MSG_WAITFORONE, which waits as long as the socket's
+// SO_RCVTIMEO.
 #ifndef UDPGATE_INTERNAL_SYS_CALLS_H_
 #define UDPGATE_INTERNAL_SYS_CALLS_H_
 
@@ -57,8 +58,12 @@ class SysCalls {
                                    socklen_t* size);
   virtual SysCallResult Close(int fd);
 
-  // Always with MSG_DONTWAIT. The number of datagrams, at least 1 where ok.
-  virtual SysCallResult RecvMmsg(int fd, mmsghdr* messages, unsigned int count);
+  // Messages have one buffer each. The result is the number of datagrams, at
+  // least 1 where ok. One datagram goes by recv(2) or sendto(2) where these can
+  // express it: they copy no headers, and a game's datagrams mostly come alone.
+  // RecvMmsg takes MSG_DONTWAIT or MSG_WAITFORONE; SendMmsg never waits.
+  virtual SysCallResult RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
+                                 int flags);
   virtual SysCallResult SendMmsg(int fd, mmsghdr* messages, unsigned int count);
 
   virtual SysCallResult EpollCreate();

@@ -81,9 +81,49 @@ TEST(SysCallsTest, DatagramsGoFromSocketToSocket) {
   }
   EXPECT_EQ(Calls().SendMmsg(sender.get(), messages.data(), 3).value, 3);
   bytes.fill('?');
-  EXPECT_EQ(Calls().RecvMmsg(receiver.get(), messages.data(), 3).value, 3);
+  EXPECT_EQ(
+      Calls().RecvMmsg(receiver.get(), messages.data(), 3, MSG_DONTWAIT).value,
+      3);
   EXPECT_EQ(std::string(bytes.data(), 3), "abc");
   EXPECT_EQ(messages[2].msg_len, 1u);
+}
+
+// One datagram goes by other calls; nobody can tell.
+TEST(SysCallsTest, OneDatagramIsNoSpecialCase) {
+  sockaddr_in receiver_address, sender_address;
+  const UniqueFd receiver = BoundSocket(&receiver_address);
+  const UniqueFd sender = BoundSocket(&sender_address);
+  char bytes[] = "abcd";
+  iovec vector = {bytes, 4};
+  mmsghdr message{};
+  message.msg_hdr.msg_iov = &vector;
+  message.msg_hdr.msg_iovlen = 1;
+  message.msg_hdr.msg_name = &receiver_address;
+  message.msg_hdr.msg_namelen = sizeof(receiver_address);
+  const auto send = [&] {
+    return Calls().SendMmsg(sender.get(), &message, 1).value;
+  };
+  const auto receive = [&] {
+    return Calls().RecvMmsg(receiver.get(), &message, 1, MSG_DONTWAIT).value;
+  };
+  EXPECT_EQ(send(), 1);
+  EXPECT_EQ(message.msg_len, 4u);
+  EXPECT_EQ(send(), 1);
+  vector.iov_len = 0;
+  EXPECT_EQ(send(), 1);
+
+  message.msg_hdr.msg_name = nullptr;
+  vector.iov_len = 4;
+  EXPECT_EQ(receive(), 1);
+  EXPECT_EQ(message.msg_len, 4u);
+  EXPECT_EQ(message.msg_hdr.msg_flags, 0);
+  vector.iov_len = 3;
+  EXPECT_EQ(receive(), 1);
+  EXPECT_EQ(message.msg_len, 3u);
+  EXPECT_EQ(message.msg_hdr.msg_flags, MSG_TRUNC);
+  EXPECT_EQ(receive(), 1);
+  EXPECT_EQ(message.msg_len, 0u);
+  EXPECT_EQ(receive(), -1);
 }
 
 TEST(SysCallsTest, ReceiveNeverBlocks) {
@@ -91,8 +131,13 @@ TEST(SysCallsTest, ReceiveNeverBlocks) {
   const UniqueFd fd = BoundSocket(&address);
   // A blocking socket: it is the call that must not block.
   ASSERT_EQ(fcntl(fd.get(), F_SETFL, 0), 0);
+  char byte;
+  iovec vector = {&byte, 1};
   mmsghdr message{};
-  const SysCallResult result = Calls().RecvMmsg(fd.get(), &message, 1);
+  message.msg_hdr.msg_iov = &vector;
+  message.msg_hdr.msg_iovlen = 1;
+  const SysCallResult result =
+      Calls().RecvMmsg(fd.get(), &message, 1, MSG_DONTWAIT);
   EXPECT_EQ(result.value, -1);
   EXPECT_EQ(result.error, EAGAIN);
 }

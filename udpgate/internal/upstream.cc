@@ -41,7 +41,7 @@ void DiscardReceived(SysCalls* sys_calls, int fd) {
     mmsghdr message{};
     message.msg_hdr.msg_iov = &vector;
     message.msg_hdr.msg_iovlen = 1;
-    if (!sys_calls->RecvMmsg(fd, &message, 1).ok()) return;
+    if (!sys_calls->RecvMmsg(fd, &message, 1, MSG_DONTWAIT).ok()) return;
   }
 }
 

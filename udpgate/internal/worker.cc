@@ -25,8 +25,11 @@ uint64_t EventTag(const SessionRef& session) {
   return (uint64_t{session.slot} << 32) | static_cast<uint32_t>(session.id);
 }
 
-// Messages in one turn: each may open or close a socket.
-constexpr int kMessagesPerTurn = 128;
+// What a turn may do for sessions that begin or end, which costs some ten times
+// what a datagram costs: live sessions' datagrams wait meanwhile.
+constexpr int kMessagesPerTurn = 8;
+constexpr int kIdleEndsPerTurn = 8;
+constexpr int kPendingPerTurn = 32;
 
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
@@ -38,9 +41,6 @@ constexpr uint32_t kSlotsPerSweep = 64;
 constexpr int64_t kSweepsPerTimeout = 8;
 // A turn that comes late makes up for so many slices at most.
 constexpr int kSweepsPerTurn = 4;
-
-// Clients whose wait for a backend may end in one turn.
-constexpr int kPendingPerTurn = 256;
 
 // As for the inbox: room for a game's small datagrams, and for one of any size.
 constexpr size_t kHeldBytesPerDatagram = 2048;
@@ -166,6 +166,7 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
   message_budget_ = kMessagesPerTurn;
+  ++turn_;
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
@@ -203,10 +204,11 @@ void Worker::WaitForEvents(int64_t max_wait_nanoseconds) {
 
 size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
                        int64_t now_nanoseconds) {
-  if (ownership_.TryAcquire()) {
+  // Messages open and close sockets: the reader leaves them to the worker, and
+  // what comes after them too, since it has other shards to serve.
+  if (!inbox_->HasMessages() && ownership_.TryAcquire()) {
     now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
     message_budget_ = kMessagesPerTurn;
-    DrainMessages();
     DrainDatagrams();
     // What waits goes first, else a client's datagrams would overtake.
     const bool is_first = inbox_->datagrams_waiting() == 0;
@@ -277,6 +279,7 @@ void Worker::ExpireIdle() {
   const int64_t timeout_nanoseconds =
       absl::ToInt64Nanoseconds(limits_.session_idle_timeout);
   const int64_t period_nanoseconds = timeout_nanoseconds / kSweepsPerTimeout;
+  int ended_count = 0;
   for (int i = 0; i < kSweepsPerTurn; ++i) {
     if (now_nanoseconds_ < next_sweep_nanoseconds_) return;
     const uint32_t slot_count = sessions_.slot_count();
@@ -289,6 +292,8 @@ void Worker::ExpireIdle() {
               timeout_nanoseconds) {
         continue;
       }
+      // The next turn, which follows at once, goes on here.
+      if (ended_count++ == kIdleEndsPerTurn) return;
       End(session, EndReason::kIdle, DropReason::kSessionEnded);
     }
     if (sweep_slot_ >= slot_count) sweep_slot_ = 0;
@@ -414,9 +419,10 @@ void Worker::ReadReplies(Session* session) {
     reply_listener_ = session->listener;
   }
   const int begin = replies_received_count_;
+  const int room = replies_received_.capacity() - begin;
   const SysCallResult received =
       replies_received_.Receive(sys_calls_, session->upstream_fd, begin,
-                                replies_received_.capacity() - begin);
+                                session->expects_burst ? room : 1);
   if (!received.ok()) {
     // Reading has taken the error from the socket, so this cannot spin.
     if (received.error == ECONNREFUSED) NoteRefusal(session);
@@ -425,6 +431,10 @@ void Worker::ReadReplies(Session* session) {
   session->last_active_nanoseconds = now_nanoseconds_;
   session->refusals = 0;
   session->has_unanswered_reply = true;
+  session->expects_burst = session->expects_burst
+                               ? received.value > 1
+                               : session->last_read_turn + 1 == turn_;
+  session->last_read_turn = turn_;
   replies_received_count_ += received.value;
   const int family = context_->listeners[session->listener].family;
   for (int i = begin; i < replies_received_count_; ++i) {

@@ -154,6 +154,7 @@ class Worker {
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
   // The time of this turn, read once.
   int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+  uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
