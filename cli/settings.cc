@@ -311,7 +311,7 @@ void AddThreadSettings(TableBuilder* table) {
                    "Threads of the worker pool; 0: no pool, each listener "
                    "handles what it reads.",
                    InProxy(&ProxyOptions::worker_count))
-      .default_note = "2 x CPUs";
+      .default_note = "CPUs - 1, at least 1";
   table
       ->AddInteger("QUEUE_SIZE", "4096", 1, 1048576,
                    "Datagrams that wait for one worker at most, and 2 KiB "

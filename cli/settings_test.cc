@@ -245,7 +245,7 @@ TEST(HelpTextTest, ShowsEverySettingWithItsDefaultUnitAndGroup) {
                           "Allowed: ", setting.allowed, ".")));
   }
   EXPECT_THAT(help, AllOf(HasSubstr("--check"), HasSubstr("--version"),
-                          HasSubstr("--help"), HasSubstr("2 x CPUs")));
+                          HasSubstr("--help"), HasSubstr("CPUs - 1, at least 1")));
 }
 
 TEST(HelpTextTest, FitsATerminal) {

@@ -31,9 +31,8 @@ constexpr int64_t kWorkersMax = 256;
 }  // namespace
 
 int ProxyOptions::DefaultWorkerCount() {
-  const int processors =
-      std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::min(2 * processors, static_cast<int>(kWorkersMax));
+  const int processors = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(processors - 1, 1, static_cast<int>(kWorkersMax));
 }
 
 absl::Status ProxyOptions::Validate() const {

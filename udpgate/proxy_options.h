@@ -92,7 +92,8 @@ struct ProxyOptions {
   // Where the log lines go; see logging.h.
   LogSink log_sink = StderrLogSink();
 
-  // Twice the processors of this machine.
+  // The processors that this process may use, less one for the reader, and no
+  // less than 1: threads beyond the processors cost wake-ups (docs/tuning.md).
   static int DefaultWorkerCount();
 
   // OK, or InvalidArgument that names the field, its value and what is

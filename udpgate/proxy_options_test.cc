@@ -1,5 +1,8 @@
 #include "udpgate/proxy_options.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -10,7 +13,8 @@ using ::testing::HasSubstr;
 
 TEST(ProxyOptionsTest, TheDefaultsAreValid) {
   EXPECT_TRUE(ProxyOptions().Validate().ok());
-  EXPECT_GE(ProxyOptions::DefaultWorkerCount(), 2);
+  const int processors = static_cast<int>(std::thread::hardware_concurrency());
+  EXPECT_EQ(ProxyOptions::DefaultWorkerCount(), std::max(processors - 1, 1));
 }
 
 // Sets one field of the defaults and returns what Validate says.
