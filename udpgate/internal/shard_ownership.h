@@ -11,13 +11,18 @@ namespace udpgate {
 namespace internal {
 
 // A lock on all of a shard, taken once a turn. The shard's own thread waits
-// for it; a reader only tries, and queues where it does not get it at once. A
-// reader that comes again and again cannot starve the thread: while the thread
-// waits, trying fails.
+// for it; a reader only tries, and queues where it does not get it at once,
+// unless the queue is long. A reader that comes again and again cannot starve
+// the thread: while the thread waits, trying fails.
 class ABSL_LOCKABLE ShardOwnership {
  public:
-  bool TryAcquire()
+  // By readers. `must_wait`: it waits until it succeeds, a turn's time mostly.
+  bool TryAcquire(bool must_wait)
       ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (must_wait) {
+      mutex_.Lock();
+      return true;
+    }
     if (is_awaited_.load(std::memory_order_relaxed)) return false;
     return mutex_.TryLock();
   }

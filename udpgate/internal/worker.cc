@@ -205,8 +205,13 @@ void Worker::WaitForEvents(int64_t max_wait_nanoseconds) {
 size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
                        int64_t now_nanoseconds) {
   // Messages open and close sockets: the reader leaves them to the worker, and
-  // what comes after them too, since it has other shards to serve.
-  if (!inbox_->HasMessages() && ownership_.TryAcquire()) {
+  // what comes after them too, since it has other shards to serve. But a worker
+  // that cannot keep up is helped, and more datagrams stay with the kernel
+  // meanwhile.
+  const bool must_help =
+      inbox_->datagrams_waiting() > context_->options.queue_size_datagrams / 2;
+  if ((must_help || !inbox_->HasMessages()) &&
+      ownership_.TryAcquire(/*must_wait=*/must_help)) {
     now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
     message_budget_ = kMessagesPerTurn;
     DrainDatagrams();

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "testing/await.h"
 #include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "testing/simulated_clock.h"
@@ -854,6 +856,37 @@ TEST_F(WorkerTest, WhatMeetsABusyShardIsQueuedInOrder) {
   SendAndRead(client_, "later");
   EXPECT_THAT(ReceiveAll(&backend_),
               ElementsAre("queued 1", "queued 2", "later"));
+}
+
+// A reader with a long queue before it waits for the shard and helps, instead
+// of filling the queue until it drops.
+TEST_F(WorkerTest, AReaderHelpsAWorkerThatCannotKeepUp) {
+  ProxyOptions options;
+  options.queue_size_datagrams = 4;
+  Start(options);
+  Connect(client_);
+  LoopbackPeer newcomer;
+  std::thread reader;
+  std::atomic<int> read_count{0};
+  resolver_->on_resolve = [&] {
+    reader = std::thread([&] {
+      for (const char* payload : {"1", "2", "3"}) Send(client_, payload);
+      other_reader_->ReadBatch();
+      ++read_count;
+      for (const char* payload : {"4", "5"}) Send(client_, payload);
+      other_reader_->ReadBatch();
+      ++read_count;
+    });
+    EXPECT_TRUE(test::AwaitTrue([&] { return read_count == 1; }));
+    // It waits until this turn lets go of the shard.
+    EXPECT_FALSE(test::AwaitTrue([&] { return read_count == 2; },
+                                 absl::Milliseconds(50)));
+  };
+  SendAndRead(newcomer, "x");
+  resolver_->on_resolve = nullptr;
+  reader.join();
+  EXPECT_EQ(Stats().dropped(DropReason::kQueueFull), 0u);
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("1", "2", "3", "4", "5"));
 }
 
 TEST_F(WorkerTest, AFullQueueDropsAndCounts) {
