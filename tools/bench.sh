@@ -4,6 +4,8 @@
 #
 #   tools/bench.sh              about ten minutes; wants an idle machine
 #   tools/bench.sh --quick      one short round, to see that it works
+#   tools/bench.sh --scale      18,000 sessions, and thousands at once
+#   tools/bench.sh --tuning     what the settings that matter are worth
 #   tools/bench.sh --help       what can be chosen
 set -euo pipefail
 
@@ -14,6 +16,7 @@ in_workspace() {
   (cd "$root" && "$@" < /dev/null)
 }
 in_workspace bazel build --config=opt --ui_event_filters=-info \
-  //cli:udp-gate //testing/bench:echo //testing/bench:load
+  //cli:udp-gate //testing/bench:echo //testing/bench:load \
+  //testing/bench:slow_redis
 bin="$(in_workspace bazel info --config=opt bazel-bin 2> /dev/null)"
 exec /usr/bin/python3 -B "$root/testing/bench/bench.py" --bin "$bin" "$@"

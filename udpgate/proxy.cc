@@ -1,6 +1,8 @@
 #include "udpgate/proxy.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -36,16 +38,35 @@ constexpr int64_t kDescriptorsPerThread = 3;
 
 constexpr absl::Duration kEventLogInterval = absl::Seconds(5);
 
+int64_t DescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT32_MAX));
+}
+
+// Descriptors that are not sessions'.
+int64_t OtherDescriptors(const ProxyOptions& options) {
+  const int64_t threads = options.worker_count + 2 * options.listener_count;
+  return kReservedDescriptors + kDescriptorsPerThread * threads;
+}
+
 // As many sessions as descriptors are left for.
 int64_t WorkOutSessionsMax(const ProxyOptions& options) {
   if (options.limits.max_sessions > 0) return options.limits.max_sessions;
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = 1024;
-  const int64_t descriptors =
-      static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, UINT32_MAX));
-  const int64_t threads = options.worker_count + 2 * options.listener_count;
-  return std::max<int64_t>(
-      descriptors - kReservedDescriptors - kDescriptorsPerThread * threads, 1);
+  return std::max<int64_t>(DescriptorLimit() - OtherDescriptors(options), 1);
+}
+
+// The kernel's table of the process's descriptors doubles as it fills, and
+// where there are threads, whoever opens that descriptor waits some
+// milliseconds (an RCU grace period; expand_fdtable in fs/file.c of Linux): a
+// reader, and with it all clients. So let it grow once, now; to half a MiB at
+// most, whatever the limit says.
+void GrowDescriptorTable(int fd, int64_t descriptors) {
+  constexpr int64_t kDescriptorsMax = 65536;
+  const int64_t last =
+      std::min({descriptors, DescriptorLimit(), kDescriptorsMax}) - 1;
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(last));
+  if (copy >= 0) ::close(copy);
 }
 
 // One slice of sessions on its way from a shard to ForEachSession. Destroyed
@@ -169,6 +190,9 @@ absl::Status Proxy::Impl::OpenSockets() {
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
   }
   context_.sessions_max = WorkOutSessionsMax(context_.options);
+  GrowDescriptorTable(
+      context_.listeners.front().fd.get(),
+      context_.sessions_max + OtherDescriptors(context_.options));
   return absl::OkStatus();
 }
 

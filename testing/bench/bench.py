@@ -7,144 +7,33 @@ all on 127.0.0.1. For each round and each load the contenders take turns, each
 as a fresh process; the order moves on by one with each round.
 
 Writes a report to standard output, and report.txt, results.json and plot.svg
-to the output folder. The exit status is 0 unless a run broke; with --check
-also unless every target is met.
+to the output folder. With --update-readme it also goes into README.md. With
+--tuning it compares settings of udp-gate instead, and writes tuning.txt and
+tuning.json; --update-docs puts that into docs/tuning.md. With --from nothing is
+measured: the figures are those of an earlier run.
+
+The exit status is 0 unless a run broke; with --check also unless every target
+is met.
 """
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 
-import report
-from contenders import (
-    BenchError,
-    Contenders,
-    Process,
-    die_with_parent,
-    free_address,
-    wait_until_forwarding,
-)
+import pages
+import report as reports
+import scale
+import tuning
+from contenders import BenchError, Contenders
+from measure import machine, run_all
+from plot import plot
 from scenario import LOADS
 
-
-def machine():
-    model = "unknown CPU"
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "load_before": os.getloadavg()[0],
-    }
-
-
-def stolen_seconds():
-    """CPU time that the hypervisor gave to others so far (proc(5))."""
-    ticks = int(pathlib.Path("/proc/stat").read_text().split()[8])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def run_load(options, load, target, pids):
-    command = [options.bin / "testing/bench/load", "--target", target]
-    command += [*load.arguments, "--size", str(load.size_bytes)]
-    command += ["--warmup", str(options.warmup), "--seconds", str(options.seconds)]
-    command += ["--drain", str(options.drain)]
-    for pid in pids:
-        command += ["--cpu-pid", str(pid)]
-    limit = 30 + options.warmup + options.seconds + options.drain
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        timeout=limit,
-        check=False,
-        preexec_fn=die_with_parent,
-    )
-    if result.returncode != 0:
-        raise BenchError(result.stderr.decode(errors="replace"))
-    return json.loads(result.stdout)
-
-
-def run_once(options, load, plan, folder):
-    """One contender, one load: what the load generator says, and more."""
-    echo_command = [options.bin / "testing/bench/echo"]
-    with Process(
-        echo_command, folder / "echo.log", stdout=subprocess.PIPE, text=True
-    ) as echo:
-        backend = echo.read_line()
-        if not backend:
-            raise BenchError("echo: " + echo.log())
-        if plan is None:
-            return run_load(options, load, backend, [])
-        listen = free_address()
-        made = plan(listen, backend)
-        with Process(
-            made.command, folder / "contender.log", made.environment, folder
-        ) as gate:
-            wait_until_forwarding(listen, gate)
-            pids = gate.tree()
-            started, stolen = time.monotonic(), stolen_seconds()
-            result = run_load(options, load, listen, pids)
-            stolen = (stolen_seconds() - stolen) / (time.monotonic() - started)
-            if not gate.is_running() or gate.tree() != pids:
-                raise BenchError("its processes changed:\n" + gate.log())
-            result["processes"] = len(pids)
-            result["stolen_percent"] = 100 * stolen / (os.cpu_count() or 1)
-    forwarded = 2 * result["replies"]
-    if forwarded == 0:
-        raise BenchError("no reply came back while measuring")
-    result["cpu_ns_per_datagram"] = result["gate_cpu_ns"] / forwarded
-    return result
-
-
-def measure(options, loads, contenders, folder):
-    """All runs: a list of results, each with round, load and contender."""
-    results = []
-    names = list(contenders.by_name)
-    for number in range(options.rounds):
-        for load in loads:
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                head = {"round": number, "load": load.name, "contender": name}
-                started = time.monotonic()
-                try:
-                    plan = contenders.by_name[name]
-                    result = run_once(options, load, plan, folder)
-                except (BenchError, OSError, subprocess.TimeoutExpired) as error:
-                    result = {"error": str(error).strip()}
-                results.append({**head, **result})
-                tell_progress(options, results[-1], time.monotonic() - started)
-    return results
-
-
-def tell_progress(options, result, seconds):
-    if options.quiet:
-        return
-    text = result.get("error")
-    if text is None:
-        text = "{:.0f} replies/s".format(result["replies_per_second"])
-        if "cpu_ns_per_datagram" in result:
-            text += ", {:.0f} ns".format(result["cpu_ns_per_datagram"])
-    print(
-        "round {} {:12} {:14} {:4.1f} s  {}".format(
-            result["round"] + 1,
-            result["load"],
-            result["contender"],
-            seconds,
-            text,
-        ),
-        file=sys.stderr,
-    )
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def parse_loads(text):
@@ -160,23 +49,19 @@ def parse_loads(text):
 
 
 def parse_options():
-    root = pathlib.Path(__file__).resolve().parent.parent.parent
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--bin", type=pathlib.Path, required=True, help="bazel-bin of the build")
-    add("--out", type=pathlib.Path, help="folder for the results (temporary)")
-    add("--rounds", type=int, default=3)
-    add("--seconds", type=float, default=5.0, help="measured, of each run")
-    add("--warmup", type=float, default=1.0, help="seconds before that")
-    add("--drain", type=float, default=0.5, help="seconds to wait after that")
+    add("--out", type=pathlib.Path, help="folder for the results (a new one)")
+    add("--rounds", type=int, help="how often (3; 5 to tune)")
+    add("--seconds", type=float, help="measured, of each run (5; 2 to tune)")
+    add("--warmup", type=float, help="seconds before that (1; 0.5 to tune)")
+    add("--drain", type=float, default=0.5, help="seconds after that (%(default)g)")
     add(
         "--loads",
         type=parse_loads,
         default=",".join(load.name for load in LOADS),
-        help="which; NAME@BYTES for another size, such as saturation@512",
+        help="of %(default)s; NAME@BYTES for another size, such as bulk@512",
     )
     add(
         "--contenders",
@@ -193,49 +78,133 @@ def parse_options():
     add(
         "--goref",
         type=pathlib.Path,
-        default=root.parent / "shared/reference/goref",
-        help="folder of a gateway in Go to compare with",
+        default=ROOT.parent / "shared/reference/goref",
+        help="folder of a gateway in Go to compare with (%(default)s)",
     )
     add("--redis", action="store_true", help="udp-gate asks a Redis for backends")
+    add(
+        "--scale",
+        action="store_true",
+        help="thousands of sessions instead; --scale --help says more",
+    )
+    add(
+        "--tuning",
+        nargs="?",
+        const=",".join(tuning.NAMES),
+        type=tuning.parse_names,
+        metavar="NAMES",
+        help=f"compare settings of udp-gate; all of {', '.join(tuning.NAMES)}",
+    )
+    add(
+        "--update-readme",
+        action="store_true",
+        help=f"put the report into {pages.README}",
+    )
+    add(
+        "--update-docs",
+        action="store_true",
+        help=f"with --tuning: put the tables into {tuning.PAGE}",
+    )
+    add(
+        "--from",
+        dest="from_folder",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="measure nothing, take the JSON that an earlier run left there",
+    )
     add("--quick", action="store_true", help="one round of 1 s: does it work?")
     add("--check", action="store_true", help="fail where a target is missed")
     add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds, options.warmup = 1, 1.0, 0.3
+    if options.update_readme and options.tuning:
+        parser.error("--update-readme and --tuning do not go together")
+    if options.update_docs and options.tuning != list(tuning.NAMES):
+        parser.error("--update-docs wants --tuning, and all of it")
+    choose_effort(options)
     return options
+
+
+def choose_effort(options):
+    """How much to measure, as far as nobody said."""
+    rounds, seconds, warmup = 3, 5.0, 1.0
+    if options.tuning:
+        rounds, seconds, warmup = 5, 2.0, 0.5
+    if options.quick:
+        rounds, seconds, warmup = 1, 1.0, 0.3
+    options.rounds = rounds if options.rounds is None else options.rounds
+    options.seconds = seconds if options.seconds is None else options.seconds
+    options.warmup = warmup if options.warmup is None else options.warmup
+
+
+def compare(options, folder):
+    """Runs all contenders under all loads and returns a document."""
+    here = machine()
+    contenders = Contenders(options, folder)
+    try:
+        runs = run_all(options, options.loads, contenders.by_name, folder)
+    finally:
+        contenders.stop()
+    document = reports.heading(options, here, contenders.notes)
+    document.update(reports.runs_document(options.loads, contenders.by_name, runs))
+    return document
+
+
+def document_of(options, measure, name):
+    """What `measure` finds, or what an earlier run has left."""
+    if options.from_folder:
+        return json.loads((options.from_folder / name).read_text())
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="udpgate_bench."))
+    try:
+        return measure(options, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(options, texts, document, document_name):
+    """Writes it all, and prints the report, which is the first text."""
+    print(next(iter(texts.values())))
+    if options.from_folder and not options.out:
+        return
+    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
+    reports.write(out, texts, document, document_name)
+    print(f"Written to {out}: {', '.join(texts)}, {document_name}")
+
+
+def run_comparison(options):
+    document = document_of(options, compare, "results.json")
+    report = reports.Report(document)
+    document["targets"] = [
+        {"target": text, "is_met": is_met} for text, is_met in report.targets
+    ]
+    texts = {"report.txt": reports.to_text(report), "plot.svg": plot(report)}
+    publish(options, texts, document, "results.json")
+    if options.update_readme:
+        pages.update_readme(ROOT, report)
+    if report.errors:
+        return 1
+    return 1 if options.check and not all(met for _, met in report.targets) else 0
+
+
+def run_tuning(options):
+    document = document_of(options, tuning.measure, "tuning.json")
+    report = tuning.TuningReport(document)
+    publish(options, {"tuning.txt": tuning.to_text(report)}, document, "tuning.json")
+    if options.update_docs:
+        tuning.update_docs(ROOT, report)
+    return 1 if report.whole.errors else 0
 
 
 def main():
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
+    if "--scale" in sys.argv[1:]:
+        return scale.main()  # has options of its own
     options = parse_options()
     options.bin = options.bin.resolve()
-    here = machine()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="udpgate_bench."))
-    contenders = None
     try:
-        contenders = Contenders(options, folder)
-        results = measure(options, options.loads, contenders, folder)
-    except BenchError as error:
+        return run_tuning(options) if options.tuning else run_comparison(options)
+    except (BenchError, OSError, pages.PageError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    finally:
-        if contenders and contenders.redis:
-            contenders.redis.process.__exit__()
-        shutil.rmtree(folder, ignore_errors=True)
-
-    summary = report.Summary(results)
-    targets = report.verdicts(summary, options.loads)
-    text = report.to_text(options, here, summary, targets, contenders, results)
-    picture = report.plot(summary, options.loads, contenders.by_name, here)
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    texts = {"report.txt": text, "plot.svg": picture}
-    report.write(out, options, here, summary, results, targets, texts)
-    print(text)
-    print(f"Written to {out}: report.txt, results.json, plot.svg")
-    if any("error" in result for result in results):
-        return 1
-    return 1 if options.check and not all(is_met for _, is_met in targets) else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ timeout 250 /usr/bin/python3 -B "$1" --bin . --out "$out" --rounds 2 \
   --contenders direct,udpgate
 
 # Of both loads a row with CPU and ratio, and no run that broke.
-row='^udpgate +[0-9]+ \[[0-9]+\.\.[0-9]+\] '
+row='^udpgate +[0-9,]+ \[[0-9,]+\.\.[0-9,]+\] '
 [[ "$(grep -cE "$row" "$out/report.txt")" -eq 2 ]]
 grep -q '^  ....  20k: udpgate lost ' "$out/report.txt"
 /usr/bin/python3 - "$out" << 'END'
@@ -21,6 +21,14 @@ runs = json.load(open(sys.argv[1] + "/results.json"))["runs"]
 assert len(runs) == 8, len(runs)
 assert all(run["replies"] > 0 and run["corrupt"] == 0 for run in runs), runs
 END
+
+# What an earlier run left says the same again.
+/usr/bin/python3 -B "$1" --bin . --from "$out" > "$TEST_TMPDIR/again.txt"
+diff "$TEST_TMPDIR/again.txt" <(cat "$out/report.txt" && echo)
+
+timeout 250 /usr/bin/python3 -B "$1" --bin . --out "$out" --rounds 1 \
+  --seconds 0.3 --warmup 0.1 --drain 0.3 --tuning buffer
+grep -qE '^RECEIVE_BUFFER_BYTES=1MiB +[0-9,]+ \[' "$out/tuning.txt"
 
 # A contender that does not start is an error, not a figure.
 if timeout 250 /usr/bin/python3 -B "$1" --bin . --out "$out" --rounds 1 \

@@ -191,6 +191,24 @@ class Plan:
     environment: dict = dataclasses.field(default_factory=dict)
 
 
+def gate_plan(options, settings):
+    """udp-gate with these settings and one fixed backend."""
+
+    def plan(listen, backend):
+        environment = {"PROXY_ADDR": listen, "BACKEND_ADDR": backend, **settings}
+        return Plan([gate_program(options)], environment)
+
+    return plan
+
+
+def gate_program(options):
+    return options.bin / "cli/udp-gate"
+
+
+def gate_version(options):
+    return version_of(gate_program(options), "--version")
+
+
 def version_of(*command):
     """The first line that the program says of itself."""
     result = subprocess.run(
@@ -214,7 +232,7 @@ class Contenders:
         self._folder = folder
         if self._is_wanted("direct"):
             self.by_name["direct"] = None
-        self.notes.append(version_of(options.bin / "cli/udp-gate", "--version"))
+        self.notes.append(gate_version(options))
         for name, settings in GATE_SETTINGS.items():
             if self._is_wanted(name):
                 self.by_name[name] = self._gate(settings)
@@ -238,20 +256,23 @@ class Contenders:
         if options.redis or "goref" in self.by_name:
             self.redis = Redis(folder)
 
+    def stop(self):
+        if self.redis:
+            self.redis.process.__exit__()
+
     def _is_wanted(self, name):
         if self._options.contenders is None:
             return name != "nginx-multi"
         return name in self._options.contenders
 
     def _gate(self, settings):
+        if not self._options.redis:
+            return gate_plan(self._options, settings)
+
         def plan(listen, backend):
-            environment = {"PROXY_ADDR": listen, **settings}
-            if self._options.redis:
-                self.redis.set_backend(backend)
-                environment["REDIS_ADDR"] = self.redis.address
-            else:
-                environment["BACKEND_ADDR"] = backend
-            return Plan([self._options.bin / "cli/udp-gate"], environment)
+            self.redis.set_backend(backend)
+            environment = {"PROXY_ADDR": listen, "REDIS_ADDR": self.redis.address}
+            return Plan([gate_program(self._options)], {**environment, **settings})
 
         return plan
 

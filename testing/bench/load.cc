@@ -8,6 +8,18 @@
 // loop). Prints one JSON object. The exit status is 0 unless the run itself
 // failed; with --check also unless every datagram came back whole, once and in
 // order.
+//
+// It shares the machine with what it measures, so it is made to cost little.
+// A round trip ends when the kernel takes the reply in (SO_TIMESTAMPNS,
+// socket(7)), not when this program reads it: what the generator's own thread
+// waits for a core is not held against the gateway. In an open loop nothing
+// then hurries: the replies of a client are read just before its next turn to
+// send, and none of them wakes a thread.
+//
+// With --cold the clients are newcomers: each sends one datagram and no more,
+// at the given rate. With --await-line a program that directs several
+// generators says when: `ready` is printed once all is prepared, and the rest
+// waits for a line on standard input.
 #include <getopt.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -17,8 +29,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -60,15 +74,31 @@ struct Options {
   double drain_seconds = 0.5;
   std::vector<clockid_t> cpu_clocks;
   bool check = false;
+  bool is_cold = false;
+  bool awaits_line = false;
+  std::string addresses_path;
 };
+
+int64_t ToNanoseconds(const timespec& time) {
+  return time.tv_sec * kSecondNanoseconds + time.tv_nsec;
+}
 
 int64_t ReadClock(clockid_t clock) {
   timespec now;
-  if (clock_gettime(clock, &now) != 0) return -1;
-  return now.tv_sec * kSecondNanoseconds + now.tv_nsec;
+  return clock_gettime(clock, &now) == 0 ? ToNanoseconds(now) : -1;
 }
 
 int64_t Now() { return ReadClock(CLOCK_MONOTONIC); }
+
+void SleepUntil(int64_t nanoseconds) {
+  const timespec until{nanoseconds / kSecondNanoseconds,
+                       nanoseconds % kSecondNanoseconds};
+  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
+}
+
+// What the kernel's time stamps, of the clock that can be set, are ahead of
+// Now().
+int64_t StampsAheadNanoseconds() { return ReadClock(CLOCK_REALTIME) - Now(); }
 
 struct Client {
   internal::UniqueFd fd;
@@ -112,19 +142,54 @@ class Messages {
     }
   }
 
-  mmsghdr* data() { return messages_.data(); }
+  // The number that were sent, 0 or less where none was.
+  int Send(int fd, int begin, int end) {
+    if (end - begin == 1) {
+      return send(fd, buffer(begin).data(), size_bytes_, MSG_DONTWAIT) < 0 ? -1
+                                                                           : 1;
+    }
+    return sendmmsg(fd, &messages_[static_cast<size_t>(begin)],
+                    static_cast<unsigned int>(end - begin), MSG_DONTWAIT);
+  }
   absl::Span<char> buffer(int i) {
     return {&bytes_[static_cast<size_t>(i) * size_bytes_], size_bytes_};
+  }
+
+  // The number of those received, 0 or less where there were none.
+  int Receive(int fd, int count_max) {
+    for (size_t i = 0; i < static_cast<size_t>(count_max); ++i) {
+      messages_[i].msg_hdr.msg_control = &stamps_[i];
+      messages_[i].msg_hdr.msg_controllen = sizeof(stamps_[i]);
+    }
+    return recvmmsg(fd, messages_.data(), static_cast<unsigned int>(count_max),
+                    MSG_DONTWAIT, nullptr);
   }
   absl::Span<const char> received(int i) {
     return buffer(i).first(messages_[static_cast<size_t>(i)].msg_len);
   }
+  // When the kernel took it in; 0 where it did not say.
+  int64_t stamp_nanoseconds(int i) {
+    const cmsghdr* const control =
+        CMSG_FIRSTHDR(&messages_[static_cast<size_t>(i)].msg_hdr);
+    if (control == nullptr || control->cmsg_level != SOL_SOCKET ||
+        control->cmsg_type != SCM_TIMESTAMPNS) {
+      return 0;
+    }
+    timespec stamp;
+    std::memcpy(&stamp, CMSG_DATA(control), sizeof(stamp));
+    return ToNanoseconds(stamp);
+  }
 
  private:
+  struct Stamp {
+    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(timespec))];
+  };
+
   const size_t size_bytes_;
   std::vector<char> bytes_;
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> messages_;
+  std::array<Stamp, kBatchMax> stamps_;
 };
 
 class Load {
@@ -137,8 +202,11 @@ class Load {
         // A byte more than fits: a datagram that grew is noticed.
         incoming_(options.size_bytes + 1) {}
 
-  // Opens the sockets and waits until every client has had a reply.
+  // Opens the sockets and, unless cold, waits until every client has had a
+  // reply.
   bool Setup();
+  // Writes the clients' own addresses to the file that the options name.
+  bool WriteAddresses() const;
   void Run();
   std::string ToJson() const;
   bool IsFlawless() const {
@@ -149,13 +217,18 @@ class Load {
 
  private:
   bool Open(size_t index);
-  void Drive(int64_t until);
-  int64_t SendDue();
+  bool AwaitReplies();
+  void DriveClosedLoop(int64_t until);
+  void DriveOpenLoop(int64_t until);
   void RefillStalled();
-  void Send(size_t index, int count);
+  void Send(size_t index, int count, int64_t now);
   void Poll(int64_t wait_nanoseconds);
   void ReceiveFrom(size_t index);
-  void OnReply(size_t index, absl::Span<const char> datagram, int64_t now);
+  int ReceiveAtMost(size_t index, int count_max);
+  // Of all who wait for a reply; false where nobody does any more.
+  bool ReceiveWaited();
+  void OnReply(size_t index, absl::Span<const char> datagram, int64_t arrival);
+  bool is_closed_loop() const { return options_.window > 0; }
   void BeginMeasuring();
   void EndMeasuring();
   void Drain();
@@ -163,18 +236,18 @@ class Load {
 
   const Options options_;
   const uint32_t run_;
-  internal::UniqueFd epoll_;
+  const int64_t stamps_ahead_nanoseconds_ = StampsAheadNanoseconds();
+  internal::UniqueFd epoll_;  // in a closed loop only
   std::vector<Client> clients_;
   Messages outgoing_;
   Messages incoming_;
 
-  bool is_refilling_ = false;  // closed loop: a reply lets the next one go
   bool is_measuring_ = false;
   int64_t pace_begin_ = 0;
   int64_t bursts_sent_ = 0;
 
-  int64_t window_begin_ = 0;
-  int64_t window_end_ = 0;
+  int64_t window_begin_ = INT64_MAX;
+  int64_t window_end_ = INT64_MAX;
   int64_t gate_cpu_nanoseconds_ = 0;
   int64_t own_cpu_nanoseconds_ = 0;
   Counts counts_;
@@ -191,11 +264,15 @@ bool Load::Open(size_t index) {
     setsockopt(client.fd.get(), SOL_SOCKET, option, &kClientSocketBufferBytes,
                sizeof(kClientSocketBufferBytes));
   }
+  constexpr int kOn = 1;
+  setsockopt(client.fd.get(), SOL_SOCKET, SO_TIMESTAMPNS, &kOn, sizeof(kOn));
   if (options_.target.is_ipv4() && options_.target.is_loopback()) {
     sockaddr_in source{};
     source.sin_family = AF_INET;
-    source.sin_addr.s_addr = htonl(
-        INADDR_LOOPBACK + static_cast<uint32_t>(index / kClientsPerAddress));
+    // No newcomer has the address of a client before it.
+    const uint32_t first = INADDR_LOOPBACK + (options_.is_cold ? 0x100 : 0);
+    source.sin_addr.s_addr =
+        htonl(first + static_cast<uint32_t>(index / kClientsPerAddress));
     if (bind(client.fd.get(), reinterpret_cast<sockaddr*>(&source),
              sizeof(source)) != 0) {
       return false;
@@ -207,40 +284,61 @@ bool Load::Open(size_t index) {
               target_bytes) != 0) {
     return false;
   }
+  if (!is_closed_loop()) return true;
+  // Edge-triggered: ReceiveFrom leaves nothing behind that is waited for.
   epoll_event event{};
-  event.events = EPOLLIN;
+  event.events = EPOLLIN | EPOLLET;
   event.data.u64 = index;
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, client.fd.get(), &event) == 0;
 }
 
 bool Load::Setup() {
-  epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
+  if (is_closed_loop()) epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
   for (size_t i = 0; i < clients_.size(); ++i) {
     if (Open(i)) continue;
     std::fprintf(stderr, "load: client %zu: %s\n", i,
                  internal::ErrnoToText(errno).c_str());
     return false;
   }
+  if (!options_.addresses_path.empty() && !WriteAddresses()) return false;
+  return options_.is_cold || AwaitReplies();
+}
+
+bool Load::WriteAddresses() const {
+  std::string text;
+  for (const Client& client : clients_) {
+    sockaddr_storage name;
+    socklen_t name_bytes = sizeof(name);
+    auto* const raw_name = reinterpret_cast<sockaddr*>(&name);
+    if (getsockname(client.fd.get(), raw_name, &name_bytes) != 0) return false;
+    absl::StrAppend(
+        &text, SocketAddress::FromSockaddr(raw_name, name_bytes).ToString(),
+        "\n");
+  }
+  FILE* const file = std::fopen(options_.addresses_path.c_str(), "we");
+  if (file == nullptr) return false;
+  const bool is_written =
+      std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  return std::fclose(file) == 0 && is_written;
+}
+
+bool Load::AwaitReplies() {
   // Thirty-two first datagrams a millisecond; again for whom no reply came.
   const int64_t deadline = Now() + kSetupNanosecondsMax;
   while (Now() < deadline) {
     int waiting = 0;
     for (size_t i = 0; i < clients_.size(); ++i) {
       if (clients_[i].replies.next() > 0) continue;
-      Send(i, 1);
-      if (++waiting % 32 == 0) Poll(kMillisecondNanoseconds);
+      Send(i, 1, Now());
+      if (++waiting % 32 == 0) SleepUntil(Now() + kMillisecondNanoseconds);
     }
     if (waiting == 0) {
       counts_ = {};
       return true;
     }
     const int64_t again = Now() + 100 * kMillisecondNanoseconds;
-    const auto is_silent = [](const Client& client) {
-      return client.replies.next() == 0;
-    };
-    while (Now() < again &&
-           std::any_of(clients_.begin(), clients_.end(), is_silent)) {
-      Poll(kMillisecondNanoseconds);
+    while (ReceiveWaited() && Now() < again) {
+      SleepUntil(Now() + kMillisecondNanoseconds);
     }
   }
   std::fprintf(stderr, "load: a client got no reply from %s\n",
@@ -249,51 +347,58 @@ bool Load::Setup() {
 }
 
 void Load::Run() {
-  const auto nanoseconds = [](double seconds) {
-    return static_cast<int64_t>(seconds * 1e9);
+  if (options_.is_cold) {
+    pace_begin_ = Now();
+    BeginMeasuring();
+    DriveOpenLoop(INT64_MAX);
+    EndMeasuring();
+    Drain();
+    return;
+  }
+  const auto drive = [this](int64_t begin, double seconds) {
+    const int64_t until = begin + static_cast<int64_t>(seconds * 1e9);
+    is_closed_loop() ? DriveClosedLoop(until) : DriveOpenLoop(until);
   };
-  is_refilling_ = options_.window > 0;
   pace_begin_ = Now();
   for (Client& client : clients_) client.given_up_before = client.next_sequence;
-  if (is_refilling_) {
-    for (size_t i = 0; i < clients_.size(); ++i) Send(i, options_.window);
+  if (is_closed_loop()) {
+    for (size_t i = 0; i < clients_.size(); ++i) {
+      Send(i, options_.window, Now());
+    }
   }
-  Drive(pace_begin_ + nanoseconds(options_.warmup_seconds));
+  drive(pace_begin_, options_.warmup_seconds);
   BeginMeasuring();
-  Drive(window_begin_ + nanoseconds(options_.seconds));
+  drive(window_begin_, options_.seconds);
   EndMeasuring();
   Drain();
 }
 
-void Load::Drive(int64_t until) {
+void Load::DriveClosedLoop(int64_t until) {
   int64_t next_look = 0;
   for (int64_t now = Now(); now < until; now = Now()) {
-    int64_t wake = std::min(until, now + 50 * kMillisecondNanoseconds);
-    if (is_refilling_) {
-      if (now >= next_look) {
-        RefillStalled();
-        next_look = now + 50 * kMillisecondNanoseconds;
-      }
-    } else {
-      wake = std::min(wake, SendDue());
+    if (now >= next_look) {
+      RefillStalled();
+      next_look = now + 50 * kMillisecondNanoseconds;
     }
-    Poll(std::max<int64_t>(0, wake - Now()));
+    Poll(std::min(until, next_look) - now);
   }
 }
 
-// Sends what is due, a little at a time, and returns when the next is.
-int64_t Load::SendDue() {
+void Load::DriveOpenLoop(int64_t until) {
   const int64_t spacing_per_billion = kSecondNanoseconds * options_.burst;
-  for (int i = 0;; ++i) {
+  for (int64_t now = Now(); now < until; now = Now()) {
+    if (options_.is_cold && bursts_sent_ == options_.client_count) return;
     const int64_t due = pace_begin_ + bursts_sent_ * spacing_per_billion /
                                           options_.rate_per_second;
-    const int64_t now = Now();
-    // Replies must not wait for a long series of sends.
-    if (due > now || i * options_.burst >= kBatchMax) return due;
+    if (due > now) {
+      SleepUntil(std::min(due, until));
+      continue;
+    }
     if (is_measuring_) send_delays_.Record(now - due);
     Send(static_cast<size_t>(bursts_sent_ % options_.client_count),
-         options_.burst);
+         options_.burst, now);
     ++bursts_sent_;
+    ReceiveFrom(static_cast<size_t>(bursts_sent_ % options_.client_count));
   }
 }
 
@@ -304,24 +409,22 @@ void Load::RefillStalled() {
     if (now - client.last_reply_nanoseconds < kStallNanoseconds) continue;
     client.given_up_before = client.next_sequence;
     client.last_reply_nanoseconds = now;
-    Send(i, options_.window);
+    Send(i, options_.window, now);
   }
 }
 
-void Load::Send(size_t index, int count) {
+void Load::Send(size_t index, int count, int64_t now) {
   Client& client = clients_[index];
   Probe probe;
   probe.run = run_;
   probe.client = static_cast<uint32_t>(index);
-  probe.sent_nanoseconds = Now();
+  probe.sent_nanoseconds = now;
   for (int i = 0; i < count; ++i) {
     probe.sequence = client.next_sequence + static_cast<uint64_t>(i);
     WriteProbe(probe, outgoing_.buffer(i));
   }
   for (int begin = 0; begin < count;) {
-    const int sent =
-        sendmmsg(client.fd.get(), outgoing_.data() + begin,
-                 static_cast<unsigned int>(count - begin), MSG_DONTWAIT);
+    const int sent = outgoing_.Send(client.fd.get(), begin, count);
     // The number of a datagram that the kernel did not take is not used
     // again; it counts as lost, and as an error too.
     if (sent <= 0) ++counts_.send_errors;
@@ -331,30 +434,54 @@ void Load::Send(size_t index, int count) {
   if (is_measuring_) counts_.sent += count;
 }
 
+// Closed loop: replies let the next ones go.
 void Load::Poll(int64_t wait_nanoseconds) {
   epoll_event events[kEventsMax];
   const timespec wait{wait_nanoseconds / kSecondNanoseconds,
                       wait_nanoseconds % kSecondNanoseconds};
   const int count =
       epoll_pwait2(epoll_.get(), events, kEventsMax, &wait, nullptr);
-  for (int i = 0; i < count; ++i) ReceiveFrom(events[i].data.u64);
+  for (int i = 0; i < count; ++i) {
+    const size_t index = events[i].data.u64;
+    ReceiveFrom(index);
+    const int room = options_.window - clients_[index].under_way();
+    if (room > 0) Send(index, room, Now());
+  }
 }
 
-// One call: where more is there than fits, epoll says so again.
+// As long as there is something to wait for, which spares most calls that
+// would find nothing.
 void Load::ReceiveFrom(size_t index) {
-  Client& client = clients_[index];
-  const int count = recvmmsg(client.fd.get(), incoming_.data(), kBatchMax,
-                             MSG_DONTWAIT, nullptr);
-  if (count <= 0) return;  // a port-unreachable; the datagram is lost
-  const int64_t now = Now();
-  client.last_reply_nanoseconds = now;
-  for (int i = 0; i < count; ++i) OnReply(index, incoming_.received(i), now);
-  if (!is_refilling_) return;
-  const int room = options_.window - client.under_way();
-  if (room > 0) Send(index, room);
+  for (int count_max;
+       (count_max = std::min(clients_[index].under_way(), kBatchMax)) > 0;) {
+    if (ReceiveAtMost(index, count_max) < count_max) return;
+  }
 }
 
-void Load::OnReply(size_t index, absl::Span<const char> datagram, int64_t now) {
+int Load::ReceiveAtMost(size_t index, int count_max) {
+  Client& client = clients_[index];
+  const int count = incoming_.Receive(client.fd.get(), count_max);
+  for (int i = 0; i < count; ++i) {
+    const int64_t stamp = incoming_.stamp_nanoseconds(i);
+    const int64_t arrival =
+        stamp == 0 ? Now() : stamp - stamps_ahead_nanoseconds_;
+    client.last_reply_nanoseconds = arrival;
+    OnReply(index, incoming_.received(i), arrival);
+  }
+  return count;
+}
+
+bool Load::ReceiveWaited() {
+  bool is_waiting = false;
+  for (size_t i = 0; i < clients_.size(); ++i) {
+    ReceiveFrom(i);
+    is_waiting |= clients_[i].under_way() > 0;
+  }
+  return is_waiting;
+}
+
+void Load::OnReply(size_t index, absl::Span<const char> datagram,
+                   int64_t arrival) {
   Client& client = clients_[index];
   const absl::optional<Probe> probe = ReadProbe(datagram);
   if (datagram.size() != options_.size_bytes || !probe.has_value() ||
@@ -373,13 +500,15 @@ void Load::OnReply(size_t index, absl::Span<const char> datagram, int64_t now) {
     case SequenceTracker::Verdict::kInOrder:
       break;
   }
-  if (is_measuring_) ++counts_.replies_in_window;
+  if (arrival >= window_begin_ && arrival < window_end_) {
+    ++counts_.replies_in_window;
+  }
   if (probe->sequence < client.measured_begin ||
       probe->sequence >= client.measured_end) {
     return;
   }
   ++counts_.answered;
-  round_trips_.Record(now - probe->sent_nanoseconds);
+  round_trips_.Record(arrival - probe->sent_nanoseconds);
 }
 
 int64_t Load::GateCpuNanoseconds() const {
@@ -410,15 +539,21 @@ void Load::EndMeasuring() {
                               ? -1
                               : gate_cpu_nanoseconds - gate_cpu_nanoseconds_;
   is_measuring_ = false;
-  is_refilling_ = false;
   for (Client& client : clients_) client.measured_end = client.next_sequence;
 }
 
+// Reads what is still to be read, and then what nobody waits for.
 void Load::Drain() {
   const int64_t deadline =
       Now() + static_cast<int64_t>(options_.drain_seconds * 1e9);
+  ReceiveWaited();
   while (counts_.answered < counts_.sent && Now() < deadline) {
-    Poll(10 * kMillisecondNanoseconds);
+    SleepUntil(Now() + kMillisecondNanoseconds);
+    ReceiveWaited();
+  }
+  for (size_t i = 0; i < clients_.size(); ++i) {
+    while (ReceiveAtMost(i, kBatchMax) == kBatchMax) {
+    }
   }
 }
 
@@ -468,7 +603,8 @@ bool AddCpuClock(const char* text, Options* options) {
 constexpr char kUsage[] =
     "usage: load --target ADDRESS (--window N | --rate N [--burst N])\n"
     "  [--clients N] [--size BYTES] [--warmup SECONDS] [--seconds SECONDS]\n"
-    "  [--drain SECONDS] [--cpu-pid PID]... [--check]\n";
+    "  [--drain SECONDS] [--cpu-pid PID]... [--check]\n"
+    "  [--cold] [--await-line] [--addresses FILE]\n";
 
 bool ParseOption(int name, const char* value, Options* options) {
   switch (name) {
@@ -498,6 +634,15 @@ bool ParseOption(int name, const char* value, Options* options) {
     case 'k':
       options->check = true;
       return true;
+    case 'l':
+      options->is_cold = true;
+      return true;
+    case 'a':
+      options->awaits_line = true;
+      return true;
+    case 'f':
+      options->addresses_path = value;
+      return true;
     default:
       return false;
   }
@@ -516,6 +661,9 @@ bool ParseOptions(int argc, char** argv, Options* options) {
       {"drain", required_argument, nullptr, 'n'},
       {"cpu-pid", required_argument, nullptr, 'p'},
       {"check", no_argument, nullptr, 'k'},
+      {"cold", no_argument, nullptr, 'l'},
+      {"await-line", no_argument, nullptr, 'a'},
+      {"addresses", required_argument, nullptr, 'f'},
       {}};
   int name;
   while ((name = getopt_long(argc, argv, "", kOptions, nullptr)) != -1) {
@@ -526,6 +674,7 @@ bool ParseOptions(int argc, char** argv, Options* options) {
   };
   return optind == argc && options->target.is_valid() &&
          (options->window > 0) != (options->rate_per_second > 0) &&
+         !(options->is_cold && options->window > 0) &&
          is_between(options->client_count, 1, 100'000) &&
          is_between(options->window, 0, kBatchMax) &&
          is_between(static_cast<double>(options->rate_per_second), 0, 1e7) &&
@@ -554,6 +703,11 @@ int Main(int argc, char** argv) {
   // Large for a stack.
   const auto load = std::make_unique<Load>(options);
   if (!load->Setup()) return 1;
+  if (options.awaits_line) {
+    std::puts("ready");
+    std::fflush(stdout);
+    if (std::getchar() == EOF) return 1;
+  }
   load->Run();
   std::printf("%s\n", load->ToJson().c_str());
   if (options.check && !load->IsFlawless()) {

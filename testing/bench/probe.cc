@@ -33,11 +33,13 @@ uint64_t PatternAt(uint64_t check, size_t offset) {
 void WriteProbe(const Probe& probe, absl::Span<char> datagram) {
   const Header header{probe, CheckOf(probe)};
   std::memcpy(datagram.data(), &header, sizeof(header));
-  for (size_t offset = sizeof(header); offset < datagram.size(); offset += 8) {
+  size_t offset = sizeof(header);
+  for (; offset + 8 <= datagram.size(); offset += 8) {
     const uint64_t word = PatternAt(header.check, offset);
-    std::memcpy(datagram.data() + offset, &word,
-                std::min<size_t>(8, datagram.size() - offset));
+    std::memcpy(datagram.data() + offset, &word, 8);
   }
+  const uint64_t word = PatternAt(header.check, offset);
+  std::memcpy(datagram.data() + offset, &word, datagram.size() - offset);
 }
 
 absl::optional<Probe> ReadProbe(absl::Span<const char> datagram) {
@@ -45,12 +47,17 @@ absl::optional<Probe> ReadProbe(absl::Span<const char> datagram) {
   Header header;
   std::memcpy(&header, datagram.data(), sizeof(header));
   if (header.check != CheckOf(header.probe)) return absl::nullopt;
-  for (size_t offset = sizeof(header); offset < datagram.size(); offset += 8) {
+  size_t offset = sizeof(header);
+  for (; offset + 8 <= datagram.size(); offset += 8) {
     const uint64_t word = PatternAt(header.check, offset);
-    if (std::memcmp(datagram.data() + offset, &word,
-                    std::min<size_t>(8, datagram.size() - offset)) != 0) {
+    if (std::memcmp(datagram.data() + offset, &word, 8) != 0) {
       return absl::nullopt;
     }
+  }
+  const uint64_t word = PatternAt(header.check, offset);
+  if (std::memcmp(datagram.data() + offset, &word, datagram.size() - offset) !=
+      0) {
+    return absl::nullopt;
   }
   return header.probe;
 }

@@ -1,9 +1,13 @@
-"""From the results of all runs to a table, verdicts and a plot."""
+"""From the results of all runs to a summary, verdicts and a table.
 
+A document is what results.json holds. Everything that is shown of a run, here
+and in plot.py and pages.py, is made from it alone.
+"""
+
+import dataclasses
 import json
 import statistics
 import time
-import xml.sax.saxutils
 
 import scenario
 
@@ -12,10 +16,10 @@ CPU is that of the gateway's processes (all threads, user and system, by the
 kernel's clock of the process, in nanoseconds) over the measured seconds,
 divided by the datagrams that it forwarded in them: two for each reply that came
 back. Loss counts datagrams sent in these seconds and not back {drain:g} s after
-them. Round trips are those of the datagrams sent in these seconds, measured by
-the load generator. Figures are medians over {rounds} rounds, with the least and
-the greatest in brackets; losses and faults are sums. Each run: {warmup:g} s to
-warm up, {seconds:g} s measured.
+them. Round trips are those of the datagrams sent in these seconds, until the
+kernel has the reply for the client. Figures are medians over {rounds} rounds,
+with the least and the greatest in brackets; losses and faults are sums. Each
+run: {warmup:g} s to warm up, {seconds:g} s measured.
 Only figures of one run of this program compare: machines, and hours on one
 machine, differ by more than gateways do."""
 
@@ -53,7 +57,7 @@ class Summary:
         entry = self.by_key.get((load, contender), {})
         return entry[name]["median"] if name in entry else None
 
-    def ratio(self, load, ours, other, name):
+    def ratio(self, load, ours, other, name="cpu_ns_per_datagram"):
         above = self.median(load, ours, name)
         below = self.median(load, other, name)
         return above / below if above is not None and below else None
@@ -61,6 +65,59 @@ class Summary:
     def total_loss_percent(self, load, contender):
         entry = self.by_key.get((load, contender))
         return 100 * entry["lost"] / max(1, entry["sent"]) if entry else None
+
+    def to_list(self):
+        return [
+            {"load": load, "contender": contender, **entry}
+            for (load, contender), entry in self.by_key.items()
+        ]
+
+
+class Report:
+    """What a document says, in the form that tables and plots want."""
+
+    def __init__(self, document):
+        self.date = document["date"]
+        self.machine = document["machine"]
+        self.method = document["method"]
+        self.notes = document["notes"]
+        self.loads = [load_of(entry) for entry in document["loads"]]
+        self.names = document["contenders"]
+        self.runs = document["runs"]
+        self.summary = Summary(self.runs)
+        self.targets = verdicts(self.summary, self.loads)
+        self.errors = [run for run in self.runs if "error" in run]
+
+    def where(self):
+        return "{cpu}, {cores} cores, Linux {kernel}".format(**self.machine)
+
+    def stolen_percent(self):
+        return max((run.get("stolen_percent", 0) for run in self.runs), default=0)
+
+
+def load_of(entry):
+    return scenario.Load(**{**entry, "arguments": tuple(entry["arguments"])})
+
+
+def heading(options, machine, notes):
+    """How a document begins."""
+    names = ("rounds", "seconds", "warmup", "drain")
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "machine": machine,
+        "method": {name: getattr(options, name) for name in names},
+        "notes": notes,
+    }
+
+
+def runs_document(loads, names, runs):
+    """How a document goes on: what ran, and what came of it."""
+    return {
+        "loads": [dataclasses.asdict(load) for load in loads],
+        "contenders": list(names),
+        "summary": Summary(runs).to_list(),
+        "runs": runs,
+    }
 
 
 def spread(values):
@@ -92,9 +149,9 @@ def verdicts(summary, loads):
             entry = summary.by_key.get((load.name, ours))
             if entry is None:
                 continue
-            faults = entry["reordered"] + entry["duplicates"] + entry["corrupt"]
-            text = f"{load.name}: {ours} reordered, doubled or damaged {faults}"
-            found.append((text + " datagrams, at most 0", faults == 0))
+            count = faults(entry)
+            text = f"{load.name}: {ours} reordered, doubled or damaged {count}"
+            found.append((text + " datagrams, at most 0", count == 0))
             direct = summary.total_loss_percent(load.name, "direct")
             if load.is_fixed_rate and direct is not None:
                 loss = summary.total_loss_percent(load.name, ours)
@@ -104,50 +161,44 @@ def verdicts(summary, loads):
     return found
 
 
+def faults(entry):
+    return entry["reordered"] + entry["duplicates"] + entry["corrupt"]
+
+
 def cell(entry, name, scale=1.0, digits=0):
     if name not in entry:
         return "-"
     middle, least, most = (
-        f"{entry[name][key] / scale:.{digits}f}" for key in ("median", "min", "max")
+        f"{entry[name][key] / scale:,.{digits}f}" for key in ("median", "min", "max")
     )
     return f"{middle} [{least}..{most}]"
 
 
 def ratio_cell(summary, load, contender, other):
-    ratio = summary.ratio(load, contender, other, "cpu_ns_per_datagram")
+    ratio = summary.ratio(load.name, contender, other)
     return "-" if ratio is None else f"{ratio:.2f}"
 
 
-def table_of(summary, load, names):
+def table_of(summary, load, names, others):
+    """Lines of text; a column of ratios for each of `others`."""
     rows = [
-        (
-            "contender",
-            "CPU ns/datagram",
-            "/nginx",
-            "/goref",
-            "replies/s",
-            "loss %",
-            "late/twice/bad",
-            "p50 us",
-            "p99 us",
-            "p99.9 us",
-        )
+        ("", "CPU ns/datagram")
+        + tuple("/" + other for other in others)
+        + ("replies/s", "loss %", "late/twice/bad", "p50 us", "p99 us", "p99.9 us")
     ]
     for name in names:
         entry = summary.by_key.get((load.name, name))
         if entry is None:
-            rows.append((name, "failed") + ("",) * 8)
+            rows.append((name, "failed") + ("",) * (len(rows[0]) - 2))
             continue
-        faults = (entry["reordered"], entry["duplicates"], entry["corrupt"])
+        counts = (entry["reordered"], entry["duplicates"], entry["corrupt"])
         rows.append(
-            (
-                name,
-                cell(entry, "cpu_ns_per_datagram"),
-                ratio_cell(summary, load.name, name, "nginx"),
-                ratio_cell(summary, load.name, name, "goref"),
+            (name, cell(entry, "cpu_ns_per_datagram"))
+            + tuple(ratio_cell(summary, load, name, other) for other in others)
+            + (
                 cell(entry, "replies_per_second"),
                 cell(entry, "loss_percent", digits=4),
-                "/".join(str(fault) for fault in faults),
+                "/".join(str(count) for count in counts),
                 cell(entry, "p50_ns", 1000),
                 cell(entry, "p99_ns", 1000),
                 cell(entry, "p99_9_ns", 1000),
@@ -162,107 +213,48 @@ def table_of(summary, load, names):
     return lines
 
 
-def to_text(options, here, summary, targets, contenders, results):
-    lines = [
-        "udp-gate benchmark, {}".format(time.strftime("%Y-%m-%d %H:%M %Z")),
-        "{cpu}, {cores} cores, Linux {kernel}; load average before: "
-        "{load_before:.2f}".format(**here),
+def heading_lines(title, report):
+    return [
+        f"{title}, {report.date}",
+        "{}; load average before: {load_before:.2f}".format(
+            report.where(), **report.machine
+        ),
         "",
-        METHOD.format(**vars(options)),
+        METHOD.format(**report.method),
+        "CPU time that the hypervisor took, in the worst run: "
+        f"{report.stolen_percent():.1f} %",
+        *report.notes,
     ]
-    stolen = max((r.get("stolen_percent", 0) for r in results), default=0)
-    lines.append(f"CPU time that the hypervisor took, in the worst run: {stolen:.1f} %")
-    lines += contenders.notes
-    for load in options.loads:
+
+
+def error_lines(report):
+    text = "BROKE: round {round}, {load}, {contender}: {error}"
+    return [text.format(**run) for run in report.errors]
+
+
+def to_text(report):
+    lines = heading_lines("udp-gate benchmark", report)
+    for load in report.loads:
         lines += ["", load.describe()]
-        lines += table_of(summary, load, contenders.by_name)
+        lines += table_of(report.summary, load, report.names, ("nginx", "goref"))
         if load.is_fixed_rate:
-            runs = (r for r in results if r["load"] == load.name)
-            late = max((r.get("send_delay_p99_ns", 0) for r in runs), default=0)
+            runs = (run for run in report.runs if run["load"] == load.name)
+            late = max((run.get("send_delay_p99_ns", 0) for run in runs), default=0)
             lines.append(
                 "99 % of the datagrams were sent at most "
                 f"{late / 1000:.0f} us late, in the worst run."
             )
     lines += ["", "Targets"]
     words = {True: "pass", False: "FAIL", None: "????"}
-    for text, is_met in targets:
+    for text, is_met in report.targets:
         lines.append(f"  {words[is_met]}  {text}")
-    for result in results:
-        if "error" in result:
-            lines.append(
-                "BROKE: round {round}, {load}, {contender}: {error}".format(**result)
-            )
+    lines += error_lines(report)
     return "\n".join(lines) + "\n"
 
 
-def plot(summary, loads, names, here):
-    """An SVG: CPU per datagram, a panel for each load."""
-    names = [name for name in names if name != "direct"]
-    colours = ("#1b6ca8", "#3fa7d6", "#8a8d91", "#c98b3c", "#7a5195", "#5b8c5a")
-    row, left, right, width = 24, 120, 180, 760
-    parts, top = [], 52
-    for load in loads:
-        entries = [summary.by_key.get((load.name, name), {}) for name in names]
-        cpu = "cpu_ns_per_datagram"
-        most = max((entry[cpu]["max"] for entry in entries if cpu in entry), default=0)
-        if most == 0:
-            continue
-        scale = (width - left - right) / most
-        parts.append(
-            f'<text x="16" y="{top + 12}" font-weight="bold">{load.describe()}</text>'
-        )
-        top += 22
-        for i, (name, entry) in enumerate(zip(names, entries)):
-            value = entry.get(cpu)
-            middle = top + row / 2
-            parts.append(
-                f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">'
-                f"{xml.sax.saxutils.escape(name)}</text>"
-            )
-            if value is not None:
-                parts += bar(value, left, top, row, scale, colours[i % len(colours)])
-            top += row
-        top += 16
-    where = "{cpu}, {cores} cores, Linux {kernel}".format(**here)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top + 20}" '
-        'font-family="sans-serif" font-size="12">'
-        f'<rect width="{width}" height="{top + 20}" fill="white"/>'
-        '<text x="16" y="24" font-size="15" font-weight="bold">'
-        "CPU nanoseconds per forwarded datagram (less is better)</text>"
-        '<text x="16" y="42" fill="#555">median, least and greatest of all '
-        f"rounds; {xml.sax.saxutils.escape(where)}</text>"
-    )
-    return head + "\n" + "\n".join(parts) + "\n</svg>\n"
-
-
-def bar(value, left, top, row, scale, colour):
-    middle = top + row / 2
-    ends = [left + value[key] * scale for key in ("min", "median", "max")]
-    return [
-        f'<rect x="{left}" y="{top + 4}" width="{ends[1] - left:.1f}" '
-        f'height="{row - 8}" fill="{colour}"/>',
-        f'<path d="M{ends[0]:.1f} {middle}H{ends[2]:.1f}M{ends[0]:.1f} {middle - 4}v8'
-        f'M{ends[2]:.1f} {middle - 4}v8" stroke="black" fill="none"/>',
-        f'<text x="{ends[2] + 8:.1f}" y="{middle + 4}">{value["median"]:.0f} '
-        f'[{value["min"]:.0f}..{value["max"]:.0f}]</text>',
-    ]
-
-
-def write(folder, options, here, summary, results, targets, texts):
+def write(folder, texts, document, document_name):
+    """The document as JSON, and `texts` by the names of their files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text)
-    table = [
-        {"load": load, "contender": contender, **entry}
-        for (load, contender), entry in summary.by_key.items()
-    ]
-    method = {key: getattr(options, key) for key in ("rounds", "seconds", "warmup")}
-    whole = {
-        "machine": here,
-        "method": method,
-        "targets": [{"target": text, "is_met": is_met} for text, is_met in targets],
-        "summary": table,
-        "runs": results,
-    }
-    (folder / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (folder / document_name).write_text(json.dumps(document, indent=1) + "\n")

@@ -1,0 +1,238 @@
+#!/usr/bin/python3
+"""Tests of what goes into README.md and docs/tuning.md."""
+
+import json
+import pathlib
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+sys.dont_write_bytecode = True
+
+# pylint: disable=wrong-import-position
+import pages
+import report as reports
+import scenario
+import tuning
+
+ROOT = pathlib.Path(".")
+PAGE = """# Title
+
+Before.
+
+<!-- begin NAME: written by a tool -->
+
+old
+<!-- end NAME -->
+
+<!-- begin OTHER: not touched -->
+<!-- end OTHER -->
+After \\1.
+"""
+
+
+def run_of(load, contender, cpu_ns, **more):
+    result = {
+        "round": 0,
+        "load": load.name,
+        "contender": contender,
+        "sent": 1000,
+        "lost": 0,
+        "reordered": 0,
+        "duplicates": 0,
+        "corrupt": 0,
+        "send_errors": 0,
+        "replies_per_second": 20000.4,
+        "p50_ns": 50_000,
+        "p99_ns": 900_000,
+        "p99_9_ns": 2_000_000,
+    }
+    if cpu_ns is not None:
+        result["cpu_ns_per_datagram"] = cpu_ns
+    return {**result, **more}
+
+
+def document_of(runs, loads=scenario.LOADS):
+    """As results.json holds it: what JSON does to it is done to it here."""
+    names = list(dict.fromkeys(run["contender"] for run in runs))
+    document = {
+        "date": "2030-01-02 03:04 UTC",
+        "machine": {
+            "cpu": "A CPU <1>",
+            "cores": 2,
+            "kernel": "6.1",
+            "load_before": 0.0,
+        },
+        "method": {"rounds": 3, "seconds": 5.0, "warmup": 1.0, "drain": 0.5},
+        "notes": ["udp-gate 1.2.3"],
+        **reports.runs_document(loads, names, runs),
+    }
+    return json.loads(json.dumps(document))
+
+
+def benchmark(udpgate=5000):
+    """All contenders under all loads; the gate costs so much."""
+    cpu_ns = {
+        "direct": None,
+        "udpgate": udpgate,
+        "udpgate-best": 4000,
+        "nginx": 10_000,
+        "goref": 20_000,
+    }
+    return [
+        run_of(load, name, cpu_ns[name] and cpu_ns[name] + more)
+        for load in scenario.LOADS
+        for name in cpu_ns
+        for more in (-100, 0, 200)
+    ]
+
+
+class ReplaceBetweenTest(unittest.TestCase):
+    def test_replaces_that_alone(self):
+        page = pages.replace_between(PAGE, "NAME", "new \\1\nlines\n\n")
+        expected = PAGE.replace("\nold\n", "\nnew \\1\nlines\n\n")
+        self.assertEqual(page, expected)
+
+    def test_again_changes_nothing(self):
+        page = pages.replace_between(PAGE, "NAME", "new")
+        self.assertEqual(pages.replace_between(page, "NAME", "new"), page)
+
+    def test_wants_one_place(self):
+        with self.assertRaisesRegex(pages.PageError, "0 places named MISSING"):
+            pages.replace_between(PAGE, "MISSING", "new")
+        with self.assertRaisesRegex(pages.PageError, "2 places named NAME"):
+            pages.replace_between(PAGE + PAGE, "NAME", "new")
+
+
+class UpdateTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        (self.root / "docs").mkdir()
+        self.before, self.after = PAGE.split("NAME: written by a tool -->\n\nold\n")
+
+    def prepare(self, path, name):
+        (self.root / path).write_text(PAGE.replace("NAME", name))
+
+    def content(self, path, name):
+        """What is between the comments; all else must be as it was."""
+        page = (self.root / path).read_text()
+        before = self.before + f"{name}: written by a tool -->\n"
+        after = self.after.replace("NAME", name)
+        self.assertTrue(page.startswith(before), page)
+        self.assertTrue(page.endswith(after), page)
+        return page[len(before) : -len(after)]
+
+    def update_readme(self, runs):
+        self.prepare("README.md", "benchmark")
+        pages.update_readme(self.root, reports.Report(document_of(runs)))
+        return self.content("README.md", "benchmark")
+
+    def test_readme_shows_all_contenders_and_the_machine(self):
+        content = self.update_readme(benchmark())
+        rows = [line for line in content.splitlines() if line.startswith("| ")]
+        self.assertEqual(len(rows), 1 + 4 * 5, content)
+        self.assertIn(
+            "| 64 clients, window 8, 128 bytes | direct |  |  |  | 20,000 "
+            "| 50 / 900 / 2,000 | 0 | 0 |\n"
+            "|  | udpgate | 5,000 [4,900..5,200] "
+            "| 0.50 (\N{LESS-THAN OR EQUAL TO} 0.87) "
+            "| 0.25 (\N{LESS-THAN OR EQUAL TO} 0.70) |",
+            content,
+        )
+        self.assertIn("A CPU <1>, 2 cores, Linux 6.1", content.replace("\n", " "))
+        self.assertIn("udp-gate 1.2.3", content.replace("\n", " "))
+        self.assertIn("Only figures of one run compare", content)
+        self.assertRegex(content, r"Targets: all \d\d are met\.\n")
+
+    def test_readme_again_is_the_same(self):
+        self.update_readme(benchmark())
+        once = (self.root / "README.md").read_text()
+        pages.update_readme(self.root, reports.Report(document_of(benchmark())))
+        self.assertEqual((self.root / "README.md").read_text(), once)
+
+    def test_readme_names_what_is_missed(self):
+        content = self.update_readme(benchmark(udpgate=9600))
+        self.assertRegex(content, r"Targets: \d\d of \d\d are met\. Missed:\n")
+        self.assertIn(
+            "- 20k: CPU of udpgate / nginx = 0.96, at most 0.95\n", content
+        )
+        self.assertNotIn("- 50k: CPU of udpgate / nginx", content)
+        self.assertIn("| **0.96** (\N{LESS-THAN OR EQUAL TO} 0.95) |", content)
+
+    def test_readme_tells_what_was_not_measured(self):
+        runs = [run for run in benchmark() if run["contender"] != "goref"]
+        self.assertIn(" 4 could not be measured.", self.update_readme(runs))
+
+    def test_picture_has_a_bar_for_each(self):
+        self.update_readme(benchmark())
+        picture = xml.dom.minidom.parse(str(self.root / pages.PICTURE))
+        # One is the background.
+        self.assertEqual(len(picture.getElementsByTagName("rect")), 1 + 4 * 4)
+
+    def test_broken_run_changes_nothing(self):
+        broken = {
+            "round": 0,
+            "load": "20k",
+            "contender": "udpgate",
+            "error": "it ended",
+        }
+        with self.assertRaisesRegex(pages.PageError, "a run broke"):
+            self.update_readme(benchmark() + [broken])
+        page = (self.root / "README.md").read_text()
+        self.assertEqual(page, PAGE.replace("NAME", "benchmark"))
+        self.assertFalse((self.root / pages.PICTURE).exists())
+
+    def test_tuning_page_shows_the_settings(self):
+        drops = "info dropped: queue_full 7; ended: stopped 41; kernel drops: 1234"
+        load = scenario.LOADS[0]
+        runs = [
+            run_of(load, "default", 8000, last_words="info ended: stopped 41"),
+            run_of(load, "A=1", 4000, last_words=drops, lost=5),
+            run_of(load, "A=1", 4000, last_words=drops, lost=5),
+        ]
+        part = document_of(runs, [load])
+        document = {**part, "experiments": [{"title": "A and B", **part}]}
+        report = tuning.TuningReport(document)
+        self.prepare(tuning.PAGE, "tuning")
+        tuning.update_docs(self.root, report)
+        content = self.content(tuning.PAGE, "tuning")
+        self.assertIn("### A and B\n", content)
+        self.assertIn(
+            "|  | `A=1` | 4,000 [4,000..4,000] | 0.50 | 20,000 "
+            "| 50 / 900 / 2,000 | 0.5 | 2,468 / 14 |",
+            content,
+        )
+        tuning.update_docs(self.root, report)
+        self.assertEqual(self.content(tuning.PAGE, "tuning"), content)
+
+
+class ProjectTest(unittest.TestCase):
+    """The project's own pages have the places."""
+
+    def test_readme(self):
+        page = (ROOT / pages.README).read_text()
+        pages.replace_between(page, "benchmark", "")
+        self.assertIn(f"]({tuning.PAGE})", page)
+
+    def test_tuning(self):
+        page = (ROOT / tuning.PAGE).read_text()
+        pages.replace_between(page, "tuning", "")
+
+
+class ExperimentsTest(unittest.TestCase):
+    def test_names(self):
+        names = tuple(one.name for one in tuning.experiments(2))
+        self.assertEqual(names, tuning.NAMES)
+
+    def test_each_has_the_default(self):
+        for cores in (1, 2, 8):
+            for one in tuning.experiments(cores):
+                self.assertEqual(one.variants[tuning.DEFAULT], {})
+                self.assertGreater(len(one.variants), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
