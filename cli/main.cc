@@ -119,6 +119,8 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   options.backend_key = settings.redis_backend_key;
   options.disconnect_channel = settings.redis_disconnect_channel;
   options.command_timeout = settings.redis_timeout;
+  options.stale_backend_age_max = settings.backend_stale_max;
+  options.gets_per_second_max = settings.resolves_per_second;
   options.log_sink = settings.proxy.log_sink;
   return options;
 }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "udpgate/cidr.h"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/version.h"
@@ -119,6 +120,26 @@ bool ApplyLogLevel(absl::string_view value, Settings* settings) {
   return false;
 }
 
+// IP addresses without ports, with commas or white space between them.
+bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
+  constexpr size_t kAddressesMax = 64;
+  std::vector<SocketAddress> addresses;
+  for (const absl::string_view text :
+       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    const absl::StatusOr<SocketAddress> address =
+        SocketAddress::FromIpAndPort(text, 0);
+    if (!address.ok() || address->is_any() || address->is_multicast() ||
+        IsBroadcast(*address) || LacksInterface(*address) ||
+        addresses.size() == kAddressesMax) {
+      return false;
+    }
+    addresses.push_back(*address);
+  }
+  if (addresses.empty()) return false;
+  settings->proxy.upstream_bind_addresses = std::move(addresses);
+  return true;
+}
+
 // What an integer of the table is kept in.
 template <typename Integer>
 std::function<void(int64_t, Settings*)> InProxy(Integer ProxyOptions::*member) {
@@ -131,6 +152,23 @@ template <typename Integer>
 std::function<void(int64_t, Settings*)> InLimits(Integer ProxyLimits::*member) {
   return [member](int64_t value, Settings* settings) {
     settings->proxy.limits.*member = static_cast<Integer>(value);
+  };
+}
+
+std::function<void(int64_t, Settings*)> InLimitsAsSeconds(
+    absl::Duration ProxyLimits::*member) {
+  return [member](int64_t value, Settings* settings) {
+    settings->proxy.limits.*member = absl::Seconds(value);
+  };
+}
+
+std::function<bool(absl::string_view, Settings*)> InLimitsAsCidrs(
+    CidrList ProxyLimits::*member) {
+  return [member](absl::string_view value, Settings* settings) {
+    absl::StatusOr<CidrList> cidrs = ParseCidrList(value);
+    if (!cidrs.ok()) return false;
+    settings->proxy.limits.*member = *std::move(cidrs);
+    return true;
   };
 }
 
@@ -168,6 +206,26 @@ class TableBuilder {
                std::move(apply));
   }
 
+  // An integer, or one with KiB, MiB or GiB behind it.
+  Setting& AddByteCount(std::string variable, std::string default_text,
+                        int64_t minimum, int64_t maximum, std::string help,
+                        std::function<void(int64_t, Settings*)> set) {
+    auto apply = [minimum, maximum, set = std::move(set)](
+                     absl::string_view value, Settings* settings) {
+      int64_t parsed;
+      if (!ParseByteCount(value, minimum, maximum, &parsed)) return false;
+      set(parsed, settings);
+      return true;
+    };
+    Setting& setting =
+        Add(std::move(variable), std::move(default_text), std::move(help),
+            absl::StrCat("an integer from ", minimum, " to ", maximum,
+                         ", or one with KiB, MiB or GiB behind it"),
+            std::move(apply));
+    setting.unit = "bytes";
+    return setting;
+  }
+
   Setting& AddText(std::string variable, std::string default_text,
                    size_t bytes_max, std::string help,
                    std::string Settings::*member) {
@@ -201,19 +259,11 @@ void AddListenSettings(TableBuilder* table) {
                     "Sockets and reader threads on PROXY_ADDR (SO_REUSEPORT "
                     "when more than 1).",
                     InProxy(&ProxyOptions::listener_count));
-  constexpr int64_t kMinimum = 4096;
-  constexpr int64_t kMaximum = int64_t{1} << 30;
-  table
-      ->Add("RECEIVE_BUFFER_BYTES", "8388608",
-            "Buffers of each listening socket, and of a session's own up to "
-            "1 MiB; the log says how much the kernel granted.",
-            absl::StrCat("an integer from ", kMinimum, " to ", kMaximum,
-                         ", or one with KiB, MiB or GiB behind it"),
-            [](absl::string_view value, Settings* settings) {
-              return ParseByteCount(value, kMinimum, kMaximum,
-                                    &settings->proxy.receive_buffer_bytes);
-            })
-      .unit = "bytes";
+  table->AddByteCount("RECEIVE_BUFFER_BYTES", "8388608", 4096, int64_t{1} << 30,
+                      "Buffers of each listening socket, and of a session's "
+                      "own up to 1 MiB; the log says how much the kernel "
+                      "granted.",
+                      InProxy(&ProxyOptions::receive_buffer_bytes));
 }
 
 void AddBackendSettings(TableBuilder* table) {
@@ -240,6 +290,22 @@ void AddBackendSettings(TableBuilder* table) {
                          absl::Milliseconds(value);
                    })
       .unit = "milliseconds";
+  table
+      ->Add("UPSTREAM_BIND_ADDRS", "",
+            "Source addresses towards backends, used in turn, each with a "
+            "range of ports of its own.",
+            "1 to 64 IP addresses of this machine without ports, with commas "
+            "between them",
+            ApplyBindAddresses)
+      .default_note = "none: the one that the system's routes choose";
+  table
+      ->AddInteger("PORT_QUARANTINE_SECS", "30", 0, 3600,
+                   "How long a source port on which a backend has answered is "
+                   "left alone after its session, while there are others.",
+                   [](int64_t value, Settings* settings) {
+                     settings->proxy.port_quarantine = absl::Seconds(value);
+                   })
+      .unit = "seconds";
 }
 
 void AddRedisSettings(TableBuilder* table) {
@@ -279,6 +345,20 @@ void AddRedisSettings(TableBuilder* table) {
                      settings->redis_timeout = absl::Milliseconds(value);
                    })
       .unit = "milliseconds";
+  table
+      ->AddInteger("BACKEND_STALE_SECS", "0", 0, 86400,
+                   "While Redis is away, new clients get the last backend "
+                   "known, no older than this; 0: they do not.",
+                   [](int64_t value, Settings* settings) {
+                     settings->backend_stale_max = absl::Seconds(value);
+                   })
+      .unit = "seconds";
+  table->AddInteger("RESOLVES_PER_SEC", "5000", 1, 1000000,
+                    "GETs a second at most; clients that wait together share "
+                    "an answer.",
+                    [](int64_t value, Settings* settings) {
+                      settings->resolves_per_second = static_cast<int>(value);
+                    });
 }
 
 void AddSessionSettings(TableBuilder* table) {
@@ -287,10 +367,7 @@ void AddSessionSettings(TableBuilder* table) {
       ->AddInteger("SESSION_IDLE_TIMEOUT_SECS", "60", 1, 86400,
                    "A session with no datagram in either direction for so "
                    "long ends.",
-                   [](int64_t value, Settings* settings) {
-                     settings->proxy.limits.session_idle_timeout =
-                         absl::Seconds(value);
-                   })
+                   InLimitsAsSeconds(&ProxyLimits::session_idle_timeout))
       .unit = "seconds";
   table->AddInteger("MAX_SESSIONS", "0", 0, 1000000000,
                     "Live sessions at most; 0: as many as the descriptor "
@@ -302,6 +379,47 @@ void AddSessionSettings(TableBuilder* table) {
                    "backend.",
                    InLimits(&ProxyLimits::pending_datagrams_max))
       .unit = "datagrams";
+}
+
+void AddAdmissionSettings(TableBuilder* table) {
+  constexpr char kCidrs[] =
+      "up to 1024 IP addresses or prefixes such as 10.0.0.0/8 and "
+      "2001:db8::/32, with commas between them and no bits behind the prefix";
+  table->Group("Who may come");
+  table
+      ->Add("ALLOW_CIDRS", "", "Only clients from here may begin a session.",
+            kCidrs, InLimitsAsCidrs(&ProxyLimits::allow_cidrs))
+      .default_note = "none: everyone may";
+  table->Add("DENY_CIDRS", "",
+             "Clients from here may not, also where ALLOW_CIDRS has them.",
+             kCidrs, InLimitsAsCidrs(&ProxyLimits::deny_cidrs));
+  table->AddInteger("MAX_SESSIONS_PER_IP", "0", 0, 1000000000,
+                    "Live sessions of one IPv4 address or IPv6 /64 at most; 0: "
+                    "any number.",
+                    InLimits(&ProxyLimits::max_sessions_per_ip));
+  table->AddInteger("NEW_SESSIONS_PER_SEC", "10000", 0, 1000000,
+                    "Sessions that may begin in one second, as many of them at "
+                    "once; 0: any number.",
+                    InLimits(&ProxyLimits::new_sessions_per_second));
+  table->AddInteger("NEW_SESSIONS_PER_SEC_PER_IP", "0", 0, 1000000,
+                    "The same for one IPv4 address or IPv6 /64.",
+                    InLimits(&ProxyLimits::new_sessions_per_second_per_ip));
+  table->AddInteger("PENDING_CLIENTS_MAX", "4096", 1, 1048576,
+                    "Clients that wait for their backend at most.",
+                    InLimits(&ProxyLimits::pending_clients_max));
+  table->AddByteCount("PENDING_BYTES_MAX", "16777216", 65536, int64_t{1} << 40,
+                      "What is kept for all of them at most.",
+                      InLimits(&ProxyLimits::pending_bytes_max));
+  table
+      ->AddInteger("UNCONFIRMED_TIMEOUT_SECS", "10", 1, 86400,
+                   "A session whose client has not yet shown that it sees "
+                   "replies ends so long after its client's last datagram.",
+                   InLimitsAsSeconds(&ProxyLimits::unconfirmed_timeout))
+      .unit = "seconds";
+  table->AddInteger("UNCONFIRMED_REPLY_FACTOR", "10", 0, 1000000,
+                    "Such a client gets at most so many times the bytes that "
+                    "it sent, and 2048 bytes in any case; 0: any number.",
+                    InLimits(&ProxyLimits::unconfirmed_reply_factor));
 }
 
 void AddThreadSettings(TableBuilder* table) {
@@ -331,6 +449,7 @@ std::vector<Setting> BuildTable() {
   AddBackendSettings(&table);
   AddRedisSettings(&table);
   AddSessionSettings(&table);
+  AddAdmissionSettings(&table);
   AddThreadSettings(&table);
   table.Group("Log");
   table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",

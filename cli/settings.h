@@ -39,6 +39,8 @@ struct Settings {
   std::string redis_backend_key;
   std::string redis_disconnect_channel;
   absl::Duration redis_timeout;
+  absl::Duration backend_stale_max;  // 0: no stale backend
+  int resolves_per_second = 0;
 
   LogSeverity log_level = LogSeverity::kInfo;
 };

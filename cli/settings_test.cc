@@ -54,7 +54,12 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "WORKER_COUNT", "QUEUE_SIZE", "LISTENER_COUNT", "BATCH_SIZE",
           "BACKEND_ADDR", "MAX_SESSIONS", "BACKEND_REFUSALS_MAX",
           "RESOLVE_TIMEOUT_MS", "REDIS_TIMEOUT_MS", "PENDING_DATAGRAMS_MAX",
-          "RECEIVE_BUFFER_BYTES", "LOG_LEVEL"));
+          "RECEIVE_BUFFER_BYTES", "LOG_LEVEL", "UPSTREAM_BIND_ADDRS",
+          "PORT_QUARANTINE_SECS", "BACKEND_STALE_SECS", "RESOLVES_PER_SEC",
+          "ALLOW_CIDRS", "DENY_CIDRS", "MAX_SESSIONS_PER_IP",
+          "NEW_SESSIONS_PER_SEC", "NEW_SESSIONS_PER_SEC_PER_IP",
+          "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
+          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -85,7 +90,17 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"RESOLVE_TIMEOUT_MS", 1, 3600000},
                           {"REDIS_TIMEOUT_MS", 1, 60000},
                           {"PENDING_DATAGRAMS_MAX", 1, 1024},
-                          {"RECEIVE_BUFFER_BYTES", 4096, 1 << 30}}) {
+                          {"RECEIVE_BUFFER_BYTES", 4096, 1 << 30},
+                          {"PORT_QUARANTINE_SECS", 0, 3600},
+                          {"BACKEND_STALE_SECS", 0, 86400},
+                          {"RESOLVES_PER_SEC", 1, 1000000},
+                          {"MAX_SESSIONS_PER_IP", 0, 1000000000},
+                          {"NEW_SESSIONS_PER_SEC", 0, 1000000},
+                          {"NEW_SESSIONS_PER_SEC_PER_IP", 0, 1000000},
+                          {"PENDING_CLIENTS_MAX", 1, 1048576},
+                          {"PENDING_BYTES_MAX", 65536, int64_t{1} << 40},
+                          {"UNCONFIRMED_TIMEOUT_SECS", 1, 86400},
+                          {"UNCONFIRMED_REPLY_FACTOR", 0, 1000000}}) {
     SCOPED_TRACE(range.variable);
     const Setting& setting = Find(range.variable);
     Settings settings;
@@ -102,6 +117,60 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
     EXPECT_THAT(setting.allowed, AllOf(HasSubstr(absl::StrCat(range.minimum)),
                                        HasSubstr(absl::StrCat(range.maximum))));
   }
+}
+
+TEST(SettingTableTest, LimitsArrive) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  const ProxyLimits& limits = settings.proxy.limits;
+  apply("MAX_SESSIONS_PER_IP", "11");
+  EXPECT_EQ(limits.max_sessions_per_ip, 11);
+  apply("NEW_SESSIONS_PER_SEC", "12");
+  EXPECT_EQ(limits.new_sessions_per_second, 12);
+  apply("NEW_SESSIONS_PER_SEC_PER_IP", "13");
+  EXPECT_EQ(limits.new_sessions_per_second_per_ip, 13);
+  apply("PENDING_CLIENTS_MAX", "14");
+  EXPECT_EQ(limits.pending_clients_max, 14);
+  apply("PENDING_BYTES_MAX", "15MiB");
+  EXPECT_EQ(limits.pending_bytes_max, 15 << 20);
+  apply("UNCONFIRMED_TIMEOUT_SECS", "16");
+  EXPECT_EQ(limits.unconfirmed_timeout, absl::Seconds(16));
+  apply("UNCONFIRMED_REPLY_FACTOR", "17");
+  EXPECT_EQ(limits.unconfirmed_reply_factor, 17);
+  apply("ALLOW_CIDRS", "10.0.0.0/8, ::1");
+  EXPECT_EQ(limits.allow_cidrs, *ParseCidrList("10.0.0.0/8 ::1/128"));
+  apply("DENY_CIDRS", "10.1.0.0/16");
+  EXPECT_EQ(limits.deny_cidrs, *ParseCidrList("10.1.0.0/16"));
+  apply("PORT_QUARANTINE_SECS", "18");
+  EXPECT_EQ(settings.proxy.port_quarantine, absl::Seconds(18));
+  apply("BACKEND_STALE_SECS", "19");
+  EXPECT_EQ(settings.backend_stale_max, absl::Seconds(19));
+  apply("RESOLVES_PER_SEC", "20");
+  EXPECT_EQ(settings.resolves_per_second, 20);
+  apply("UPSTREAM_BIND_ADDRS", "127.0.0.1, 127.0.0.2 ::1");
+  EXPECT_THAT(
+      settings.proxy.upstream_bind_addresses,
+      ::testing::ElementsAre(SocketAddress::Ipv4Loopback(0),
+                             *SocketAddress::FromIpAndPort("127.0.0.2", 0),
+                             SocketAddress::Ipv6Loopback(0)));
+  EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+}
+
+TEST(SettingTableTest, ListsOfAddressesAreStrict) {
+  Settings settings;
+  for (const char* variable : {"ALLOW_CIDRS", "DENY_CIDRS"}) {
+    for (const char* bad :
+         {"10.0.0.1/8", "10.0.0.0/33", "a", ",", "1.2.3.4,,"}) {
+      EXPECT_FALSE(Find(variable).apply(bad, &settings)) << bad;
+    }
+  }
+  for (const char* bad : {"0.0.0.0", "::", "224.0.0.1", "255.255.255.255",
+                          "fe80::1", "127.0.0.1:1", "host", ","}) {
+    EXPECT_FALSE(Find("UPSTREAM_BIND_ADDRS").apply(bad, &settings)) << bad;
+  }
+  EXPECT_TRUE(settings.proxy.upstream_bind_addresses.empty());
 }
 
 TEST(SettingTableTest, IntegersArrive) {
@@ -244,8 +313,9 @@ TEST(HelpTextTest, ShowsEverySettingWithItsDefaultUnitAndGroup) {
                           " Default: ", default_text, ". ", unit,
                           "Allowed: ", setting.allowed, ".")));
   }
-  EXPECT_THAT(help, AllOf(HasSubstr("--check"), HasSubstr("--version"),
-                          HasSubstr("--help"), HasSubstr("CPUs - 1, at least 1")));
+  EXPECT_THAT(help,
+              AllOf(HasSubstr("--check"), HasSubstr("--version"),
+                    HasSubstr("--help"), HasSubstr("CPUs - 1, at least 1")));
 }
 
 TEST(HelpTextTest, FitsATerminal) {

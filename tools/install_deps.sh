@@ -5,6 +5,7 @@
 #   tools/install_deps.sh --ci   also what .ci/run needs
 #   tools/install_deps.sh --bench
 #                                also what tools/bench.sh compares with
+#   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
 #
 # Prints nothing, and needs no sudo, where nothing is missing.
 set -euo pipefail
@@ -19,13 +20,15 @@ bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light
 )
+fuzz_packages=(clang libclang-rt-14-dev llvm)
 
 case "${1:-}" in
   "") ;;
   --ci) packages+=("${ci_packages[@]}") ;;
   --bench) packages+=("${bench_packages[@]}") ;;
+  --fuzz) packages+=("${fuzz_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench]" >&2
+    echo "usage: $0 [--ci | --bench | --fuzz]" >&2
     exit 2
     ;;
 esac

@@ -17,6 +17,7 @@
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
+#include "udpgate/internal/upstream.h"
 #include "udpgate/internal/worker.h"
 
 namespace udpgate {
@@ -121,7 +122,7 @@ class Proxy::Impl {
     return listen_addresses_;
   }
   int64_t receive_buffer_bytes() const { return receive_buffer_bytes_; }
-  int64_t max_sessions() const { return context_.sessions_max; }
+  int64_t max_sessions() const { return context_.admission.sessions_max(); }
 
  private:
   enum class State { kCreated, kRunning, kStopped };
@@ -134,7 +135,8 @@ class Proxy::Impl {
                                                    : internal::SysCalls::Real(),
                  internal::ClientHash::Random(),
                  options.relay_ports.empty() ? internal::LocalPortRange()
-                                             : options.relay_ports),
+                                             : options.relay_ports,
+                 WorkOutSessionsMax(options)),
         disconnects_(dependencies.disconnects),
         event_log_limiter_(context_.clock, kEventLogInterval) {
     context_.resolver = dependencies.resolver;
@@ -178,6 +180,11 @@ absl::StatusOr<std::unique_ptr<Proxy::Impl>> Proxy::Impl::Create(
 }
 
 absl::Status Proxy::Impl::OpenSockets() {
+  if (absl::Status status = internal::CheckBindAddresses(
+          context_.sys_calls, context_.options.upstream_bind_addresses);
+      !status.ok()) {
+    return status;
+  }
   absl::StatusOr<std::vector<internal::ListenSocket>> sockets =
       internal::OpenListenSockets(context_.sys_calls, context_.options,
                                   context_.hash);
@@ -189,10 +196,8 @@ absl::Status Proxy::Impl::OpenSockets() {
     receive_buffer_bytes_ =
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
   }
-  context_.sessions_max = WorkOutSessionsMax(context_.options);
-  GrowDescriptorTable(
-      context_.listeners.front().fd.get(),
-      context_.sessions_max + OtherDescriptors(context_.options));
+  GrowDescriptorTable(context_.listeners.front().fd.get(),
+                      max_sessions() + OtherDescriptors(context_.options));
   return absl::OkStatus();
 }
 
@@ -206,6 +211,7 @@ absl::Status Proxy::Impl::CreateWorkers() {
         Worker::Create(&context_, static_cast<uint32_t>(i));
     if (!worker.ok()) return worker.status();
     workers.push_back(worker->get());
+    context_.inboxes.push_back((*worker)->inbox());
     workers_.push_back(*std::move(worker));
   }
   for (size_t i = 0; i < context_.listeners.size(); ++i) {
@@ -374,6 +380,10 @@ ProxyStats Proxy::Impl::GetStats() const {
   stats.disconnects_unmatched += disconnects_unmatched_;
   stats.disconnects_ambiguous += disconnects_ambiguous_;
   stats.relay_ports_in_use += context_.relay_ports.in_use();
+  stats.relay_ports_quarantined +=
+      context_.relay_ports.quarantined(context_.clock->NowNanoseconds());
+  stats.quarantined_ports_taken +=
+      context_.relay_ports.quarantined_ports_taken();
   stats.events_suppressed += context_.control.suppressed();
   return stats;
 }

@@ -27,6 +27,8 @@ constexpr int64_t kQueueSizeMax = 1 << 20;
 // As the library's ids have room for; far beyond any machine's use.
 constexpr int64_t kListenersMax = 64;
 constexpr int64_t kWorkersMax = 256;
+constexpr int64_t kBindAddressesMax = 64;
+constexpr int64_t kRateMax = 1'000'000;
 
 }  // namespace
 
@@ -69,6 +71,34 @@ absl::Status ProxyOptions::Validate() const {
                            absl::Milliseconds(1), absl::Hours(1)));
   status.Update(CheckRange("limits.pending_datagrams_max",
                            limits.pending_datagrams_max, 1, 1024));
+  status.Update(CheckRange("limits.pending_clients_max",
+                           limits.pending_clients_max, 1, 1 << 20));
+  status.Update(CheckRange("limits.pending_bytes_max", limits.pending_bytes_max,
+                           65536, int64_t{1} << 40));
+  status.Update(CheckRange("limits.max_sessions_per_ip",
+                           limits.max_sessions_per_ip, 0, UINT32_MAX));
+  status.Update(CheckRange("limits.new_sessions_per_second",
+                           limits.new_sessions_per_second, 0, kRateMax));
+  status.Update(CheckRange("limits.new_sessions_per_second_per_ip",
+                           limits.new_sessions_per_second_per_ip, 0, kRateMax));
+  status.Update(CheckRange("limits.unconfirmed_timeout",
+                           limits.unconfirmed_timeout, absl::Milliseconds(10),
+                           absl::Hours(24)));
+  status.Update(CheckRange("limits.unconfirmed_reply_factor",
+                           limits.unconfirmed_reply_factor, 0, kRateMax));
+  status.Update(CheckRange("upstream_bind_addresses.size()",
+                           static_cast<int64_t>(upstream_bind_addresses.size()),
+                           0, kBindAddressesMax));
+  for (const SocketAddress& address : upstream_bind_addresses) {
+    if (address.is_valid() && !address.is_any() && !address.is_multicast()) {
+      continue;
+    }
+    status.Update(absl::InvalidArgumentError(
+        absl::StrCat("upstream_bind_addresses holds ", address.ToString(),
+                     "; allowed are addresses of this machine")));
+  }
+  status.Update(CheckRange("port_quarantine", port_quarantine,
+                           absl::ZeroDuration(), absl::Hours(1)));
   return status;
 }
 

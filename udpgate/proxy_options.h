@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "udpgate/cidr.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
 
@@ -38,6 +39,35 @@ struct ProxyLimits {
 
   // Datagrams kept for one client that waits for its backend. 1 to 1024.
   int pending_datagrams_max = 16;
+
+  // Clients that wait for their backend at most, and the bytes that are kept
+  // for all of them. 1 to 2^20; 65536 to 2^40.
+  int64_t pending_clients_max = 4096;
+  int64_t pending_bytes_max = int64_t{16} << 20;
+
+  // Live sessions of one IPv4 address or one IPv6 /64 at most; 0: any number.
+  int64_t max_sessions_per_ip = 0;
+
+  // Sessions that begin in one second at most, as many of them at once; in all,
+  // and of one IPv4 address or IPv6 /64. 0: any number. 0 to 1,000,000.
+  int64_t new_sessions_per_second = 10'000;
+  int64_t new_sessions_per_second_per_ip = 0;
+
+  // Whose clients may begin a session: nobody in `deny_cidrs`, and where
+  // `allow_cidrs` has any, only those in it. Sessions that live are not looked
+  // at again.
+  CidrList allow_cidrs;
+  CidrList deny_cidrs;
+
+  // A session whose client has not yet shown that it sees replies ends so long
+  // after its client's last datagram, whatever its backend sends. 10 ms to 1
+  // day.
+  absl::Duration unconfirmed_timeout = absl::Seconds(10);
+
+  // Such a client gets at most so many times the bytes that it sent, and 2048
+  // bytes in any case, so that nobody is flooded by means of a forged address.
+  // 0: any number. 0 to 1,000,000.
+  int64_t unconfirmed_reply_factor = 10;
 };
 
 // The fixed part, and the limits to start with.
@@ -59,6 +89,16 @@ struct ProxyOptions {
   // Threads of the worker pool, one shard of the sessions each. 0: no pool,
   // each listener's thread handles what it reads. 0 to 256.
   int worker_count = DefaultWorkerCount();
+
+  // Source addresses towards backends, used in turn, those of the backend's
+  // family; none: the one that the system's routes choose. Each has a range of
+  // ports of its own, so that several carry more sessions. No wildcards; 64 at
+  // most.
+  std::vector<SocketAddress> upstream_bind_addresses;
+
+  // How long a source port on which a backend has answered is left alone after
+  // its session, while there are others. 0 to 1 hour.
+  absl::Duration port_quarantine = absl::Seconds(30);
 
   // Datagrams that wait for one shard at most; their bytes are limited to 2
   // KiB times as many, and to no less than one of the largest datagrams. A

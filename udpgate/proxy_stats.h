@@ -63,42 +63,63 @@ namespace udpgate {
     "Datagrams that the kernel dropped since a socket's buffer was full; "   \
     "those of a session's own socket are known once it has ended.")          \
   X(kGauge, relay_ports_in_use, "Source ports towards backends in use.")     \
+  X(kGauge, relay_ports_quarantined,                                         \
+    "Source ports that rest since a backend may still send to them.")        \
+  X(kCounter, quarantined_ports_taken,                                       \
+    "Source ports used again before their rest was over.")                   \
   X(kCounter, events_suppressed,                                             \
     "Reports to the control thread that its full queue refused.")
 
 // Why a datagram was not forwarded. Each dropped datagram has exactly one.
 // (enumerator, name, help)
-#define UDPGATE_DROP_REASONS(X)                                           \
-  X(kTruncated, truncated, "Did not fit the read buffer whole.")          \
-  X(kInvalidSource, invalid_source,                                       \
-    "Came from an address that cannot be answered (port 0).")             \
-  X(kQueueFull, queue_full, "The queue of the shard was full.")           \
-  X(kPendingFull, pending_full,                                           \
-    "The client waits for its backend and its buffer was full.")          \
-  X(kNoBackend, no_backend, "There is no backend now (missing key).")     \
-  X(kInvalidBackend, invalid_backend,                                     \
-    "The backend's address did not parse or cannot be used.")             \
-  X(kResolveFailed, resolve_failed,                                       \
-    "The source of backends is failing (Redis away).")                    \
-  X(kResolveTimedOut, resolve_timed_out, "No backend was named in time.") \
-  X(kSessionLimit, session_limit, "A new client, and the gate is full.")  \
-  X(kNoUpstreamSocket, no_upstream_socket,                                \
-    "No socket towards the backend could be opened.")                     \
-  X(kDraining, draining, "A new client while the gate drains.")           \
-  X(kSessionEnded, session_ended,                                         \
-    "Waited in a session that ended with the gate's stop.")               \
-  X(kBackendRefused, backend_refused,                                     \
-    "The backend's host answered: port unreachable.")                     \
-  X(kBackendSendFailed, backend_send_failed,                              \
-    "Another error of the send towards the backend.")                     \
-  X(kReplyTruncated, reply_truncated,                                     \
-    "A reply that did not fit the read buffer whole.")                    \
-  X(kReplySendFailed, reply_send_failed,                                  \
+#define UDPGATE_DROP_REASONS(X)                                              \
+  X(kTruncated, truncated, "Did not fit the read buffer whole.")             \
+  X(kInvalidSource, invalid_source,                                          \
+    "Came from an address that cannot be answered: port 0, all zeros, a "    \
+    "group or a broadcast.")                                                 \
+  X(kQueueFull, queue_full, "The queue of the shard was full.")              \
+  X(kPendingFull, pending_full,                                              \
+    "The client waits for its backend and its buffer was full.")             \
+  X(kNoBackend, no_backend, "There is no backend now (missing key).")        \
+  X(kInvalidBackend, invalid_backend,                                        \
+    "The backend's address did not parse or cannot be used.")                \
+  X(kResolveFailed, resolve_failed,                                          \
+    "The source of backends is failing (Redis away).")                       \
+  X(kResolveTimedOut, resolve_timed_out, "No backend was named in time.")    \
+  X(kDenied, denied, "A new client that ALLOW_CIDRS or DENY_CIDRS refuses.") \
+  X(kSessionLimit, session_limit, "A new client, and the gate is full.")     \
+  X(kSessionLimitPerIp, session_limit_per_ip,                                \
+    "A new client whose address has MAX_SESSIONS_PER_IP sessions.")          \
+  X(kNewSessionRate, new_session_rate,                                       \
+    "A new client beyond NEW_SESSIONS_PER_SEC.")                             \
+  X(kNewSessionRatePerIp, new_session_rate_per_ip,                           \
+    "A new client beyond NEW_SESSIONS_PER_SEC_PER_IP of its address.")       \
+  X(kPendingLimit, pending_limit,                                            \
+    "Too many clients, or bytes of theirs, wait for their backend.")         \
+  X(kNoUpstreamSocket, no_upstream_socket,                                   \
+    "No socket towards the backend could be opened.")                        \
+  X(kDraining, draining, "A new client while the gate drains.")              \
+  X(kSessionEnded, session_ended,                                            \
+    "Waited in a session that ended with the gate's stop.")                  \
+  X(kBackendRefused, backend_refused,                                        \
+    "The backend's host answered: port unreachable.")                        \
+  X(kBackendSendFailed, backend_send_failed,                                 \
+    "Another error of the send towards the backend.")                        \
+  X(kReplyTruncated, reply_truncated,                                        \
+    "A reply that did not fit the read buffer whole.")                       \
+  X(kUnconfirmedReplyLimit, unconfirmed_reply_limit,                         \
+    "A reply beyond what a client gets that has shown no sign of seeing "    \
+    "replies.")                                                              \
+  X(kReplySendFailed, reply_send_failed,                                     \
     "An error of the send towards the client.")
 
 // Why a session ended. Each ended session has exactly one.
 #define UDPGATE_END_REASONS(X)                                             \
   X(kIdle, idle, "No datagram in either direction for the idle time-out.") \
+  X(kUnconfirmed, unconfirmed,                                             \
+    "Its client fell silent before it had shown that it sees replies.")    \
+  X(kEvicted, evicted,                                                     \
+    "Unconfirmed, and the gate was full when a new client came.")          \
   X(kDisconnected, disconnected, "A disconnect event named it.")           \
   X(kBackendRefused, backend_refused,                                      \
     "The backend's host refused BACKEND_REFUSALS_MAX times in a row.")     \

@@ -74,7 +74,8 @@ TEST(ProxyStatsTest, WhatCanShrinkIsAGauge) {
   EXPECT_EQ(gauges,
             (std::set<std::string>{"datagrams_held", "sessions_active",
                                    "sessions_confirmed", "sessions_pending",
-                                   "relay_ports_in_use"}));
+                                   "relay_ports_in_use",
+                                   "relay_ports_quarantined"}));
 }
 
 TEST(ProxyStatsTest, DropReasonsHaveNamesOfTheirOwnAndHelp) {

@@ -799,6 +799,23 @@ TEST_P(ProxyTest, DrainRefusesNewClientsAndKeepsLiveOnes) {
   EXPECT_EQ(proxy_->GetStats().sessions_active, 0u);
 }
 
+// Whatever shards the three belong to.
+TEST_P(ProxyTest, AFullGateGivesUpAnUnconfirmedSessionForANewClient) {
+  options_.limits.max_sessions = 2;
+  Start();
+  LoopbackPeer first, second, third;
+  EXPECT_EQ(Ask(first, "1"), "echo:1");
+  EXPECT_EQ(Ask(second, "2"), "echo:2");
+  EXPECT_TRUE(AwaitTrue([&] {
+    Send(third, "3");
+    return proxy_->GetStats().sessions_created == 3;
+  }));
+  EXPECT_TRUE(AwaitTrue([&] { return third.TryReceive().ok(); }));
+  EXPECT_GE(proxy_->GetStats().ended(EndReason::kEvicted), 1u);
+  EXPECT_LE(proxy_->GetStats().sessions_active, 2u);
+  EXPECT_TRUE(AwaitTrue([&] { return IsAccounted(proxy_->GetStats()); }));
+}
+
 TEST_P(ProxyTest, MaxSessionsRefusesFurtherClients) {
   options_.limits.max_sessions = 2;
   Start();
@@ -806,6 +823,12 @@ TEST_P(ProxyTest, MaxSessionsRefusesFurtherClients) {
   LoopbackPeer first, second, third;
   EXPECT_EQ(Ask(first, "1"), "echo:1");
   EXPECT_EQ(Ask(second, "2"), "echo:2");
+  // Once they are confirmed, nobody takes their places.
+  EXPECT_TRUE(AwaitTrue([&] {
+    Ask(first, "playing");
+    Ask(second, "playing");
+    return proxy_->GetStats().sessions_confirmed == 2;
+  }));
   Send(third, "3");
   EXPECT_TRUE(AwaitDropped(DropReason::kSessionLimit, 1));
   EXPECT_EQ(Ask(first, "still"), "echo:still");

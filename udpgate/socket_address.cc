@@ -5,27 +5,19 @@
 
 #include <algorithm>
 
-#include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "udpgate/internal/invalid_text.h"
 
 namespace udpgate {
 namespace {
 
+using internal::InvalidText;
+
 constexpr uint8_t kIpv4MappedPrefix[12] = {0, 0, 0, 0, 0,    0,
                                            0, 0, 0, 0, 0xff, 0xff};
-
-// Error texts quote at most this much of what somebody sent.
-constexpr size_t kQuotedBytesMax = 80;
-
-absl::Status Invalid(absl::string_view text, absl::string_view why) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", absl::CHexEscape(text.substr(0, kQuotedBytesMax)),
-                   text.size() > kQuotedBytesMax ? "...\" " : "\" ", why));
-}
 
 // Digits only: absl::SimpleAtoi alone takes a sign and white space, too.
 bool ParseNumber(absl::string_view text, uint32_t* value) {
@@ -73,21 +65,21 @@ SocketAddress FromIpv6(const in6_addr& ip, uint32_t scope_id, uint16_t port) {
 absl::StatusOr<SocketAddress> SocketAddress::Parse(absl::string_view text) {
   const size_t colon = text.rfind(':');
   if (colon == absl::string_view::npos) {
-    return Invalid(text, "is not ip:port (there is no port)");
+    return InvalidText(text, "is not ip:port (there is no port)");
   }
   absl::string_view ip = text.substr(0, colon);
   uint16_t port;
   if (!ParsePort(text.substr(colon + 1), &port)) {
-    return Invalid(text, "is not ip:port (the port must be 0 to 65535)");
+    return InvalidText(text, "is not ip:port (the port must be 0 to 65535)");
   }
   const bool in_brackets =
       absl::ConsumePrefix(&ip, "[") && absl::ConsumeSuffix(&ip, "]");
   if (in_brackets != absl::StrContains(ip, ':')) {
-    return Invalid(text, "is neither 1.2.3.4:port nor [v6]:port");
+    return InvalidText(text, "is neither 1.2.3.4:port nor [v6]:port");
   }
   absl::StatusOr<SocketAddress> address = FromIpAndPort(ip, port);
   if (!address.ok()) {
-    return Invalid(text, "is neither 1.2.3.4:port nor [v6]:port");
+    return InvalidText(text, "is neither 1.2.3.4:port nor [v6]:port");
   }
   return address;
 }
@@ -99,7 +91,7 @@ absl::StatusOr<SocketAddress> SocketAddress::FromIpAndPort(absl::string_view ip,
   in_addr ipv4;
   // inet_pton(3) reads a C string: a NUL inside would hide what follows.
   if (absl::StrContains(ip, absl::string_view("\0", 1))) {
-    return Invalid(ip, "is not an IP address");
+    return InvalidText(ip, "is not an IP address");
   }
   if (percent == absl::string_view::npos &&
       inet_pton(AF_INET, without_scope.c_str(), &ipv4) == 1) {
@@ -107,14 +99,16 @@ absl::StatusOr<SocketAddress> SocketAddress::FromIpAndPort(absl::string_view ip,
   }
   in6_addr ipv6;
   if (inet_pton(AF_INET6, without_scope.c_str(), &ipv6) != 1) {
-    return Invalid(ip, "is not an IP address");
+    return InvalidText(ip, "is not an IP address");
   }
   uint32_t scope_id = 0;
   if (percent != absl::string_view::npos) {
     const std::string scope(ip.substr(percent + 1));
-    scope_id = if_nametoindex(scope.c_str());
+    // The kernel would look no further than a colon (an alias of old, eth0:1).
+    const bool is_name = !absl::StrContains(scope, ':');
+    scope_id = is_name ? if_nametoindex(scope.c_str()) : 0;
     if (scope_id == 0 && !ParseNumber(scope, &scope_id)) {
-      return Invalid(ip, "names no interface after %");
+      return InvalidText(ip, "names no interface after %");
     }
   }
   return FromIpv6(ipv6, scope_id, port);
@@ -152,6 +146,10 @@ SocketAddress SocketAddress::Ipv4Loopback(uint16_t port) {
 
 SocketAddress SocketAddress::Ipv4Any(uint16_t port) {
   return FromIpv4({htonl(INADDR_ANY)}, port);
+}
+
+SocketAddress SocketAddress::Ipv4Broadcast() {
+  return FromIpv4({htonl(INADDR_BROADCAST)}, 0);
 }
 
 SocketAddress SocketAddress::Ipv6Loopback(uint16_t port) {

@@ -49,6 +49,8 @@ class SocketAddress {
   // 127.0.0.1 or 0.0.0.0 with this port.
   static SocketAddress Ipv4Loopback(uint16_t port);
   static SocketAddress Ipv4Any(uint16_t port);
+  // 255.255.255.255, port 0.
+  static SocketAddress Ipv4Broadcast();
   // ::1 or :: with this port.
   static SocketAddress Ipv6Loopback(uint16_t port);
   static SocketAddress Ipv6Any(uint16_t port);

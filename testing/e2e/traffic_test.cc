@@ -307,9 +307,13 @@ TEST_P(AccountingTest, SessionsAreLimited) {
   SetBackend(lobby);
   Start();
   std::vector<LoopbackPeer> clients(5);
-  for (LoopbackPeer& client : clients) {
-    ASSERT_TRUE(IsServedBy(&client, address(), "lobby"));
-  }
+  // Until all are confirmed: nobody takes the place of such a one.
+  ASSERT_TRUE(AwaitTrue([&] {
+    for (LoopbackPeer& client : clients) {
+      EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+    }
+    return in_process().stats().sessions_confirmed == clients.size();
+  }));
   LoopbackPeer late;
   ASSERT_TRUE(late.Send(address(), "room for one more?").ok());
   EXPECT_TRUE(in_process().AwaitStats([](const ProxyStats& stats) {

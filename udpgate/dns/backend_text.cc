@@ -1,5 +1,6 @@
 #include "udpgate/dns/backend_text.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -21,13 +22,20 @@ bool IsBroadcast(const SocketAddress& address) {
          ip[3] == 255;
 }
 
-absl::StatusOr<ResolveResult> MakeResult(const SocketAddress& ip, uint16_t port,
-                                         std::string label) {
-  if (ip.is_any() || ip.is_multicast() || IsBroadcast(ip)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "backend ", label, ": ", ip.IpToString(), " is no host's address"));
+bool IsHost(const SocketAddress& ip) {
+  return !ip.is_any() && !ip.is_multicast() && !IsBroadcast(ip);
+}
+
+// `ips` is not empty.
+absl::StatusOr<ResolveResult> MakeResult(const std::vector<SocketAddress>& ips,
+                                         uint16_t port, std::string label) {
+  const auto host = std::find_if(ips.begin(), ips.end(), IsHost);
+  if (host == ips.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("backend ", label, ": ",
+                                                   ips.front().IpToString(),
+                                                   " is no host's address"));
   }
-  return ResolveResult{ip.WithPort(port), std::move(label)};
+  return ResolveResult{host->WithPort(port), std::move(label)};
 }
 
 }  // namespace
@@ -45,7 +53,7 @@ void ResolveBackendText(absl::string_view text, absl::Duration timeout,
        port = backend->port, done = std::move(done)](
           absl::StatusOr<std::vector<SocketAddress>> addresses) mutable {
         if (addresses.ok()) {
-          done(MakeResult(addresses->front(), port, std::move(label)));
+          done(MakeResult(*addresses, port, std::move(label)));
         } else {
           done(addresses.status());
         }

@@ -1,7 +1,9 @@
 #include "udpgate/dns/host_lookup.h"
 
 #include <ares.h>
+#include <errno.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 
 #include <algorithm>
@@ -30,6 +32,8 @@ using Addresses = std::vector<SocketAddress>;
 
 constexpr absl::Duration kTimeoutMax = absl::Hours(1);
 constexpr int64_t kNever = INT64_MAX;
+// Of one name. An answer over TCP may hold thousands.
+constexpr int kAddressesOfAFamilyMax = 8;
 
 int64_t RealNowNanoseconds() { return Clock::Monotonic()->NowNanoseconds(); }
 
@@ -61,15 +65,36 @@ absl::Status AresToStatus(int result, absl::string_view host) {
 
 Addresses ToAddresses(const ares_addrinfo& info) {
   Addresses addresses;
-  for (const ares_addrinfo_node* node = info.nodes; node != nullptr;
-       node = node->ai_next) {
-    const SocketAddress address =
-        SocketAddress::FromSockaddr(node->ai_addr, node->ai_addrlen);
-    if (address.is_valid()) addresses.push_back(address.WithPort(0));
+  for (const int family : {AF_INET, AF_INET6}) {
+    int count = 0;
+    for (const ares_addrinfo_node* node = info.nodes;
+         node != nullptr && count < kAddressesOfAFamilyMax;
+         node = node->ai_next) {
+      const SocketAddress address =
+          SocketAddress::FromSockaddr(node->ai_addr, node->ai_addrlen);
+      if (!address.is_valid() || address.family() != family) continue;
+      addresses.push_back(address.WithPort(0));
+      ++count;
+    }
   }
-  std::stable_partition(addresses.begin(), addresses.end(),
-                        [](const SocketAddress& a) { return a.is_ipv4(); });
   return addresses;
+}
+
+// Wrong addresses (multicast and the like) have none either. Where no socket
+// can be opened nothing is known, and so nothing is held against the address.
+bool KernelHasRoute(const SocketAddress& ip) {
+  internal::SysCalls* const sys_calls = internal::SysCalls::Real();
+  const internal::SysCallResult made =
+      sys_calls->Socket(ip.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (!made.ok()) return made.error != EAFNOSUPPORT;
+  const internal::UniqueFd socket(made.value);
+  sockaddr_storage storage;
+  constexpr uint16_t kAnyPort = 9;  // 0 means nothing to some kernels
+  const socklen_t size =
+      ip.WithPort(kAnyPort).ToSockaddr(ip.family(), &storage);
+  return sys_calls
+      ->Connect(socket.get(), reinterpret_cast<const sockaddr*>(&storage), size)
+      .ok();
 }
 
 absl::Status OutOfRange(absl::string_view field, absl::string_view allowed) {
@@ -111,6 +136,7 @@ class HostLookup::Impl {
  public:
   explicit Impl(HostLookupOptions options) : options_(std::move(options)) {
     if (options_.clock == nullptr) options_.clock = Clock::Monotonic();
+    if (options_.has_route == nullptr) options_.has_route = KernelHasRoute;
   }
 
   ~Impl() {
@@ -331,6 +357,10 @@ void HostLookup::Impl::OnAnswer(void* query_pointer, int result,
   }
   if (result == ARES_SUCCESS && addresses.empty()) result = ARES_ENODATA;
   if (result == ARES_SUCCESS) {
+    if (addresses.size() > 1) {
+      std::stable_partition(addresses.begin(), addresses.end(),
+                            query->impl->options_.has_route);
+    }
     query->impl->Finish(query, std::move(addresses));
   } else {
     query->impl->Finish(query, AresToStatus(result, query->host));

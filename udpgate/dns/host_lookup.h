@@ -4,6 +4,7 @@
 #ifndef UDPGATE_DNS_HOST_LOOKUP_H_
 #define UDPGATE_DNS_HOST_LOOKUP_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,6 +42,12 @@ struct HostLookupOptions {
   // DNS servers to ask, `ip:port` separated by commas. Empty: those of
   // resolv.conf(5).
   std::string dns_servers;
+
+  // Tells whether this host could send a datagram to an address (its port means
+  // nothing); called on the thread of the HostLookup where a name has several
+  // addresses. Must not block. Null: asks the kernel for a route, by connect(2)
+  // of a UDP socket, which sends nothing.
+  std::function<bool(const SocketAddress&)> has_route;
 
   // Tells the age of cached answers; the time-outs of look-ups run in real
   // time whatever it says. Null: `Clock::Monotonic()`. Must outlive the
@@ -81,9 +88,13 @@ class HostLookup {
   HostLookup(const HostLookup&) = delete;
   HostLookup& operator=(const HostLookup&) = delete;
 
-  // Finds the addresses of `host`, with port 0: at least one; the IPv4 ones
-  // first, each family in the order of the answer. An IP address is its own
-  // answer.
+  // Finds the addresses of `host`, with port 0: 1 to 8 of a family. Those that
+  // this host has a route to come first, so that a name with both families also
+  // serves a host that has one of them; among them, and among the others, the
+  // IPv4 ones come first; what remains is the order of the answer, which a DNS
+  // server may change with each query to spread the load. Where there is no
+  // route to any, all are reported: what is missing may be there when they are
+  // used. An IP address is its own answer.
   //
   // Returns within microseconds. `done` is called exactly once: inline where
   // the answer is at hand (an IP address, a cached answer, a full queue), else

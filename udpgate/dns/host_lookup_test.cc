@@ -74,6 +74,8 @@ class HostLookupTest : public ::testing::Test {
     options_.attempt_timeout = absl::Minutes(1);
     options_.attempts_max = 1;
     options_.clock = &clock_;
+    // Not those of the machine.
+    options_.has_route = [](const SocketAddress&) { return true; };
   }
 
   std::shared_ptr<HostLookup> Make() {
@@ -131,6 +133,42 @@ TEST_F(HostLookupTest, FindsBothFamiliesIpv4First) {
   dns_.Set("lobby.test", {"fd00::5", "10.0.0.5", "fd00::6", "10.0.0.6"});
   EXPECT_THAT(Find(Make().get(), "Lobby.Test"),
               ElementsAre("10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"));
+}
+
+TEST_F(HostLookupTest, PutsLastWhatTheHostHasNoRouteTo) {
+  dns_.Set("lobby.test", {"10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"});
+  options_.has_route = [](const SocketAddress& ip) { return ip.is_ipv6(); };
+  EXPECT_THAT(Find(Make().get(), "lobby.test"),
+              ElementsAre("fd00::5", "fd00::6", "10.0.0.5", "10.0.0.6"));
+  options_.has_route = [](const SocketAddress& ip) {
+    return ip.IpToString().back() == '6';
+  };
+  EXPECT_THAT(Find(Make().get(), "lobby.test"),
+              ElementsAre("10.0.0.6", "fd00::6", "10.0.0.5", "fd00::5"));
+  options_.has_route = [](const SocketAddress&) { return false; };
+  EXPECT_THAT(Find(Make().get(), "lobby.test"),
+              ElementsAre("10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"));
+}
+
+// The kernel refuses broadcast, and a link without its interface, everywhere.
+TEST_F(HostLookupTest, AsksTheKernelForTheRoute) {
+  dns_.Set("lobby.test", {"255.255.255.255", "127.0.0.5", "fe80::5"});
+  options_.has_route = nullptr;
+  EXPECT_THAT(Find(Make().get(), "lobby.test"),
+              ElementsAre("127.0.0.5", "255.255.255.255", "fe80::5"));
+}
+
+TEST_F(HostLookupTest, KeepsAFewAddressesOfALongAnswer) {
+  std::vector<std::string> ips;
+  for (int i = 0; i < 12; ++i) {
+    ips.push_back(absl::StrCat("10.0.0.", i));
+    ips.push_back(absl::StrCat("fd00::", i));
+  }
+  dns_.Set("crowd.test", ips);
+  const std::vector<std::string> found = Find(Make().get(), "crowd.test");
+  ASSERT_THAT(found, SizeIs(16));
+  EXPECT_EQ(found[7], "10.0.0.7");
+  EXPECT_EQ(found[15], "fd00::7");
 }
 
 TEST_F(HostLookupTest, FindsANameWithOneFamily) {

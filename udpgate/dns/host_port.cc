@@ -3,25 +3,19 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "udpgate/internal/invalid_text.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace {
 
-// Error texts quote at most this much of what somebody sent.
-constexpr size_t kQuotedBytesMax = 80;
+using internal::InvalidText;
+
 constexpr size_t kHostBytesMax = 253;
 constexpr size_t kLabelBytesMax = 63;
-
-absl::Status Invalid(absl::string_view text, absl::string_view why) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", absl::CHexEscape(text.substr(0, kQuotedBytesMax)),
-                   text.size() > kQuotedBytesMax ? "...\" " : "\" ", why));
-}
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
@@ -47,39 +41,41 @@ uint16_t ParsePort(absl::string_view text) {
 absl::Status ValidateHostName(absl::string_view host) {
   absl::string_view name = host;
   if (absl::EndsWith(name, ".")) name.remove_suffix(1);
-  if (name.empty()) return Invalid(host, "is no host name: it is empty");
+  if (name.empty()) return InvalidText(host, "is no host name: it is empty");
   if (name.size() > kHostBytesMax) {
-    return Invalid(host, "is no host name: longer than 253 bytes");
+    return InvalidText(host, "is no host name: longer than 253 bytes");
   }
   absl::string_view last;
   for (const absl::string_view label : absl::StrSplit(name, '.')) {
     if (label.empty() || label.size() > kLabelBytesMax) {
-      return Invalid(host,
-                     "is no host name: between its dots must be 1 to 63 bytes");
+      return InvalidText(
+          host, "is no host name: between its dots must be 1 to 63 bytes");
     }
     if (!std::all_of(label.begin(), label.end(), IsLabelCharacter)) {
-      return Invalid(host,
-                     "is no host name: allowed are letters, digits, hyphens, "
-                     "underscores and dots");
+      return InvalidText(
+          host,
+          "is no host name: allowed are letters, digits, hyphens, "
+          "underscores and dots");
     }
     if (label.front() == '-' || label.back() == '-') {
-      return Invalid(
+      return InvalidText(
           host, "is no host name: a hyphen may not begin or end a part of it");
     }
     last = label;
   }
   if (std::all_of(last.begin(), last.end(), IsDigit)) {
-    return Invalid(host, "is neither a host name nor an IPv4 address");
+    return InvalidText(host, "is neither a host name nor an IPv4 address");
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<HostPort> HostPort::Parse(absl::string_view text) {
   const absl::string_view trimmed = absl::StripAsciiWhitespace(text);
-  if (trimmed.empty()) return Invalid(trimmed, "is not host:port: it is empty");
+  if (trimmed.empty())
+    return InvalidText(trimmed, "is not host:port: it is empty");
   const size_t colon = trimmed.rfind(':');
   if (colon == absl::string_view::npos) {
-    return Invalid(trimmed, "is not host:port: there is no port");
+    return InvalidText(trimmed, "is not host:port: there is no port");
   }
   absl::string_view host = trimmed.substr(0, colon);
   HostPort result;
@@ -89,17 +85,18 @@ absl::StatusOr<HostPort> HostPort::Parse(absl::string_view text) {
   if (in_brackets) {
     host = host.substr(1, host.size() - 2);
   } else if (absl::StrContains(host, ':')) {
-    return Invalid(
+    return InvalidText(
         trimmed, "is not host:port: an IPv6 address needs brackets, [v6]:port");
   }
   if (result.port == 0) {
-    return Invalid(trimmed, "is not host:port: the port must be 1 to 65535");
+    return InvalidText(trimmed,
+                       "is not host:port: the port must be 1 to 65535");
   }
   const absl::StatusOr<SocketAddress> ip =
       SocketAddress::FromIpAndPort(host, 0);
   if (in_brackets && (!ip.ok() || !absl::StrContains(host, ':'))) {
-    return Invalid(trimmed,
-                   "is not host:port: in brackets must be an IPv6 address");
+    return InvalidText(trimmed,
+                       "is not host:port: in brackets must be an IPv6 address");
   }
   if (!ip.ok()) {
     if (absl::Status valid = ValidateHostName(host); !valid.ok()) return valid;

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -46,6 +48,9 @@ class NamedBackendResolverTest : public ::testing::Test {
     HostLookupOptions options;
     options.dns_servers = dns_.address();
     options.clock = &clock_;
+    options.has_route = [this](const SocketAddress& ip) {
+      return ip.family() != unreachable_family_.load();
+    };
     lookup_ = *HostLookup::Create(options);
   }
 
@@ -64,6 +69,7 @@ class NamedBackendResolverTest : public ::testing::Test {
 
   test::FakeDnsServer dns_;
   test::SimulatedClock clock_;
+  std::atomic<int> unreachable_family_{0};
   std::shared_ptr<HostLookup> lookup_;
 };
 
@@ -88,6 +94,20 @@ TEST_F(NamedBackendResolverTest, LooksTheNameUpAndKeepsItAsLabel) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->backend.ToString(), "10.0.0.5:19132");
   EXPECT_EQ(result->label, "Lobby.test:19132");
+}
+
+TEST_F(NamedBackendResolverTest, TakesTheFamilyThatCanBeReached) {
+  dns_.Set("lobby.test", {"10.0.0.5", "fd00::5"});
+  unreachable_family_.store(AF_INET);
+  EXPECT_EQ(Resolve("lobby.test:1")->backend.ToString(), "[fd00::5]:1");
+  clock_.Advance(absl::Seconds(5));
+  unreachable_family_.store(AF_INET6);
+  EXPECT_EQ(Resolve("lobby.test:1")->backend.ToString(), "10.0.0.5:1");
+}
+
+TEST_F(NamedBackendResolverTest, TakesTheFirstThatIsAHostsAddress) {
+  dns_.Set("lobby.test", {"0.0.0.0", "224.0.0.1", "10.0.0.5", "10.0.0.6"});
+  EXPECT_EQ(Resolve("lobby.test:1")->backend.ToString(), "10.0.0.5:1");
 }
 
 TEST_F(NamedBackendResolverTest, FollowsANameThatMoves) {

@@ -44,11 +44,10 @@ TEST(AllocationTest, ADatagramOfALiveSessionAllocatesNothing) {
   ProxyOptions options;
   options.listen_address = SocketAddress::Ipv4Any(0);
   GateContext context(options, Clock::Monotonic(), SysCalls::Real(),
-                      ClientHash(1), LocalPortRange());
+                      ClientHash(1), LocalPortRange(), /*sessions_max=*/10);
   context.resolver = std::make_shared<StaticBackendResolver>(backend.address());
   context.listeners =
       *OpenListenSockets(SysCalls::Real(), options, context.hash);
-  context.sessions_max = 10;
   const std::unique_ptr<Worker> worker = *Worker::Create(&context, 0);
   const std::unique_ptr<Reader> reader =
       *Reader::Create(&context, 0, {worker.get()});

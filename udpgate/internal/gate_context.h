@@ -7,10 +7,13 @@
 #include <memory>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/clock.h"
+#include "udpgate/internal/admission.h"
 #include "udpgate/internal/client_hash.h"
 #include "udpgate/internal/control_thread.h"
+#include "udpgate/internal/inbox.h"
 #include "udpgate/internal/listen_socket.h"
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/sys_calls.h"
@@ -24,12 +27,15 @@ namespace internal {
 struct GateContext {
   GateContext(const ProxyOptions& proxy_options, const Clock* gate_clock,
               SysCalls* gate_sys_calls, ClientHash client_hash,
-              std::vector<uint16_t> local_ports)
+              const std::vector<uint16_t>& local_ports, int64_t sessions_max)
       : options(proxy_options),
         clock(gate_clock),
         sys_calls(gate_sys_calls),
         hash(client_hash),
-        relay_ports(std::move(local_ports)),
+        admission(proxy_options.limits, sessions_max),
+        relay_ports(local_ports,
+                    {proxy_options.upstream_bind_addresses,
+                     absl::ToInt64Nanoseconds(proxy_options.port_quarantine)}),
         control(proxy_options.log_sink, gate_clock,
                 proxy_options.event_queue_size) {}
 
@@ -39,13 +45,16 @@ struct GateContext {
   const ClientHash hash;
   std::shared_ptr<BackendResolver> resolver;
   std::vector<ListenSocket> listeners;
-  int64_t sessions_max = 0;
+  // Of all shards, by their numbers.
+  std::vector<std::shared_ptr<Inbox>> inboxes;
 
   // These change; each is safe from any thread.
+  Admission admission;
   RelayPorts relay_ports;
   ControlThread control;
-  std::atomic<int64_t> session_count{0};
   std::atomic<bool> is_draining{false};
+  // Messages kEvict that no shard has handled yet.
+  std::atomic<int> evictions_under_way{0};
 };
 
 }  // namespace internal

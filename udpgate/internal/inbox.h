@@ -40,6 +40,7 @@ struct ShardMessage {
     kDisconnectClient,  // end the session of `client`, whichever is live
     kEndSession,        // end exactly `session`
     kListSessions,      // copy the sessions in slots from `session.slot` on
+    kEvict,             // end one unconfirmed session, for another shard
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
   // Called by the shard's owner. `next_slot` is where the next slice begins, 0

@@ -15,6 +15,14 @@ namespace {
 // How long a reader waits before it looks whether it is to stop.
 constexpr timeval kWaitMax = {0, 100'000};
 
+// A forged source can be anything. A reply to 0.0.0.0 would go to this host
+// itself (ip(7)), one to a group or to all to others than the sender.
+bool CanBeAnswered(const SocketAddress& client) {
+  return client.is_valid() && client.port() != 0 && !client.is_any() &&
+         !client.is_multicast() &&
+         client.WithPort(0) != SocketAddress::Ipv4Broadcast();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
@@ -26,7 +34,8 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
   }
   const SysCallResult result = context->sys_calls->SetSockOpt(
       reader->fd_, SOL_SOCKET, SO_RCVTIMEO, &kWaitMax, sizeof(kWaitMax));
-  if (!result.ok()) return ErrnoToStatus(result.error, "setsockopt SO_RCVTIMEO");
+  if (!result.ok())
+    return ErrnoToStatus(result.error, "setsockopt SO_RCVTIMEO");
   return reader;
 }
 
@@ -53,8 +62,8 @@ void Reader::Run() {
 }
 
 void Reader::ReadBatch(int flags) {
-  const SysCallResult received = batch_.Receive(context_->sys_calls, fd_, 0,
-                                                batch_.capacity(), flags);
+  const SysCallResult received =
+      batch_.Receive(context_->sys_calls, fd_, 0, batch_.capacity(), flags);
   // EAGAIN, or an error that passes (ENOMEM, ENOBUFS): what is there stays in
   // the kernel, and the next turn reads it.
   if (!received.ok()) return;
@@ -83,7 +92,7 @@ bool Reader::Accept(int i, ClientDatagram* datagram) {
     return false;
   }
   datagram->client = batch_.source(i);
-  if (!datagram->client.is_valid() || datagram->client.port() == 0) {
+  if (!CanBeAnswered(datagram->client)) {
     counters_.Drop(DropReason::kInvalidSource);
     return false;
   }

@@ -1,5 +1,7 @@
 #include "udpgate/internal/relay_ports.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -19,15 +21,58 @@ namespace {
 constexpr int kFirstPort = 32768;
 constexpr int kLastPort = 60999;
 
+constexpr size_t kPortCount = 65536;
+constexpr size_t kWordBits = 64;
+
+// How long a port that another program has is not tried again, while there are
+// others.
+constexpr int64_t kBusyRestNanoseconds = 10'000'000'000;
+// Of one row: the lock is everybody's, and one new port is all that is needed.
+constexpr int kRestsEndedAtOnce = 32;
+// Likewise, words of bits that are looked at for a unique port: with up to four
+// addresses all of them, with more as good as always enough.
+constexpr int kWordsSearchedMax = 2048;
+
 std::string ReadFile(const char* path) {
   std::ifstream file(path);
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
+std::vector<uint16_t> WithoutRepeats(const std::vector<uint16_t>& ports) {
+  std::vector<bool> is_there(kPortCount, false);
+  std::vector<uint16_t> result;
+  result.reserve(ports.size());
+  for (const uint16_t port : ports) {
+    if (!is_there[port]) result.push_back(port);
+    is_there[port] = true;
+  }
+  return result;
+}
+
+// A bit a port, all 0, and the rest of the last word 1.
+std::vector<uint64_t> UnavailableBits(size_t port_count) {
+  std::vector<uint64_t> words((port_count + kWordBits - 1) / kWordBits, 0);
+  const size_t rest = port_count % kWordBits;
+  if (rest != 0) words.back() = ~uint64_t{0} << rest;
+  return words;
+}
+
+void SetBit(uint16_t bit, std::vector<uint64_t>* words) {
+  (*words)[bit / kWordBits] |= uint64_t{1} << (bit % kWordBits);
+}
+
+void ClearBit(uint16_t bit, std::vector<uint64_t>* words) {
+  (*words)[bit / kWordBits] &= ~(uint64_t{1} << (bit % kWordBits));
+}
+
+uint16_t FirstBit(size_t word, uint64_t bits) {
+  return static_cast<uint16_t>(word * kWordBits + __builtin_ctzll(bits));
+}
+
 }  // namespace
 
 std::vector<bool> ParseReservedPorts(absl::string_view text) {
-  std::vector<bool> is_reserved(65536, false);
+  std::vector<bool> is_reserved(kPortCount, false);
   for (const absl::string_view range :
        absl::StrSplit(absl::StripAsciiWhitespace(text), ',')) {
     const std::pair<absl::string_view, absl::string_view> ends =
@@ -63,68 +108,306 @@ std::vector<uint16_t> LocalPortRange() {
   return ports;
 }
 
-RelayPorts::RelayPorts(std::vector<uint16_t> ports)
-    : ports_(std::move(ports)), free_(ports_.begin(), ports_.end()) {}
-
-absl::optional<uint16_t> RelayPorts::Take(const SocketAddress& source,
-                                          const RelayOwner& owner) {
-  const SocketAddress ip = source.WithPort(0);
-  MutexLock lock(&mutex_);
-  size_t& count = count_by_source_[ip];
-  if (count >= ports_.size()) return absl::nullopt;
-  uint16_t port;
-  if (!free_.empty()) {
-    port = free_.front();
-    free_.pop_front();
-  } else {
-    // Ends: this source has fewer uses than there are ports.
-    do {
-      shared_cursor_ = (shared_cursor_ + 1) % ports_.size();
-      port = ports_[shared_cursor_];
-    } while (IsUsedBy(port, ip));
+RelayPorts::RelayPorts(const std::vector<uint16_t>& ports,
+                       const RelayPortsOptions& options)
+    : ports_(WithoutRepeats(ports)),
+      quarantine_nanoseconds_(options.quarantine_nanoseconds),
+      index_by_port_(kPortCount),
+      use_counts_(ports_.size()),
+      rest_counts_(ports_.size()),
+      is_used_somewhere_(UnavailableBits(ports_.size())) {
+  for (size_t i = 0; i < ports_.size(); ++i) {
+    index_by_port_[ports_[i]] = static_cast<uint16_t>(i);
   }
-  uses_[port].push_back({ip, owner});
-  ++count;
-  ++in_use_;
-  return port;
+  MutexLock lock(&mutex_);
+  for (const SocketAddress& address : options.bind_addresses) {
+    const SocketAddress ip = address.WithPort(0);
+    if (source_by_ip_.contains(ip)) continue;
+    (ip.is_ipv4() ? ipv4_bind_sources_ : ipv6_bind_sources_)
+        .push_back(sources_.size());
+    AddSource(ip, /*is_bind_address=*/true);
+  }
 }
 
-void RelayPorts::GiveBack(const SocketAddress& source, uint16_t port) {
-  const SocketAddress ip = source.WithPort(0);
+bool RelayPorts::HasBindAddress(int family) const {
+  return !(family == AF_INET ? ipv4_bind_sources_ : ipv6_bind_sources_).empty();
+}
+
+absl::optional<SocketAddress> RelayPorts::Take(
+    const SocketAddress& route_source, const RelayOwner& owner,
+    int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided) {
   MutexLock lock(&mutex_);
-  const auto found = uses_.find(port);
-  if (found == uses_.end()) return;
-  std::vector<Use>& uses = found->second;
-  const auto use = std::find_if(uses.begin(), uses.end(),
-                                [&](const Use& u) { return u.source == ip; });
-  if (use == uses.end()) return;
-  uses.erase(use);
-  if (--count_by_source_[ip] == 0) count_by_source_.erase(ip);
-  --in_use_;
-  if (!uses.empty()) return;
-  uses_.erase(found);
-  free_.push_back(port);
+  Advance(now_nanoseconds);
+  FindCandidates(route_source, avoided);
+  if (candidates_.empty()) return absl::nullopt;
+  EndRests();
+  const absl::optional<Choice> choice = Choose();
+  if (!choice.has_value()) return absl::nullopt;
+  const uint16_t port_index = choice->port_index;
+  Source& source = sources_[choice->source];
+  uses_[Key(choice->source, port_index)] = {
+      owner, choice->quarantined_until_nanoseconds};
+  SetBit(port_index, &source.is_unavailable);
+  SetBit(port_index, &is_used_somewhere_);
+  ++source.use_count;
+  ++use_counts_[port_index];
+  in_use_.store(in_use() + 1, std::memory_order_relaxed);
+  if (choice->quarantined_until_nanoseconds > latest_nanoseconds_) {
+    quarantined_ports_taken_.store(quarantined_ports_taken() + 1,
+                                   std::memory_order_relaxed);
+  }
+  return source.ip.WithPort(ports_[port_index]);
+}
+
+void RelayPorts::GiveBack(const SocketAddress& relay, PortFate fate,
+                          int64_t now_nanoseconds) {
+  MutexLock lock(&mutex_);
+  Advance(now_nanoseconds);
+  const auto found_source = source_by_ip_.find(relay.WithPort(0));
+  if (found_source == source_by_ip_.end()) return;
+  const uint16_t port_index = index_by_port_[relay.port()];
+  const auto use = uses_.find(Key(found_source->second, port_index));
+  if (use == uses_.end() || ports_[port_index] != relay.port()) return;
+  const bool was_quarantined =
+      use->second.quarantined_until_nanoseconds > latest_nanoseconds_;
+  uses_.erase(use);
+  Source& source = sources_[found_source->second];
+  --source.use_count;
+  if (--use_counts_[port_index] == 0) ClearBit(port_index, &is_used_somewhere_);
+  in_use_.store(in_use() - 1, std::memory_order_relaxed);
+  if (fate == PortFate::kBusy) {
+    BeginRest(&source, &Source::busy, port_index);
+  } else if ((fate == PortFate::kAnswered || was_quarantined) &&
+             quarantine_nanoseconds_ > 0) {
+    BeginRest(&source, &Source::quarantined, port_index);
+  } else {
+    ClearBit(port_index, &source.is_unavailable);
+    if (IsFree(port_index)) {
+      given_up_.push_back({latest_nanoseconds_, port_index});
+    }
+  }
 }
 
 std::vector<RelayOwner> RelayPorts::Find(uint16_t port) const {
-  MutexLock lock(&mutex_);
   std::vector<RelayOwner> owners;
-  const auto found = uses_.find(port);
-  if (found == uses_.end()) return owners;
-  for (const Use& use : found->second) owners.push_back(use.owner);
+  const uint16_t port_index = index_by_port_[port];
+  if (port_index >= ports_.size() || ports_[port_index] != port) return owners;
+  MutexLock lock(&mutex_);
+  if (use_counts_[port_index] == 0) return owners;
+  for (size_t source = 0; source < sources_.size(); ++source) {
+    const auto use = uses_.find(Key(source, port_index));
+    if (use != uses_.end()) owners.push_back(use->second.owner);
+  }
   return owners;
 }
 
-int64_t RelayPorts::in_use() const {
+int64_t RelayPorts::quarantined(int64_t now_nanoseconds) const {
+  const auto is_over = [&](const Rest& rest) {
+    return rest.since_nanoseconds + quarantine_nanoseconds_ <= now_nanoseconds;
+  };
+  int64_t count = 0;
   MutexLock lock(&mutex_);
-  return in_use_;
+  for (const Source& source : sources_) {
+    const RestRow& row = source.quarantined;
+    count += row.end() - std::partition_point(row.begin(), row.end(), is_over);
+  }
+  return count;
 }
 
-bool RelayPorts::IsUsedBy(uint16_t port, const SocketAddress& source) const {
-  const auto found = uses_.find(port);
-  if (found == uses_.end()) return false;
-  return std::any_of(found->second.begin(), found->second.end(),
-                     [&](const Use& use) { return use.source == source; });
+// The rows are in order only if time never goes back, whichever thread brings
+// it.
+void RelayPorts::Advance(int64_t now_nanoseconds) {
+  latest_nanoseconds_ = std::max(latest_nanoseconds_, now_nanoseconds);
+}
+
+void RelayPorts::AddSource(const SocketAddress& ip, bool is_bind_address) {
+  Source source;
+  source.ip = ip;
+  source.is_bind_address = is_bind_address;
+  source.is_unavailable = UnavailableBits(ports_.size());
+  source_by_ip_[ip] = sources_.size();
+  sources_.push_back(std::move(source));
+}
+
+size_t RelayPorts::FindOrAddSource(const SocketAddress& ip) {
+  const auto found = source_by_ip_.find(ip);
+  if (found != source_by_ip_.end()) return found->second;
+  // A host's addresses come and go (RFC 8981): one that nothing is known of any
+  // more makes room.
+  const auto idle =
+      std::find_if(sources_.begin(), sources_.end(), [](const Source& source) {
+        return !source.is_bind_address && source.use_count == 0 &&
+               source.quarantined.empty() && source.busy.empty();
+      });
+  if (idle == sources_.end()) {
+    AddSource(ip, /*is_bind_address=*/false);
+    return sources_.size() - 1;
+  }
+  source_by_ip_.erase(idle->ip);
+  idle->ip = ip;
+  const size_t index = idle - sources_.begin();
+  source_by_ip_[ip] = index;
+  return index;
+}
+
+void RelayPorts::FindCandidates(const SocketAddress& route_source,
+                                absl::Span<const SocketAddress> avoided) {
+  const auto is_avoided = [&](const SocketAddress& ip) {
+    return std::find(avoided.begin(), avoided.end(), ip) != avoided.end();
+  };
+  candidates_.clear();
+  const std::vector<size_t>& bind_sources =
+      route_source.is_ipv4() ? ipv4_bind_sources_ : ipv6_bind_sources_;
+  if (bind_sources.empty()) {
+    const SocketAddress ip = route_source.WithPort(0);
+    if (!is_avoided(ip)) candidates_.push_back(FindOrAddSource(ip));
+    return;
+  }
+  size_t& turn = route_source.is_ipv4() ? ipv4_turn_ : ipv6_turn_;
+  for (size_t i = 0, next = turn; i < bind_sources.size(); ++i) {
+    const size_t source = bind_sources[next];
+    if (!is_avoided(sources_[source].ip)) candidates_.push_back(source);
+    if (++next == bind_sources.size()) next = 0;
+  }
+  if (++turn == bind_sources.size()) turn = 0;
+}
+
+int64_t RelayPorts::RestNanoseconds(RestRow Source::*row) const {
+  return row == &Source::quarantined ? quarantine_nanoseconds_
+                                     : kBusyRestNanoseconds;
+}
+
+bool RelayPorts::IsFree(uint16_t port_index) const {
+  return use_counts_[port_index] == 0 && rest_counts_[port_index] == 0;
+}
+
+void RelayPorts::BeginRest(Source* source, RestRow Source::*row,
+                           uint16_t port_index) {
+  (source->*row).push_back({latest_nanoseconds_, port_index});
+  ++rest_counts_[port_index];
+  next_end_nanoseconds_ = std::min(next_end_nanoseconds_,
+                                   latest_nanoseconds_ + RestNanoseconds(row));
+}
+
+void RelayPorts::EndRests() {
+  if (latest_nanoseconds_ < next_end_nanoseconds_) return;
+  next_end_nanoseconds_ = INT64_MAX;
+  for (Source& source : sources_) {
+    EndRestsOf(&source, &Source::quarantined);
+    EndRestsOf(&source, &Source::busy);
+  }
+}
+
+void RelayPorts::EndRestsOf(Source* source, RestRow Source::*row) {
+  RestRow& rests = source->*row;
+  for (int i = 0; !rests.empty(); ++i) {
+    const Rest rest = rests.front();
+    const int64_t end_nanoseconds =
+        rest.since_nanoseconds + RestNanoseconds(row);
+    if (end_nanoseconds > latest_nanoseconds_ || i == kRestsEndedAtOnce) {
+      next_end_nanoseconds_ = std::min(next_end_nanoseconds_, end_nanoseconds);
+      return;
+    }
+    rests.pop_front();
+    ClearBit(rest.port_index, &source->is_unavailable);
+    --rest_counts_[rest.port_index];
+    if (!IsFree(rest.port_index)) continue;
+    if (row == &Source::quarantined) {
+      rested_.push_back(rest);
+    } else {  // it was given up by its other user just now, for all we know
+      given_up_.push_back({latest_nanoseconds_, rest.port_index});
+    }
+  }
+}
+
+absl::optional<RelayPorts::Choice> RelayPorts::Choose() {
+  if (const absl::optional<uint16_t> port_index = TakeFree()) {
+    return Choice{candidates_.front(), *port_index};
+  }
+  if (const absl::optional<Choice> choice = FindUnique()) return choice;
+  if (const absl::optional<Choice> choice = FindShared()) return choice;
+  if (const absl::optional<Choice> choice = TakeOldest(&Source::quarantined)) {
+    return choice;
+  }
+  return TakeOldest(&Source::busy);
+}
+
+absl::optional<uint16_t> RelayPorts::TakeFree() {
+  if (never_taken_ < ports_.size()) {
+    return static_cast<uint16_t>(never_taken_++);
+  }
+  if (given_up_.empty() && rested_.empty()) return absl::nullopt;
+  const bool is_rested =
+      given_up_.empty() ||
+      (!rested_.empty() && rested_.front().since_nanoseconds <=
+                               given_up_.front().since_nanoseconds);
+  RestRow& row = is_rested ? rested_ : given_up_;
+  const uint16_t port_index = row.front().port_index;
+  row.pop_front();
+  return port_index;
+}
+
+absl::optional<RelayPorts::Choice> RelayPorts::FindUnique() {
+  // Where one address is all there is, a port that rests nowhere is free.
+  if (sources_.size() == 1) return absl::nullopt;
+  int searched_count = 0;
+  for (size_t i = 0; i < is_used_somewhere_.size(); ++i) {
+    const size_t word = NextSearchWord();
+    const uint64_t unused = ~is_used_somewhere_[word];
+    if (unused == 0) continue;
+    for (const size_t source : candidates_) {
+      if (++searched_count > kWordsSearchedMax) return absl::nullopt;
+      const uint64_t found = unused & ~sources_[source].is_unavailable[word];
+      if (found != 0) return Choice{source, FirstBit(word, found)};
+    }
+  }
+  return absl::nullopt;
+}
+
+absl::optional<RelayPorts::Choice> RelayPorts::FindShared() {
+  for (const size_t index : candidates_) {
+    const Source& source = sources_[index];
+    const auto unavailable_count = static_cast<size_t>(source.use_count) +
+                                   source.quarantined.size() +
+                                   source.busy.size();
+    if (unavailable_count == ports_.size()) continue;
+    for (size_t i = 0; i < source.is_unavailable.size(); ++i) {
+      const size_t word = NextSearchWord();
+      const uint64_t found = ~source.is_unavailable[word];
+      if (found != 0) return Choice{index, FirstBit(word, found)};
+    }
+  }
+  return absl::nullopt;
+}
+
+size_t RelayPorts::NextSearchWord() {
+  if (++search_word_ >= is_used_somewhere_.size()) search_word_ = 0;
+  return search_word_;
+}
+
+absl::optional<RelayPorts::Choice> RelayPorts::TakeOldest(
+    RestRow Source::*row) {
+  absl::optional<size_t> oldest;
+  for (const size_t source : candidates_) {
+    const RestRow& rests = sources_[source].*row;
+    if (rests.empty()) continue;
+    if (!oldest.has_value() ||
+        rests.front().since_nanoseconds <
+            (sources_[*oldest].*row).front().since_nanoseconds) {
+      oldest = source;
+    }
+  }
+  if (!oldest.has_value()) return absl::nullopt;
+  RestRow& rests = sources_[*oldest].*row;
+  const Rest rest = rests.front();
+  rests.pop_front();
+  --rest_counts_[rest.port_index];
+  Choice choice{*oldest, rest.port_index};
+  if (row == &Source::quarantined) {
+    choice.quarantined_until_nanoseconds =
+        rest.since_nanoseconds + quarantine_nanoseconds_;
+  }
+  return choice;
 }
 
 }  // namespace internal

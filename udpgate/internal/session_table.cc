@@ -52,5 +52,19 @@ void SessionTable::Erase(Session* session) {
   free_slots_.push_back(slot);
 }
 
+void SessionList::Append(Session* session) {
+  session->list_previous = last_;
+  session->list_next = kNoSlot;
+  *LinkOf(last_, &Session::list_next, &first_) = session->slot;
+  last_ = session->slot;
+}
+
+void SessionList::Remove(Session* session) {
+  *LinkOf(session->list_previous, &Session::list_next, &first_) =
+      session->list_next;
+  *LinkOf(session->list_next, &Session::list_previous, &last_) =
+      session->list_previous;
+}
+
 }  // namespace internal
 }  // namespace udpgate

@@ -39,7 +39,8 @@ struct Session {
   SessionState state = SessionState::kPending;
   uint16_t listener = 0;  // the client's last datagram came in by it
   int64_t last_active_nanoseconds = 0;
-  SocketAddress local;  // see ClientDatagram
+  int64_t client_active_nanoseconds = 0;  // its client's last datagram
+  SocketAddress local;                    // see ClientDatagram
   uint64_t client_datagrams_forwarded = 0;
   uint64_t client_bytes_forwarded = 0;
   uint64_t backend_datagrams_forwarded = 0;
@@ -54,6 +55,12 @@ struct Session {
   bool has_unanswered_reply = false;
   uint8_t proof_count = 0;
   int64_t first_proof_nanoseconds = 0;
+  // Towards an unconfirmed client; see Worker::MayReply.
+  uint64_t reply_bytes = 0;
+
+  // Its neighbours in the list that it is in; see SessionList.
+  uint32_t list_previous = kNoSlot;
+  uint32_t list_next = kNoSlot;
 
   // What only its beginning and its end touch.
   int64_t created_nanoseconds = 0;
@@ -62,12 +69,10 @@ struct Session {
   std::string label;
 
   // While pending: whether the answer under way is of no use any more, the
-  // deadline, what waits, and the neighbours in the list of pending sessions.
+  // deadline, and what waits.
   bool must_ask_again = false;
   int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;
-  uint32_t pending_previous = kNoSlot;
-  uint32_t pending_next = kNoSlot;
 
   SessionRef ref() const { return {slot, id}; }
 };
@@ -146,6 +151,31 @@ class SessionTable {
   // Freed slots, taken again in the order in which they were freed.
   std::deque<uint32_t> free_slots_;
   absl::flat_hash_set<uint32_t, SlotHash, SlotEqual> index_;
+};
+
+// Sessions in an order, by their links; a session is in one list at most.
+// Threads: the owner of the shard only.
+class SessionList {
+ public:
+  // The table must outlive the list.
+  explicit SessionList(SessionTable* table) : table_(table) {}
+
+  // The one that was appended first, or null.
+  Session* first() const {
+    return first_ == kNoSlot ? nullptr : table_->FindSlot(first_);
+  }
+  void Append(Session* session);
+  void Remove(Session* session);
+
+ private:
+  // The link of the session in `slot`, or `end` where there is none.
+  uint32_t* LinkOf(uint32_t slot, uint32_t Session::*link, uint32_t* end) {
+    return slot == kNoSlot ? end : &(table_->FindSlot(slot)->*link);
+  }
+
+  SessionTable* table_;
+  uint32_t first_ = kNoSlot;
+  uint32_t last_ = kNoSlot;
 };
 
 }  // namespace internal

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
@@ -16,7 +17,10 @@ constexpr int64_t kSourceLifetimeNanoseconds = 1'000'000'000;
 constexpr size_t kKnownSourcesMax = 64;
 // Ports that a stranger holds are rare; a row of them means trouble that the
 // next client will not have to wait for.
-constexpr int kBindAttemptsMax = 64;
+constexpr int kAttemptsMax = 64;
+// As much for source addresses that are of no use; the next client goes on with
+// others.
+constexpr size_t kUselessSourcesMax = 8;
 
 SysCallResult ConnectTo(SysCalls* sys_calls, int fd,
                         const SocketAddress& backend) {
@@ -26,26 +30,62 @@ SysCallResult ConnectTo(SysCalls* sys_calls, int fd,
                             size);
 }
 
+SysCallResult BindTo(SysCalls* sys_calls, int fd,
+                     const SocketAddress& address) {
+  sockaddr_storage storage;
+  const socklen_t size = address.ToSockaddr(address.family(), &storage);
+  return sys_calls->Bind(fd, reinterpret_cast<const sockaddr*>(&storage), size);
+}
+
 SysCallResult OpenSocket(SysCalls* sys_calls, int family) {
   return sys_calls->Socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
                            0);
 }
 
+// Errors of bind(2) and connect(2) that another source address may not meet: it
+// has left the host, or the routes lead from it to nowhere.
+bool IsOfSource(int error) {
+  return error == EADDRNOTAVAIL || error == EINVAL || error == ENETUNREACH ||
+         error == EHOSTUNREACH || error == EACCES;
+}
+
 // What came between bind and connect is from anyone: an old backend that still
-// sends to the port, or a stranger.
-void DiscardReceived(SysCalls* sys_calls, int fd) {
+// sends to the port, or a stranger. The errno where it cannot be read off.
+int DiscardReceived(SysCalls* sys_calls, int fd) {
   constexpr int kDatagramsMax = 1024;
+  constexpr int kErrorsMax = 4;
+  int error_count = 0;
   for (int i = 0; i < kDatagramsMax; ++i) {
     char byte;
     iovec vector = {&byte, sizeof(byte)};
     mmsghdr message{};
     message.msg_hdr.msg_iov = &vector;
     message.msg_hdr.msg_iovlen = 1;
-    if (!sys_calls->RecvMmsg(fd, &message, 1, MSG_DONTWAIT).ok()) return;
+    const SysCallResult received =
+        sys_calls->RecvMmsg(fd, &message, 1, MSG_DONTWAIT);
+    if (received.error == EAGAIN) return 0;
+    if (!received.ok() && ++error_count == kErrorsMax) return received.error;
   }
+  return 0;
 }
 
 }  // namespace
+
+absl::Status CheckBindAddresses(SysCalls* sys_calls,
+                                absl::Span<const SocketAddress> addresses) {
+  for (const SocketAddress& address : addresses) {
+    const SysCallResult opened = OpenSocket(sys_calls, address.family());
+    if (!opened.ok()) return ErrnoToStatus(opened.error, "socket");
+    const SysCallResult bound =
+        BindTo(sys_calls, opened.value, address.WithPort(0));
+    sys_calls->Close(opened.value);
+    if (!bound.ok()) {
+      return ErrnoToStatus(bound.error,
+                           absl::StrCat("bind ", address.IpToString()));
+    }
+  }
+  return absl::OkStatus();
+}
 
 SocketAddress UpstreamOpener::FindSource(const SocketAddress& backend,
                                          int64_t now_nanoseconds,
@@ -70,11 +110,16 @@ SocketAddress UpstreamOpener::FindSource(const SocketAddress& backend,
   socklen_t size = sizeof(storage);
   failure->failed_call = "connect";
   SysCallResult result = ConnectTo(sys_calls_, opened.value, backend);
+  const bool is_without_route = IsOfSource(result.error);
   if (result.ok()) {
     failure->failed_call = "getsockname";
     result = sys_calls_->GetSockName(opened.value, &storage, &size);
   }
   sys_calls_->Close(opened.value);
+  if (is_without_route && ports_->HasBindAddress(backend.family())) {
+    return backend.is_ipv4() ? SocketAddress::Ipv4Any(0)
+                             : SocketAddress::Ipv6Any(0);
+  }
   failure->error = result.error;
   if (!result.ok()) return SocketAddress();
   const SocketAddress source =
@@ -91,70 +136,89 @@ SocketAddress UpstreamOpener::FindSource(const SocketAddress& backend,
 UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
                                             const SocketAddress& backend,
                                             const RelayOwner& owner,
-                                            int64_t receive_buffer_bytes) {
+                                            int64_t receive_buffer_bytes,
+                                            int64_t now_nanoseconds) {
   Result result;
-  const SysCallResult opened = OpenSocket(sys_calls_, backend.family());
-  if (!opened.ok()) {
-    result.error = opened.error;
-    result.failed_call = "socket";
-    return result;
+  result.error = EADDRNOTAVAIL;
+  result.failed_call = "no relay port is free";
+  std::vector<SocketAddress> avoided;
+  for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
+    const absl::optional<SocketAddress> relay =
+        ports_->Take(source, owner, now_nanoseconds, avoided);
+    // What went wrong before says more than that nothing is left.
+    if (!relay.has_value()) return result;
+    const Verdict verdict = OpenOn(*relay, backend, &result);
+    if (verdict == Verdict::kOpen) break;
+    ports_->GiveBack(*relay,
+                     verdict == Verdict::kPortIsBusy ? PortFate::kBusy
+                                                     : PortFate::kUnanswered,
+                     now_nanoseconds);
+    if (verdict == Verdict::kFailed) return result;
+    if (verdict == Verdict::kSourceIsUseless) {
+      known_sources_.clear();  // the routes may have changed
+      avoided.push_back(relay->WithPort(0));
+      if (avoided.size() == kUselessSourcesMax) return result;
+    }
   }
-  BindFreePort(opened.value, source, backend, owner, &result);
-  if (result.error != 0) {
-    sys_calls_->Close(opened.value);
-    return result;
-  }
-  const SysCallResult connected = ConnectTo(sys_calls_, opened.value, backend);
-  if (!connected.ok()) {
-    Close(opened.value, result.relay);
-    result.error = connected.error;
-    result.failed_call = "connect";
-    return result;
-  }
-  DiscardReceived(sys_calls_, opened.value);
+  if (result.error != 0) return result;
   SetReceiveBufferBytes(
-      sys_calls_, opened.value,
+      sys_calls_, result.fd,
       std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));
-  result.fd = opened.value;
   return result;
 }
 
-void UpstreamOpener::Close(int fd, const SocketAddress& relay) {
-  // In this order: a port that was given back can be bound at once.
-  sys_calls_->Close(fd);
-  ports_->GiveBack(relay, relay.port());
+UpstreamOpener::Verdict UpstreamOpener::OpenOn(const SocketAddress& relay,
+                                               const SocketAddress& backend,
+                                               Result* result) {
+  if (relay == backend) {
+    // A backend on this host that is down: the socket would be connected to
+    // itself, and the backend could not start.
+    result->error = EADDRINUSE;
+    result->failed_call = "bind";
+    return Verdict::kPortIsBusy;
+  }
+  const SysCallResult opened = OpenSocket(sys_calls_, relay.family());
+  if (!opened.ok()) {
+    result->error = opened.error;
+    result->failed_call = "socket";
+    return Verdict::kFailed;
+  }
+  const Verdict verdict = BindAndConnect(opened.value, relay, backend, result);
+  if (verdict == Verdict::kOpen) {
+    result->fd = opened.value;
+    result->relay = relay;
+  } else {
+    sys_calls_->Close(opened.value);
+  }
+  return verdict;
 }
 
-void UpstreamOpener::BindFreePort(int fd, const SocketAddress& source,
-                                  const SocketAddress& backend,
-                                  const RelayOwner& owner, Result* result) {
-  for (int attempt = 0; attempt < kBindAttemptsMax; ++attempt) {
-    const absl::optional<uint16_t> port = ports_->Take(source, owner);
-    if (!port.has_value()) {
-      result->error = EADDRNOTAVAIL;
-      result->failed_call = "no relay port is free";
-      return;
-    }
-    result->relay = source.WithPort(*port);
-    result->failed_call = "bind";
-    if (result->relay == backend) {
-      // A backend on this host that is down: the socket would be connected to
-      // itself, and the backend could not start.
-      result->error = EADDRINUSE;
-    } else {
-      sockaddr_storage storage;
-      const socklen_t size =
-          result->relay.ToSockaddr(source.family(), &storage);
-      result->error =
-          sys_calls_
-              ->Bind(fd, reinterpret_cast<const sockaddr*>(&storage), size)
-              .error;
-    }
-    if (result->error == 0) return;
-    ports_->GiveBack(source, *port);
-    if (result->error != EADDRINUSE) break;
-  }
-  if (result->error == EADDRNOTAVAIL) known_sources_.clear();
+UpstreamOpener::Verdict UpstreamOpener::BindAndConnect(
+    int fd, const SocketAddress& relay, const SocketAddress& backend,
+    Result* result) {
+  const auto verdict_on_source = [&] {
+    return IsOfSource(result->error) ? Verdict::kSourceIsUseless
+                                     : Verdict::kFailed;
+  };
+  result->failed_call = "bind";
+  result->error = BindTo(sys_calls_, fd, relay).error;
+  if (result->error == EADDRINUSE) return Verdict::kPortIsBusy;
+  if (result->error != 0) return verdict_on_source();
+  result->failed_call = "connect";
+  result->error = ConnectTo(sys_calls_, fd, backend).error;
+  if (result->error != 0) return verdict_on_source();
+  result->failed_call = "recvmmsg";
+  result->error = DiscardReceived(sys_calls_, fd);
+  return result->error == 0 ? Verdict::kOpen : Verdict::kFailed;
+}
+
+void UpstreamOpener::Close(int fd, const SocketAddress& relay,
+                           bool has_answered, int64_t now_nanoseconds) {
+  // In this order: a port that was given back can be bound at once.
+  sys_calls_->Close(fd);
+  ports_->GiveBack(relay,
+                   has_answered ? PortFate::kAnswered : PortFate::kUnanswered,
+                   now_nanoseconds);
 }
 
 }  // namespace internal

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/socket_address.h"
@@ -15,6 +17,11 @@ namespace internal {
 // Thousands of these sockets share the kernel's memory for UDP (udp_mem).
 inline constexpr int64_t kUpstreamBufferBytesMax = 1 << 20;
 
+// OK where a socket can be bound to each of these addresses, with a port that
+// the kernel chooses; else the first failure, with the address in it.
+absl::Status CheckBindAddresses(SysCalls* sys_calls,
+                                absl::Span<const SocketAddress> addresses);
+
 // Opens connected, non-blocking sockets on source addresses and ports that the
 // gate chooses itself.
 //
@@ -23,6 +30,9 @@ inline constexpr int64_t kUpstreamBufferBytesMax = 1 << 20;
 // other socket on that port, and the ports run out early. Why never
 // SO_REUSEADDR or SO_REUSEPORT: with them a new socket could shadow an old one
 // and receive its replies.
+//
+// A failure leaves no descriptor open and no port taken, and nothing behind
+// that could make the next attempt fail.
 //
 // Threads: the owner of one shard.
 class UpstreamOpener {
@@ -41,18 +51,27 @@ class UpstreamOpener {
 
   // The local address, port 0, that the system's routes choose towards
   // `backend`: asked for with a socket of its own, and remembered for a
-  // second. Where it fails, `error` and `failed_call` say why.
+  // second. Where it fails, `error` and `failed_call` say why. Where the routes
+  // choose none but `ports` has bind addresses, which may have routes of their
+  // own, the wildcard of the backend's family.
   SocketAddress FindSource(const SocketAddress& backend,
                            int64_t now_nanoseconds, Result* failure);
 
-  // A socket from `source` to `backend` on a relay port that is noted as
-  // `owner`'s, with a receive buffer of `receive_buffer_bytes`, or of
+  // A socket to `backend` on a relay port that is noted as `owner`'s, from the
+  // next bind address of the backend's family, or from `source` where there is
+  // none. With a receive buffer of `receive_buffer_bytes`, or of
   // kUpstreamBufferBytesMax or the system's limit where these are less.
+  //
+  // A port that another program has, and an address that cannot reach the
+  // backend, are passed over, a bounded number of them.
   Result Open(const SocketAddress& source, const SocketAddress& backend,
-              const RelayOwner& owner, int64_t receive_buffer_bytes);
+              const RelayOwner& owner, int64_t receive_buffer_bytes,
+              int64_t now_nanoseconds);
 
-  // Closes it and gives its port back.
-  void Close(int fd, const SocketAddress& relay);
+  // Closes it and gives its port back. `has_answered`: whether the backend has
+  // sent anything to it.
+  void Close(int fd, const SocketAddress& relay, bool has_answered,
+             int64_t now_nanoseconds);
 
  private:
   struct KnownSource {
@@ -61,10 +80,12 @@ class UpstreamOpener {
     int64_t expires_nanoseconds;
   };
 
-  // Sets the relay address of `result`, or its error.
-  void BindFreePort(int fd, const SocketAddress& source,
-                    const SocketAddress& backend, const RelayOwner& owner,
-                    Result* result);
+  // What an attempt showed; all but the first leave an error and no socket.
+  enum class Verdict { kOpen, kPortIsBusy, kSourceIsUseless, kFailed };
+  Verdict OpenOn(const SocketAddress& relay, const SocketAddress& backend,
+                 Result* result);
+  Verdict BindAndConnect(int fd, const SocketAddress& relay,
+                         const SocketAddress& backend, Result* result);
 
   SysCalls* const sys_calls_;
   RelayPorts* const ports_;

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -27,8 +28,8 @@ uint64_t EventTag(const SessionRef& session) {
 
 // What a turn may do for sessions that begin or end, which costs some ten times
 // what a datagram costs: live sessions' datagrams wait meanwhile.
-constexpr int kMessagesPerTurn = 8;
-constexpr int kIdleEndsPerTurn = 8;
+constexpr int kMessagesPerTurn = 3;
+constexpr int kEndsPerTurn = 3;
 constexpr int kPendingPerTurn = 32;
 
 // Batches from the inbox in one turn; the rest waits for the next one.
@@ -48,10 +49,34 @@ constexpr size_t kHeldBytesPerDatagram = 2048;
 // Slots that one ListSessions message looks at.
 constexpr uint32_t kSlotsPerList = 256;
 
-// A session is confirmed by so many datagrams of its client, each after
-// another reply, over so much time.
-constexpr int kProofCount = 3;
+// Over so much time the proofs of a session must spread.
 constexpr int64_t kProofNanoseconds = 1'000'000'000;
+
+// An unconfirmed client may get so much, whatever it has sent.
+constexpr uint64_t kUnconfirmedReplyBytes = 2048;
+
+// Why a new client was refused, for the log.
+std::string AdmissionText(DropReason reason, const ProxyLimits& limits,
+                          int64_t sessions_max) {
+  switch (reason) {
+    case DropReason::kDenied:
+      return "its address is not allowed";
+    case DropReason::kSessionLimit:
+      return absl::StrCat(sessions_max, " sessions are live");
+    case DropReason::kSessionLimitPerIp:
+      return absl::StrCat("its address has ", limits.max_sessions_per_ip,
+                          " sessions");
+    case DropReason::kNewSessionRate:
+      return absl::StrCat("more than ", limits.new_sessions_per_second,
+                          " new clients a second");
+    case DropReason::kNewSessionRatePerIp:
+      return absl::StrCat("more than ", limits.new_sessions_per_second_per_ip,
+                          " new clients a second from its address");
+    default:
+      return absl::StrCat(limits.pending_clients_max,
+                          " clients wait for their backend");
+  }
+}
 
 // How a resolver's error is counted, see BackendResolver::Resolve.
 DropReason DropReasonOf(const absl::Status& status) {
@@ -140,6 +165,8 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       limits_(context->options.limits),
       sessions_(shard),
       upstream_(context->sys_calls, &context->relay_ports),
+      pending_(&sessions_),
+      unconfirmed_(kProofCount + 1, SessionList(&sessions_)),
       run_(context->options.batch_size),
       replies_received_(context->options.batch_size, /*with_addresses=*/false),
       replies_(context->options.batch_size) {
@@ -162,6 +189,9 @@ absl::Status Worker::AddReader(int fd, absl::AnyInvocable<void()> read) {
 // The turn.
 
 void Worker::PollOnce(int64_t max_wait_nanoseconds) {
+  // Many sessions that begin or end make many such turns in a row. Whoever else
+  // has something to do, the readers first, need not wait for a time slice.
+  if (must_yield_) std::this_thread::yield();
   WaitForEvents(max_wait_nanoseconds);
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
@@ -171,7 +201,9 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   DrainDatagrams();
   HandleReadySockets();
   ExpirePending();
+  ExpireUnconfirmed();
   ExpireIdle();
+  must_yield_ = std::exchange(has_changed_sessions_, false);
   const int64_t deadline_nanoseconds = NextDeadline();
   wait_nanoseconds_ =
       inbox_->PrepareSleep(deadline_nanoseconds)
@@ -240,6 +272,10 @@ void Worker::DrainMessages() {
       case ShardMessage::Kind::kListSessions:
         ListSessions(&message);
         break;
+      case ShardMessage::Kind::kEvict:
+        EvictLeastProven();
+        context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+        break;
     }
   }
   messages_.clear();
@@ -268,9 +304,12 @@ void Worker::HandleReadySockets() {
 
 void Worker::ExpirePending() {
   const absl::Duration timeout = limits_.resolve_timeout;
-  for (int i = 0; i < kPendingPerTurn && pending_first_ != kNoSlot; ++i) {
-    Session* session = sessions_.FindSlot(pending_first_);
-    if (session->resolve_deadline_nanoseconds > now_nanoseconds_) return;
+  for (int i = 0; i < kPendingPerTurn; ++i) {
+    Session* session = pending_.first();
+    if (session == nullptr ||
+        session->resolve_deadline_nanoseconds > now_nanoseconds_) {
+      return;
+    }
     counters_.resolves_timed_out.Add();
     Refuse(session, EndReason::kResolveTimedOut, DropReason::kResolveTimedOut,
            [timeout] {
@@ -278,6 +317,24 @@ void Worker::ExpirePending() {
                                  absl::FormatDuration(timeout));
            });
   }
+}
+
+void Worker::ExpireUnconfirmed() {
+  int ended_count = 0;
+  for (const SessionList& list : unconfirmed_) {
+    for (Session* session = list.first();
+         session != nullptr &&
+         UnconfirmedDeadline(*session) <= now_nanoseconds_;
+         session = list.first()) {
+      if (ended_count++ == kEndsPerTurn) return;
+      End(session, EndReason::kUnconfirmed, DropReason::kSessionEnded);
+    }
+  }
+}
+
+int64_t Worker::UnconfirmedDeadline(const Session& session) const {
+  return session.client_active_nanoseconds +
+         absl::ToInt64Nanoseconds(limits_.unconfirmed_timeout);
 }
 
 void Worker::ExpireIdle() {
@@ -298,7 +355,7 @@ void Worker::ExpireIdle() {
         continue;
       }
       // The next turn, which follows at once, goes on here.
-      if (ended_count++ == kIdleEndsPerTurn) return;
+      if (ended_count++ == kEndsPerTurn) return;
       End(session, EndReason::kIdle, DropReason::kSessionEnded);
     }
     if (sweep_slot_ >= slot_count) sweep_slot_ = 0;
@@ -312,10 +369,15 @@ void Worker::ExpireIdle() {
 int64_t Worker::NextDeadline() {
   int64_t deadline_nanoseconds = INT64_MAX;
   if (sessions_.size() > 0) deadline_nanoseconds = next_sweep_nanoseconds_;
-  if (pending_first_ != kNoSlot) {
-    deadline_nanoseconds = std::min(
-        deadline_nanoseconds,
-        sessions_.FindSlot(pending_first_)->resolve_deadline_nanoseconds);
+  if (const Session* session = pending_.first(); session != nullptr) {
+    deadline_nanoseconds =
+        std::min(deadline_nanoseconds, session->resolve_deadline_nanoseconds);
+  }
+  for (const SessionList& list : unconfirmed_) {
+    if (const Session* session = list.first(); session != nullptr) {
+      deadline_nanoseconds =
+          std::min(deadline_nanoseconds, UnconfirmedDeadline(*session));
+    }
   }
   return deadline_nanoseconds;
 }
@@ -352,7 +414,7 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
 
 // Sends `run_` to the session's backend. May end the session.
 void Worker::SendRun(Session* session) {
-  NoteProof(session);
+  if (session->state == SessionState::kUnconfirmed) NoteSigns(session);
   int sent = 0;
   bool is_repeated = false;
   while (sent < run_.size()) {
@@ -396,23 +458,41 @@ void Worker::SendRun(Session* session) {
   }
 }
 
-// A client that keeps sending after replies probably sees them. A cheap
-// heuristic: nothing below the game's protocol proves an address for certain.
-void Worker::NoteProof(Session* session) {
-  if (!session->has_unanswered_reply ||
-      session->state == SessionState::kConfirmed) {
-    return;
+// The client of an unconfirmed session has sent. One that keeps sending after
+// replies probably sees them. A cheap heuristic: nothing below the game's
+// protocol proves an address for certain.
+void Worker::NoteSigns(Session* session) {
+  session->client_active_nanoseconds = now_nanoseconds_;
+  unconfirmed_[session->proof_count].Remove(session);
+  if (session->has_unanswered_reply) {
+    session->has_unanswered_reply = false;
+    if (session->proof_count == 0) {
+      session->first_proof_nanoseconds = now_nanoseconds_;
+    }
+    if (session->proof_count < kProofCount) ++session->proof_count;
   }
-  session->has_unanswered_reply = false;
-  if (session->proof_count == 0) {
-    session->first_proof_nanoseconds = now_nanoseconds_;
-  }
-  if (session->proof_count < kProofCount) ++session->proof_count;
+  unconfirmed_[session->proof_count].Append(session);
   if (session->proof_count == kProofCount &&
       now_nanoseconds_ - session->first_proof_nanoseconds >=
           kProofNanoseconds) {
     MoveTo(SessionState::kConfirmed, session);
   }
+}
+
+// Whether the client may get a reply of so many bytes: whoever forges its
+// address must not gain by it.
+bool Worker::MayReply(Session* session, size_t bytes) {
+  if (session->state == SessionState::kConfirmed ||
+      limits_.unconfirmed_reply_factor == 0) {
+    return true;
+  }
+  const uint64_t bytes_max =
+      std::max(kUnconfirmedReplyBytes,
+               session->client_bytes_forwarded *
+                   static_cast<uint64_t>(limits_.unconfirmed_reply_factor));
+  if (session->reply_bytes + bytes > bytes_max) return false;
+  session->reply_bytes += bytes;
+  return true;
 }
 
 // Backend to client.
@@ -448,6 +528,8 @@ void Worker::ReadReplies(Session* session) {
     counters_.backend_bytes_received.Add(payload.size());
     if (replies_received_.is_truncated(i)) {
       counters_.Drop(DropReason::kReplyTruncated);
+    } else if (!MayReply(session, payload.size())) {
+      counters_.Drop(DropReason::kUnconfirmedReplyLimit);
     } else if (!replies_.AddTo(payload, family, session->client,
                                session->local)) {
       counters_.Drop(DropReason::kReplySendFailed);
@@ -492,14 +574,16 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
     counters_.Drop(DropReason::kDraining);
     return nullptr;
   }
-  if (context_->session_count.fetch_add(1, std::memory_order_relaxed) >=
-      context_->sessions_max) {
-    context_->session_count.fetch_sub(1, std::memory_order_relaxed);
-    counters_.Drop(DropReason::kSessionLimit);
-    context_->control.ReportRefused(
-        DropReason::kSessionLimit, datagram.client, [&] {
-          return absl::StrCat(context_->sessions_max, " sessions are live");
-        });
+  const absl::optional<DropReason> refusal = context_->admission.Begin(
+      datagram.client, now_nanoseconds_,
+      [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return EvictLeastProven(); });
+  if (refusal.has_value()) {
+    if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
+    counters_.Drop(*refusal);
+    context_->control.ReportRefused(*refusal, datagram.client, [&] {
+      return AdmissionText(*refusal, limits_,
+                           context_->admission.sessions_max());
+    });
     return nullptr;
   }
   Session* session =
@@ -507,9 +591,43 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
   session->held = std::make_unique<HeldDatagrams>();
   counters_.sessions_created.Add();
   CountState(SessionState::kPending, +1);
-  AppendPending(session);
+  session->resolve_deadline_nanoseconds =
+      now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
+  pending_.Append(session);
   AskForBackend(session, datagram.payload);
   return session;
+}
+
+// Ends an unconfirmed session of this shard, so that a new client gets its
+// place: of those that have proven least the one longest silent. False where
+// all are confirmed.
+bool Worker::EvictLeastProven() {
+  for (const SessionList& list : unconfirmed_) {
+    if (list.first() == nullptr) continue;
+    End(list.first(), EndReason::kEvicted, DropReason::kSessionEnded);
+    return true;
+  }
+  return false;
+}
+
+// Where this shard has nothing to give up, another may: the client's next
+// datagram then finds a place. One shard at a time, in turn.
+void Worker::AskOthersToEvict() {
+  constexpr int kUnderWayMax = 64;
+  const size_t shard_count = context_->inboxes.size();
+  if (shard_count < 2) return;
+  if (context_->evictions_under_way.fetch_add(1, std::memory_order_relaxed) >=
+      kUnderWayMax) {
+    context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+    return;
+  }
+  next_to_evict_ = (next_to_evict_ + 1) % shard_count;
+  if (next_to_evict_ == shard_) {
+    next_to_evict_ = (next_to_evict_ + 1) % shard_count;
+  }
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kEvict;
+  context_->inboxes[next_to_evict_]->Post(std::move(message));
 }
 
 void Worker::Hold(Session* session, const ClientDatagram& datagram) {
@@ -523,6 +641,10 @@ void Worker::Hold(Session* session, const ClientDatagram& datagram) {
           static_cast<size_t>(limits_.pending_datagrams_max) ||
       held.bytes.size() + datagram.payload.size() > bytes_max) {
     counters_.Drop(DropReason::kPendingFull);
+    return;
+  }
+  if (!context_->admission.TakeHeldBytes(datagram.payload.size())) {
+    counters_.Drop(DropReason::kPendingLimit);
     return;
   }
   held.bytes.append(datagram.payload.data(), datagram.payload.size());
@@ -596,8 +718,10 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
     return;
   }
   if (opened.error == 0) {
+    has_changed_sessions_ = true;
     opened = upstream_.Open(source, backend, {shard_, session->ref()},
-                            context_->options.receive_buffer_bytes);
+                            context_->options.receive_buffer_bytes,
+                            now_nanoseconds_);
   }
   if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) {
@@ -611,6 +735,7 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   }
   // The wait for the backend was none of the client's idleness.
   session->last_active_nanoseconds = now_nanoseconds_;
+  session->client_active_nanoseconds = now_nanoseconds_;
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
@@ -626,7 +751,8 @@ void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
   const SysCallResult added = sys_calls_->EpollControl(
       epoll_fd_.get(), EPOLL_CTL_ADD, opened->fd, &event);
   if (added.ok()) return;
-  upstream_.Close(opened->fd, opened->relay);
+  upstream_.Close(opened->fd, opened->relay, /*has_answered=*/false,
+                  now_nanoseconds_);
   opened->error = added.error;
   opened->failed_call = "epoll_ctl";
 }
@@ -642,6 +768,7 @@ void Worker::Unwatch(const Session& session) {
 void Worker::SendHeld(Session* session) {
   const std::unique_ptr<HeldDatagrams> held = std::move(session->held);
   counters_.datagrams_held.Subtract(held->size_bytes.size());
+  context_->admission.GiveBackHeldBytes(held->bytes.size());
   const SessionRef ref = session->ref();
   const char* payload = held->bytes.data();
   size_t i = 0;
@@ -675,10 +802,23 @@ void Worker::NoteRefusal(Session* session) {
 }
 
 void Worker::MoveTo(SessionState state, Session* session) {
-  if (session->state == SessionState::kPending) RemovePending(session);
-  CountState(session->state, -1);
+  Leave(session);
   session->state = state;
-  CountState(session->state, +1);
+  CountState(state, +1);
+  if (state == SessionState::kUnconfirmed) {
+    unconfirmed_[session->proof_count].Append(session);
+  }
+}
+
+// Takes the session out of whatever its state has it in.
+void Worker::Leave(Session* session) {
+  CountState(session->state, -1);
+  if (session->state == SessionState::kPending) {
+    pending_.Remove(session);
+    context_->admission.EndPending();
+  } else if (session->state == SessionState::kUnconfirmed) {
+    unconfirmed_[session->proof_count].Remove(session);
+  }
 }
 
 void Worker::CountState(SessionState state, int change) {
@@ -704,18 +844,22 @@ void Worker::Refuse(Session* session, EndReason end, DropReason drop,
 void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   // Replies that are already read still go out; they point to the session.
   FlushReplies();
-  CountState(session->state, -1);
+  Leave(session);
   if (session->state == SessionState::kPending) {
-    RemovePending(session);
     counters_.Drop(held_drop, session->held->size_bytes.size());
     counters_.datagrams_held.Subtract(session->held->size_bytes.size());
+    context_->admission.GiveBackHeldBytes(session->held->bytes.size());
   } else {
+    has_changed_sessions_ = true;
     Unwatch(*session);
-    upstream_.Close(session->upstream_fd, session->relay);
+    const bool has_answered = session->backend_datagrams_forwarded > 0 ||
+                              session->has_unanswered_reply;
+    upstream_.Close(session->upstream_fd, session->relay, has_answered,
+                    now_nanoseconds_);
   }
   counters_.End(end);
+  context_->admission.End(session->client);
   sessions_.Erase(session);
-  context_->session_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void Worker::EndAllSessions() {
@@ -731,28 +875,6 @@ void Worker::EndAllSessions() {
     if (session == nullptr) continue;
     End(session, EndReason::kStopped, DropReason::kSessionEnded);
   }
-}
-
-void Worker::AppendPending(Session* session) {
-  session->resolve_deadline_nanoseconds =
-      now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
-  session->pending_previous = pending_last_;
-  session->pending_next = kNoSlot;
-  (pending_last_ == kNoSlot ? pending_first_
-                            : sessions_.FindSlot(pending_last_)->pending_next) =
-      session->slot;
-  pending_last_ = session->slot;
-}
-
-void Worker::RemovePending(Session* session) {
-  (session->pending_previous == kNoSlot
-       ? pending_first_
-       : sessions_.FindSlot(session->pending_previous)->pending_next) =
-      session->pending_next;
-  (session->pending_next == kNoSlot
-       ? pending_last_
-       : sessions_.FindSlot(session->pending_next)->pending_previous) =
-      session->pending_previous;
 }
 
 // Messages.

@@ -86,6 +86,9 @@ class Worker {
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ExpireUnconfirmed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  int64_t UnconfirmedDeadline(const Session& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpireIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
@@ -93,16 +96,20 @@ class Worker {
   void RelayToBackends(absl::Span<const ClientDatagram> datagrams)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendRun(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void NoteProof(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void NoteSigns(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Backend to client.
   void ReadReplies(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool MayReply(Session* session, size_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void FlushReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // The life of a session. `MoveTo` and `End` are the only places that change
   // its state.
   Session* Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void AskOthersToEvict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Hold(Session* session, const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void AskForBackend(Session* session, absl::Span<const char> first_datagram)
@@ -119,6 +126,7 @@ class Worker {
   void NoteRefusal(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void MoveTo(SessionState state, Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Leave(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void CountState(SessionState state, int change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Refuse(Session* session, EndReason end, DropReason drop,
@@ -126,16 +134,16 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void End(Session* session, EndReason end, DropReason held_drop)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void AppendPending(Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void RemovePending(Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Messages.
   void HandleDisconnect(ShardMessage* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ListSessions(ShardMessage* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // A session is confirmed by so many datagrams of its client, each after
+  // another reply; see NoteSigns.
+  static constexpr int kProofCount = 3;
 
   GateContext* const context_;
   const uint32_t shard_;
@@ -149,19 +157,25 @@ class Worker {
   std::vector<epoll_event> events_;
   int event_count_ = 0;
   int64_t wait_nanoseconds_ = 0;  // how long the next wait may take
+  bool must_yield_ = false;       // others go first
 
   ShardOwnership ownership_;
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
   // The time of this turn, read once.
   int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
+  // This turn has opened or closed a socket.
+  bool has_changed_sessions_ ABSL_GUARDED_BY(ownership_) = false;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
-  // Pending sessions in the order of their deadlines.
-  uint32_t pending_first_ ABSL_GUARDED_BY(ownership_) = kNoSlot;
-  uint32_t pending_last_ ABSL_GUARDED_BY(ownership_) = kNoSlot;
+  // Pending sessions in the order of their deadlines; unconfirmed ones by what
+  // they have proven, each list in the order of their clients' last datagrams.
+  SessionList pending_ ABSL_GUARDED_BY(ownership_);
+  std::vector<SessionList> unconfirmed_ ABSL_GUARDED_BY(ownership_);
+  // The shard that was asked last; see AskOthersToEvict.
+  size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;
   // The idle sweep: the next slot to look at, and when.
   uint32_t sweep_slot_ ABSL_GUARDED_BY(ownership_) = 0;
   int64_t next_sweep_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;

@@ -75,19 +75,26 @@ class HookedSysCalls : public test::FailingSysCalls {
 
 class WorkerTest : public ::testing::Test {
  protected:
+  static ProxyOptions WithoutUnconfirmedTimeout() {
+    ProxyOptions options;
+    options.limits.unconfirmed_timeout = absl::Hours(24);
+    return options;
+  }
+
   void Start(ProxyOptions options = ProxyOptions()) {
     if (options.listen_address.port() != 0) {
       options.listen_address = SocketAddress::Ipv4Loopback(0);
     }
     options.log_sink = nullptr;
+    const int64_t sessions_max =
+        options.limits.max_sessions > 0 ? options.limits.max_sessions : 1000;
     context_ = std::make_unique<GateContext>(options, &clock_, &sys_calls_,
-                                             ClientHash(1), local_ports_);
+                                             ClientHash(1), local_ports_,
+                                             sessions_max);
     context_->resolver = resolver_;
     auto listeners = OpenListenSockets(&sys_calls_, options, context_->hash);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     context_->listeners = *std::move(listeners);
-    context_->sessions_max =
-        options.limits.max_sessions > 0 ? options.limits.max_sessions : 1000;
     listen_address_ = context_->listeners.front().address;
     worker_ = *Worker::Create(context_.get(), 0);
     reader_ = *Reader::Create(context_.get(), 0, {worker_.get()});
@@ -106,7 +113,7 @@ class WorkerTest : public ::testing::Test {
     EXPECT_EQ(
         stats.sessions_created,
         stats.sessions_active + stats.sessions_pending + stats.ended_total());
-    EXPECT_EQ(static_cast<uint64_t>(context_->session_count),
+    EXPECT_EQ(static_cast<uint64_t>(context_->admission.session_count()),
               stats.sessions_active + stats.sessions_pending);
     EXPECT_EQ(static_cast<uint64_t>(context_->relay_ports.in_use()),
               stats.sessions_active);
@@ -155,6 +162,24 @@ class WorkerTest : public ::testing::Test {
     absl::StatusOr<test::Datagram> first = backend_.TryReceive();
     EXPECT_TRUE(first.ok()) << first.status();
     return first.ok() ? first->from : SocketAddress();
+  }
+
+  // Has the client answer replies for over a second, as one that plays does.
+  void Confirm(LoopbackPeer* client) {
+    SendAndRead(*client, "hello");
+    if (!resolver_->questions.empty()) AnswerWith(backend_.address());
+    const auto hello = backend_.TryReceive();
+    ASSERT_TRUE(hello.ok()) << hello.status();
+    const uint64_t confirmed_before = Stats().sessions_confirmed;
+    for (int i = 0; i < 4; ++i) {
+      ASSERT_TRUE(backend_.Send(hello->from, "x").ok());
+      Turn();
+      clock_.Advance(absl::Milliseconds(400));
+      SendAndRead(*client, "x");
+    }
+    EXPECT_EQ(Stats().sessions_confirmed, confirmed_before + 1);
+    ReceiveAll(client);
+    ReceiveAll(&backend_);
   }
 
   std::vector<std::string> ReceiveAll(LoopbackPeer* peer) {
@@ -406,7 +431,7 @@ TEST_F(WorkerTest, AnAnswerMayComeAfterTheEnd) {
 // Idle.
 
 TEST_F(WorkerTest, AnIdleSessionEndsBetweenOnceAndOneAndAQuarter) {
-  Start();
+  Start(WithoutUnconfirmedTimeout());
   Connect(client_);
   const absl::Duration step = absl::Milliseconds(100);
   absl::Duration idle;
@@ -421,7 +446,7 @@ TEST_F(WorkerTest, AnIdleSessionEndsBetweenOnceAndOneAndAQuarter) {
 }
 
 TEST_F(WorkerTest, TrafficOfEitherDirectionKeepsASessionAlive) {
-  Start();
+  Start(WithoutUnconfirmedTimeout());
   const SocketAddress relay = Connect(client_);
   for (int i = 0; i < 6; ++i) {
     clock_.Advance(absl::Seconds(50));
@@ -449,10 +474,10 @@ TEST_F(WorkerTest, ManyIdleSessionsEndInSlicesAndInTime) {
     clock_.Advance(absl::Milliseconds(10));
     // Time for several turns: where one leaves something over, the next one
     // does not wait.
-    for (int turn = 0; turn < 8; ++turn) {
+    for (int turn = 0; turn < 20; ++turn) {
       Turn();
       const uint64_t ended = Stats().ended(EndReason::kIdle);
-      EXPECT_LE(ended - ended_before, 8u) << "too much for one turn";
+      EXPECT_LE(ended - ended_before, 3u) << "too much for one turn";
       ended_before = ended;
     }
   }
@@ -469,10 +494,10 @@ TEST_F(WorkerTest, ManyAnswersAreHandledAFewATurn) {
     question.done(ResolveResult{backend_.address(), ""});
   }
   uint64_t active_before = 0;
-  for (int turn = 0; turn < 4; ++turn) {
+  for (int turn = 0; turn < 10; ++turn) {
     Turn();
     const uint64_t active = Stats().sessions_active;
-    EXPECT_LE(active - active_before, 8u) << "too much for one turn";
+    EXPECT_LE(active - active_before, 3u) << "too much for one turn";
     EXPECT_GT(active, active_before);
     active_before = active;
   }
@@ -811,7 +836,7 @@ TEST_F(WorkerTest, AFullGateRefusesNewClientsOnly) {
   options.limits.max_sessions = 1;
   Start(options);
   LoopbackPeer other;
-  Connect(client_);
+  Confirm(&client_);
   SendAndRead(other, "refused");
   EXPECT_EQ(Stats().dropped(DropReason::kSessionLimit), 1u);
   EXPECT_TRUE(resolver_->questions.empty());
@@ -935,6 +960,110 @@ TEST_F(WorkerTest, MoreThanOneTurnTakesIsStillInOrder) {
 }
 
 // Proof.
+
+// Unconfirmed sessions.
+
+TEST_F(WorkerTest, AnUnconfirmedSessionEndsWhenItsClientFallsSilent) {
+  Start();
+  LoopbackPeer steady, player;
+  const SocketAddress relay = Connect(client_);
+  Connect(steady);
+  Confirm(&player);
+  for (int i = 0; i < 3; ++i) {
+    clock_.Advance(absl::Seconds(4));
+    // What the backend sends does not keep it.
+    ASSERT_TRUE(backend_.Send(relay, "anybody there?").ok());
+    SendAndRead(steady, "here I am");
+    Turn();
+    EXPECT_EQ(Stats().sessions_active, i < 2 ? 3u : 2u);
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 1u);
+  clock_.Advance(absl::Seconds(10));
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 2u);
+  EXPECT_EQ(Stats().sessions_confirmed, 1u) << "the player stays";
+}
+
+TEST_F(WorkerTest, AFullGateEvictsTheLeastProvenThenTheLongestSilent) {
+  ProxyOptions options;
+  options.limits.max_sessions = 4;
+  Start(options);
+  LoopbackPeer player, proven, older, younger;
+  Confirm(&player);
+  const SocketAddress relay = Connect(proven);
+  ASSERT_TRUE(backend_.Send(relay, "x").ok());
+  Turn();
+  SendAndRead(proven, "y");
+  clock_.Advance(absl::Seconds(1));
+  Connect(older);
+  clock_.Advance(absl::Seconds(1));
+  Connect(younger);
+  // It came first, but has sent last.
+  clock_.Advance(absl::Seconds(1));
+  SendAndRead(older, "still here");
+  const auto is_live = [this](const LoopbackPeer& client) {
+    ReceiveAll(&backend_);
+    SendAndRead(client, "?");
+    return ReceiveAll(&backend_).size() == 1;
+  };
+  std::vector<LoopbackPeer> newcomers(4);
+  for (const LoopbackPeer* evicted : {&younger, &older}) {
+    const LoopbackPeer& newcomer = newcomers[evicted == &older];
+    Connect(newcomer);
+    EXPECT_EQ(Stats().sessions_active, 4u);
+    EXPECT_TRUE(is_live(player));
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kEvicted), 2u);
+  EXPECT_TRUE(is_live(proven)) << "it has proven more than the newcomers";
+}
+
+TEST_F(WorkerTest, AnUnconfirmedClientGetsNoMoreThanItsShare) {
+  ProxyOptions options;
+  options.limits.unconfirmed_reply_factor = 10;
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  const std::string reply(1000, 'r');
+  const auto replies = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      EXPECT_TRUE(backend_.Send(relay, reply).ok());
+    }
+    Turn();
+    Turn();
+    return ReceiveAll(&client_).size();
+  };
+  EXPECT_EQ(replies(5), 2u) << "2048 bytes in any case";
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedReplyLimit), 3u);
+  SendAndRead(client_, std::string(500, 'q'));
+  EXPECT_EQ(replies(5), 3u) << "ten times what it sent";
+  Confirm(&client_);
+  EXPECT_EQ(replies(20), 20u);
+}
+
+TEST_F(WorkerTest, WithoutAFactorRepliesAreUnlimited) {
+  ProxyOptions options;
+  options.limits.unconfirmed_reply_factor = 0;
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  ASSERT_TRUE(backend_.Send(relay, std::string(60000, 'r')).ok());
+  Turn();
+  EXPECT_EQ(ReceiveAll(&client_).size(), 1u);
+}
+
+// A shed datagram is dropped before anything is asked or kept.
+TEST_F(WorkerTest, AShedClientAsksForNothing) {
+  ProxyOptions options;
+  options.limits.new_sessions_per_second = 2;
+  options.limits.pending_bytes_max = 65536;
+  Start(options);
+  std::vector<LoopbackPeer> clients(5);
+  for (const LoopbackPeer& client : clients) SendAndRead(client, "x");
+  EXPECT_EQ(resolver_->questions.size(), 2u);
+  EXPECT_EQ(Stats().sessions_created, 2u);
+  EXPECT_EQ(Stats().dropped(DropReason::kNewSessionRate), 3u);
+  SendAndRead(clients[0], std::string(60000, 'x'));
+  SendAndRead(clients[1], std::string(60000, 'x'));
+  EXPECT_EQ(Stats().dropped(DropReason::kPendingLimit), 1u);
+}
 
 TEST_F(WorkerTest, AClientThatAnswersRepliesOverASecondIsConfirmed) {
   Start();

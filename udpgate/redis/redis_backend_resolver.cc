@@ -1,14 +1,15 @@
 #include "udpgate/redis/redis_backend_resolver.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -17,40 +18,20 @@
 #include "udpgate/dns/backend_text.h"
 #include "udpgate/dns/unshared_status.h"
 #include "udpgate/internal/mutex.h"
+#include "udpgate/redis/internal/answer_log.h"
 #include "udpgate/redis/internal/connection.h"
+#include "udpgate/redis/internal/get_pace.h"
 
 namespace udpgate {
 namespace {
 
 constexpr absl::Duration kTimeoutMax = absl::Hours(1);
 
-// What the callbacks of a HostLookup use; they may outlive the resolver.
-class AnswerLog {
- public:
-  // False where `max` questions have no answer yet.
-  bool Admit(int max) {
-    if (unanswered_.fetch_add(1) < max) return true;
-    unanswered_.fetch_sub(1);
-    return false;
-  }
-  void CountAnswered(size_t count) {
-    unanswered_.fetch_sub(static_cast<int>(count));
-  }
+// The wait for a stale answer ends at multiples of this, so that a crowd is
+// looked through now and then and not for each of its members.
+constexpr int64_t kPatienceStepNanoseconds = 10'000'000;
 
-  void SetLast(const absl::Status& status) {
-    internal::MutexLock lock(&mutex_);
-    last_ = internal::Unshared(status);
-  }
-  absl::Status last() const {
-    internal::MutexLock lock(&mutex_);
-    return internal::Unshared(last_);
-  }
-
- private:
-  std::atomic<int> unanswered_{0};
-  mutable internal::Mutex mutex_;
-  absl::Status last_ ABSL_GUARDED_BY(mutex_);
-};
+constexpr absl::Duration kStaleLogInterval = absl::Seconds(10);
 
 absl::Status About(absl::string_view name, const absl::Status& status) {
   return absl::Status(status.code(),
@@ -59,6 +40,8 @@ absl::Status About(absl::string_view name, const absl::Status& status) {
 
 struct Question {
   int64_t deadline_nanoseconds;
+  // From then on a stale answer is better than none.
+  int64_t patience_nanoseconds;
   BackendResolver::Callback done;
 };
 
@@ -66,10 +49,27 @@ struct Question {
 using Questions = std::vector<Question>;
 
 void AnswerAll(Questions questions, const absl::StatusOr<ResolveResult>& answer,
-               AnswerLog* log) {
+               internal::AnswerLog* log) {
   log->CountAnswered(questions.size());
   for (Question& question : questions) {
     question.done(internal::Unshared(answer));
+  }
+}
+
+// Moves the questions whose `time` is not after `until` from one to the other.
+// `next` becomes the earliest `time` of the rest, where it was later.
+void MoveDue(int64_t Question::*time, int64_t until, Questions* from,
+             Questions* to, int64_t* next) {
+  const auto is_not_due = [&](const Question& question) {
+    return question.*time > until;
+  };
+  const auto first_due =
+      std::stable_partition(from->begin(), from->end(), is_not_due);
+  to->insert(to->end(), std::make_move_iterator(first_due),
+             std::make_move_iterator(from->end()));
+  from->erase(first_due, from->end());
+  for (const Question& question : *from) {
+    *next = std::min(*next, question.*time);
   }
 }
 
@@ -85,6 +85,10 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
         key_name_(absl::StrCat("key \"", absl::CHexEscape(options_.backend_key),
                                "\"")),
         lookup_(std::move(lookup)),
+        log_(std::make_shared<internal::AnswerLog>(
+            options_.failure_pause, options_.stale_backend_age_max)),
+        pace_(options_.gets_per_second_max),
+        stale_limiter_(clock_, kStaleLogInterval),
         connection_(options_, lookup_, "backend key", "udpgate-redis-g", this) {
   }
 
@@ -94,6 +98,7 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   absl::Status Start() { return connection_.Start(); }
   void Resolve(const ResolveRequest& request, Callback done);
   absl::Status Health() const;
+  RedisBackendResolverStats GetStats() const;
 
   void OnConnected() override {
     connection_.LogWell(
@@ -108,19 +113,41 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   bool OnSilence() override;
 
  private:
+  bool may_be_stale() const {
+    return options_.stale_backend_age_max > absl::ZeroDuration();
+  }
+  bool has_room_for_get() const {
+    return in_flight_.size() < static_cast<size_t>(options_.gets_in_flight_max);
+  }
+
   void TakeIncoming();
-  void ExpireWaiting(int64_t now_nanoseconds);
+  // Answers with `why` who waits and has no time after `until_nanoseconds`.
+  void FailWaiting(int64_t until_nanoseconds, const absl::Status& why);
+  // What becomes of those who wait while the last failure is fresh.
+  void HeedFailure(int64_t now_nanoseconds);
+  // Gives a stale answer to those whose time runs out while Redis owes one.
+  void ServeImpatient(int64_t now_nanoseconds);
+  // From when on a GET may be sent.
+  int64_t NextGetNanoseconds(int64_t now_nanoseconds) const;
   void SendGet();
   void OnValue(absl::string_view value, Questions questions);
+  Questions TakeOldest();
   void Fail(Questions questions, const absl::Status& why);
+  // The same, while Redis is away.
+  void FailOrServeStale(Questions questions, const absl::Status& why);
+  // False, and nothing happens, where there is no backend that may be given
+  // now.
+  bool ServeStale(Questions* questions);
+  void GiveStale(const internal::AnswerLog::Stale& stale, Questions questions);
   // The oldest GET got an answer, and it is of no use.
-  void FailOldest(const absl::Status& why);
+  void OnNoBackend(const absl::Status& why);
+  void OnError(const absl::Status& why);
 
   const RedisOptions options_;
   const Clock* const clock_;
   const std::string key_name_;
   const std::shared_ptr<HostLookup> lookup_;
-  const std::shared_ptr<AnswerLog> log_ = std::make_shared<AnswerLog>();
+  const std::shared_ptr<internal::AnswerLog> log_;
 
   internal::Mutex mutex_;
   Questions incoming_ ABSL_GUARDED_BY(mutex_);
@@ -129,7 +156,11 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   Questions waiting_;
   // No question that waits has an earlier deadline.
   int64_t next_deadline_nanoseconds_ = internal::Connection::kNever;
+  // No question, waiting or in flight, loses its patience earlier.
+  int64_t next_patience_nanoseconds_ = internal::Connection::kNever;
   std::deque<Questions> in_flight_;
+  internal::GetPace pace_;
+  LogRateLimiter stale_limiter_;
   internal::Connection connection_;
 };
 
@@ -140,13 +171,20 @@ void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
         "Redis ", options_.address, ": too many questions wait already")));
     return;
   }
-  const int64_t deadline_nanoseconds =
-      clock_->NowNanoseconds() +
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  const int64_t timeout_nanoseconds =
       absl::ToInt64Nanoseconds(std::min(request.timeout, kTimeoutMax));
+  int64_t patience_nanoseconds = internal::Connection::kNever;
+  if (may_be_stale()) {
+    const int64_t half = now_nanoseconds + timeout_nanoseconds / 2;
+    patience_nanoseconds =
+        (half / kPatienceStepNanoseconds + 1) * kPatienceStepNanoseconds;
+  }
   bool is_first;
   {
     internal::MutexLock lock(&mutex_);
-    incoming_.push_back({deadline_nanoseconds, std::move(done)});
+    incoming_.push_back({now_nanoseconds + timeout_nanoseconds,
+                         patience_nanoseconds, std::move(done)});
     is_first = incoming_.size() == 1;
   }
   // One ring serves all that the thread has not taken yet.
@@ -158,15 +196,34 @@ absl::Status RedisBackendResolver::Impl::Health() const {
   return health.ok() ? log_->last() : health;
 }
 
+RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
+  RedisBackendResolverStats stats;
+  stats.gets_sent = log_->gets_sent();
+  stats.stale_answers = log_->stale_answers();
+  stats.questions_refused = log_->refused();
+  stats.questions_waiting = log_->waiting();
+  return stats;
+}
+
 int64_t RedisBackendResolver::Impl::OnTurn(int64_t now_nanoseconds) {
   TakeIncoming();
-  ExpireWaiting(now_nanoseconds);
-  if (connection_.is_connected() && !waiting_.empty() &&
-      in_flight_.size() < static_cast<size_t>(options_.gets_in_flight_max)) {
-    SendGet();
+  ServeImpatient(now_nanoseconds);
+  FailWaiting(now_nanoseconds,
+              absl::DeadlineExceededError(absl::StrCat(
+                  "Redis ", options_.address, ": no answer in time")));
+  HeedFailure(now_nanoseconds);
+  if (waiting_.empty()) return next_patience_nanoseconds_;
+  int64_t next_nanoseconds =
+      std::min(next_deadline_nanoseconds_, next_patience_nanoseconds_);
+  if (connection_.is_connected() && has_room_for_get()) {
+    const int64_t get_nanoseconds = NextGetNanoseconds(now_nanoseconds);
+    if (now_nanoseconds >= get_nanoseconds) {
+      SendGet();
+      return next_patience_nanoseconds_;
+    }
+    next_nanoseconds = std::min(next_nanoseconds, get_nanoseconds);
   }
-  return waiting_.empty() ? internal::Connection::kNever
-                          : next_deadline_nanoseconds_;
+  return next_nanoseconds;
 }
 
 void RedisBackendResolver::Impl::TakeIncoming() {
@@ -179,73 +236,108 @@ void RedisBackendResolver::Impl::TakeIncoming() {
   for (Question& question : incoming) {
     next_deadline_nanoseconds_ =
         std::min(next_deadline_nanoseconds_, question.deadline_nanoseconds);
+    next_patience_nanoseconds_ =
+        std::min(next_patience_nanoseconds_, question.patience_nanoseconds);
     waiting_.push_back(std::move(question));
   }
   connection_.HurryUp();
+  if (connection_.is_connected() || ServeStale(&waiting_)) return;
   // Redis is away, and the next attempt is not due yet.
   if (connection_.is_waiting()) {
     Fail(std::exchange(waiting_, {}), connection_.Health());
   }
 }
 
-void RedisBackendResolver::Impl::ExpireWaiting(int64_t now_nanoseconds) {
-  if (waiting_.empty() || now_nanoseconds < next_deadline_nanoseconds_) return;
-  Questions expired;
-  Questions still_waiting;
-  next_deadline_nanoseconds_ = internal::Connection::kNever;
-  for (Question& question : waiting_) {
-    if (question.deadline_nanoseconds <= now_nanoseconds) {
-      expired.push_back(std::move(question));
-      continue;
-    }
-    next_deadline_nanoseconds_ =
-        std::min(next_deadline_nanoseconds_, question.deadline_nanoseconds);
-    still_waiting.push_back(std::move(question));
+void RedisBackendResolver::Impl::FailWaiting(int64_t until_nanoseconds,
+                                             const absl::Status& why) {
+  if (waiting_.empty() || until_nanoseconds < next_deadline_nanoseconds_) {
+    return;
   }
-  waiting_ = std::move(still_waiting);
-  AnswerAll(std::move(expired),
-            absl::DeadlineExceededError(absl::StrCat("Redis ", options_.address,
-                                                     ": no answer in time")),
-            log_.get());
+  Questions expired;
+  next_deadline_nanoseconds_ = internal::Connection::kNever;
+  MoveDue(&Question::deadline_nanoseconds, until_nanoseconds, &waiting_,
+          &expired, &next_deadline_nanoseconds_);
+  Fail(std::move(expired), why);
+}
+
+void RedisBackendResolver::Impl::HeedFailure(int64_t now_nanoseconds) {
+  if (waiting_.empty() || !connection_.is_connected()) return;
+  const auto failure = log_->FindFailure(now_nanoseconds);
+  if (!failure.has_value()) return;
+  if (failure->is_redis_away && ServeStale(&waiting_)) return;
+  FailWaiting(failure->until_nanoseconds, failure->why);
+}
+
+// Where a GET could be sent, it is the pace or the pause that those who wait
+// are waiting for; Redis is not to blame for that.
+void RedisBackendResolver::Impl::ServeImpatient(int64_t now_nanoseconds) {
+  if (now_nanoseconds < next_patience_nanoseconds_) return;
+  next_patience_nanoseconds_ = internal::Connection::kNever;
+  const auto stale = log_->FindStale(now_nanoseconds);
+  if (!stale.has_value()) return;
+  Questions impatient;
+  for (Questions& questions : in_flight_) {
+    MoveDue(&Question::patience_nanoseconds, now_nanoseconds, &questions,
+            &impatient, &next_patience_nanoseconds_);
+  }
+  if (!has_room_for_get()) {
+    MoveDue(&Question::patience_nanoseconds, now_nanoseconds, &waiting_,
+            &impatient, &next_patience_nanoseconds_);
+  }
+  GiveStale(*stale, std::move(impatient));
+}
+
+int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
+    int64_t now_nanoseconds) const {
+  const auto failure = log_->FindFailure(now_nanoseconds);
+  return std::max(pace_.NextNanoseconds(),
+                  failure.has_value() ? failure->until_nanoseconds : INT64_MIN);
 }
 
 void RedisBackendResolver::Impl::SendGet() {
   in_flight_.push_back(std::exchange(waiting_, {}));
   next_deadline_nanoseconds_ = internal::Connection::kNever;
+  pace_.Count(clock_->NowNanoseconds());
+  log_->CountGet();
   connection_.Send({"GET", options_.backend_key});
 }
 
 bool RedisBackendResolver::Impl::OnSilence() {
   // Tells more than a PING, where somebody waits for better news.
-  if (log_->last().ok()) return false;
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  if (log_->last().ok() ||
+      now_nanoseconds < NextGetNanoseconds(now_nanoseconds)) {
+    return false;
+  }
   SendGet();
   return true;
 }
 
 void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
   switch (answer.type) {
-    case REDIS_REPLY_STRING: {
-      Questions questions = std::move(in_flight_.front());
-      in_flight_.pop_front();
-      OnValue(internal::ReplyText(answer), std::move(questions));
+    case REDIS_REPLY_STRING:
+      OnValue(internal::ReplyText(answer), TakeOldest());
       return;
-    }
     case REDIS_REPLY_NIL:
-      FailOldest(absl::NotFoundError(absl::StrCat(key_name_, " is missing")));
+      OnNoBackend(absl::NotFoundError(absl::StrCat(key_name_, " is missing")));
       return;
     case REDIS_REPLY_ERROR: {
+      const absl::string_view text = internal::ReplyText(answer);
       const absl::Status status = connection_.ErrorToStatus(answer);
-      FailOldest(About(key_name_, status));
-      // The log-in was taken back: only a new one helps.
-      if (absl::StartsWith(internal::ReplyText(answer), "NOAUTH")) {
-        connection_.Drop(status);
+      // It is the key that is wrong there, and not Redis.
+      if (absl::StartsWith(text, "WRONGTYPE")) {
+        OnNoBackend(About(key_name_, status));
+      } else {
+        OnError(About(key_name_, status));
       }
+      // The log-in was taken back: only a new one helps.
+      if (absl::StartsWith(text, "NOAUTH")) connection_.Drop(status);
       return;
     }
     default: {
       const absl::Status status =
           absl::DataLossError("the answer to GET is no string");
-      FailOldest(About(key_name_, status));
+      OnError(About(key_name_, status));
       connection_.Drop(status);
       return;
     }
@@ -264,16 +356,21 @@ void RedisBackendResolver::Impl::OnValue(absl::string_view value,
       questions.empty()
           ? options_.command_timeout
           : absl::Nanoseconds(deadline_nanoseconds - clock_->NowNanoseconds());
-  ResolveBackendText(
-      value, timeout, lookup_.get(),
-      [key_name = key_name_, log = log_, questions = std::move(questions)](
-          absl::StatusOr<ResolveResult> backend) mutable {
-        if (!backend.ok()) {
-          backend = About(key_name, backend.status());
-        }
-        log->SetLast(backend.status());
-        AnswerAll(std::move(questions), backend, log.get());
-      });
+  const internal::AnswerLog::Answer answer =
+      log_->Begin(clock_->NowNanoseconds());
+  ResolveBackendText(value, timeout, lookup_.get(),
+                     [key_name = key_name_, log = log_, answer,
+                      text = std::string(absl::StripAsciiWhitespace(value)),
+                      questions = std::move(questions)](
+                         absl::StatusOr<ResolveResult> backend) mutable {
+                       if (backend.ok()) {
+                         log->SetBackend(answer, *backend);
+                       } else {
+                         backend = About(key_name, backend.status());
+                         log->SetNoBackend(answer, text, backend.status());
+                       }
+                       AnswerAll(std::move(questions), backend, log.get());
+                     });
 }
 
 void RedisBackendResolver::Impl::Fail(Questions questions,
@@ -287,23 +384,61 @@ void RedisBackendResolver::Impl::Fail(Questions questions,
   AnswerAll(std::move(questions), status, log_.get());
 }
 
-void RedisBackendResolver::Impl::FailOldest(const absl::Status& why) {
+void RedisBackendResolver::Impl::FailOrServeStale(Questions questions,
+                                                  const absl::Status& why) {
+  if (ServeStale(&questions)) return;
+  Fail(std::move(questions), why);
+}
+
+bool RedisBackendResolver::Impl::ServeStale(Questions* questions) {
+  const auto stale = log_->FindStale(clock_->NowNanoseconds());
+  if (!stale.has_value()) return false;
+  GiveStale(*stale, std::exchange(*questions, {}));
+  return true;
+}
+
+void RedisBackendResolver::Impl::GiveStale(
+    const internal::AnswerLog::Stale& stale, Questions questions) {
+  if (questions.empty()) return;
+  int64_t suppressed;
+  if (options_.log_sink != nullptr && stale_limiter_.Admit(&suppressed)) {
+    options_.log_sink(
+        LogSeverity::kWarning,
+        absl::StrCat("Redis ", options_.address,
+                     " is away: new clients get the last backend known, ",
+                     stale.backend.label, ", which Redis gave ",
+                     absl::ToInt64Seconds(stale.age), " s ago"));
+  }
+  log_->CountStale(questions.size());
+  AnswerAll(std::move(questions), stale.backend, log_.get());
+}
+
+Questions RedisBackendResolver::Impl::TakeOldest() {
   Questions questions = std::move(in_flight_.front());
   in_flight_.pop_front();
-  log_->SetLast(why);
-  Fail(std::move(questions), why);
+  return questions;
+}
+
+void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
+  log_->SetNoBackend(log_->Begin(clock_->NowNanoseconds()), "", why);
+  Fail(TakeOldest(), why);
+}
+
+void RedisBackendResolver::Impl::OnError(const absl::Status& why) {
+  log_->SetRedisAway(log_->Begin(clock_->NowNanoseconds()), why);
+  FailOrServeStale(TakeOldest(), why);
 }
 
 void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
   // A value far too long for a backend ended the connection: the oldest GET
   // has got an answer in that.
   if (absl::IsResourceExhausted(why) && !in_flight_.empty()) {
-    FailOldest(About(key_name_, absl::InvalidArgumentError(why.message())));
+    OnNoBackend(About(key_name_, absl::InvalidArgumentError(why.message())));
   }
   for (Questions& questions : std::exchange(in_flight_, {})) {
-    Fail(std::move(questions), why);
+    FailOrServeStale(std::move(questions), why);
   }
-  Fail(std::exchange(waiting_, {}), why);
+  FailOrServeStale(std::exchange(waiting_, {}), why);
 }
 
 absl::StatusOr<std::shared_ptr<RedisBackendResolver>>
@@ -327,5 +462,9 @@ void RedisBackendResolver::Resolve(const ResolveRequest& request,
 }
 
 absl::Status RedisBackendResolver::Health() const { return impl_->Health(); }
+
+RedisBackendResolverStats RedisBackendResolver::GetStats() const {
+  return impl_->GetStats();
+}
 
 }  // namespace udpgate

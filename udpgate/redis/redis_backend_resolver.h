@@ -2,6 +2,7 @@
 #ifndef UDPGATE_REDIS_REDIS_BACKEND_RESOLVER_H_
 #define UDPGATE_REDIS_REDIS_BACKEND_RESOLVER_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -11,6 +12,18 @@
 #include "udpgate/redis/redis_options.h"
 
 namespace udpgate {
+
+// What a `RedisBackendResolver` has done, and what it holds now.
+struct RedisBackendResolverStats {
+  // Counters: they only grow.
+  uint64_t gets_sent = 0;
+  // Questions answered with the last backend known, while Redis was away.
+  uint64_t stale_answers = 0;
+  // Questions refused, since `RedisOptions::requests_waiting_max` waited.
+  uint64_t questions_refused = 0;
+  // Gauge: questions without an answer.
+  uint64_t questions_waiting = 0;
+};
 
 // Reads `RedisOptions::backend_key` for each new client. The answer always
 // comes from a GET that was sent after `Resolve` was called; questions that
@@ -22,10 +35,38 @@ namespace udpgate {
 // two attempts is answered with Unavailable at once, and makes the next one
 // come soon.
 //
-// Threads: `Resolve` and `Health` from any thread at any time. It has one
-// thread of its own, "udpgate-redis-g". The destructor returns within 100 ms
-// whatever Redis does; of questions without an answer `done` is not called, or
-// called with Cancelled.
+// Floods: Redis gets no more than `RedisOptions::gets_per_second_max` GETs,
+// however many clients come, and after an answer without a usable backend none
+// for `RedisOptions::failure_pause`. That pause is what there is of a negative
+// cache. A failure is never handed on to a question that came after it: the key
+// may have been set meanwhile, and who asks now must see that. The question
+// waits for the end of the pause instead and shares the next GET with all who
+// came during it, so that a crowd without a backend costs Redis ten GETs a
+// second, and a client that tries again at once is served as soon as the key is
+// there. The one exception is a question whose own time ends sooner than the
+// pause: it gets the failure at once, which says more than that its time ended.
+// While there is no connection nothing is sent at all, and attempts to connect
+// are `RedisOptions::reconnect_backoff_min` apart at least (less the jitter).
+//
+// With `RedisOptions::stale_backend_age_max`, and only then, a new client may
+// get an answer that is no news: the last backend that Redis gave, while Redis
+// is away:
+//   not connected      at once
+//   answering errors   (LOADING, NOAUTH, what is no Redis) after the first
+//                      error at once; after each `failure_pause` one GET tries
+//                      again
+//   not answering      when the GET has failed (`RedisOptions::command_timeout`
+//                      at most), or half of the question's own time has passed
+// Its age counts from when Redis last gave it. It is the answer of Redis and no
+// sign of absence that the key is missing, holds no `host:port` or is of a
+// wrong type, or that its host name cannot be looked up: no stale answer then,
+// and none later, since the backend was taken back (not so where the name was
+// the same and only its look-up fails).
+//
+// Threads: `Resolve`, `Health` and `GetStats` from any thread at any time. It
+// has one thread of its own, "udpgate-redis-g". The destructor returns within
+// 100 ms whatever Redis does; of questions without an answer `done` is not
+// called, or called with Cancelled.
 class RedisBackendResolver final : public BackendResolver {
  public:
   // Begins to connect. `lookup`, which must not be null, serves the names of
@@ -48,10 +89,13 @@ class RedisBackendResolver final : public BackendResolver {
   //   ResourceExhausted   too many questions wait already
   void Resolve(const ResolveRequest& request, Callback done) override;
 
-  // OK while connected and the last answer was a backend. While it was not,
+  // OK while connected and the last answer was a backend; not OK while stale
+  // answers are given. While the last answer was none,
   // the key is read again from time to time, so that this recovers without a
   // client.
   absl::Status Health() const override;
+
+  RedisBackendResolverStats GetStats() const;
 
  private:
   class Impl;

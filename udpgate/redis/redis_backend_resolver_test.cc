@@ -23,6 +23,8 @@
 #include "absl/time/clock.h"
 #include "testing/await.h"
 #include "testing/redis_server.h"
+#include "testing/simulated_clock.h"
+#include "testing/tcp_relay.h"
 #include "udpgate/dns/fake_dns_server.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/unique_fd.h"
@@ -103,6 +105,8 @@ class RedisBackendResolverTest : public ::testing::Test {
     options_.command_timeout = absl::Seconds(10);
     options_.reconnect_backoff_min = absl::Milliseconds(5);
     options_.reconnect_backoff_max = absl::Milliseconds(50);
+    // Most tests are of other things, and need not wait.
+    options_.failure_pause = absl::Milliseconds(1);
   }
 
   std::shared_ptr<RedisBackendResolver> Make(absl::string_view address) {
@@ -139,6 +143,12 @@ class RedisBackendResolverTest : public ::testing::Test {
         redis.Command({"SET", std::string(key), std::string(value)});
     EXPECT_TRUE(done.ok()) << done.status();
   }
+  // True where the resolver has taken all questions that were asked before: one
+  // without patience has its answer by then.
+  static bool AwaitAllTaken(RedisBackendResolver* resolver) {
+    const Question hasty(resolver, absl::ZeroDuration());
+    return AwaitTrue([&] { return hasty.is_answered(); });
+  }
   static absl::Duration TimeToStop(
       std::shared_ptr<RedisBackendResolver> resolver) {
     const absl::Time before = absl::Now();
@@ -148,6 +158,8 @@ class RedisBackendResolverTest : public ::testing::Test {
 
   test::FakeDnsServer dns_;
   test::LogCollector log_;
+  // Only where a test says so.
+  test::SimulatedClock clock_;
   std::shared_ptr<HostLookup> lookup_;
   RedisOptions options_;
 };
@@ -451,6 +463,8 @@ TEST_F(RedisBackendResolverTest, LimitsTheQuestionsThatWait) {
   EXPECT_EQ(questions[10].count(), 1);
   EXPECT_EQ(questions[11].AwaitCode(), absl::StatusCode::kResourceExhausted);
   EXPECT_FALSE(questions[9].is_answered());
+  EXPECT_EQ(resolver->GetStats().questions_refused, 2u);
+  EXPECT_EQ(resolver->GetStats().questions_waiting, 10u);
   // What gets its answer, or fails, makes room again.
   ASSERT_TRUE(AwaitTrue([&] { return peer.command_count("GET") > 0; }));
   is_held.store(false);
@@ -597,6 +611,346 @@ INSTANTIATE_TEST_SUITE_P(
     [](const ::testing::TestParamInfo<Answered>& answered) {
       return std::string(answered.param.name);
     });
+
+// Answers GET with whatever a test says at that moment.
+class Oracle {
+ public:
+  explicit Oracle(absl::string_view bytes) { Say(bytes); }
+
+  void Say(absl::string_view bytes) {
+    internal::MutexLock lock(&mutex_);
+    bytes_ = std::string(bytes);
+    is_away_ = false;
+  }
+  void SayBackend(absl::string_view value) { Say(ScriptedPeer::Bulk(value)); }
+  // Accepts connections and closes them, those that there are included.
+  void GoAway() {
+    {
+      internal::MutexLock lock(&mutex_);
+      is_away_ = true;
+    }
+    peer_.CloseAll();
+  }
+
+  std::string address() const { return peer_.address(); }
+  int gets() const { return peer_.command_count("GET"); }
+  bool AwaitGets(int count) const {
+    return AwaitTrue([&] { return gets() == count; });
+  }
+
+ private:
+  ScriptedPeer::Action Answer(const ScriptedPeer::Command& command) {
+    internal::MutexLock lock(&mutex_);
+    if (is_away_) return ScriptedPeer::SayAndClose("");
+    if (command[0] != "GET") return ScriptedPeer::Healthy(command);
+    return ScriptedPeer::Say(bytes_);
+  }
+
+  internal::Mutex mutex_;
+  std::string bytes_ ABSL_GUARDED_BY(mutex_);
+  bool is_away_ ABSL_GUARDED_BY(mutex_) = false;
+  ScriptedPeer peer_{
+      [this](const ScriptedPeer::Command& command) { return Answer(command); }};
+};
+
+constexpr char kBackend[] = "1.2.3.4:5 1.2.3.4:5";
+
+TEST_F(RedisBackendResolverTest, NeverAsksMoreOftenThanItMay) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.clock = &clock_;
+  options_.gets_per_second_max = 10;
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  std::vector<Question> crowd;
+  for (int i = 0; i < 100; ++i) crowd.emplace_back(resolver.get());
+  // 100 ms for each, less the burst of 10 ms.
+  clock_.Advance(absl::Milliseconds(90) - absl::Nanoseconds(1));
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));
+  EXPECT_EQ(redis.gets(), 1);
+  for (const Question& question : crowd) EXPECT_FALSE(question.is_answered());
+  // They see what was set while they waited.
+  redis.SayBackend("6.7.8.9:5");
+  clock_.Advance(absl::Nanoseconds(1));
+  for (const Question& question : crowd) {
+    EXPECT_EQ(question.Await(), "6.7.8.9:5 6.7.8.9:5");
+    EXPECT_EQ(question.count(), 1);
+  }
+  EXPECT_EQ(redis.gets(), 2);
+  EXPECT_EQ(resolver->GetStats().gets_sent, 2u);
+  EXPECT_EQ(resolver->GetStats().questions_waiting, 0u);
+}
+
+// The calls of GET, as the server itself counts them.
+int64_t GetsServed(const RedisServer& redis) {
+  const auto info = redis.Command({"INFO", "commandstats"});
+  EXPECT_TRUE(info.ok()) << info.status();
+  const std::string prefix = "cmdstat_get:calls=";
+  const size_t begin = info->find(prefix);
+  if (begin == std::string::npos) return 0;
+  return std::stoll(info->substr(begin + prefix.size()));
+}
+
+TEST_F(RedisBackendResolverTest, AFloodAsksRedisAtALimitedRate) {
+  const auto redis = StartRedis();
+  Set(*redis, "1.2.3.4:5");
+  options_.gets_per_second_max = 100;
+  const int64_t begin = Clock::Monotonic()->NowNanoseconds();
+  const auto resolver = MakeConnected(redis->tcp_address());
+  std::atomic<int> unanswered{0};
+  int asked = 0;
+  while (resolver->GetStats().gets_sent < 20) {
+    if (unanswered.load() >= 1000) continue;
+    ResolveRequest request;
+    request.timeout = kPatience;
+    unanswered.fetch_add(1);
+    ++asked;
+    resolver->Resolve(request, [&](absl::StatusOr<ResolveResult> result) {
+      EXPECT_TRUE(result.ok()) << result.status();
+      unanswered.fetch_sub(1);
+    });
+  }
+  EXPECT_TRUE(AwaitTrue([&] { return unanswered.load() == 0; }));
+  const double seconds =
+      static_cast<double>(Clock::Monotonic()->NowNanoseconds() - begin) * 1e-9;
+  const int64_t gets = GetsServed(*redis);
+  EXPECT_EQ(static_cast<uint64_t>(gets), resolver->GetStats().gets_sent);
+  EXPECT_LE(gets, seconds * 100 + 2);
+  EXPECT_GT(asked, 1000);  // so many shared them
+}
+
+// The contract: a client that was told that there is no backend may try again
+// at once, and is served where there is one by then.
+TEST_F(RedisBackendResolverTest, WhoTriesAgainAtOnceSeesWhatWasSetMeanwhile) {
+  options_.failure_pause = RedisOptions().failure_pause;
+  const auto redis = StartRedis();
+  const auto resolver = MakeConnected(redis->tcp_address());
+  for (int round = 1; round <= 3; ++round) {
+    EXPECT_EQ(Question(resolver.get()).AwaitCode(),
+              absl::StatusCode::kNotFound);
+    Set(*redis, "1.2.3.4:5");
+    EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+    ASSERT_TRUE(redis->Command({"DEL", kKey}).ok());
+  }
+  EXPECT_EQ(resolver->GetStats().gets_sent, 6u);
+}
+
+// What Redis says where it names no backend, and what becomes of questions.
+struct Failing {
+  const char* name;
+  std::string bytes;
+  absl::StatusCode code;
+  // Redis is away, so that the last backend may be given.
+  bool is_away;
+};
+
+class RedisFailureTest : public RedisBackendResolverTest,
+                         public ::testing::WithParamInterface<Failing> {
+ protected:
+  RedisFailureTest() {
+    options_.clock = &clock_;
+    options_.failure_pause = absl::Milliseconds(100);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RedisFailureTest,
+    ::testing::Values(
+        Failing{"Missing", "$-1\r\n", absl::StatusCode::kNotFound, false},
+        Failing{"Empty", "$0\r\n\r\n", absl::StatusCode::kInvalidArgument,
+                false},
+        Failing{"Garbage", "$7\r\ngarbage\r\n",
+                absl::StatusCode::kInvalidArgument, false},
+        Failing{"NoHost", "$9\r\n0.0.0.0:5\r\n",
+                absl::StatusCode::kInvalidArgument, false},
+        Failing{"UnknownName", "$14\r\nunknown.test:5\r\n",
+                absl::StatusCode::kNotFound, false},
+        Failing{"WrongType", "-WRONGTYPE holds the wrong kind of value\r\n",
+                kFailedPrecondition, false},
+        Failing{"Loading", "-LOADING later\r\n", kUnavailable, true},
+        Failing{"NoPermission", "-NOPERM no\r\n", kFailedPrecondition, true},
+        Failing{"Error", "-ERR what?\r\n", kFailedPrecondition, true}),
+    [](const ::testing::TestParamInfo<Failing>& failing) {
+      return std::string(failing.param.name);
+    });
+
+TEST_P(RedisFailureTest, MakesTheNextOnesWaitAndShareOneGet) {
+  Oracle redis(GetParam().bytes);
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).AwaitCode(), GetParam().code);
+  std::vector<Question> crowd;
+  for (int i = 0; i < 100; ++i) crowd.emplace_back(resolver.get());
+  // One that has no time until the end of the pause gets the failure itself.
+  EXPECT_EQ(Question(resolver.get(), options_.failure_pause).AwaitCode(),
+            GetParam().code);
+  clock_.Advance(options_.failure_pause - absl::Nanoseconds(1));
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));
+  EXPECT_EQ(redis.gets(), 1);
+  for (const Question& question : crowd) EXPECT_FALSE(question.is_answered());
+  redis.SayBackend("1.2.3.4:5");
+  clock_.Advance(absl::Nanoseconds(1));
+  for (const Question& question : crowd) EXPECT_EQ(question.Await(), kBackend);
+  EXPECT_EQ(redis.gets(), 2);
+}
+
+TEST_P(RedisFailureTest, IsNoReasonForAStaleAnswerWhereRedisIsThere) {
+  options_.stale_backend_age_max = absl::Hours(1);
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  redis.Say(GetParam().bytes);
+  if (GetParam().is_away) {
+    // The first asks, and those after it need not.
+    for (int i = 1; i <= 10; ++i) {
+      EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+      EXPECT_EQ(resolver->GetStats().stale_answers, static_cast<uint64_t>(i));
+    }
+    EXPECT_EQ(redis.gets(), 2);
+    clock_.Advance(options_.failure_pause);
+    EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+    EXPECT_EQ(redis.gets(), 3);
+    EXPECT_FALSE(resolver->Health().ok());
+    EXPECT_EQ(log_.CountOf("is away: new clients get the last backend known, "
+                           "1.2.3.4:5, which Redis gave 0 s ago"),
+              1);
+  } else {
+    EXPECT_EQ(Question(resolver.get()).AwaitCode(), GetParam().code);
+    // Nor later: it was taken back.
+    redis.GoAway();
+    ASSERT_TRUE(
+        AwaitTrue([&] { return absl::IsUnavailable(resolver->Health()); }));
+    EXPECT_EQ(Question(resolver.get()).AwaitCode(), kUnavailable);
+    EXPECT_EQ(resolver->GetStats().stale_answers, 0u);
+  }
+}
+
+TEST_P(RedisFailureTest, IsHandedOnWhereNothingIsStale) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  redis.Say(GetParam().bytes);
+  EXPECT_EQ(Question(resolver.get()).AwaitCode(), GetParam().code);
+  EXPECT_EQ(resolver->GetStats().stale_answers, 0u);
+}
+
+TEST_F(RedisBackendResolverTest, GivesTheLastBackendWhileRedisIsGone) {
+  const auto redis = StartRedis();
+  Set(*redis, "1.2.3.4:5");
+  options_.stale_backend_age_max = absl::Hours(1);
+  const auto resolver = MakeConnected(redis->tcp_address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  redis->Kill();
+  ASSERT_TRUE(AwaitTrue([&] { return !resolver->Health().ok(); }));
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  }
+  EXPECT_EQ(resolver->GetStats().stale_answers, 100u);
+  EXPECT_EQ(resolver->GetStats().gets_sent, 1u);
+  EXPECT_FALSE(resolver->Health().ok());
+  EXPECT_EQ(log_.CountOf("is away: new clients get the last backend known"), 1);
+  ASSERT_TRUE(redis->Restart().ok());
+  Set(*redis, "6.7.8.9:5");
+  EXPECT_TRUE(AwaitAnswer(resolver.get(), "6.7.8.9:5 6.7.8.9:5"));
+  ASSERT_TRUE(redis->Command({"DEL", kKey}).ok());
+  EXPECT_EQ(Question(resolver.get()).AwaitCode(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(RedisBackendResolverTest, GivesNoBackendThatIsTooOld) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.clock = &clock_;
+  options_.stale_backend_age_max = absl::Seconds(10);
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  clock_.Advance(absl::Seconds(4));
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);  // said once more
+  redis.GoAway();
+  ASSERT_TRUE(AwaitTrue([&] { return !resolver->Health().ok(); }));
+  clock_.Advance(absl::Seconds(10));
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  EXPECT_EQ(resolver->GetStats().stale_answers, 1u);
+  clock_.Advance(absl::Nanoseconds(1));
+  EXPECT_EQ(Question(resolver.get()).AwaitCode(), kUnavailable);
+  EXPECT_EQ(resolver->GetStats().stale_answers, 1u);
+}
+
+TEST_F(RedisBackendResolverTest, HasNothingStaleBeforeTheFirstBackend) {
+  options_.stale_backend_age_max = absl::Hours(1);
+  const auto resolver = Make(absl::StrCat("127.0.0.1:", test::FreeTcpPort()));
+  EXPECT_EQ(Question(resolver.get()).AwaitCode(), kUnavailable);
+}
+
+// Redis takes the GET and says nothing: whoever asked is not left without a
+// backend until his time has run out.
+TEST_F(RedisBackendResolverTest, GivesTheLastBackendWhileRedisHangs) {
+  const auto redis = StartRedis();
+  Set(*redis, "1.2.3.4:5");
+  test::TcpRelay relay(redis->port());
+  options_.stale_backend_age_max = absl::Hours(1);
+  options_.command_timeout = absl::Minutes(1);
+  options_.gets_in_flight_max = 1;
+  const auto resolver = MakeConnected(relay.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  relay.HoldReplies();
+  Set(*redis, "6.7.8.9:5");
+  const Question patient(resolver.get());
+  ASSERT_TRUE(AwaitTrue([&] { return resolver->GetStats().gets_sent == 2; }));
+  const Question waits(resolver.get(), absl::Milliseconds(20));
+  EXPECT_EQ(waits.Await(), kBackend);
+  EXPECT_FALSE(patient.is_answered());
+  EXPECT_EQ(resolver->GetStats().stale_answers, 1u);
+  relay.ReleaseReplies();
+  EXPECT_EQ(patient.Await(), "6.7.8.9:5 6.7.8.9:5");
+  // The same for one whose GET is under way.
+  relay.HoldReplies();
+  const Question in_flight(resolver.get(), absl::Milliseconds(20));
+  EXPECT_EQ(in_flight.Await(), "6.7.8.9:5 6.7.8.9:5");
+  EXPECT_EQ(resolver->GetStats().stale_answers, 2u);
+  EXPECT_EQ(waits.count() + in_flight.count(), 2);
+}
+
+TEST_F(RedisBackendResolverTest, GivesTheLastBackendWhenTheGetHasFailed) {
+  const auto redis = StartRedis();
+  Set(*redis, "1.2.3.4:5");
+  options_.stale_backend_age_max = absl::Hours(1);
+  options_.command_timeout = absl::Milliseconds(50);
+  const auto resolver = MakeConnected(redis->tcp_address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  redis->Pause();
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  EXPECT_EQ(resolver->GetStats().stale_answers, 1u);
+  redis->Resume();
+}
+
+// It is the pace of the gate, and not Redis, that these wait for.
+TEST_F(RedisBackendResolverTest, GivesNothingStaleToWhoWaitsForThePace) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.clock = &clock_;
+  options_.gets_per_second_max = 1;
+  options_.stale_backend_age_max = absl::Hours(1);
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  const Question question(resolver.get(), absl::Milliseconds(500));
+  clock_.Advance(absl::Milliseconds(400));
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));
+  EXPECT_FALSE(question.is_answered());
+  clock_.Advance(absl::Milliseconds(100));
+  EXPECT_EQ(question.AwaitCode(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(resolver->GetStats().stale_answers, 0u);
+}
+
+TEST_F(RedisBackendResolverTest, AHangingNameServerDelaysNobodyElse) {
+  const auto redis = StartRedis();
+  dns_.Hold();
+  Set(*redis, "lobby.test:19132");
+  const auto resolver = MakeConnected(redis->tcp_address());
+  const Question hanging(resolver.get());
+  ASSERT_TRUE(AwaitTrue([&] { return dns_.query_count("lobby.test") == 1; }));
+  Set(*redis, "1.2.3.4:5");
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  }
+  EXPECT_FALSE(hanging.is_answered());
+  EXPECT_TRUE(resolver->Health().ok());
+}
 
 TEST_F(RedisBackendResolverTest, AReplyCutInTheMiddleIsNoAnswer) {
   const std::string reply = ScriptedPeer::Bulk("1.2.3.4:5");

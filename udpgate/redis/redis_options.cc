@@ -63,6 +63,14 @@ absl::Status ValidateTimes(const RedisOptions& options) {
   if (!IsBetween(options.ping_interval, min, absl::Hours(1))) {
     return Invalid("ping_interval", "1 ms to 1 hour");
   }
+  if (!IsBetween(options.failure_pause, absl::ZeroDuration(),
+                 absl::Seconds(10))) {
+    return Invalid("failure_pause", "0 to 10 seconds");
+  }
+  if (!IsBetween(options.stale_backend_age_max, absl::ZeroDuration(),
+                 absl::Hours(24))) {
+    return Invalid("stale_backend_age_max", "0 to 24 hours");
+  }
   return absl::OkStatus();
 }
 
@@ -88,6 +96,9 @@ absl::Status RedisOptions::Validate() const {
   if (absl::Status status = ValidateTimes(*this); !status.ok()) return status;
   if (!IsBetween(gets_in_flight_max, 1, 1024)) {
     return Invalid("gets_in_flight_max", "1 to 1024");
+  }
+  if (!IsBetween(gets_per_second_max, 1, 1'000'000)) {
+    return Invalid("gets_per_second_max", "1 to 1000000");
   }
   if (!IsBetween(requests_waiting_max, 1, 1'000'000)) {
     return Invalid("requests_waiting_max", "1 to 1000000");

@@ -60,7 +60,22 @@ struct RedisOptions {
   // run share the next one. 1 to 1024.
   int gets_in_flight_max = 8;
 
-  // Questions of new clients without an answer yet at most. 1 to 1,000,000.
+  // GETs a second at most, however many clients come; those who come too early
+  // for the next one wait for it together and share it. 1 to 1,000,000.
+  int gets_per_second_max = 5000;
+
+  // After an answer without a usable backend (missing key, wrong value, an
+  // error of Redis) the next GET is not sent before this time. Questions that
+  // come meanwhile wait for it, see `RedisBackendResolver`. 0 to 10 seconds.
+  absl::Duration failure_pause = absl::Milliseconds(100);
+
+  // While Redis is away (not connected, not answering, answering errors) new
+  // clients get the last backend known, where Redis gave it within this time.
+  // 0: they do not. 0 to 24 hours.
+  absl::Duration stale_backend_age_max = absl::ZeroDuration();
+
+  // Questions of new clients without an answer yet at most; more are refused.
+  // 1 to 1,000,000.
   int requests_waiting_max = 65536;
 
   // A payload on the channel that is longer is reported as invalid. 1 to

@@ -67,6 +67,15 @@ TEST(RedisOptionsTest, NamesWhatIsOutOfRange) {
               HasSubstr("gets_in_flight_max"));
   EXPECT_THAT(ErrorOf([](O* o) { o->requests_waiting_max = 0; }),
               HasSubstr("requests_waiting_max"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->gets_per_second_max = 0; }),
+              HasSubstr("gets_per_second_max"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->failure_pause = absl::Seconds(11); }),
+              HasSubstr("failure_pause"));
+  EXPECT_THAT(
+      ErrorOf([](O* o) { o->stale_backend_age_max = -absl::Seconds(1); }),
+      HasSubstr("stale_backend_age_max"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->stale_backend_age_max = absl::Hours(25); }),
+              HasSubstr("stale_backend_age_max"));
   EXPECT_THAT(ErrorOf([](O* o) { o->disconnect_payload_bytes_max = 40000; }),
               HasSubstr("disconnect_payload_bytes_max"));
 }

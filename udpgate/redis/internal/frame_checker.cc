@@ -98,7 +98,8 @@ absl::Status FrameChecker::CheckHeader(char next) {
 
 absl::Status FrameChecker::EndHeader() {
   int64_t number;
-  if (!absl::SimpleAtoi(header_, &number)) {
+  // hiredis, like Redis, knows one form of each number: no zeros in front.
+  if (!absl::SimpleAtoi(header_, &number) || absl::StrCat(number) != header_) {
     return NotAllowed(absl::StrCat("\"", header_, "\" is no number"));
   }
   if (type_ == '$') return BeginPayload(number);
@@ -124,16 +125,16 @@ absl::Status FrameChecker::BeginPayload(int64_t size) {
 }
 
 absl::Status FrameChecker::BeginArray(int64_t elements) {
-  if (elements == -1 || elements == 0) {  // nil, empty
-    EndElement();
-    return absl::OkStatus();
-  }
-  if (elements < 0 || elements > kElementsMax) {
+  if (elements < -1 || elements > kElementsMax) {
     return NotAllowed(absl::StrCat(
         "an array of ", elements, " elements, and allowed are ", kElementsMax));
   }
   if (elements_left_.size() == kDepthMax) {
     return NotAllowed("too many arrays inside each other");
+  }
+  if (elements <= 0) {  // nil, empty
+    EndElement();
+    return absl::OkStatus();
   }
   elements_left_.push_back(elements);
   expect_ = Expect::kType;

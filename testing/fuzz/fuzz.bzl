@@ -1,0 +1,40 @@
+"""Fuzz targets: each is run by libFuzzer, and replays its corpus in every test run.
+
+To add one, write NAME_fuzz.cc, put a few inputs into corpus/NAME/, and name it in BUILD.bazel.
+"""
+
+def fuzz_target(name, deps, mutations = 10000):
+    """Declares `NAME_fuzz`, for tools/fuzz.sh, and `NAME_corpus_test`.
+
+    Args:
+      name: of the target; its source is NAME_fuzz.cc, its corpus in corpus/NAME.
+      deps: what the source includes beside rules.h.
+      mutations: how many the test makes of the corpus; it should take a few seconds under a sanitizer.
+    """
+    native.cc_library(
+        name = name + "_one_input",
+        srcs = [name + "_fuzz.cc"],
+        deps = [":rules"] + deps,
+        alwayslink = True,
+    )
+    native.cc_test(
+        name = name + "_corpus_test",
+        size = "small",
+        args = [
+            "--mutations=%d" % mutations,
+            "%s/corpus/%s" % (native.package_name(), name),
+        ],
+        data = native.glob(["corpus/%s/*" % name]),
+        deps = [
+            ":replay",
+            ":%s_one_input" % name,
+        ],
+    )
+
+    # libFuzzer brings the main function, and clang alone has libFuzzer.
+    native.cc_binary(
+        name = name + "_fuzz",
+        linkopts = ["-fsanitize=fuzzer"],
+        tags = ["manual"],
+        deps = [":%s_one_input" % name],
+    )

@@ -1,0 +1,154 @@
+#include "udpgate/internal/admission.h"
+
+#include <algorithm>
+
+#include "absl/hash/hash.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+constexpr int64_t kSweepPeriodNanoseconds = 100'000'000;
+
+// Adds `amount` to `sum` unless that would exceed `limit`.
+bool AddWithin(int64_t limit, int64_t amount, std::atomic<int64_t>* sum) {
+  if (sum->fetch_add(amount, std::memory_order_relaxed) + amount <= limit) {
+    return true;
+  }
+  sum->fetch_sub(amount, std::memory_order_relaxed);
+  return false;
+}
+
+}  // namespace
+
+Admission::Network::Network(const SocketAddress& client)
+    : is_ipv6(client.is_ipv6()) {
+  const size_t size = is_ipv6 ? 8 : 4;
+  std::copy_n(client.ip_bytes().begin(), size, bytes.begin());
+}
+
+Admission::Admission(const ProxyLimits& limits, int64_t sessions_max)
+    : allow_(limits.allow_cidrs),
+      deny_(limits.deny_cidrs),
+      sessions_max_(sessions_max),
+      sessions_per_ip_max_(limits.max_sessions_per_ip),
+      pending_max_(limits.pending_clients_max),
+      held_bytes_max_(limits.pending_bytes_max),
+      rate_(limits.new_sessions_per_second),
+      rate_per_ip_(limits.new_sessions_per_second_per_ip),
+      // Twice the sessions, since they do not spread evenly, and those of the
+      // last second.
+      watched_per_stripe_max_(kRecentPerStripeMax +
+                              2 * static_cast<size_t>(sessions_max) /
+                                  kStripes) {}
+
+// From what costs least to what costs most, so that a flood is refused early.
+absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
+                                            int64_t now_nanoseconds,
+                                            absl::FunctionRef<bool()> evict) {
+  if (deny_.Contains(client)) return DropReason::kDenied;
+  if (!allow_.empty() && !allow_.Contains(client)) return DropReason::kDenied;
+  if (!AddWithin(pending_max_, 1, &pending_count_)) {
+    return DropReason::kPendingLimit;
+  }
+  absl::optional<DropReason> refusal =
+      watches_networks() ? TakePlaceOfNetwork(client, now_nanoseconds)
+                         : TakeRate(now_nanoseconds);
+  if (!refusal.has_value() && !TakePlace(evict)) {
+    refusal = DropReason::kSessionLimit;
+    if (watches_networks()) GiveBackPlaceOfNetwork(client);
+  }
+  if (refusal.has_value()) EndPending();
+  return refusal;
+}
+
+void Admission::End(const SocketAddress& client) {
+  session_count_.fetch_sub(1, std::memory_order_relaxed);
+  if (watches_networks()) GiveBackPlaceOfNetwork(client);
+}
+
+bool Admission::TakeHeldBytes(size_t bytes) {
+  return AddWithin(held_bytes_max_, static_cast<int64_t>(bytes), &held_bytes_);
+}
+
+absl::optional<DropReason> Admission::TakeRate(int64_t now_nanoseconds) {
+  if (!rate_.is_limited()) return absl::nullopt;
+  int64_t before = full_nanoseconds_.load(std::memory_order_relaxed);
+  int64_t after;
+  do {
+    after = before;
+    if (!rate_.Fits(now_nanoseconds, &after)) {
+      return DropReason::kNewSessionRate;
+    }
+  } while (!full_nanoseconds_.compare_exchange_weak(before, after,
+                                                    std::memory_order_relaxed));
+  return absl::nullopt;
+}
+
+bool Admission::TakePlace(absl::FunctionRef<bool()> evict) {
+  if (AddWithin(sessions_max_, 1, &session_count_)) return true;
+  return evict() && AddWithin(sessions_max_, 1, &session_count_);
+}
+
+absl::optional<DropReason> Admission::TakePlaceOfNetwork(
+    const SocketAddress& client, int64_t now_nanoseconds) {
+  const Network network(client);
+  Stripe& stripe = StripeOf(network);
+  MutexLock lock(&stripe.mutex);
+  Watched after;
+  const auto found = stripe.watched.find(network);
+  if (found != stripe.watched.end()) {
+    after = found->second;
+  } else if (!MakeRoom(now_nanoseconds, &stripe)) {
+    return DropReason::kNewSessionRatePerIp;
+  }
+  if (sessions_per_ip_max_ > 0 && after.session_count >= sessions_per_ip_max_) {
+    return DropReason::kSessionLimitPerIp;
+  }
+  if (rate_per_ip_.is_limited() &&
+      !rate_per_ip_.Fits(now_nanoseconds, &after.full_nanoseconds)) {
+    return DropReason::kNewSessionRatePerIp;
+  }
+  // Last, so that an address beyond its own limits takes no share of it.
+  absl::optional<DropReason> refusal = TakeRate(now_nanoseconds);
+  if (refusal.has_value()) return refusal;
+  ++after.session_count;
+  stripe.watched[network] = after;
+  return absl::nullopt;
+}
+
+// Whether one more network can be watched; forgets those whose second is over.
+bool Admission::MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const {
+  if (stripe->watched.size() < watched_per_stripe_max_) return true;
+  // It looks at all of them, so not for each client of a flood.
+  if (now_nanoseconds < stripe->next_sweep_nanoseconds) return false;
+  stripe->next_sweep_nanoseconds = now_nanoseconds + kSweepPeriodNanoseconds;
+  for (auto it = stripe->watched.begin(); it != stripe->watched.end();) {
+    const auto current = it++;
+    if (current->second.session_count == 0 &&
+        current->second.full_nanoseconds <= now_nanoseconds) {
+      stripe->watched.erase(current);
+    }
+  }
+  return stripe->watched.size() < watched_per_stripe_max_;
+}
+
+void Admission::GiveBackPlaceOfNetwork(const SocketAddress& client) {
+  const Network network(client);
+  Stripe& stripe = StripeOf(network);
+  MutexLock lock(&stripe.mutex);
+  const auto found = stripe.watched.find(network);
+  if (found == stripe.watched.end()) return;
+  // Where there is a rate, the entry stays for it, and is freed when its
+  // stripe is full.
+  if (--found->second.session_count == 0 && !rate_per_ip_.is_limited()) {
+    stripe.watched.erase(found);
+  }
+}
+
+Admission::Stripe& Admission::StripeOf(const Network& network) {
+  return stripes_[absl::Hash<Network>()(network) % kStripes];
+}
+
+}  // namespace internal
+}  // namespace udpgate

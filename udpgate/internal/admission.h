@@ -1,0 +1,152 @@
+// Who may begin a session.
+#ifndef UDPGATE_INTERNAL_ADMISSION_H_
+#define UDPGATE_INTERNAL_ADMISSION_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/types/optional.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/proxy_options.h"
+#include "udpgate/proxy_stats.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// So many events a second, and as many at once after a rest. A token bucket
+// that needs one number: when the bucket will be full again (the "virtual
+// scheduling algorithm" of ITU-T I.371).
+class Rate {
+ public:
+  // 0: without limit.
+  explicit Rate(int64_t events_per_second)
+      : interval_nanoseconds_(events_per_second > 0
+                                  ? kSecondNanoseconds / events_per_second
+                                  : 0) {}
+
+  bool is_limited() const { return interval_nanoseconds_ > 0; }
+
+  // Whether one more event fits now. Where it does, `full_nanoseconds`, the
+  // bucket, becomes what it is after that event.
+  bool Fits(int64_t now_nanoseconds, int64_t* full_nanoseconds) const {
+    const int64_t after_nanoseconds =
+        (*full_nanoseconds > now_nanoseconds ? *full_nanoseconds
+                                             : now_nanoseconds) +
+        interval_nanoseconds_;
+    if (after_nanoseconds - now_nanoseconds > kSecondNanoseconds) return false;
+    *full_nanoseconds = after_nanoseconds;
+    return true;
+  }
+
+ private:
+  static constexpr int64_t kSecondNanoseconds = 1'000'000'000;
+
+  int64_t interval_nanoseconds_;
+};
+
+// The limits of the whole gate, shared by all shards and touched only when a
+// session begins or ends. Refusing allocates nothing.
+//
+// Threads: any. Per address there is a lock, one of several, and only where a
+// limit per address is set.
+class Admission {
+ public:
+  // At most `sessions_max` at a time, whatever `limits` says of that.
+  Admission(const ProxyLimits& limits, int64_t sessions_max);
+
+  // Takes a place for a pending session of `client`, or says why there is
+  // none. Where the gate is full, `evict` is asked to end another session (and
+  // so to call `End`), and says whether it has.
+  absl::optional<DropReason> Begin(const SocketAddress& client,
+                                   int64_t now_nanoseconds,
+                                   absl::FunctionRef<bool()> evict);
+  // The session has a backend now, or is about to end.
+  void EndPending() { pending_count_.fetch_sub(1, std::memory_order_relaxed); }
+  // The session has ended; its place is free.
+  void End(const SocketAddress& client);
+
+  // Room for what pending sessions hold. False, and nothing taken, where all
+  // of it is in use.
+  bool TakeHeldBytes(size_t bytes);
+  void GiveBackHeldBytes(size_t bytes) {
+    held_bytes_.fetch_sub(static_cast<int64_t>(bytes),
+                          std::memory_order_relaxed);
+  }
+
+  int64_t sessions_max() const { return sessions_max_; }
+  // Places that are taken now.
+  int64_t session_count() const {
+    return session_count_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr size_t kStripes = 16;
+  static constexpr size_t kRecentPerStripeMax = 4096;
+
+  // An IPv4 address, or the /64 of an IPv6 address: what one household or
+  // server has.
+  struct Network {
+    explicit Network(const SocketAddress& client);
+
+    std::array<uint8_t, 8> bytes{};
+    bool is_ipv6;
+
+    friend bool operator==(const Network& a, const Network& b) {
+      return a.bytes == b.bytes && a.is_ipv6 == b.is_ipv6;
+    }
+    template <typename H>
+    friend H AbslHashValue(H h, const Network& network) {
+      return H::combine(std::move(h), network.bytes, network.is_ipv6);
+    }
+  };
+  struct Watched {
+    int64_t session_count = 0;
+    int64_t full_nanoseconds = 0;  // see Rate
+  };
+  struct alignas(64) Stripe {
+    Mutex mutex;
+    // Networks that have a session, or began one within the last second.
+    absl::flat_hash_map<Network, Watched> watched ABSL_GUARDED_BY(mutex);
+    int64_t next_sweep_nanoseconds ABSL_GUARDED_BY(mutex) = 0;
+  };
+
+  absl::optional<DropReason> TakeRate(int64_t now_nanoseconds);
+  bool TakePlace(absl::FunctionRef<bool()> evict);
+  absl::optional<DropReason> TakePlaceOfNetwork(const SocketAddress& client,
+                                                int64_t now_nanoseconds);
+  bool MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe->mutex);
+  void GiveBackPlaceOfNetwork(const SocketAddress& client);
+  bool watches_networks() const {
+    return sessions_per_ip_max_ > 0 || rate_per_ip_.is_limited();
+  }
+  Stripe& StripeOf(const Network& network);
+
+  const CidrList allow_;
+  const CidrList deny_;
+  const int64_t sessions_max_;
+  const int64_t sessions_per_ip_max_;
+  const int64_t pending_max_;
+  const int64_t held_bytes_max_;
+  const Rate rate_;
+  const Rate rate_per_ip_;
+  const size_t watched_per_stripe_max_;
+
+  std::atomic<int64_t> session_count_{0};
+  std::atomic<int64_t> pending_count_{0};
+  std::atomic<int64_t> held_bytes_{0};
+  std::atomic<int64_t> full_nanoseconds_{0};  // see Rate
+  std::array<Stripe, kStripes> stripes_;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_ADMISSION_H_

@@ -1,0 +1,137 @@
+#include "udpgate/redis/internal/answer_log.h"
+
+#include <gtest/gtest.h>
+
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+constexpr absl::Duration kPause = absl::Milliseconds(100);
+constexpr absl::Duration kStaleAge = absl::Seconds(10);
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kStart = 3600 * kSecond;
+
+ResolveResult Backend(absl::string_view text) {
+  return {*SocketAddress::Parse(text), std::string(text)};
+}
+
+// The label of the stale backend at `now`, or "none".
+std::string Stale(const AnswerLog& log, int64_t now) {
+  const auto stale = log.FindStale(now);
+  return stale.has_value() ? stale->backend.label : "none";
+}
+
+TEST(AnswerLogTest, KeepsTheLastBackendForItsTime) {
+  AnswerLog log(kPause, kStaleAge);
+  EXPECT_EQ(Stale(log, kStart), "none");
+  log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
+  const auto stale = log.FindStale(kStart + 3 * kSecond);
+  ASSERT_TRUE(stale.has_value());
+  EXPECT_EQ(stale->backend.backend.ToString(), "1.2.3.4:5");
+  EXPECT_EQ(stale->age, absl::Seconds(3));
+  EXPECT_EQ(Stale(log, kStart + 10 * kSecond), "1.2.3.4:5");
+  EXPECT_EQ(Stale(log, kStart + 10 * kSecond + 1), "none");
+  // The age counts from when Redis last said it.
+  log.SetBackend(log.Begin(kStart + 9 * kSecond), Backend("1.2.3.4:5"));
+  EXPECT_EQ(Stale(log, kStart + 19 * kSecond), "1.2.3.4:5");
+}
+
+// Not from when the look-up of its name had its answer.
+TEST(AnswerLogTest, CountsTheAgeFromWhatRedisSaid) {
+  AnswerLog log(kPause, kStaleAge);
+  const AnswerLog::Answer answer = log.Begin(kStart);
+  log.Begin(kStart + 5 * kSecond);
+  log.SetBackend(answer, Backend("1.2.3.4:5"));
+  EXPECT_EQ(Stale(log, kStart + 10 * kSecond), "1.2.3.4:5");
+  EXPECT_EQ(Stale(log, kStart + 10 * kSecond + 1), "none");
+}
+
+TEST(AnswerLogTest, KeepsNoBackendWhereNoneIsWanted) {
+  AnswerLog log(kPause, absl::ZeroDuration());
+  log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
+  EXPECT_EQ(Stale(log, kStart), "none");
+}
+
+TEST(AnswerLogTest, ForgetsTheBackendWhereRedisSaysSomethingElse) {
+  for (const char* text : {"", "garbage", "unknown.test:5"}) {
+    AnswerLog log(kPause, kStaleAge);
+    log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
+    log.SetNoBackend(log.Begin(kStart), text, absl::NotFoundError("none"));
+    EXPECT_EQ(Stale(log, kStart), "none") << text;
+  }
+}
+
+TEST(AnswerLogTest, KeepsTheBackendWhereOnlyItsNameCannotBeLookedUp) {
+  AnswerLog log(kPause, kStaleAge);
+  ResolveResult named = Backend("1.2.3.4:5");
+  named.label = "lobby.test:5";
+  log.SetBackend(log.Begin(kStart), named);
+  log.SetNoBackend(log.Begin(kStart + kSecond), "lobby.test:5",
+                   absl::DeadlineExceededError("DNS hangs"));
+  EXPECT_EQ(Stale(log, kStart + 2 * kSecond), "lobby.test:5");
+}
+
+TEST(AnswerLogTest, KeepsTheBackendThroughErrorsOfRedis) {
+  AnswerLog log(kPause, kStaleAge);
+  log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
+  log.SetRedisAway(log.Begin(kStart), absl::UnavailableError("LOADING"));
+  EXPECT_EQ(Stale(log, kStart), "1.2.3.4:5");
+}
+
+TEST(AnswerLogTest, AnOldAnswerThatIsUnderstoodLateChangesNothing) {
+  AnswerLog log(kPause, kStaleAge);
+  const AnswerLog::Answer old = log.Begin(kStart);
+  log.SetNoBackend(log.Begin(kStart), "", absl::NotFoundError("none"));
+  log.SetBackend(old, Backend("1.2.3.4:5"));
+  EXPECT_EQ(Stale(log, kStart), "none");
+  EXPECT_EQ(log.last().code(), absl::StatusCode::kNotFound);
+
+  const AnswerLog::Answer older = log.Begin(kStart);
+  log.SetBackend(log.Begin(kStart), Backend("6.7.8.9:5"));
+  log.SetNoBackend(older, "unknown.test:5", absl::NotFoundError("late"));
+  EXPECT_EQ(Stale(log, kStart), "6.7.8.9:5");
+  EXPECT_TRUE(log.last().ok());
+  EXPECT_FALSE(log.FindFailure(kStart).has_value());
+}
+
+TEST(AnswerLogTest, KnowsAFailureForItsTimeAndNoSuccess) {
+  AnswerLog log(kPause, kStaleAge);
+  EXPECT_FALSE(log.FindFailure(kStart).has_value());
+  log.SetRedisAway(log.Begin(kStart), absl::UnavailableError("LOADING"));
+  const int64_t end = kStart + absl::ToInt64Nanoseconds(kPause);
+  const auto failure = log.FindFailure(end - 1);
+  ASSERT_TRUE(failure.has_value());
+  EXPECT_EQ(failure->why, absl::UnavailableError("LOADING"));
+  EXPECT_TRUE(failure->is_redis_away);
+  EXPECT_EQ(failure->until_nanoseconds, end);
+  EXPECT_FALSE(log.FindFailure(end).has_value());
+  EXPECT_EQ(log.last(), absl::UnavailableError("LOADING"));  // still
+
+  log.SetNoBackend(log.Begin(end), "", absl::NotFoundError("none"));
+  ASSERT_TRUE(log.FindFailure(end).has_value());
+  EXPECT_FALSE(log.FindFailure(end)->is_redis_away);
+  log.SetBackend(log.Begin(end), Backend("1.2.3.4:5"));
+  EXPECT_FALSE(log.FindFailure(end).has_value());
+  EXPECT_TRUE(log.last().ok());
+}
+
+TEST(AnswerLogTest, CountsWhatWaits) {
+  AnswerLog log(kPause, kStaleAge);
+  EXPECT_TRUE(log.Admit(2));
+  EXPECT_TRUE(log.Admit(2));
+  EXPECT_FALSE(log.Admit(2));
+  EXPECT_EQ(log.waiting(), 2u);
+  EXPECT_EQ(log.refused(), 1u);
+  log.CountAnswered(2);
+  log.CountStale(2);
+  EXPECT_EQ(log.waiting(), 0u);
+  EXPECT_EQ(log.stale_answers(), 2u);
+  EXPECT_TRUE(log.Admit(2));
+  EXPECT_EQ(log.refused(), 1u);
+}
+
+}  // namespace
+}  // namespace internal
+}  // namespace udpgate
