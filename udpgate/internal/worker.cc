@@ -581,7 +581,7 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
     counters_.Drop(*refusal);
     context_->control.ReportRefused(*refusal, datagram.client, [&] {
-      return AdmissionText(*refusal, limits_,
+      return AdmissionText(*refusal, context_->options.limits,
                            context_->admission.sessions_max());
     });
     return nullptr;
