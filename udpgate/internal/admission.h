@@ -110,7 +110,7 @@ class Admission {
     int64_t session_count = 0;
     int64_t full_nanoseconds = 0;  // see Rate
   };
-  struct alignas(64) Stripe {
+  struct Stripe {
     Mutex mutex;
     // Networks that have a session, or began one within the last second.
     absl::flat_hash_map<Network, Watched> watched ABSL_GUARDED_BY(mutex);

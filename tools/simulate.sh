@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds the simulation of a shard and runs it
+# (udpgate/internal/worker_simulation_test.cc).
+#
+#   tools/simulate.sh                     100,000 seeds, a minute or two
+#   tools/simulate.sh --seeds 5000000     so many
+#   tools/simulate.sh --first-seed 123 --seeds 1
+#                                         that one again
+#
+# Further options go to bazel, such as --config=asan. Exit status: 0 where no
+# seed broke a rule, 2 for a bad option, 3 where one did; it is printed with its
+# last events.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+usage() {
+  echo "usage: $0 [--first-seed N] [--seeds N] [options of bazel test]" >&2
+  exit 2
+}
+
+seeds=100000
+first_seed=1
+options=()
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --seeds | --first-seed)
+      [[ "${2:-}" =~ ^[0-9]{1,15}$ ]] || usage
+      if [[ "$1" == --seeds ]]; then seeds="$2"; else first_seed="$2"; fi
+      shift
+      ;;
+    -h | --help) usage ;;
+    *) options+=("$1") ;;
+  esac
+  shift
+done
+
+"$root/tools/install_deps.sh"
+cd "$root"
+exec bazel test --config=opt --test_output=all --nocache_test_results \
+  --test_timeout=86400 --test_env=UDPGATE_SIMULATION_SEEDS="$seeds" \
+  --test_env=UDPGATE_SIMULATION_FIRST_SEED="$first_seed" "${options[@]}" \
+  //udpgate/internal:worker_simulation_test
