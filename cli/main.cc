@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/types/optional.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
@@ -205,9 +206,12 @@ void LogTotals(const ProxyStats& stats, Logger* logger) {
   }
 }
 
+// The library names its own fields, where the user knows settings.
 int CannotStart(const absl::Status& status, Logger* logger) {
-  logger->Log(LogSeverity::kError,
-              absl::StrCat("cannot start: ", status.message()));
+  const std::string why = absl::StrReplaceAll(
+      status.message(), {{"listen_address:", "PROXY_ADDR:"},
+                         {"upstream_bind_addresses:", "UPSTREAM_BIND_ADDRS:"}});
+  logger->Log(LogSeverity::kError, absl::StrCat("cannot start: ", why));
   return kExitCannotStart;
 }
 

@@ -53,10 +53,6 @@ bool ParseByteCount(absl::string_view text, int64_t minimum, int64_t maximum,
   return true;
 }
 
-bool IsBroadcast(const SocketAddress& address) {
-  return address.IpToString() == "255.255.255.255";
-}
-
 // fe80::/10 (RFC 4291 section 2.4) without the interface that makes it one
 // address; bind(2) refuses it.
 bool LacksInterface(const SocketAddress& address) {
@@ -71,10 +67,7 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result) {
   if (!host_port.ok()) return false;
   const absl::StatusOr<SocketAddress> address =
       SocketAddress::FromIpAndPort(host_port->host, host_port->port);
-  if (address.ok() &&
-      (address->is_any() || address->is_multicast() || IsBroadcast(*address))) {
-    return false;
-  }
+  if (address.ok() && !address->is_unicast()) return false;
   *result = host_port->ToString();
   return true;
 }
@@ -88,7 +81,7 @@ bool ApplyListenAddress(absl::string_view value, Settings* settings) {
     return true;
   }
   const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
-  if (!address.ok() || address->is_multicast() || IsBroadcast(*address) ||
+  if (!address.ok() || !(address->is_any() || address->is_unicast()) ||
       LacksInterface(*address)) {
     return false;
   }
@@ -128,8 +121,7 @@ bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
        absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
     const absl::StatusOr<SocketAddress> address =
         SocketAddress::FromIpAndPort(text, 0);
-    if (!address.ok() || address->is_any() || address->is_multicast() ||
-        IsBroadcast(*address) || LacksInterface(*address) ||
+    if (!address.ok() || !address->is_unicast() || LacksInterface(*address) ||
         addresses.size() == kAddressesMax) {
       return false;
     }

@@ -90,9 +90,7 @@ absl::Status ProxyOptions::Validate() const {
                            static_cast<int64_t>(upstream_bind_addresses.size()),
                            0, kBindAddressesMax));
   for (const SocketAddress& address : upstream_bind_addresses) {
-    if (address.is_valid() && !address.is_any() && !address.is_multicast()) {
-      continue;
-    }
+    if (address.is_unicast()) continue;
     status.Update(absl::InvalidArgumentError(
         absl::StrCat("upstream_bind_addresses holds ", address.ToString(),
                      "; allowed are addresses of this machine")));

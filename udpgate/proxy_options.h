@@ -20,7 +20,7 @@
 
 namespace udpgate {
 
-// What is allowed to sessions. Each shard keeps a copy of its own.
+// What is allowed to clients and their sessions.
 struct ProxyLimits {
   // A session with no datagram in either direction for so long ends: between
   // 1.0 and 1.25 times this after its last datagram. 10 ms to 1 day.

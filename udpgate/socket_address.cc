@@ -148,10 +148,6 @@ SocketAddress SocketAddress::Ipv4Any(uint16_t port) {
   return FromIpv4({htonl(INADDR_ANY)}, port);
 }
 
-SocketAddress SocketAddress::Ipv4Broadcast() {
-  return FromIpv4({htonl(INADDR_BROADCAST)}, 0);
-}
-
 SocketAddress SocketAddress::Ipv6Loopback(uint16_t port) {
   return FromIpv6(in6addr_loopback, 0, port);
 }
@@ -178,6 +174,13 @@ bool SocketAddress::is_loopback() const {
 bool SocketAddress::is_multicast() const {
   if (is_ipv4()) return (ip_[0] & 0xf0) == 0xe0;
   return is_ipv6() && ip_[0] == 0xff;
+}
+
+bool SocketAddress::is_unicast() const {
+  const bool is_broadcast =
+      is_ipv4() && std::all_of(ip_.begin(), ip_.begin() + 4,
+                               [](uint8_t byte) { return byte == 255; });
+  return is_valid() && !is_any() && !is_multicast() && !is_broadcast;
 }
 
 socklen_t SocketAddress::ToSockaddr(int socket_family,

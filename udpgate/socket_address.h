@@ -49,8 +49,6 @@ class SocketAddress {
   // 127.0.0.1 or 0.0.0.0 with this port.
   static SocketAddress Ipv4Loopback(uint16_t port);
   static SocketAddress Ipv4Any(uint16_t port);
-  // 255.255.255.255, port 0.
-  static SocketAddress Ipv4Broadcast();
   // ::1 or :: with this port.
   static SocketAddress Ipv6Loopback(uint16_t port);
   static SocketAddress Ipv6Any(uint16_t port);
@@ -70,6 +68,9 @@ class SocketAddress {
   // 127.0.0.0/8 or ::1.
   bool is_loopback() const;
   bool is_multicast() const;
+  // Names one host: valid, and neither all zeros nor multicast nor
+  // 255.255.255.255.
+  bool is_unicast() const;
 
   // Four or sixteen bytes in network byte order, IPv4 in the first four.
   const std::array<uint8_t, 16>& ip_bytes() const { return ip_; }

@@ -189,6 +189,15 @@ TEST(SocketAddressTest, Classes) {
   EXPECT_TRUE(Parsed("[::ffff:127.0.0.1]:1").is_loopback());
   EXPECT_FALSE(Parsed("128.0.0.1:1").is_loopback());
   EXPECT_FALSE(Parsed("[::2]:1").is_loopback());
+  for (const char* host : {"1.2.3.4:0", "127.0.0.1:1", "255.255.255.254:1",
+                           "240.0.0.1:1", "[::1]:1", "[2001:db8::1]:1"}) {
+    EXPECT_TRUE(Parsed(host).is_unicast()) << host;
+  }
+  for (const char* other : {"0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1",
+                            "[::]:1", "[ff02::1]:1"}) {
+    EXPECT_FALSE(Parsed(other).is_unicast()) << other;
+  }
+  EXPECT_FALSE(SocketAddress().is_unicast());
   EXPECT_TRUE(Parsed("224.0.0.1:1").is_multicast());
   EXPECT_TRUE(Parsed("239.255.255.255:1").is_multicast());
   EXPECT_TRUE(Parsed("[ff02::1]:1").is_multicast());

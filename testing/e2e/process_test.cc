@@ -423,8 +423,9 @@ class SecondGateTest
     EXPECT_EQ(outcome.status, 1) << outcome.output;
     EXPECT_EQ(LineCount(outcome.output), 1) << outcome.output;
     EXPECT_TRUE(absl::StrContains(
-        outcome.output, absl::StrCat("error cannot start: bind ", proxy_address,
-                                     ": Address already in use\n")))
+        outcome.output,
+        absl::StrCat("error cannot start: PROXY_ADDR: bind ", proxy_address,
+                     ": Address already in use\n")))
         << outcome.output;
   }
 

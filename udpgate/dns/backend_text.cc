@@ -16,20 +16,12 @@
 namespace udpgate {
 namespace {
 
-bool IsBroadcast(const SocketAddress& address) {
-  const auto& ip = address.ip_bytes();
-  return address.is_ipv4() && ip[0] == 255 && ip[1] == 255 && ip[2] == 255 &&
-         ip[3] == 255;
-}
-
-bool IsHost(const SocketAddress& ip) {
-  return !ip.is_any() && !ip.is_multicast() && !IsBroadcast(ip);
-}
-
 // `ips` is not empty.
 absl::StatusOr<ResolveResult> MakeResult(const std::vector<SocketAddress>& ips,
                                          uint16_t port, std::string label) {
-  const auto host = std::find_if(ips.begin(), ips.end(), IsHost);
+  const auto host =
+      std::find_if(ips.begin(), ips.end(),
+                   [](const SocketAddress& ip) { return ip.is_unicast(); });
   if (host == ips.end()) {
     return absl::InvalidArgumentError(absl::StrCat("backend ", label, ": ",
                                                    ips.front().IpToString(),

@@ -44,11 +44,16 @@ Admission::Admission(const ProxyLimits& limits, int64_t sessions_max)
 
 // From what costs least to what costs most, so that a flood is refused early.
 absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
+                                            size_t held_bytes,
                                             int64_t now_nanoseconds,
                                             absl::FunctionRef<bool()> evict) {
   if (deny_.Contains(client)) return DropReason::kDenied;
   if (!allow_.empty() && !allow_.Contains(client)) return DropReason::kDenied;
   if (!AddWithin(pending_max_, 1, &pending_count_)) {
+    return DropReason::kPendingLimit;
+  }
+  if (!TakeHeldBytes(held_bytes)) {
+    EndPending();
     return DropReason::kPendingLimit;
   }
   absl::optional<DropReason> refusal =
@@ -58,7 +63,10 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
     refusal = DropReason::kSessionLimit;
     if (watches_networks()) GiveBackPlaceOfNetwork(client);
   }
-  if (refusal.has_value()) EndPending();
+  if (refusal.has_value()) {
+    GiveBackHeldBytes(held_bytes);
+    EndPending();
+  }
   return refusal;
 }
 

@@ -61,11 +61,12 @@ class Admission {
   // At most `sessions_max` at a time, whatever `limits` says of that.
   Admission(const ProxyLimits& limits, int64_t sessions_max);
 
-  // Takes a place for a pending session of `client`, or says why there is
-  // none. Where the gate is full, `evict` is asked to end another session (and
+  // Takes a place for a pending session of `client`, and room for the
+  // `held_bytes` that it begins with, or says why there is none. Where the gate
+  // is full, `evict` is asked to end another session (and
   // so to call `End`), and says whether it has.
   absl::optional<DropReason> Begin(const SocketAddress& client,
-                                   int64_t now_nanoseconds,
+                                   size_t held_bytes, int64_t now_nanoseconds,
                                    absl::FunctionRef<bool()> evict);
   // The session has a backend now, or is about to end.
   void EndPending() { pending_count_.fetch_sub(1, std::memory_order_relaxed); }

@@ -25,7 +25,7 @@ class AdmissionTest : public ::testing::Test {
                                    const std::string& client,
                                    int64_t now_nanoseconds = 0) {
     const absl::optional<DropReason> refusal = admission->Begin(
-        Address(client), now_nanoseconds, [] { return false; });
+        Address(client), 0, now_nanoseconds, [] { return false; });
     if (!refusal.has_value()) admission->EndPending();
     return refusal;
   }
@@ -33,7 +33,7 @@ class AdmissionTest : public ::testing::Test {
   ProxyLimits limits_;
 };
 
-TEST_F(AdmissionTest, AFullGateAsksForARoom) {
+TEST_F(AdmissionTest, AFullGateAsksForAPlace) {
   Admission admission(limits_, 1);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), DropReason::kSessionLimit);
@@ -42,7 +42,7 @@ TEST_F(AdmissionTest, AFullGateAsksForARoom) {
     admission.End(Address("1.0.0.1:1"));
     return true;
   };
-  EXPECT_EQ(admission.Begin(Address("1.0.0.1:3"), 0, evict), absl::nullopt);
+  EXPECT_EQ(admission.Begin(Address("1.0.0.1:3"), 0, 0, evict), absl::nullopt);
   EXPECT_EQ(admission.session_count(), 1);
 }
 
@@ -51,7 +51,7 @@ TEST_F(AdmissionTest, PendingClientsAndTheirBytesAreBounded) {
   limits_.pending_bytes_max = 65536;
   Admission admission(limits_, 10);
   const auto begin = [&](const char* client) {
-    return admission.Begin(Address(client), 0, [] { return false; });
+    return admission.Begin(Address(client), 0, 0, [] { return false; });
   };
   EXPECT_EQ(begin("1.0.0.1:1"), absl::nullopt);
   EXPECT_EQ(begin("1.0.0.1:2"), absl::nullopt);
@@ -62,6 +62,11 @@ TEST_F(AdmissionTest, PendingClientsAndTheirBytesAreBounded) {
   EXPECT_TRUE(admission.TakeHeldBytes(65000));
   EXPECT_FALSE(admission.TakeHeldBytes(537));
   EXPECT_TRUE(admission.TakeHeldBytes(536));
+  // Full of bytes: nobody begins, and nothing is taken by the attempt.
+  admission.EndPending();
+  EXPECT_EQ(admission.Begin(Address("1.0.0.1:4"), 1, 0, [] { return false; }),
+            DropReason::kPendingLimit);
+  EXPECT_EQ(begin("1.0.0.1:4"), absl::nullopt);
   admission.GiveBackHeldBytes(65536);
   EXPECT_TRUE(admission.TakeHeldBytes(65536));
 }

@@ -114,7 +114,8 @@ absl::StatusOr<ListenSocket> Open(SysCalls* sys_calls,
   const SysCallResult bound = sys_calls->Bind(
       opened.value, reinterpret_cast<const sockaddr*>(&storage), size);
   if (!bound.ok()) {
-    return ErrnoToStatus(bound.error, absl::StrCat("bind ", what));
+    return ErrnoToStatus(bound.error,
+                         absl::StrCat("listen_address: bind ", what));
   }
   if (absl::Status status = ReadBoundAddress(sys_calls, &socket);
       !status.ok()) {

@@ -61,7 +61,8 @@ TEST_F(ListenSocketTest, ASecondGateOnTheSameAddressFails) {
       options_.listener_count = second_count;
       const absl::Status status = Open().status();
       EXPECT_EQ(status.message(),
-                absl::StrCat("bind ", options_.listen_address.ToString(),
+                absl::StrCat("listen_address: bind ",
+                             options_.listen_address.ToString(),
                              ": Address already in use"));
     }
   }

@@ -9,19 +9,10 @@
 
 namespace udpgate {
 namespace internal {
-
 namespace {
 
 // How long a reader waits before it looks whether it is to stop.
 constexpr timeval kWaitMax = {0, 100'000};
-
-// A forged source can be anything. A reply to 0.0.0.0 would go to this host
-// itself (ip(7)), one to a group or to all to others than the sender.
-bool CanBeAnswered(const SocketAddress& client) {
-  return client.is_valid() && client.port() != 0 && !client.is_any() &&
-         !client.is_multicast() &&
-         client.WithPort(0) != SocketAddress::Ipv4Broadcast();
-}
 
 }  // namespace
 
@@ -34,8 +25,9 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
   }
   const SysCallResult result = context->sys_calls->SetSockOpt(
       reader->fd_, SOL_SOCKET, SO_RCVTIMEO, &kWaitMax, sizeof(kWaitMax));
-  if (!result.ok())
+  if (!result.ok()) {
     return ErrnoToStatus(result.error, "setsockopt SO_RCVTIMEO");
+  }
   return reader;
 }
 
@@ -92,7 +84,9 @@ bool Reader::Accept(int i, ClientDatagram* datagram) {
     return false;
   }
   datagram->client = batch_.source(i);
-  if (!CanBeAnswered(datagram->client)) {
+  // A forged source can be anything. A reply to 0.0.0.0 would go to this host
+  // itself (ip(7)), one to a group or to all to others than the sender.
+  if (!datagram->client.is_unicast() || datagram->client.port() == 0) {
     counters_.Drop(DropReason::kInvalidSource);
     return false;
   }

@@ -51,7 +51,10 @@ struct Session {
   bool expects_burst = true;
   uint32_t last_read_turn = 0;
 
-  // How far the client has shown that it sees replies; see Worker::NoteProof.
+  // The backend has sent something, whether or not it was passed on.
+  bool has_answered = false;
+
+  // How far the client has shown that it sees replies; see Worker::NoteSigns.
   bool has_unanswered_reply = false;
   uint8_t proof_count = 0;
   int64_t first_proof_nanoseconds = 0;

@@ -80,8 +80,9 @@ absl::Status CheckBindAddresses(SysCalls* sys_calls,
         BindTo(sys_calls, opened.value, address.WithPort(0));
     sys_calls->Close(opened.value);
     if (!bound.ok()) {
-      return ErrnoToStatus(bound.error,
-                           absl::StrCat("bind ", address.IpToString()));
+      return ErrnoToStatus(
+          bound.error,
+          absl::StrCat("upstream_bind_addresses: bind ", address.IpToString()));
     }
   }
   return absl::OkStatus();

@@ -393,8 +393,9 @@ TEST_F(UpstreamTest, CheckBindAddressesFindsTheOneThatIsNotOurs) {
   const std::vector<SocketAddress> ours = {Ip("127.0.0.2"), Ip("::1")};
   EXPECT_TRUE(CheckBindAddresses(&sys_calls_, ours).ok());
   sys_calls_.gone_ips = {Ip("::1")};
-  EXPECT_EQ(CheckBindAddresses(&sys_calls_, ours).message(),
-            "bind ::1: Cannot assign requested address");
+  EXPECT_EQ(
+      CheckBindAddresses(&sys_calls_, ours).message(),
+      "upstream_bind_addresses: bind ::1: Cannot assign requested address");
   sys_calls_.FailNext(Call::kSocket, EMFILE);
   EXPECT_EQ(CheckBindAddresses(&sys_calls_, ours).message(),
             "socket: Too many open files");

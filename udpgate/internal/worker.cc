@@ -101,11 +101,6 @@ bool IsOfEarlierDatagram(int error) {
          error == EMSGSIZE;
 }
 
-bool CanBeSentTo(const SocketAddress& backend) {
-  return backend.is_valid() && backend.port() != 0 && !backend.is_any() &&
-         !backend.is_multicast();
-}
-
 // The oldest datagram that the pending session holds, empty where none.
 absl::Span<const char> FirstHeld(const Session& session) {
   const HeldDatagrams& held = *session.held;
@@ -389,13 +384,15 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
   while (i < datagrams.size()) {
     const ClientDatagram& first = datagrams[i];
     Session* session = sessions_.Find(first.client, first.hash);
-    const bool is_new = session == nullptr;
-    if (is_new) session = Begin(first);
     if (session == nullptr || session->state == SessionState::kPending) {
-      if (session != nullptr) Hold(session, first);
-      // The resolver may have answered at once; then the rest of the batch need
-      // not be held.
-      if (is_new) DrainMessages();
+      if (session == nullptr) {
+        Begin(first);
+        // The resolver may have answered at once; then the rest of the batch
+        // need not be held.
+        DrainMessages();
+      } else {
+        Hold(session, first);
+      }
       ++i;
       continue;
     }
@@ -515,7 +512,7 @@ void Worker::ReadReplies(Session* session) {
   }
   session->last_active_nanoseconds = now_nanoseconds_;
   session->refusals = 0;
-  session->has_unanswered_reply = true;
+  session->has_answered = true;
   session->expects_burst = session->expects_burst
                                ? received.value > 1
                                : session->last_read_turn + 1 == turn_;
@@ -534,6 +531,7 @@ void Worker::ReadReplies(Session* session) {
                                session->local)) {
       counters_.Drop(DropReason::kReplySendFailed);
     } else {
+      session->has_unanswered_reply = true;
       reply_sessions_.push_back(session);
     }
   }
@@ -567,15 +565,15 @@ void Worker::FlushReplies() {
 
 // The life of a session.
 
-// A new pending session for the client of `datagram`, which holds nothing yet;
-// null where it is refused, and the datagram counted as dropped.
-Session* Worker::Begin(const ClientDatagram& datagram) {
+// A new pending session that holds `datagram`; where it is refused, the
+// datagram is counted as dropped, and nothing was allocated for it.
+void Worker::Begin(const ClientDatagram& datagram) {
   if (context_->is_draining.load(std::memory_order_relaxed)) {
     counters_.Drop(DropReason::kDraining);
-    return nullptr;
+    return;
   }
   const absl::optional<DropReason> refusal = context_->admission.Begin(
-      datagram.client, now_nanoseconds_,
+      datagram.client, datagram.payload.size(), now_nanoseconds_,
       [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return EvictLeastProven(); });
   if (refusal.has_value()) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
@@ -584,7 +582,7 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
       return AdmissionText(*refusal, context_->options.limits,
                            context_->admission.sessions_max());
     });
-    return nullptr;
+    return;
   }
   Session* session =
       sessions_.Insert(datagram.client, datagram.hash, now_nanoseconds_);
@@ -594,8 +592,8 @@ Session* Worker::Begin(const ClientDatagram& datagram) {
   session->resolve_deadline_nanoseconds =
       now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
   pending_.Append(session);
+  Keep(session, datagram);
   AskForBackend(session, datagram.payload);
-  return session;
 }
 
 // Ends an unconfirmed session of this shard, so that a new client gets its
@@ -631,9 +629,7 @@ void Worker::AskOthersToEvict() {
 }
 
 void Worker::Hold(Session* session, const ClientDatagram& datagram) {
-  session->listener = datagram.listener;
-  session->local = datagram.local;
-  HeldDatagrams& held = *session->held;
+  const HeldDatagrams& held = *session->held;
   const size_t bytes_max =
       std::max(limits_.pending_datagrams_max * kHeldBytesPerDatagram,
                kDatagramBufferBytes);
@@ -647,6 +643,14 @@ void Worker::Hold(Session* session, const ClientDatagram& datagram) {
     counters_.Drop(DropReason::kPendingLimit);
     return;
   }
+  Keep(session, datagram);
+}
+
+// For whom there is room.
+void Worker::Keep(Session* session, const ClientDatagram& datagram) {
+  session->listener = datagram.listener;
+  session->local = datagram.local;
+  HeldDatagrams& held = *session->held;
   held.bytes.append(datagram.payload.data(), datagram.payload.size());
   held.size_bytes.push_back(static_cast<uint32_t>(datagram.payload.size()));
   counters_.datagrams_held.Add();
@@ -701,7 +705,7 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   UpstreamOpener::Result opened;
   SocketAddress source;
   const char* objection = nullptr;
-  if (!CanBeSentTo(backend)) {
+  if (!backend.is_unicast() || backend.port() == 0) {
     objection = " is not an address that datagrams can be sent to";
   } else {
     source = upstream_.FindSource(backend, now_nanoseconds_, &opened);
@@ -852,9 +856,7 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   } else {
     has_changed_sessions_ = true;
     Unwatch(*session);
-    const bool has_answered = session->backend_datagrams_forwarded > 0 ||
-                              session->has_unanswered_reply;
-    upstream_.Close(session->upstream_fd, session->relay, has_answered,
+    upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
                     now_nanoseconds_);
   }
   counters_.End(end);

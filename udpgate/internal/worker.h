@@ -106,11 +106,13 @@ class Worker {
 
   // The life of a session. `MoveTo` and `End` are the only places that change
   // its state.
-  Session* Begin(const ClientDatagram& datagram)
+  void Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void AskOthersToEvict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Hold(Session* session, const ClientDatagram& datagram)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Keep(Session* session, const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void AskForBackend(Session* session, absl::Span<const char> first_datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);

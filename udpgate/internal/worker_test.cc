@@ -1063,6 +1063,29 @@ TEST_F(WorkerTest, AShedClientAsksForNothing) {
   SendAndRead(clients[0], std::string(60000, 'x'));
   SendAndRead(clients[1], std::string(60000, 'x'));
   EXPECT_EQ(Stats().dropped(DropReason::kPendingLimit), 1u);
+  // Nor one whose first datagram there is no room for.
+  clock_.Advance(absl::Seconds(1));
+  SendAndRead(clients[2], std::string(60000, 'x'));
+  EXPECT_EQ(Stats().dropped(DropReason::kPendingLimit), 2u);
+  EXPECT_EQ(resolver_->questions.size(), 2u);
+  EXPECT_EQ(Stats().sessions_created, 2u);
+}
+
+// A reply that was not passed on proves nothing: nobody has seen it.
+TEST_F(WorkerTest, ADroppedReplyConfirmsNobody) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(backend_.Send(relay, std::string(60000, 'r')).ok());
+    Turn();
+    clock_.Advance(absl::Seconds(1));
+    SendAndRead(client_, "x");
+  }
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedReplyLimit), 10u);
+  EXPECT_EQ(Stats().sessions_confirmed, 0u);
+  // Yet the backend knows the port: it rests in quarantine.
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  EXPECT_EQ(context_->relay_ports.quarantined(clock_.NowNanoseconds()), 1);
 }
 
 TEST_F(WorkerTest, AClientThatAnswersRepliesOverASecondIsConfirmed) {
