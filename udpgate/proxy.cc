@@ -14,6 +14,7 @@
 #include "udpgate/internal/listen_socket.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/reader.h"
+#include "udpgate/internal/reader_thread.h"
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
@@ -26,6 +27,7 @@ using internal::GateContext;
 using internal::Mutex;
 using internal::MutexLock;
 using internal::Reader;
+using internal::ReaderThread;
 using internal::ShardMessage;
 using internal::Worker;
 
@@ -158,6 +160,7 @@ class Proxy::Impl {
   int64_t receive_buffer_bytes_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Reader>> readers_;
+  std::vector<std::unique_ptr<ReaderThread>> reader_threads_;
   std::vector<std::thread> threads_;
 
   // Held by Start and Stop from end to end, so that they cannot cross.
@@ -218,15 +221,22 @@ absl::Status Proxy::Impl::CreateWorkers() {
     absl::StatusOr<std::unique_ptr<Reader>> reader =
         Reader::Create(&context_, static_cast<uint16_t>(i), workers);
     if (!reader.ok()) return reader.status();
+    readers_.push_back(*std::move(reader));
     if (!has_pool) {
-      Reader* const raw_reader = reader->get();
+      Reader* const raw_reader = readers_.back().get();
       if (absl::Status status = workers[i]->AddReader(
               raw_reader->fd(), [raw_reader] { raw_reader->ReadBatch(); });
           !status.ok()) {
         return status;
       }
+      continue;
     }
-    readers_.push_back(*std::move(reader));
+    // Where listeners are more than workers, the last ones have no host.
+    reader_threads_.push_back(std::make_unique<ReaderThread>(
+        readers_.back().get(), i < workers.size() ? workers[i] : nullptr));
+    if (absl::Status status = reader_threads_.back()->Attach(); !status.ok()) {
+      return status;
+    }
   }
   return absl::OkStatus();
 }
@@ -264,11 +274,10 @@ absl::Status Proxy::Impl::StartThreads() {
     if (!thread.ok()) return thread.status();
     threads_.push_back(*std::move(thread));
   }
-  if (context_.options.worker_count == 0) return absl::OkStatus();
-  for (size_t i = 0; i < readers_.size(); ++i) {
-    absl::StatusOr<std::thread> thread =
-        internal::StartThread(absl::StrCat("udpgate-read-", i),
-                              [reader = readers_[i].get()] { reader->Run(); });
+  for (size_t i = 0; i < reader_threads_.size(); ++i) {
+    absl::StatusOr<std::thread> thread = internal::StartThread(
+        absl::StrCat("udpgate-read-", i),
+        [reader = reader_threads_[i].get()] { reader->Run(); });
     if (!thread.ok()) return thread.status();
     threads_.push_back(*std::move(thread));
   }
@@ -287,7 +296,9 @@ void Proxy::Impl::Stop() {
   if (before == State::kRunning && disconnects_ != nullptr) {
     disconnects_->Stop();
   }
-  for (const std::unique_ptr<Reader>& reader : readers_) reader->Stop();
+  for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
+    reader->Stop();
+  }
   for (const std::unique_ptr<Worker>& worker : workers_) worker->Stop();
   for (std::thread& thread : threads_) thread.join();
   for (const std::unique_ptr<Worker>& worker : workers_) {

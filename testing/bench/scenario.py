@@ -52,7 +52,7 @@ LOADS = (
 # What each contender of our own is set to, beyond addresses.
 GATE_SETTINGS = {
     "udpgate": {},
-    "udpgate-best": {"WORKER_COUNT": "0", "LISTENER_COUNT": "2"},
+    "udpgate-best": {"WORKER_COUNT": "0"},
 }
 
 # CPU per datagram at most so many times that of the other: load, ours, other.

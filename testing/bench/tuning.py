@@ -59,6 +59,7 @@ def experiments(core_count):
                     f"WORKER_COUNT={count}": {"WORKER_COUNT": str(count)}
                     for count in (1, core_count, 2 * core_count)
                 },
+                "WORKER_COUNT=0": {"WORKER_COUNT": "0"},
                 f"WORKER_COUNT=0 LISTENER_COUNT={core_count}": {
                     "WORKER_COUNT": "0",
                     "LISTENER_COUNT": str(core_count),

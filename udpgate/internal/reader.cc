@@ -46,31 +46,25 @@ Reader::Reader(GateContext* context, uint16_t listener,
   }
 }
 
-// Waits in recvmmsg(2) and not in epoll_wait(2): a call fewer for each batch.
-void Reader::Run() {
-  while (!is_stopping_.load(std::memory_order_relaxed)) {
-    ReadBatch(MSG_WAITFORONE);
-  }
-}
-
-void Reader::ReadBatch(int flags) {
+int64_t Reader::ReadBatch(int flags) {
   const SysCallResult received =
       batch_.Receive(context_->sys_calls, fd_, 0, batch_.capacity(), flags);
+  const int64_t now_nanoseconds = context_->clock->NowNanoseconds();
   // EAGAIN, or an error that passes (ENOMEM, ENOBUFS): what is there stays in
   // the kernel, and the next turn reads it.
-  if (!received.ok()) return;
+  if (!received.ok()) return now_nanoseconds;
   for (int i = 0; i < received.value; ++i) {
     ClientDatagram datagram;
     if (!Accept(i, &datagram)) continue;
     parts_[datagram.hash % parts_.size()].push_back(datagram);
   }
-  const int64_t now_nanoseconds = context_->clock->NowNanoseconds();
   for (size_t i = 0; i < parts_.size(); ++i) {
     if (parts_[i].empty()) continue;
     const size_t refused = workers_[i]->Deliver(parts_[i], now_nanoseconds);
     counters_.Drop(DropReason::kQueueFull, refused);
     parts_[i].clear();
   }
+  return now_nanoseconds;
 }
 
 bool Reader::Accept(int i, ClientDatagram* datagram) {

@@ -5,7 +5,6 @@
 
 #include <sys/socket.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -19,8 +18,8 @@
 namespace udpgate {
 namespace internal {
 
-// Threads: `ReadBatch` and `Run` by one thread at a time, the one that reads
-// the socket; the rest from any.
+// Threads: `ReadBatch` and `WaitAndReadBatch` by one thread at a time, the one
+// that reads the socket; the rest from any.
 class Reader {
  public:
   // Reads `context->listeners[listener]`. The context and the workers must
@@ -30,15 +29,12 @@ class Reader {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  // Reads one batch, if there is one, and hands it over. Never waits. For a
-  // worker that reads a listen socket itself; see Worker::AddReader.
-  void ReadBatch() { ReadBatch(MSG_DONTWAIT); }
-
-  // Waits for datagrams and reads them until Stop. Only where the gate has a
-  // worker pool (`worker_count` above 0).
-  void Run();
-  // Makes Run return within a tenth of a second.
-  void Stop() { is_stopping_.store(true, std::memory_order_relaxed); }
+  // Reads one batch, if there is one, and hands it over. Returns the time at
+  // which it had read. Never waits.
+  int64_t ReadBatch() { return ReadBatch(MSG_DONTWAIT); }
+  // The same, but waits for a batch, a tenth of a second at most. In
+  // recvmmsg(2) and not in epoll_wait(2): a call fewer for each batch.
+  int64_t WaitAndReadBatch() { return ReadBatch(MSG_WAITFORONE); }
 
   int fd() const { return fd_; }
   const Counters& counters() const { return counters_; }
@@ -46,7 +42,7 @@ class Reader {
  private:
   Reader(GateContext* context, uint16_t listener, std::vector<Worker*> workers);
 
-  void ReadBatch(int flags);
+  int64_t ReadBatch(int flags);
   // Entry i of the batch as a datagram for its shard. False where it was
   // dropped, and counted.
   bool Accept(int i, ClientDatagram* datagram);
@@ -57,7 +53,6 @@ class Reader {
   const int fd_;
   const bool is_wildcard_;
   const std::vector<Worker*> workers_;
-  std::atomic<bool> is_stopping_{false};
   ReceiveBatch batch_;
   // For each worker, its part of the batch, in order of arrival.
   std::vector<std::vector<ClientDatagram>> parts_;

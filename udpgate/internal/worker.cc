@@ -181,6 +181,13 @@ absl::Status Worker::AddReader(int fd, absl::AnyInvocable<void()> read) {
   return absl::OkStatus();
 }
 
+bool Worker::WatchReader(int fd, bool is_watched) {
+  epoll_event event{is_watched ? uint32_t{EPOLLIN} : 0, {}};
+  event.data.u64 = kReaderTag;
+  return sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_MOD, fd, &event)
+      .ok();
+}
+
 // The turn.
 
 void Worker::PollOnce(int64_t max_wait_nanoseconds) {

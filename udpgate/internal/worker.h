@@ -50,9 +50,11 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   // `read` is called, without ownership, by each PollOnce that finds `fd`
-  // readable. For listeners that share the worker's thread; before the first
-  // PollOnce.
+  // readable. Before the first PollOnce, and once.
   absl::Status AddReader(int fd, absl::AnyInvocable<void()> read);
+  // Whether PollOnce looks at `fd`; it does at first. Any thread. False where
+  // that could not be changed.
+  bool WatchReader(int fd, bool is_watched);
 
   // Waits for something to do, at most `max_wait_nanoseconds`, and does a
   // bounded amount of it. Never blocks otherwise, never logs, never touches

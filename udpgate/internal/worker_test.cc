@@ -874,7 +874,7 @@ TEST_F(WorkerTest, WhatMeetsABusyShardIsQueuedInOrder) {
       }
     }).join();
     EXPECT_EQ(worker_->inbox()->datagrams_waiting(), 2);
-    EXPECT_EQ(Stats().datagrams_held, 2u) << "the newcomer's is not held yet";
+    EXPECT_EQ(Stats().datagrams_held, 3u) << "with the newcomer's";
   };
   SendAndRead(newcomer, "x");
   resolver_->on_resolve = nullptr;
