@@ -948,7 +948,6 @@ void Simulation::OnReceived(int fd, absl::string_view payload, size_t bytes) {
   ModelSession& session = sessions_[found->second];
   session.last_active_nanoseconds = now();
   session.refusals = 0;
-  session.has_unanswered_reply = true;
   // No amplifier: the rule as in the README.
   const uint64_t factor =
       static_cast<uint64_t>(limits().unconfirmed_reply_factor);
@@ -964,6 +963,7 @@ void Simulation::OnReceived(int fd, absl::string_view payload, size_t bytes) {
   }
   reply.fate = Reply::kOwed;
   ++replies_owed_;
+  session.has_unanswered_reply = true;
 }
 
 void Simulation::OnReceiveFailed(int fd, int error) {
