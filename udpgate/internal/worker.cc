@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -191,9 +190,6 @@ bool Worker::WatchReader(int fd, bool is_watched) {
 // The turn.
 
 void Worker::PollOnce(int64_t max_wait_nanoseconds) {
-  // Many sessions that begin or end make many such turns in a row. Whoever else
-  // has something to do, the readers first, need not wait for a time slice.
-  if (must_yield_) std::this_thread::yield();
   WaitForEvents(max_wait_nanoseconds);
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
@@ -205,7 +201,6 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   ExpirePending();
   ExpireUnconfirmed();
   ExpireIdle();
-  must_yield_ = std::exchange(has_changed_sessions_, false);
   const int64_t deadline_nanoseconds = NextDeadline();
   wait_nanoseconds_ =
       inbox_->PrepareSleep(deadline_nanoseconds)
@@ -729,7 +724,6 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
     return;
   }
   if (opened.error == 0) {
-    has_changed_sessions_ = true;
     opened = upstream_.Open(source, backend, {shard_, session->ref()},
                             context_->options.receive_buffer_bytes,
                             now_nanoseconds_);
@@ -861,7 +855,6 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
     counters_.datagrams_held.Subtract(session->held->size_bytes.size());
     context_->admission.GiveBackHeldBytes(session->held->bytes.size());
   } else {
-    has_changed_sessions_ = true;
     Unwatch(*session);
     upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
                     now_nanoseconds_);

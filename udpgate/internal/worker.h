@@ -161,15 +161,12 @@ class Worker {
   std::vector<epoll_event> events_;
   int event_count_ = 0;
   int64_t wait_nanoseconds_ = 0;  // how long the next wait may take
-  bool must_yield_ = false;       // others go first
 
   ShardOwnership ownership_;
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
   // The time of this turn, read once.
   int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
-  // This turn has opened or closed a socket.
-  bool has_changed_sessions_ ABSL_GUARDED_BY(ownership_) = false;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
