@@ -33,6 +33,7 @@ from contenders import (
     version_of,
 )
 from measure import machine, stolen_seconds
+from pages import update_readme_text
 from scale import (
     Clients,
     Gate,
@@ -41,6 +42,7 @@ from scale import (
     raise_descriptor_limit,
 )
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXIT_NOT_ALLOWED = 77
 
 # What must be reached.
@@ -77,6 +79,7 @@ def parse_options():
     add("--live", type=int, default=200, help="clients that play")
     add("--tick", type=float, default=20.0, help="datagrams/s of each of them")
     add("--quiet-seconds", type=float, default=10.0, help="measured before")
+    add("--update-readme", action="store_true", help="put the report into README.md")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the gate")
     options = parser.parse_args()
     for text in options.set:
@@ -333,6 +336,8 @@ def main():
     (out / "flood.json").write_text(json.dumps(document, indent=1) + "\n")
     print(text)
     print(f"Written to {out}: flood.txt, flood.json")
+    if options.update_readme:
+        update_readme_text(ROOT, "flood", text)
     return 0 if all(is_met for _, is_met in targets) else 1
 
 

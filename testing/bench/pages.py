@@ -50,6 +50,17 @@ def update_readme(root, report):
     (root / PICTURE).write_text(plot(report))
 
 
+def update_readme_text(root, name, text):
+    """Puts the text of a report into README.md, long lines wrapped."""
+    lines = (
+        textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False)
+        if len(line) > 110
+        else line
+        for line in text.strip().splitlines()
+    )
+    update_page(root / README, name, "```text\n" + "\n".join(lines) + "\n```")
+
+
 def paragraph(words):
     return textwrap.fill(
         " ".join(words.split()),

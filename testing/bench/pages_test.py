@@ -147,6 +147,18 @@ class UpdateTest(unittest.TestCase):
         self.assertIn("Only figures of one run compare", content)
         self.assertRegex(content, r"Targets: all \d\d are met\.\n")
 
+    def test_a_text_goes_in_as_it_is_but_for_long_lines(self):
+        self.prepare("README.md", "flood")
+        long_line = "word " * 30
+        pages.update_readme_text(
+            self.root, "flood", f"title\n\nlost  0  0\n{long_line}\n"
+        )
+        content = self.content("README.md", "flood")
+        self.assertTrue(content.startswith("\n```text\ntitle\n\nlost  0  0\nword word"))
+        self.assertTrue(content.endswith("word\n```\n\n"), content)
+        self.assertLessEqual(max(map(len, content.splitlines())), 100)
+        self.assertEqual(content.count("word"), 30)
+
     def test_readme_again_is_the_same(self):
         self.update_readme(benchmark())
         once = (self.root / "README.md").read_text()

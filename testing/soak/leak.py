@@ -88,7 +88,9 @@ def check_leaks(options, folder, findings):
                 resident, lost = run_batches(options, folder, gate, redis)
                 status = gate.stop(STOP_SECONDS_MAX)
                 words = LastWords(gate.log())
-                last_lines = gate.log().splitlines()[-2:]
+                log_lines = gate.log().splitlines()
+                last_lines = log_lines[-2:]
+                warnings = [line for line in log_lines if " info " not in line]
     finally:
         redis.stop()
     growth = max(resident) - resident[WARM_UP_BATCHES - 1]
@@ -98,7 +100,7 @@ def check_leaks(options, folder, findings):
         f"{WARM_UP_BATCHES * BATCH:,}, {resident[-1] / MIB:.1f} at the end, growth at "
         f"most {growth / MIB:.1f}"
     )
-    print("the gate: " + "\n  ".join(last_lines))
+    print("the gate: " + "\n  ".join(warnings + last_lines))
     for is_true, text in (
         (status == 0, f"exit status {status}, 0 is wanted"),
         (words.created >= options.sessions, f"only {words.created} sessions"),

@@ -24,6 +24,7 @@ The exit status is 0 where all of this holds.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import random
@@ -39,10 +40,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench")
 from contenders import BenchError, version_of
 from faults import Faults
 from leak import check_leaks
+from measure import machine
+from pages import update_readme_text
 from processes import Gate, LastWords, RedisServer, datagrams_of_namespace
 from scale import enter_network_namespace, raise_descriptor_limit
 from traffic import Backend, Traffic
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 RESIDENT_GROWTH_MAX = 4 * MIB
 STAYERS = 100
@@ -67,6 +71,7 @@ def parse_options():
     add("--minutes", type=float, default=2.0, help="0: no soak")
     add("--sessions", type=int, default=100000, help="of the leak check; 0: none")
     add("--seed", type=int, help="of an earlier soak (random)")
+    add("--update-readme", action="store_true", help="put the report into README.md")
     options = parser.parse_args()
     options.bin = options.bin.resolve()
     if options.seed is None:
@@ -218,6 +223,21 @@ class Soak:
             print(f"  {what}: in {seconds:.2f} s at most")
 
 
+class Tee:
+    """Standard output that also keeps what is written to it."""
+
+    def __init__(self, output):
+        self._output = output
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        return self._output.write(text)
+
+    def flush(self):
+        self._output.flush()
+
+
 def save(options, folder, document):
     if options.out is None:
         return
@@ -229,6 +249,21 @@ def save(options, folder, document):
 
 def main():
     options = parse_options()
+    output = Tee(sys.stdout)
+    with contextlib.redirect_stdout(output):
+        findings = soak(options)
+    if options.update_readme and not findings:
+        update_readme_text(ROOT, "soak", output.text)
+    return 1 if findings else 0
+
+
+def soak(options):
+    """Prints a report as it goes, and returns what is wrong."""
+    here = machine()
+    print(
+        time.strftime("%Y-%m-%d %H:%M %Z, ")
+        + "{cpu}, {cores} cores, Linux {kernel}".format(**here)
+    )
     print(f"seed {options.seed}: --seed {options.seed} makes the same choices")
     print(version_of(options.bin / "cli/udp-gate", "--version"))
     reason = enter_network_namespace()
@@ -240,13 +275,12 @@ def main():
     document = {"seed": options.seed, "findings": findings}
     try:
         if options.minutes > 0:
-            soak = Soak(options, folder, reason is None)
-            document["samples"] = soak.samples
-            document["slowest_seconds"] = soak.slowest
-            soak.findings = findings
-            soak.run()
-            soak.report()
-            document["slowest_seconds"] = soak.slowest
+            run = Soak(options, folder, reason is None)
+            document["samples"] = run.samples
+            document["slowest_seconds"] = run.slowest
+            run.findings = findings
+            run.run()
+            run.report()
         if options.sessions > 0:
             document["leak"] = check_leaks(options, folder, findings)
     except (BenchError, OSError) as error:
@@ -258,7 +292,7 @@ def main():
         print(f"  FAIL  {text}")
     if not findings:
         print("  pass  nothing grew, nothing was lost count of")
-    return 1 if findings else 0
+    return findings
 
 
 if __name__ == "__main__":
