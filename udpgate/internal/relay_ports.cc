@@ -135,13 +135,14 @@ bool RelayPorts::HasBindAddress(int family) const {
 
 absl::optional<SocketAddress> RelayPorts::Take(
     const SocketAddress& route_source, const RelayOwner& owner,
-    int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided) {
+    int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided,
+    bool is_ours_first) {
   MutexLock lock(&mutex_);
   Advance(now_nanoseconds);
   FindCandidates(route_source, avoided);
   if (candidates_.empty()) return absl::nullopt;
   EndRests();
-  const absl::optional<Choice> choice = Choose();
+  const absl::optional<Choice> choice = Choose(is_ours_first);
   if (!choice.has_value()) return absl::nullopt;
   const uint16_t port_index = choice->port_index;
   Source& source = sources_[choice->source];
@@ -320,7 +321,11 @@ void RelayPorts::EndRestsOf(Source* source, RestRow Source::*row) {
   }
 }
 
-absl::optional<RelayPorts::Choice> RelayPorts::Choose() {
+absl::optional<RelayPorts::Choice> RelayPorts::Choose(bool is_ours_first) {
+  if (is_ours_first) {
+    const absl::optional<Choice> choice = TakeOldest(&Source::quarantined);
+    if (choice.has_value()) return choice;
+  }
   if (const absl::optional<uint16_t> port_index = TakeFree()) {
     return Choice{candidates_.front(), *port_index};
   }

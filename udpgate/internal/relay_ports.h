@@ -95,10 +95,13 @@ class RelayPorts {
   // What is taken first: the port given up longest ago that no session has and
   // that rests nowhere; one that rests at other addresses; one that sessions at
   // other addresses have; the one longest in quarantine, and that is counted;
-  // the one longest held by another program.
+  // the one longest held by another program. With `is_ours_first` the one
+  // longest in quarantine goes before all: it was ours, and probably still is
+  // where other programs hold many.
   absl::optional<SocketAddress> Take(
       const SocketAddress& route_source, const RelayOwner& owner,
-      int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided = {});
+      int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided = {},
+      bool is_ours_first = false);
 
   // Only after its socket is closed. A port that was taken out of quarantine
   // goes back there, unless its time is over. Ignored where it is not taken.
@@ -170,7 +173,8 @@ class RelayPorts {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t RestNanoseconds(RestRow Source::*row) const;
   bool IsFree(uint16_t port_index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::optional<Choice> Choose() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::optional<Choice> Choose(bool is_ours_first)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::optional<uint16_t> TakeFree() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A port that rests at other addresses, or is in use there. The lowest bit of
   // a word first, so that few ports are shared by many and not many by few.

@@ -144,8 +144,11 @@ UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
   result.failed_call = "no relay port is free";
   std::vector<SocketAddress> avoided;
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
+    // Ports that were found busy are tried again after a while, all at about
+    // the same time; a newcomer must not be lost over that.
     const absl::optional<SocketAddress> relay =
-        ports_->Take(source, owner, now_nanoseconds, avoided);
+        ports_->Take(source, owner, now_nanoseconds, avoided,
+                     /*is_ours_first=*/attempt >= kAttemptsMax / 2);
     // What went wrong before says more than that nothing is left.
     if (!relay.has_value()) return result;
     const Verdict verdict = OpenOn(*relay, backend, &result);

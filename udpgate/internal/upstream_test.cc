@@ -277,8 +277,8 @@ TEST_F(UpstreamTest, WhereStrangersHaveAllPortsItGivesUpAndRecovers) {
   CheckThatItWorks();
 }
 
-// The more so where a flood has the others: it takes one in quarantine rather
-// than to try the same strangers' ports for every client.
+// More ports than there are attempts are strangers', and a flood has the others:
+// it takes one in quarantine rather than to shed the client.
 TEST_F(UpstreamTest, StrangersPortsLockNobodyOut) {
   std::vector<LoopbackPeer> strangers(70);
   local_ports_ = FreePorts(1);
@@ -289,7 +289,6 @@ TEST_F(UpstreamTest, StrangersPortsLockNobodyOut) {
   Start();
   EXPECT_EQ(Open().relay.port(), port);
   Close(/*has_answered=*/true);
-  EXPECT_EQ(Open().error, EADDRINUSE) << "64 attempts are enough for one";
   EXPECT_EQ(Open().relay.port(), port);
   EXPECT_EQ(ports_->quarantined_ports_taken(), 1u);
 }
