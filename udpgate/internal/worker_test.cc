@@ -1242,10 +1242,68 @@ TEST_F(WorkerTest, NeverTakesItsBackendsPort) {
   EXPECT_TRUE(LoopbackPeer::Bind(dead_backend).ok());
 }
 
+TEST_F(WorkerTest, RepliesLeaveFromWhereTheClientWroteToLast) {
+  ProxyOptions options;
+  options.listen_address = SocketAddress::Ipv4Any(0);
+  Start(options);
+  const auto gate = [&](absl::string_view ip) {
+    return *SocketAddress::FromIpAndPort(ip, listen_address_.port());
+  };
+  SocketAddress relay;
+  for (const char* ip : {"127.0.0.2", "127.0.0.3", "127.0.0.2"}) {
+    ASSERT_TRUE(client_.Send(gate(ip), "x").ok());
+    Read();
+    if (!relay.is_valid()) AnswerWith(backend_.address());
+    const auto datagram = backend_.TryReceive();
+    ASSERT_TRUE(datagram.ok()) << datagram.status();
+    relay = datagram->from;
+    ASSERT_TRUE(backend_.Send(relay, "reply").ok());
+    Turn();
+    const auto reply = client_.TryReceive();
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(reply->from, gate(ip));
+  }
+}
+
+TEST_F(WorkerTest, WhatWasHeldMakesRoomWhenItIsSent) {
+  ProxyOptions options;
+  options.limits.pending_bytes_max = 65536;
+  Start(options);
+  for (int i = 0; i < 3; ++i) {
+    LoopbackPeer client;
+    SendAndRead(client, std::string(60000, 'x'));
+    AnswerWith(backend_.address());
+  }
+  EXPECT_EQ(ReceiveAll(&backend_).size(), 3u);
+}
+
+// The session that an event is of may have ended by the time its turn comes.
+TEST_F(WorkerTest, AnEventOfAnEndedSessionIsNotItsSuccessors) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  ASSERT_TRUE(backend_.Send(relay, "too late").ok());
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kDisconnectClient;
+  message.client = client_.address();
+  ASSERT_TRUE(worker_->inbox()->PostDisconnect(std::move(message)));
+  // Behind the message, so it waits for the same turn and gets the same slot.
+  LoopbackPeer newcomer;
+  SendAndRead(newcomer, "x");
+  ASSERT_EQ(worker_->inbox()->datagrams_waiting(), 1);
+  sys_calls_.Reset();
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 1u);
+  EXPECT_EQ(Stats().sessions_pending, 1u);
+  EXPECT_EQ(sys_calls_.calls(Call::kRecvMmsg), 0) << "nobody's reply is read";
+}
+
 TEST_F(WorkerTest, ListsItsSessions) {
   Start();
   const SocketAddress relay = Connect(client_);
   SendAndRead(client_, "four");
+  ASSERT_TRUE(backend_.Send(relay, "a reply").ok());
+  ASSERT_TRUE(backend_.Send(relay, "").ok());
+  Turn();
   LoopbackPeer pending;
   SendAndRead(pending, "x");
   clock_.Advance(absl::Seconds(2));
@@ -1265,7 +1323,10 @@ TEST_F(WorkerTest, ListsItsSessions) {
   EXPECT_EQ(infos[0].backend, backend_.address());
   EXPECT_EQ(infos[0].relay, relay);
   EXPECT_EQ(infos[0].state, SessionState::kUnconfirmed);
+  EXPECT_EQ(infos[0].client_datagrams_forwarded, 2u);
   EXPECT_EQ(infos[0].client_bytes_forwarded, 9u);
+  EXPECT_EQ(infos[0].backend_datagrams_forwarded, 2u);
+  EXPECT_EQ(infos[0].backend_bytes_forwarded, 7u);
   EXPECT_EQ(infos[0].age, absl::Seconds(2));
   EXPECT_EQ(infos[1].state, SessionState::kPending);
   EXPECT_FALSE(infos[1].backend.is_valid());
