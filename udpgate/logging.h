@@ -54,6 +54,11 @@ class LogRateLimiter {
   // of lines that were held back since the last one. False where not.
   bool Admit(int64_t* suppressed);
 
+  // The next line may be written at once.
+  void Reset() {
+    next_nanoseconds_.store(INT64_MIN, std::memory_order_relaxed);
+  }
+
  private:
   const Clock* const clock_;
   const int64_t interval_nanoseconds_;

@@ -11,13 +11,20 @@ namespace internal {
 namespace {
 
 constexpr absl::Duration kLogInterval = absl::Seconds(5);
+// Where sockets run out that lasts, and the same line again says nothing new.
+constexpr absl::Duration kUpstreamLogInterval = absl::Minutes(1);
+// So long without a socket missing, and it is over.
+constexpr int64_t kUpstreamCalmNanoseconds = 10'000'000'000;
 
 }  // namespace
 
 ControlThread::ControlThread(LogSink sink, const Clock* clock, int queue_size)
-    : sink_(std::move(sink)), queue_size_(queue_size) {
+    : sink_(std::move(sink)), clock_(clock), queue_size_(queue_size) {
   for (size_t i = 0; i < kDropReasonCount; ++i) {
-    limiters_.push_back(std::make_unique<LogRateLimiter>(clock, kLogInterval));
+    const bool is_upstream =
+        static_cast<DropReason>(i) == DropReason::kNoUpstreamSocket;
+    limiters_.push_back(std::make_unique<LogRateLimiter>(
+        clock, is_upstream ? kUpstreamLogInterval : kLogInterval));
   }
 }
 
@@ -41,26 +48,48 @@ void ControlThread::Stop() {
 void ControlThread::ReportRefused(DropReason reason,
                                   const SocketAddress& client,
                                   absl::FunctionRef<std::string()> why) {
-  Add(/*is_new_client=*/true, reason, client, why);
+  if (reason == DropReason::kNoUpstreamSocket) {
+    upstream_missing_nanoseconds_.store(clock_->NowNanoseconds(),
+                                        std::memory_order_relaxed);
+  }
+  Add(Kind::kRefused, reason, client, why);
+}
+
+void ControlThread::ReportUpstreamOpened() {
+  int64_t missing_nanoseconds =
+      upstream_missing_nanoseconds_.load(std::memory_order_relaxed);
+  if (missing_nanoseconds == kNever ||
+      clock_->NowNanoseconds() - missing_nanoseconds <
+          kUpstreamCalmNanoseconds ||
+      !upstream_missing_nanoseconds_.compare_exchange_strong(
+          missing_nanoseconds, kNever, std::memory_order_relaxed)) {
+    return;
+  }
+  constexpr DropReason kReason = DropReason::kNoUpstreamSocket;
+  limiters_[static_cast<size_t>(kReason)]->Reset();
+  Push({Kind::kUpstreamOpens, kReason, SocketAddress(), std::string(), 0});
 }
 
 void ControlThread::ReportEnded(DropReason reason, const SocketAddress& client,
                                 absl::FunctionRef<std::string()> why) {
-  Add(/*is_new_client=*/false, reason, client, why);
+  Add(Kind::kEnded, reason, client, why);
 }
 
-void ControlThread::Add(bool is_new_client, DropReason reason,
+void ControlThread::Add(Kind kind, DropReason reason,
                         const SocketAddress& client,
                         absl::FunctionRef<std::string()> why) {
   int64_t more = 0;
   if (!limiters_[static_cast<size_t>(reason)]->Admit(&more)) return;
-  std::string text = why();
+  Push({kind, reason, client, why(), more});
+}
+
+void ControlThread::Push(Report report) {
   MutexLock lock(&mutex_);
   if (reports_.size() >= queue_size_) {
     suppressed_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  reports_.push_back({is_new_client, reason, client, std::move(text), more});
+  reports_.push_back(std::move(report));
   changed_.SignalOne();
 }
 
@@ -97,11 +126,15 @@ void ControlThread::Run() {
 
 void ControlThread::Log(const Report& report) const {
   if (sink_ == nullptr) return;
-  std::string line =
-      absl::StrCat(report.is_new_client ? "new client " : "session of ",
-                   report.client.ToString(),
-                   report.is_new_client ? " dropped (" : " ended (",
-                   DropReasonName(report.reason), "): ", report.why);
+  if (report.kind == Kind::kUpstreamOpens) {
+    sink_(LogSeverity::kInfo, "sockets towards backends can be opened again");
+    return;
+  }
+  const bool is_new_client = report.kind == Kind::kRefused;
+  std::string line = absl::StrCat(
+      is_new_client ? "new client " : "session of ", report.client.ToString(),
+      is_new_client ? " dropped (" : " ended (", DropReasonName(report.reason),
+      "): ", report.why);
   if (report.more > 0) {
     absl::StrAppend(&line, " (and ", report.more,
                     " more since the last such line)");

@@ -37,12 +37,18 @@ class ControlThread {
 
   // A new client could not be served. Becomes a log line, at most one per
   // reason and five seconds, which says how many more there were; `why` is
-  // called only for those. May be called on the data plane: neither waits nor
-  // logs.
+  // called only for those. Where sockets towards backends run out
+  // (no_upstream_socket), one line when that begins and one a minute while it
+  // lasts. May be called on the data plane: neither waits nor logs.
   void ReportRefused(DropReason reason, const SocketAddress& client,
                      absl::FunctionRef<std::string()> why);
 
-  // The same for a session that was ended against its client's will.
+  // A socket towards a backend was opened. After a time in which they ran out,
+  // and ten seconds in which none was missing, a line says that it is over. May
+  // be called on the data plane: one load, mostly.
+  void ReportUpstreamOpened();
+
+  // As ReportRefused, for a session that was ended against its client's will.
   void ReportEnded(DropReason reason, const SocketAddress& client,
                    absl::FunctionRef<std::string()> why);
 
@@ -56,23 +62,30 @@ class ControlThread {
   }
 
  private:
+  enum class Kind { kRefused, kEnded, kUpstreamOpens };
   struct Report {
-    bool is_new_client;
+    Kind kind;
     DropReason reason;
     SocketAddress client;
     std::string why;
     int64_t more;
   };
 
-  void Add(bool is_new_client, DropReason reason, const SocketAddress& client,
+  void Add(Kind kind, DropReason reason, const SocketAddress& client,
            absl::FunctionRef<std::string()> why);
+  void Push(Report report);
   void Run();
   void Log(const Report& report) const;
 
+  static constexpr int64_t kNever = INT64_MIN;
+
   const LogSink sink_;
+  const Clock* const clock_;
   const size_t queue_size_;
   std::vector<std::unique_ptr<LogRateLimiter>> limiters_;  // one a DropReason
   std::atomic<uint64_t> suppressed_{0};
+  // When a socket towards a backend was missing last, until that is over.
+  std::atomic<int64_t> upstream_missing_nanoseconds_{kNever};
 
   Mutex mutex_;
   ConditionVariable changed_;

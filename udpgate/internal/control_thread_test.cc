@@ -58,6 +58,38 @@ TEST_F(ControlThreadTest, LogsAReasonOnceInAWhileWithTheNumberLeftOut) {
           "more since the last such line)"));
 }
 
+TEST_F(ControlThreadTest, SaysWhenSocketsRunOutAndWhenThatIsOver) {
+  ControlThread control(Sink(), &clock_, 10);
+  ASSERT_TRUE(control.Start().ok());
+  const auto report = [&] {
+    control.ReportRefused(DropReason::kNoUpstreamSocket, kClient,
+                          [] { return std::string("EMFILE"); });
+  };
+  control.ReportUpstreamOpened();  // nothing was wrong
+  for (int i = 0; i < 59; ++i) {
+    report();
+    control.ReportUpstreamOpened();  // one now and then is no end of it
+    clock_.Advance(absl::Seconds(1));
+  }
+  ASSERT_TRUE(AwaitTrue([&] { return lines().size() == 1; }));
+  clock_.Advance(absl::Seconds(1));
+  report();
+  ASSERT_TRUE(AwaitTrue([&] { return lines().size() == 2; }));
+  clock_.Advance(absl::Seconds(10));
+  control.ReportUpstreamOpened();
+  control.ReportUpstreamOpened();
+  ASSERT_TRUE(AwaitTrue([&] { return lines().size() == 3; }));
+  report();
+  ASSERT_TRUE(AwaitTrue([&] { return lines().size() == 4; }));
+  constexpr char kLine[] =
+      "new client 127.0.0.1:5 dropped (no_upstream_socket): EMFILE";
+  EXPECT_THAT(
+      lines(),
+      ElementsAre(
+          kLine, absl::StrCat(kLine, " (and 58 more since the last such line)"),
+          "sockets towards backends can be opened again", kLine));
+}
+
 TEST_F(ControlThreadTest, OneReasonDoesNotSilenceAnother) {
   ControlThread control(Sink(), &clock_, 10);
   ASSERT_TRUE(control.Start().ok());

@@ -738,6 +738,7 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
            });
     return;
   }
+  context_->control.ReportUpstreamOpened();
   // The wait for the backend was none of the client's idleness.
   session->last_active_nanoseconds = now_nanoseconds_;
   session->client_active_nanoseconds = now_nanoseconds_;
