@@ -100,6 +100,8 @@ def udpgate_system_deps():
         _system_libraries(name = "com_github_cliutils_cli11", libraries = {":cli11": []})
     if not native.existing_rule("com_github_gabime_spdlog"):
         _system_libraries(name = "com_github_gabime_spdlog", libraries = {":spdlog": ["-lspdlog", "-lfmt"]})
+    if not native.existing_rule("com_github_libbpf_libbpf"):
+        _system_libraries(name = "com_github_libbpf_libbpf", libraries = {":libbpf": ["-lbpf"]})
     if not native.existing_rule("com_github_google_benchmark"):
         _system_libraries(name = "com_github_google_benchmark", libraries = {":benchmark": ["-lbenchmark"]})
     if not native.existing_rule("com_google_googletest"):

@@ -11,9 +11,10 @@
 set -euo pipefail
 
 packages=(
-  bazel-bootstrap bazel-rules-java bazel-rules-proto g++
-  libabsl-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
+  bazel-bootstrap bazel-rules-java bazel-rules-proto clang g++
+  libabsl-dev libbpf-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
   libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
+  ethtool iproute2 nftables
 )
 ci_packages=(clang clang-format git libclang-rt-14-dev)
 bench_packages=(

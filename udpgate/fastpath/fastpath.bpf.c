@@ -1,0 +1,419 @@
+// The kernel fast path: relays the datagrams of established sessions at the
+// ingress hook of traffic control (tc-bpf(8)), before the IP layer.
+//
+//   parse        is it a whole, plain UDP datagram for this host?
+//   find         does a session have exactly these addresses and ports?
+//   may it?      lease, size, hand-over
+//   rewrite      addresses, ports, TTL; checksums by difference
+//   redirect     to the interface of the flow, to the next hop's link address
+//
+// Whatever gets a "no" is passed up untouched, to the sockets of the process,
+// and counted by reason. Nothing is dropped, but for a packet that a helper
+// refused half-way.
+//
+// Helpers and maps are those of kernel 5.10. See README.md beside this file.
+//
+// Hand-over
+//
+// A datagram must not overtake those before it that are still on their way
+// through the process. So each direction remembers the receive time of the last
+// datagram that it passed up (`passed_up_nanoseconds`), and the process
+// publishes the receive time of the newest that it has dealt with
+// (`handled_nanoseconds`, from SO_TIMESTAMPNS). Both are skb->tstamp of the
+// same packet, so the time serves as its name: only where the two are equal has
+// the process dealt with everything that was passed up, since sockets are
+// first-in-first-out. Nothing is read off a clock or compared by order, so a
+// step of the system clock can do no harm.
+//   A flow starts with nothing passed up, so at least one datagram of each
+// direction goes up first: what was under way before the flow existed is then
+// known to be through. And a datagram that falls back later (too big, a first
+// fragment) makes those after it wait in the same way.
+// clang-format off: the second group needs the types of the first.
+#include <linux/types.h>
+#include <linux/bpf.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+// clang-format on
+
+#include "layout.h"
+#include "packet.h"
+
+// linux/pkt_cls.h and linux/if_packet.h.
+#define CONTINUE_WITH_NEXT_PROGRAM (-1) /* TC_ACT_UNSPEC */
+#define ACCEPT 0                        /* TC_ACT_OK */
+#define DROP 2                          /* TC_ACT_SHOT */
+#define SENT_TO_THIS_HOST 0             /* PACKET_HOST */
+
+// The sizes of the first three are set by the loader.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 2);
+  __type(key, struct udpgate_tuple);
+  __type(value, __u32);  // index into the next two
+} udpgate_index SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 2);
+  __type(key, __u32);
+  __type(value, struct udpgate_flow);
+} udpgate_flows SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 2);
+  __type(key, __u32);
+  __type(value, struct udpgate_activity);
+} udpgate_activity SEC(".maps");
+
+// When the process last renewed it, in CLOCK_MONOTONIC.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, __u64);
+} udpgate_lease SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, UDPGATE_REASONS);
+  __type(key, __u32);
+  __type(value, __u64);
+} udpgate_counters SEC(".maps");
+
+// What parsing finds out about a packet.
+struct packet {
+  struct udpgate_tuple tuple;
+  __u32 link_bytes;   // before the IP header
+  __u32 ip_bytes;     // of the IP header: 20 or 40
+  __u32 total_bytes;  // IP header and what it says follows
+  __u32 udp_bytes;    // UDP header and payload
+  __u16 ttl_word;     // the 16-bit word with the TTL, as on the wire
+  // A reason to pass it up that does not keep its tuple from being known, or
+  // UDPGATE_REASONS.
+  __u32 obstacle;
+};
+
+static __always_inline int pass_up(__u32 reason) {
+  __u64* counter = bpf_map_lookup_elem(&udpgate_counters, &reason);
+  if (counter) ++*counter;
+  return CONTINUE_WITH_NEXT_PROGRAM;
+}
+
+// 0, or the reason against it. Lengths must agree: the kernel would cut or drop
+// what does not, and that is left to it.
+static __always_inline __u32 parse_ipv4(struct __sk_buff* skb,
+                                        struct packet* packet) {
+  struct ipv4_udp_headers headers;
+  if (bpf_skb_load_bytes(skb, packet->link_bytes, &headers, sizeof(headers))) {
+    return UDPGATE_MALFORMED;
+  }
+  if (headers.ip.protocol != PROTOCOL_UDP) return UDPGATE_OTHER_PROTOCOL;
+  if (headers.ip.version_and_size != IPV4_VERSION_4_NO_OPTIONS) {
+    return headers.ip.version_and_size >> 4 == 4 &&
+                   headers.ip.version_and_size > IPV4_VERSION_4_NO_OPTIONS
+               ? UDPGATE_OPTIONS
+               : UDPGATE_MALFORMED;
+  }
+  // A later fragment has no ports. The first has, and must hold back those
+  // behind it.
+  __u16 fragment = bpf_ntohs(headers.ip.flags_and_offset);
+  if (fragment & IPV4_OFFSET) return UDPGATE_FRAGMENT;
+  packet->total_bytes = bpf_ntohs(headers.ip.length_bytes);
+  packet->ip_bytes = sizeof(headers.ip);
+  packet->udp_bytes = bpf_ntohs(headers.udp.length_bytes);
+  packet->ttl_word = *(__u16*)&headers.ip.time_to_live;
+  if (fragment & IPV4_MORE_FRAGMENTS_OR_OFFSET) {
+    packet->obstacle = UDPGATE_FRAGMENT;
+  } else if (packet->udp_bytes + sizeof(headers.ip) != packet->total_bytes) {
+    return UDPGATE_MALFORMED;
+  } else if (headers.ip.time_to_live <= 1) {
+    packet->obstacle = UDPGATE_HOP_LIMIT;
+  }
+  packet->tuple.family = 4;
+  __builtin_memcpy(packet->tuple.source, headers.ip.source, 4);
+  __builtin_memcpy(packet->tuple.destination, headers.ip.destination, 4);
+  packet->tuple.source_port = headers.udp.source_port;
+  packet->tuple.destination_port = headers.udp.destination_port;
+  return UDPGATE_REASONS;
+}
+
+static __always_inline __u32 parse_ipv6(struct __sk_buff* skb,
+                                        struct packet* packet) {
+  struct ipv6_udp_headers headers;
+  if (bpf_skb_load_bytes(skb, packet->link_bytes, &headers, sizeof(headers))) {
+    return UDPGATE_MALFORMED;
+  }
+  if (headers.ip.version_and_traffic_class[0] >> 4 != 6) {
+    return UDPGATE_MALFORMED;
+  }
+  if (headers.ip.next_header != PROTOCOL_UDP) return UDPGATE_EXTENSION_HEADERS;
+  packet->total_bytes =
+      bpf_ntohs(headers.ip.payload_bytes) + sizeof(headers.ip);
+  packet->ip_bytes = sizeof(headers.ip);
+  packet->udp_bytes = bpf_ntohs(headers.udp.length_bytes);
+  packet->ttl_word = *(__u16*)&headers.ip.next_header;
+  if (packet->udp_bytes + sizeof(headers.ip) != packet->total_bytes) {
+    return UDPGATE_MALFORMED;
+  }
+  if (headers.ip.hop_limit <= 1) {
+    packet->obstacle = UDPGATE_HOP_LIMIT;
+  } else if (headers.udp.checksum == 0) {
+    packet->obstacle = UDPGATE_NO_CHECKSUM;
+  }
+  packet->tuple.family = 6;
+  __builtin_memcpy(packet->tuple.source, headers.ip.source, 16);
+  __builtin_memcpy(packet->tuple.destination, headers.ip.destination, 16);
+  packet->tuple.source_port = headers.udp.source_port;
+  packet->tuple.destination_port = headers.udp.destination_port;
+  return UDPGATE_REASONS;
+}
+
+// UDPGATE_REASONS where the tuple is known, else the reason to pass it up.
+static __always_inline __u32 parse(struct __sk_buff* skb,
+                                   struct packet* packet) {
+  __u32 reason;
+  if (skb->vlan_present) return UDPGATE_TAGGED;
+  if (skb->pkt_type != SENT_TO_THIS_HOST) return UDPGATE_OTHER_HOST;
+  if (skb->protocol == bpf_htons(ETHERNET_IPV4)) {
+    reason = parse_ipv4(skb, packet);
+  } else if (skb->protocol == bpf_htons(ETHERNET_IPV6)) {
+    reason = parse_ipv6(skb, packet);
+  } else {
+    return skb->protocol == bpf_htons(0x8100) ||
+                   skb->protocol == bpf_htons(0x88A8)
+               ? UDPGATE_TAGGED
+               : UDPGATE_OTHER_PROTOCOL;
+  }
+  if (reason != UDPGATE_REASONS) return reason;
+  if (packet->udp_bytes < sizeof(struct udp_header) ||
+      packet->link_bytes + packet->total_bytes > skb->len) {
+    // A first fragment's UDP length is that of the whole.
+    if (packet->obstacle != UDPGATE_FRAGMENT) return UDPGATE_MALFORMED;
+  }
+  return UDPGATE_REASONS;
+}
+
+static __always_inline int is_same_tuple(const struct udpgate_tuple* a,
+                                         const struct udpgate_tuple* b) {
+  const __u64* left = (const __u64*)a;
+  const __u64* right = (const __u64*)b;
+  return left[0] == right[0] && left[1] == right[1] && left[2] == right[2] &&
+         left[3] == right[3] && left[4] == right[4];
+}
+
+static __always_inline int lease_has_ended(__u64 now_nanoseconds) {
+  __u32 zero = 0;
+  const volatile __u64* renewed = bpf_map_lookup_elem(&udpgate_lease, &zero);
+  return !renewed || now_nanoseconds > *renewed + UDPGATE_LEASE_NANOSECONDS;
+}
+
+// A super-packet (GSO, GRO) is cut up behind us; what counts is the size of its
+// pieces.
+static __always_inline int is_too_big(const struct __sk_buff* skb,
+                                      const struct packet* packet,
+                                      const struct udpgate_flow* flow) {
+  __u32 bytes = skb->gso_size ? packet->ip_bytes + sizeof(struct udp_header) +
+                                    skb->gso_size
+                              : packet->total_bytes;
+  return bytes > flow->packet_bytes_max;
+}
+
+// Both directions were seen here, with exactly the tuples that we expect: no
+// NAT of this host has a hand in them. And nothing that we passed up is still
+// under way ("Hand-over", above).
+static __always_inline int may_relay(const struct __sk_buff* skb, __u32 index,
+                                     const volatile struct udpgate_flow* flow,
+                                     volatile struct udpgate_activity* own) {
+  if (own->passed_up_nanoseconds == 0 ||
+      own->passed_up_nanoseconds != flow->handled_nanoseconds ||
+      own->seen_interface != skb->ifindex) {
+    return 0;
+  }
+  if (own->peer_was_seen) return 1;
+  __u32 other_index = index ^ 1;
+  const volatile struct udpgate_activity* other =
+      bpf_map_lookup_elem(&udpgate_activity, &other_index);
+  if (!other || other->seen_interface == 0) return 0;
+  own->peer_was_seen = 1;
+  return 1;
+}
+
+// Takes down that this datagram goes through the sockets. A receive time that
+// names more than one datagram (a coarse clock; a super-packet, of which the
+// process reads the pieces one by one) names none: then a later one has to.
+static __always_inline int pass_up_noted(
+    const struct __sk_buff* skb, volatile struct udpgate_activity* activity,
+    __u32 reason) {
+  __u64 received = skb->gso_size ? 0 : skb->tstamp;
+  activity->passed_up_nanoseconds =
+      received == activity->passed_up_nanoseconds ? 0 : received;
+  activity->seen_interface = skb->ifindex;
+  return pass_up(reason);
+}
+
+// A byte more than the packet, such as the padding of a short Ethernet frame,
+// goes no further, as with a router.
+static __always_inline long cut_padding(struct __sk_buff* skb,
+                                        const struct packet* packet) {
+  __u32 frame_bytes = packet->link_bytes + packet->total_bytes;
+  if (skb->gso_size || skb->len == frame_bytes) return 0;
+  return bpf_skb_change_tail(skb, frame_bytes, 0);
+}
+
+// With BPF_F_PSEUDO_HDR a checksum that is left to the device
+// (CHECKSUM_PARTIAL) takes the addresses' difference too, and without it none;
+// with BPF_F_MARK_MANGLED_0 a checksum of 0 stays 0, and no other becomes 0.
+static __always_inline long fix_udp_checksum(struct __sk_buff* skb,
+                                             const struct packet* packet,
+                                             const struct udpgate_flow* flow) {
+  __u32 offset = packet->link_bytes + packet->ip_bytes +
+                 __builtin_offsetof(struct udp_header, checksum);
+  long error = bpf_l4_csum_replace(skb, offset, 0, flow->address_difference,
+                                   BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+  if (error) return error;
+  return bpf_l4_csum_replace(skb, offset, 0, flow->port_difference,
+                             BPF_F_MARK_MANGLED_0);
+}
+
+static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
+                                         const struct packet* packet,
+                                         const struct udpgate_flow* flow) {
+  __u32 ip = packet->link_bytes;
+  __u16 ttl_word = packet->ttl_word;
+  --*(__u8*)&ttl_word;
+  __u8 addresses[8];
+  __builtin_memcpy(addresses, flow->rewritten.source, 4);
+  __builtin_memcpy(addresses + 4, flow->rewritten.destination, 4);
+  __u32 checksum = ip + __builtin_offsetof(struct ipv4_header, checksum);
+  long error = bpf_l3_csum_replace(skb, checksum, packet->ttl_word, ttl_word,
+                                   sizeof(ttl_word));
+  if (error) return error;
+  error = bpf_l3_csum_replace(skb, checksum, 0, flow->address_difference, 0);
+  if (error) return error;
+  error = bpf_skb_store_bytes(
+      skb, ip + __builtin_offsetof(struct ipv4_header, time_to_live), &ttl_word,
+      sizeof(ttl_word), 0);
+  if (error) return error;
+  return bpf_skb_store_bytes(
+      skb, ip + __builtin_offsetof(struct ipv4_header, source), addresses,
+      sizeof(addresses), 0);
+}
+
+// There is no header checksum in IPv6 that would make up for the change, so
+// where the device has summed up the packet (CHECKSUM_COMPLETE) that sum is
+// kept right with BPF_F_RECOMPUTE_CSUM. For the addresses this undoes what
+// BPF_F_PSEUDO_HDR does to that sum, which is meant for IPv4.
+static __always_inline long rewrite_ipv6(struct __sk_buff* skb,
+                                         const struct packet* packet,
+                                         const struct udpgate_flow* flow) {
+  __u32 ip = packet->link_bytes;
+  __u16 ttl_word = packet->ttl_word;
+  --*((__u8*)&ttl_word + 1);
+  long error = bpf_skb_store_bytes(
+      skb, ip + __builtin_offsetof(struct ipv6_header, next_header), &ttl_word,
+      sizeof(ttl_word), BPF_F_RECOMPUTE_CSUM);
+  if (error) return error;
+  return bpf_skb_store_bytes(
+      skb, ip + __builtin_offsetof(struct ipv6_header, source),
+      flow->rewritten.source, 32, BPF_F_RECOMPUTE_CSUM);
+}
+
+static __always_inline long rewrite(struct __sk_buff* skb,
+                                    const struct packet* packet,
+                                    const struct udpgate_flow* flow) {
+  long error = packet->tuple.family == 4 ? rewrite_ipv4(skb, packet, flow)
+                                         : rewrite_ipv6(skb, packet, flow);
+  if (error) return error;
+  error = fix_udp_checksum(skb, packet, flow);
+  if (error) return error;
+  return bpf_skb_store_bytes(skb, packet->link_bytes + packet->ip_bytes,
+                             &flow->rewritten.source_port, 4, 0);
+}
+
+static __always_inline void count(const struct __sk_buff* skb,
+                                  const struct packet* packet,
+                                  struct udpgate_activity* activity,
+                                  __u64 now_nanoseconds) {
+  __u64 payload_bytes = packet->udp_bytes - sizeof(struct udp_header);
+  __u64 datagrams = 1;
+  if (skb->gso_size) {
+    datagrams = (payload_bytes + skb->gso_size - 1) / skb->gso_size;
+  }
+  __sync_fetch_and_add(&activity->datagrams, datagrams);
+  __sync_fetch_and_add(&activity->payload_bytes, payload_bytes);
+  *(volatile __u64*)&activity->last_relayed_nanoseconds = now_nanoseconds;
+}
+
+// From lo to lo the packet need not leave: it carries the route that its sender
+// found, to this host, and goes up to the socket that its new ports name.
+// Else the kernel looks up the next hop and its link address; to lo as well,
+// where a packet without a route of its own would be a martian.
+static __always_inline int send(struct __sk_buff* skb,
+                                const struct packet* packet,
+                                const struct udpgate_flow* flow) {
+  if (flow->interface_index == skb->ifindex && flow->is_loopback) return ACCEPT;
+  // bpf_redirect_neigh() takes an Ethernet header off.
+  if (packet->link_bytes == 0 &&
+      bpf_skb_change_head(skb, ETHERNET_HEADER_BYTES, 0)) {
+    pass_up(UDPGATE_FAILED);
+    return DROP;
+  }
+  return (int)bpf_redirect_neigh(flow->interface_index, 0, 0, 0);
+}
+
+static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
+  struct packet packet = {.link_bytes = link_bytes,
+                          .obstacle = UDPGATE_REASONS};
+  __u32 reason = parse(skb, &packet);
+  if (reason != UDPGATE_REASONS) return pass_up(reason);
+
+  const __u32* found = bpf_map_lookup_elem(&udpgate_index, &packet.tuple);
+  if (!found) return pass_up(UDPGATE_NO_FLOW);
+  __u32 index = *found;
+  const struct udpgate_flow* flow = bpf_map_lookup_elem(&udpgate_flows, &index);
+  struct udpgate_activity* activity =
+      bpf_map_lookup_elem(&udpgate_activity, &index);
+  if (!flow || !activity || !is_same_tuple(&packet.tuple, &flow->expected)) {
+    return pass_up(UDPGATE_NO_FLOW);
+  }
+
+  __u64 now_nanoseconds = bpf_ktime_get_ns();
+  reason = packet.obstacle;
+  if (reason == UDPGATE_REASONS) {
+    if (is_too_big(skb, &packet, flow)) {
+      reason = UDPGATE_TOO_BIG;
+    } else if (lease_has_ended(now_nanoseconds)) {
+      reason = UDPGATE_LEASE;
+    } else if (!may_relay(skb, index, flow, activity)) {
+      reason = UDPGATE_OBSERVING;
+    } else if (cut_padding(skb, &packet)) {
+      reason = UDPGATE_FAILED;
+    }
+  }
+  if (reason != UDPGATE_REASONS) return pass_up_noted(skb, activity, reason);
+
+  if (rewrite(skb, &packet, flow)) {
+    pass_up(UDPGATE_FAILED);
+    return DROP;
+  }
+  count(skb, &packet, activity, now_nanoseconds);
+  return send(skb, &packet, flow);
+}
+
+// For Ethernet and what looks like it (veth, bridges, VLANs, lo).
+SEC("tc")
+int udpgate_eth(struct __sk_buff* skb) {
+  return handle(skb, ETHERNET_HEADER_BYTES);
+}
+
+// For devices without a link header (tun, WireGuard).
+SEC("tc")
+int udpgate_raw(struct __sk_buff* skb) { return handle(skb, 0); }
+
+char udpgate_license[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,265 @@
+#include "udpgate/fastpath/netlink.h"
+
+#include <errno.h>
+#include <linux/if_link.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "udpgate/internal/sys_calls.h"
+
+namespace udpgate {
+namespace fastpath {
+namespace {
+
+// A request of fixed header and a few attributes.
+template <typename Header>
+struct Request {
+  nlmsghdr message;
+  Header header;
+  char attributes[128];
+};
+
+template <typename Header>
+Request<Header> MakeRequest(uint16_t type, uint16_t flags) {
+  Request<Header> request;
+  std::memset(&request, 0, sizeof(request));
+  request.message.nlmsg_len = NLMSG_LENGTH(sizeof(Header));
+  request.message.nlmsg_type = type;
+  request.message.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
+  return request;
+}
+
+template <typename Header>
+void AddAttribute(Request<Header>* request, uint16_t type, const void* value,
+                  uint16_t bytes) {
+  auto* attribute =
+      reinterpret_cast<rtattr*>(reinterpret_cast<char*>(request) +
+                                NLMSG_ALIGN(request->message.nlmsg_len));
+  attribute->rta_type = type;
+  attribute->rta_len = static_cast<uint16_t>(RTA_LENGTH(bytes));
+  std::memcpy(RTA_DATA(attribute), value, bytes);
+  request->message.nlmsg_len = static_cast<uint32_t>(
+      NLMSG_ALIGN(request->message.nlmsg_len) + RTA_ALIGN(attribute->rta_len));
+}
+
+template <typename Header>
+const Header* HeaderOf(const nlmsghdr* message) {
+  return static_cast<const Header*>(NLMSG_DATA(message));
+}
+
+template <typename Header>
+const void* Attribute(const nlmsghdr* message, int type, int* value_bytes) {
+  const char* first =
+      reinterpret_cast<const char*>(message) + NLMSG_SPACE(sizeof(Header));
+  return FindAttribute(first,
+                       static_cast<int>(message->nlmsg_len) -
+                           static_cast<int>(NLMSG_SPACE(sizeof(Header))),
+                       type, value_bytes);
+}
+
+std::string TextOf(const void* value, int bytes) {
+  if (value == nullptr) return "";
+  const char* text = static_cast<const char*>(value);
+  return std::string(text, strnlen(text, static_cast<size_t>(bytes)));
+}
+
+template <typename Number>
+Number NumberOf(const void* value, int bytes) {
+  Number number = 0;
+  if (value != nullptr && bytes >= static_cast<int>(sizeof(number))) {
+    std::memcpy(&number, value, sizeof(number));
+  }
+  return number;
+}
+
+Route ParseRoute(const nlmsghdr* message) {
+  Route route;
+  int bytes = 0;
+  const void* value = Attribute<rtmsg>(message, RTA_OIF, &bytes);
+  route.interface_index = NumberOf<int>(value, bytes);
+  const void* metrics = Attribute<rtmsg>(message, RTA_METRICS, &bytes);
+  if (metrics != nullptr) {
+    int mtu_bytes = 0;
+    const void* mtu = FindAttribute(metrics, bytes, RTAX_MTU, &mtu_bytes);
+    route.mtu_bytes = NumberOf<int>(mtu, mtu_bytes);
+  }
+  return route;
+}
+
+IngressFilter ParseFilter(const nlmsghdr* message) {
+  const auto* header = HeaderOf<tcmsg>(message);
+  IngressFilter filter;
+  filter.priority = header->tcm_info >> 16;  // TC_H_MAJ
+  filter.handle = header->tcm_handle;
+  int bytes = 0;
+  const void* kind = Attribute<tcmsg>(message, TCA_KIND, &bytes);
+  filter.kind = TextOf(kind, bytes);
+  const void* options = Attribute<tcmsg>(message, TCA_OPTIONS, &bytes);
+  if (options != nullptr && filter.kind == "bpf") {
+    int name_bytes = 0;
+    const void* name = FindAttribute(options, bytes, TCA_BPF_NAME, &name_bytes);
+    filter.name = TextOf(name, name_bytes);
+  }
+  return filter;
+}
+
+}  // namespace
+
+const void* FindAttribute(const void* attributes, int bytes, int type,
+                          int* value_bytes) {
+  const auto* attribute = static_cast<const rtattr*>(attributes);
+  while (RTA_OK(attribute, bytes)) {
+    if ((attribute->rta_type & NLA_TYPE_MASK) == type) {
+      *value_bytes = static_cast<int>(RTA_PAYLOAD(attribute));
+      return RTA_DATA(attribute);
+    }
+    attribute = RTA_NEXT(attribute, bytes);
+  }
+  return nullptr;
+}
+
+Link ParseLink(const nlmsghdr* message) {
+  const auto* header = HeaderOf<ifinfomsg>(message);
+  Link link;
+  link.index = header->ifi_index;
+  link.flags = header->ifi_flags;
+  link.hardware = header->ifi_type;
+  int bytes = 0;
+  const void* name = Attribute<ifinfomsg>(message, IFLA_IFNAME, &bytes);
+  link.name = TextOf(name, bytes);
+  const void* mtu = Attribute<ifinfomsg>(message, IFLA_MTU, &bytes);
+  link.mtu_bytes = NumberOf<int>(mtu, bytes);
+  return link;
+}
+
+absl::StatusOr<Netlink> Netlink::Open() {
+  internal::UniqueFd socket(
+      ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!socket.is_open())
+    return internal::ErrnoToStatus(errno, "socket rtnetlink");
+  // The kernel answers at once; never wait for ever all the same.
+  timeval limit = {1, 0};
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  return Netlink(std::move(socket));
+}
+
+absl::StatusOr<Route> Netlink::FindRoute(const SocketAddress& source,
+                                         const SocketAddress& destination) {
+  const uint16_t bytes = destination.is_ipv4() ? 4 : 16;
+  auto request = MakeRequest<rtmsg>(RTM_GETROUTE, 0);
+  request.header.rtm_family = static_cast<uint8_t>(destination.family());
+  request.header.rtm_dst_len = static_cast<uint8_t>(bytes * 8);
+  request.header.rtm_src_len = static_cast<uint8_t>(bytes * 8);
+  AddAttribute(&request, RTA_DST, destination.ip_bytes().data(), bytes);
+  AddAttribute(&request, RTA_SRC, source.ip_bytes().data(), bytes);
+  if (destination.scope_id() != 0) {
+    const uint32_t scope_id = destination.scope_id();
+    AddAttribute(&request, RTA_OIF, &scope_id, sizeof(scope_id));
+  }
+  const std::string what = absl::StrCat("route to ", destination.IpToString());
+  Route route;
+  uint8_t type = RTN_UNSPEC;
+  absl::Status status =
+      Ask(what, &request.message, [&](const nlmsghdr* message) {
+        if (message->nlmsg_type != RTM_NEWROUTE) return;
+        route = ParseRoute(message);
+        type = HeaderOf<rtmsg>(message)->rtm_type;
+      });
+  if (!status.ok()) return status;
+  if (route.interface_index == 0 ||
+      (type != RTN_UNICAST && type != RTN_LOCAL)) {
+    return absl::NotFoundError(absl::StrCat(what, ": there is none"));
+  }
+  return route;
+}
+
+absl::StatusOr<std::vector<Link>> Netlink::Links() {
+  auto request = MakeRequest<ifinfomsg>(RTM_GETLINK, NLM_F_DUMP);
+  std::vector<Link> links;
+  absl::Status status =
+      Ask("list of links", &request.message, [&](const nlmsghdr* message) {
+        if (message->nlmsg_type == RTM_NEWLINK) {
+          links.push_back(ParseLink(message));
+        }
+      });
+  if (!status.ok()) return status;
+  return links;
+}
+
+absl::StatusOr<std::vector<IngressFilter>> Netlink::IngressFilters(
+    int interface_index) {
+  auto request = MakeRequest<tcmsg>(RTM_GETTFILTER, NLM_F_DUMP);
+  request.header.tcm_family = AF_UNSPEC;
+  request.header.tcm_ifindex = interface_index;
+  request.header.tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+  std::vector<IngressFilter> filters;
+  absl::Status status = Ask("list of ingress filters", &request.message,
+                            [&](const nlmsghdr* message) {
+                              if (message->nlmsg_type != RTM_NEWTFILTER) return;
+                              IngressFilter filter = ParseFilter(message);
+                              // The kernel first tells of the priority itself.
+                              if (filter.handle != 0)
+                                filters.push_back(std::move(filter));
+                            });
+  if (!status.ok()) return status;
+  return filters;
+}
+
+absl::Status Netlink::Ask(absl::string_view what, nlmsghdr* request,
+                          absl::FunctionRef<void(const nlmsghdr*)> each) {
+  request->nlmsg_seq = ++sequence_;
+  if (::send(socket_.get(), request, request->nlmsg_len, 0) < 0) {
+    return internal::ErrnoToStatus(errno, what);
+  }
+  bool done = false;
+  while (!done) {
+    absl::Status status = ReadAnswer(what, *request, each, &done);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Netlink::ReadAnswer(absl::string_view what,
+                                 const nlmsghdr& request,
+                                 absl::FunctionRef<void(const nlmsghdr*)> each,
+                                 bool* done) {
+  alignas(nlmsghdr) char buffer[32768];  // what the kernel fills at most
+  const ssize_t received = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
+  if (received < 0) {
+    return errno == EINTR ? absl::OkStatus()
+                          : internal::ErrnoToStatus(errno, what);
+  }
+  auto left = static_cast<unsigned int>(received);
+  for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer);
+       NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
+    // The rest of an earlier answer that was given up.
+    if (message->nlmsg_seq != request.nlmsg_seq) continue;
+    if (message->nlmsg_type == NLMSG_DONE) {
+      *done = true;
+    } else if (message->nlmsg_type == NLMSG_ERROR) {
+      *done = true;
+      const int error = -HeaderOf<nlmsgerr>(message)->error;
+      if (error == 0) continue;
+      if (error == ENETUNREACH || error == EHOSTUNREACH) {
+        return absl::NotFoundError(
+            absl::StrCat(what, ": ", internal::ErrnoToText(error)));
+      }
+      return internal::ErrnoToStatus(error, what);
+    } else {
+      each(message);
+      // One message is the whole answer, unless a list was asked for.
+      if ((request.nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP) *done = true;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace fastpath
+}  // namespace udpgate

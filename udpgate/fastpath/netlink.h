@@ -1,0 +1,95 @@
+// The few questions that the fast path has for the kernel's routing and traffic
+// control, over rtnetlink(7).
+//
+//   absl::StatusOr<Netlink> netlink = Netlink::Open();
+//   absl::StatusOr<Route> route = netlink->FindRoute(relay, backend);
+//
+// Errors: Internal or what errno stands for, with the question in the text;
+// NotFound where there is no route or no such interface.
+#ifndef UDPGATE_FASTPATH_NETLINK_H_
+#define UDPGATE_FASTPATH_NETLINK_H_
+
+#include <linux/netlink.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace fastpath {
+
+struct Route {
+  int interface_index = 0;
+  // Of the route where it has one of its own (ip-route(8), "mtu"; also what
+  // path MTU discovery has learnt), else 0: that of the interface counts.
+  int mtu_bytes = 0;
+};
+
+struct Link {
+  int index = 0;
+  std::string name;
+  uint32_t flags = 0;     // IFF_UP, ...
+  uint16_t hardware = 0;  // ARPHRD_ETHER, ...
+  int mtu_bytes = 0;
+
+  friend bool operator==(const Link& a, const Link& b) {
+    return a.index == b.index && a.name == b.name && a.flags == b.flags &&
+           a.hardware == b.hardware && a.mtu_bytes == b.mtu_bytes;
+  }
+};
+
+// A filter at the ingress hook of an interface (tc-filter(8)).
+struct IngressFilter {
+  uint32_t priority = 0;  // smaller is earlier
+  uint32_t handle = 0;
+  std::string kind;  // "bpf", "u32", ...
+  std::string name;  // of a bpf program; else empty
+};
+
+// The attribute of this type in `attributes`, or nullptr. See netlink(7).
+const void* FindAttribute(const void* attributes, int bytes, int type,
+                          int* value_bytes);
+
+// The link that an RTM_NEWLINK or RTM_DELLINK message tells of.
+Link ParseLink(const nlmsghdr* message);
+
+// Threads: one at a time.
+class Netlink {
+ public:
+  static absl::StatusOr<Netlink> Open();
+
+  // Where a datagram of this host from `source` to `destination` leaves.
+  // NotFound where it cannot leave (unreachable, blackhole).
+  absl::StatusOr<Route> FindRoute(const SocketAddress& source,
+                                  const SocketAddress& destination);
+  absl::StatusOr<std::vector<Link>> Links();
+  // Empty where the interface has no ingress hook.
+  absl::StatusOr<std::vector<IngressFilter>> IngressFilters(
+      int interface_index);
+
+ private:
+  explicit Netlink(internal::UniqueFd socket) : socket_(std::move(socket)) {}
+
+  // Sends `request` and calls `each` for every message of the answer.
+  absl::Status Ask(absl::string_view what, nlmsghdr* request,
+                   absl::FunctionRef<void(const nlmsghdr*)> each);
+  // Reads what is there of the answer; sets `done` at its end.
+  absl::Status ReadAnswer(absl::string_view what, const nlmsghdr& request,
+                          absl::FunctionRef<void(const nlmsghdr*)> each,
+                          bool* done);
+
+  internal::UniqueFd socket_;
+  uint32_t sequence_ = 0;
+};
+
+}  // namespace fastpath
+}  // namespace udpgate
+
+#endif  // UDPGATE_FASTPATH_NETLINK_H_
