@@ -1,8 +1,8 @@
 // What the program in the kernel (fastpath.bpf.c) and the loader have in
 // common: the records of the maps, byte for byte. C, for both compilers.
 //
-// Every record has one writer: `udpgate_flow` the process, `udpgate_activity` the
-// program, except that the process clears it before its slot is used again.
+// Every record has one writer: `udpgate_flow` the process, `udpgate_activity`
+// the program, except that the process clears it before its slot is used again.
 #ifndef UDPGATE_FASTPATH_LAYOUT_H_
 #define UDPGATE_FASTPATH_LAYOUT_H_
 

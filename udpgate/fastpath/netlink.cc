@@ -93,6 +93,34 @@ Route ParseRoute(const nlmsghdr* message) {
   return route;
 }
 
+// On a point-to-point link, IFA_ADDRESS is the peer's (rtnetlink(7)).
+InterfaceAddress ParseAddress(const nlmsghdr* message) {
+  const auto* header = HeaderOf<ifaddrmsg>(message);
+  InterfaceAddress result;
+  result.interface_index = static_cast<int>(header->ifa_index);
+  int bytes = 0;
+  const void* value = Attribute<ifaddrmsg>(message, IFA_LOCAL, &bytes);
+  if (value == nullptr) {
+    value = Attribute<ifaddrmsg>(message, IFA_ADDRESS, &bytes);
+  }
+  sockaddr_in ipv4{};
+  sockaddr_in6 ipv6{};
+  if (header->ifa_family == AF_INET && bytes == 4 && value != nullptr) {
+    ipv4.sin_family = AF_INET;
+    std::memcpy(&ipv4.sin_addr, value, 4);
+    result.address = SocketAddress::FromSockaddr(
+        reinterpret_cast<const sockaddr*>(&ipv4), sizeof(ipv4));
+  } else if (header->ifa_family == AF_INET6 && bytes == 16 &&
+             value != nullptr) {
+    ipv6.sin6_family = AF_INET6;
+    std::memcpy(&ipv6.sin6_addr, value, 16);
+    ipv6.sin6_scope_id = header->ifa_index;
+    result.address = SocketAddress::FromSockaddr(
+        reinterpret_cast<const sockaddr*>(&ipv6), sizeof(ipv6));
+  }
+  return result;
+}
+
 IngressFilter ParseFilter(const nlmsghdr* message) {
   const auto* header = HeaderOf<tcmsg>(message);
   IngressFilter filter;
@@ -191,6 +219,18 @@ absl::StatusOr<std::vector<Link>> Netlink::Links() {
       });
   if (!status.ok()) return status;
   return links;
+}
+
+absl::StatusOr<std::vector<InterfaceAddress>> Netlink::Addresses() {
+  auto request = MakeRequest<ifaddrmsg>(RTM_GETADDR, NLM_F_DUMP);
+  std::vector<InterfaceAddress> addresses;
+  absl::Status status =
+      Ask("list of addresses", &request.message, [&](const nlmsghdr* message) {
+        if (message->nlmsg_type != RTM_NEWADDR) return;
+        addresses.push_back(ParseAddress(message));
+      });
+  if (!status.ok()) return status;
+  return addresses;
 }
 
 absl::StatusOr<std::vector<IngressFilter>> Netlink::IngressFilters(

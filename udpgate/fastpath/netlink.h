@@ -45,6 +45,12 @@ struct Link {
   }
 };
 
+// An address of this host.
+struct InterfaceAddress {
+  int interface_index = 0;
+  SocketAddress address;  // port 0
+};
+
 // A filter at the ingress hook of an interface (tc-filter(8)).
 struct IngressFilter {
   uint32_t priority = 0;  // smaller is earlier
@@ -70,6 +76,7 @@ class Netlink {
   absl::StatusOr<Route> FindRoute(const SocketAddress& source,
                                   const SocketAddress& destination);
   absl::StatusOr<std::vector<Link>> Links();
+  absl::StatusOr<std::vector<InterfaceAddress>> Addresses();
   // Empty where the interface has no ingress hook.
   absl::StatusOr<std::vector<IngressFilter>> IngressFilters(
       int interface_index);

@@ -1,0 +1,384 @@
+#include "udpgate/fastpath/kernel_flow_offload.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "udpgate/clock.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/thread.h"
+
+namespace udpgate {
+namespace fastpath {
+namespace {
+
+using internal::MutexLock;
+
+// An eighth of the lease: a machine under load may delay the thread.
+constexpr int kRenewMilliseconds =
+    static_cast<int>(UDPGATE_LEASE_NANOSECONDS / 1'000'000 / 8);
+
+int64_t NowNanoseconds() { return Clock::Monotonic()->NowNanoseconds(); }
+
+// A store that the program sees whole.
+template <typename Number>
+void Publish(Number* to, Number value) {
+  __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
+template <typename Number>
+Number Load(const Number* from) {
+  return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+
+bool IsLinkLocal(const SocketAddress& address) {
+  return address.is_ipv6() && address.ip_bytes()[0] == 0xFE &&
+         (address.ip_bytes()[1] & 0xC0) == 0x80;
+}
+
+// The tuples must name the session and nothing else.
+absl::Status Check(const SessionAddresses& addresses) {
+  const SocketAddress* const all[] = {&addresses.client, &addresses.listen,
+                                      &addresses.relay, &addresses.backend};
+  for (const SocketAddress* address : all) {
+    if (!address->is_unicast() || address->port() == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(address->ToString(), " does not name one socket"));
+    }
+    if (address->family() != addresses.client.family()) {
+      return absl::UnimplementedError(
+          "client and backend are of different address families");
+    }
+    if (IsLinkLocal(*address)) {
+      return absl::UnimplementedError(absl::StrCat(
+          address->ToString(), " means another host on every interface"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+KernelFlowOffload::KernelFlowOffload(const Options& options)
+    : options_(options) {}
+
+absl::StatusOr<std::unique_ptr<KernelFlowOffload>> KernelFlowOffload::Create(
+    const Options& options) {
+  std::unique_ptr<KernelFlowOffload> offload(new KernelFlowOffload(options));
+  absl::Status status = offload->Start();
+  if (!status.ok()) return status;
+  return offload;
+}
+
+KernelFlowOffload::~KernelFlowOffload() {
+  if (thread_.joinable()) {
+    ::eventfd_write(stop_event_.get(), 1);
+    thread_.join();
+  }
+  // From here on everything goes up, whether a filter can be taken off or not.
+  if (program_ != nullptr) Publish<uint64_t>(program_->lease_nanoseconds(), 0);
+  MutexLock lock(&mutex_);
+  for (const int index : attached_) {
+    absl::Status status = Program::Detach(index, lock_.number());
+    if (!status.ok()) Log(LogSeverity::kWarning, status.message());
+  }
+}
+
+absl::Status KernelFlowOffload::Start() {
+  absl::StatusOr<InstanceLock> lock = InstanceLock::Take();
+  if (!lock.ok()) return lock.status();
+  lock_ = *std::move(lock);
+  absl::StatusOr<std::unique_ptr<Program>> program =
+      Program::Load(options_.sessions_max);
+  if (!program.ok()) return program.status();
+  program_ = *std::move(program);
+  table_ = std::make_unique<FlowTable>(program_.get(), options_.sessions_max);
+  // Before the first look at links and routes, so that no change is missed.
+  absl::StatusOr<RouteWatcher> watcher = RouteWatcher::Open();
+  if (!watcher.ok()) return watcher.status();
+  watcher_ = std::make_unique<RouteWatcher>(*std::move(watcher));
+  stop_event_ = internal::UniqueFd(::eventfd(0, EFD_CLOEXEC));
+  if (!stop_event_.is_open()) {
+    return internal::ErrnoToStatus(errno, "eventfd");
+  }
+  {
+    MutexLock guard(&mutex_);
+    absl::StatusOr<Netlink> netlink = Netlink::Open();
+    if (!netlink.ok()) return netlink.status();
+    netlink_ = std::make_unique<Netlink>(*std::move(netlink));
+    absl::Status status = ReadLinks();
+    if (!status.ok()) return status;
+    RemoveLeftovers();
+    status = AttachAtStart();
+    if (!status.ok()) return status;
+  }
+  Publish<uint64_t>(program_->lease_nanoseconds(),
+                    static_cast<uint64_t>(NowNanoseconds()));
+  absl::StatusOr<std::thread> thread =
+      internal::StartThread("udpgate-offload", [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
+  return absl::OkStatus();
+}
+
+absl::Status KernelFlowOffload::ReadLinks() {
+  absl::StatusOr<std::vector<Link>> links = netlink_->Links();
+  if (!links.ok()) return links.status();
+  for (Link& link : *links) {
+    const int index = link.index;
+    links_[index] = std::move(link);
+  }
+  return absl::OkStatus();
+}
+
+void KernelFlowOffload::RemoveLeftovers() {
+  for (const auto& index_and_link : links_) {
+    const Link& link = index_and_link.second;
+    absl::StatusOr<std::vector<IngressFilter>> filters =
+        netlink_->IngressFilters(link.index);
+    if (!filters.ok()) {
+      Log(LogSeverity::kWarning, filters.status().message());
+      continue;
+    }
+    for (const IngressFilter& filter : *filters) {
+      // Under our own number, too, nobody else can be alive.
+      if (!IsOurs(filter) || (filter.handle != lock_.number() &&
+                              !InstanceLock::IsFree(filter.handle))) {
+        continue;
+      }
+      absl::Status status = Program::Detach(link.index, filter.handle);
+      Log(status.ok() ? LogSeverity::kInfo : LogSeverity::kWarning,
+          status.ok()
+              ? absl::StrCat("fast path: removed what an earlier run left on ",
+                             link.name)
+              : std::string(status.message()));
+    }
+  }
+}
+
+absl::Status KernelFlowOffload::AttachAtStart() {
+  std::set<int> wanted;
+  for (const std::string& name : options_.interfaces) {
+    const auto found = std::find_if(
+        links_.begin(), links_.end(),
+        [&](const auto& entry) { return entry.second.name == name; });
+    if (found == links_.end()) {
+      return absl::NotFoundError(absl::StrCat("there is no interface ", name));
+    }
+    wanted.insert(found->first);
+  }
+  if (options_.interfaces.empty()) {
+    absl::StatusOr<std::vector<InterfaceAddress>> addresses =
+        netlink_->Addresses();
+    if (!addresses.ok()) return addresses.status();
+    for (const InterfaceAddress& address : *addresses) {
+      for (const SocketAddress& listen : options_.listen_addresses) {
+        // A wildcard IPv6 socket takes IPv4 as well.
+        if (listen.WithPort(0) == address.address ||
+            (listen.is_any() &&
+             (listen.is_ipv6() || address.address.is_ipv4()))) {
+          wanted.insert(address.interface_index);
+        }
+      }
+    }
+  }
+  for (const int index : wanted) {
+    absl::Status status = Attach(links_[index]);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status KernelFlowOffload::Attach(const Link& link) {
+  absl::Status status = program_->Attach(link, lock_.number());
+  if (!status.ok()) return status;
+  attached_.insert(link.index);
+  LogFiltersBehind(link);
+  return absl::OkStatus();
+}
+
+void KernelFlowOffload::LogFiltersBehind(const Link& link) {
+  absl::StatusOr<std::vector<IngressFilter>> filters =
+      netlink_->IngressFilters(link.index);
+  if (!filters.ok()) return;
+  std::vector<std::string> names;
+  for (const IngressFilter& filter : *filters) {
+    if (filter.priority < kFilterPriority || IsOurs(filter)) continue;
+    names.push_back(filter.name.empty() ? filter.kind : filter.name);
+  }
+  if (names.empty()) return;
+  Log(LogSeverity::kWarning,
+      absl::StrCat(
+          "fast path: filters behind ours on ", link.name,
+          " no longer see what we relay: ", absl::StrJoin(names, ", ")));
+}
+
+absl::StatusOr<Exit> KernelFlowOffload::FindExit(
+    const SocketAddress& source, const SocketAddress& destination) {
+  absl::StatusOr<Route> route = netlink_->FindRoute(source, destination);
+  if (!route.ok()) return route.status();
+  const auto found = links_.find(route->interface_index);
+  if (found == links_.end()) {
+    // It is so new that we have not been told of it yet.
+    return absl::UnavailableError("the interface is not known yet");
+  }
+  const Link& link = found->second;
+  Exit exit;
+  exit.interface_index = static_cast<uint32_t>(link.index);
+  exit.is_loopback = (link.flags & IFF_LOOPBACK) != 0;
+  const int bytes = route->mtu_bytes > 0
+                        ? std::min(route->mtu_bytes, link.mtu_bytes)
+                        : link.mtu_bytes;
+  exit.packet_bytes_max = static_cast<uint32_t>(bytes);
+  if (options_.interfaces.empty() && attached_.count(link.index) == 0) {
+    absl::Status status = Attach(link);
+    if (!status.ok()) return status;
+  }
+  return exit;
+}
+
+absl::StatusOr<uint32_t> KernelFlowOffload::Install(
+    const SessionAddresses& addresses) {
+  absl::Status status = Check(addresses);
+  if (!status.ok()) return status;
+  // Routes are looked up and flows added under one lock: a route that changes
+  // after the look is told after that, and finds the flows to withdraw.
+  MutexLock lock(&mutex_);
+  absl::StatusOr<Exit> to_backend =
+      FindExit(addresses.relay, addresses.backend);
+  if (!to_backend.ok()) return to_backend.status();
+  absl::StatusOr<Exit> to_client = FindExit(addresses.listen, addresses.client);
+  if (!to_client.ok()) return to_client.status();
+  return table_->Add(addresses, *to_backend, *to_client, NowNanoseconds());
+}
+
+void KernelFlowOffload::PublishHandled(uint32_t slot, FlowDirection direction,
+                                       int64_t receive_time_nanoseconds) {
+  Publish<__u64>(&table_->flow(slot, direction).handled_nanoseconds,
+                 static_cast<uint64_t>(receive_time_nanoseconds));
+}
+
+void KernelFlowOffload::LowerPacketBytesMax(uint32_t slot,
+                                            FlowDirection direction,
+                                            uint32_t bytes) {
+  __u32* const limit = &table_->flow(slot, direction).packet_bytes_max;
+  if (bytes < Load(limit)) Publish<__u32>(limit, bytes);
+}
+
+DirectionActivity KernelFlowOffload::ReadActivity(
+    uint32_t slot, FlowDirection direction) const {
+  const udpgate_activity& record = table_->activity(slot, direction);
+  DirectionActivity activity;
+  activity.datagrams = Load(&record.datagrams);
+  activity.payload_bytes = Load(&record.payload_bytes);
+  activity.last_relayed_nanoseconds =
+      static_cast<int64_t>(Load(&record.last_relayed_nanoseconds));
+  return activity;
+}
+
+void KernelFlowOffload::Remove(uint32_t slot) {
+  MutexLock lock(&mutex_);
+  table_->Withdraw(slot);
+}
+
+void KernelFlowOffload::Release(uint32_t slot) {
+  MutexLock lock(&mutex_);
+  table_->Release(slot, NowNanoseconds());
+}
+
+std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
+  MutexLock lock(&mutex_);
+  std::vector<std::string> names;
+  for (const int index : attached_) names.push_back(links_.at(index).name);
+  return names;
+}
+
+void KernelFlowOffload::Run() {
+  for (;;) {
+    Publish<uint64_t>(program_->lease_nanoseconds(),
+                      static_cast<uint64_t>(NowNanoseconds()));
+    pollfd waited[] = {{watcher_->fd(), POLLIN, 0},
+                       {stop_event_.get(), POLLIN, 0}};
+    ::poll(waited, 2, kRenewMilliseconds);
+    if (waited[1].revents != 0) return;
+    if (waited[0].revents != 0) {
+      watcher_->Read([this](const NetworkChange& change) { Apply(change); });
+    }
+  }
+}
+
+void KernelFlowOffload::Apply(const NetworkChange& change) {
+  MutexLock lock(&mutex_);
+  int withdrawn = 0;
+  switch (change.kind) {
+    case NetworkChange::Kind::kEverything:
+      withdrawn = table_->WithdrawWhere([](const SessionAddresses&, const Exit&,
+                                           const Exit&) { return true; });
+      break;
+    case NetworkChange::Kind::kPrefix:
+      withdrawn = WithdrawPrefix(change);
+      break;
+    case NetworkChange::Kind::kLink:
+      withdrawn = ApplyLink(change.link);
+      break;
+    case NetworkChange::Kind::kLinkRemoved:
+      withdrawn = WithdrawLink(change.link.index);
+      attached_.erase(change.link.index);
+      links_.erase(change.link.index);
+      break;
+  }
+  withdrawn_by_changes_.fetch_add(static_cast<uint64_t>(withdrawn),
+                                  std::memory_order_relaxed);
+}
+
+int KernelFlowOffload::ApplyLink(const Link& link) {
+  const auto found = links_.find(link.index);
+  const bool is_new = found == links_.end();
+  // The kernel also tells of what does not concern us.
+  if (!is_new && found->second == link) return 0;
+  links_[link.index] = link;
+  const bool is_wanted =
+      std::find(options_.interfaces.begin(), options_.interfaces.end(),
+                link.name) != options_.interfaces.end();
+  if (is_wanted && attached_.count(link.index) == 0) {
+    absl::Status status = Attach(link);
+    Log(status.ok() ? LogSeverity::kInfo : LogSeverity::kWarning,
+        status.ok() ? absl::StrCat("fast path: attached to ", link.name)
+                    : std::string(status.message()));
+  }
+  return is_new ? 0 : WithdrawLink(link.index);
+}
+
+int KernelFlowOffload::WithdrawLink(int interface_index) {
+  const auto index = static_cast<uint32_t>(interface_index);
+  return table_->WithdrawWhere([index](const SessionAddresses&,
+                                       const Exit& to_backend,
+                                       const Exit& to_client) {
+    return to_backend.interface_index == index ||
+           to_client.interface_index == index;
+  });
+}
+
+int KernelFlowOffload::WithdrawPrefix(const NetworkChange& change) {
+  return table_->WithdrawWhere(
+      [&change](const SessionAddresses& addresses, const Exit&, const Exit&) {
+        return addresses.client.family() == change.family &&
+               (IsInPrefix(change, addresses.client.ip_bytes()) ||
+                IsInPrefix(change, addresses.backend.ip_bytes()));
+      });
+}
+
+void KernelFlowOffload::Log(LogSeverity severity,
+                            absl::string_view line) const {
+  if (options_.log_sink) options_.log_sink(severity, line);
+}
+
+}  // namespace fastpath
+}  // namespace udpgate

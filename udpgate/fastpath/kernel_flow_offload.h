@@ -1,0 +1,153 @@
+// The fast path in the kernel, behind the interface that the core knows.
+//
+//   udpgate::fastpath::KernelFlowOffload::Options options;
+//   options.sessions_max = 10000;
+//   options.listen_addresses = {listen_address};
+//   auto offload = udpgate::fastpath::KernelFlowOffload::Create(options);
+//   if (!offload.ok()) {
+//     // The text says why the kernel or the process's rights do not allow it.
+//   }
+//
+// Belongs to the network namespace of the thread that creates it. Ending it
+// takes our filters off; the ingress hook (clsact) stays, since others may have
+// hung something there meanwhile.
+#ifndef UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
+#define UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "udpgate/fastpath/flow_table.h"
+#include "udpgate/fastpath/instance_lock.h"
+#include "udpgate/fastpath/netlink.h"
+#include "udpgate/fastpath/program.h"
+#include "udpgate/fastpath/route_watcher.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/logging.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace fastpath {
+
+// What the program did in one direction of a session.
+struct DirectionActivity {
+  uint64_t datagrams = 0;
+  uint64_t payload_bytes = 0;
+  int64_t last_relayed_nanoseconds = 0;  // CLOCK_MONOTONIC; 0: never
+};
+
+class KernelFlowOffload {
+ public:
+  struct Options {
+    // Room for so many sessions; 1 or more.
+    int sessions_max = 0;
+    // Interfaces to attach to. Empty: those that carry a listen address, and
+    // those by which a session's datagrams leave.
+    std::vector<std::string> interfaces;
+    std::vector<SocketAddress> listen_addresses;
+    LogSink log_sink;
+  };
+
+  // Loads and attaches the program. The error is for an operator: what the
+  // kernel refused, and why.
+  static absl::StatusOr<std::unique_ptr<KernelFlowOffload>> Create(
+      const Options& options);
+  ~KernelFlowOffload();
+  KernelFlowOffload(const KernelFlowOffload&) = delete;
+  KernelFlowOffload& operator=(const KernelFlowOffload&) = delete;
+
+  // Threads: any, all of the following.
+
+  // Has the program observe a session and relay its datagrams as soon as it
+  // may. The result names the session until `Release`. Takes some 20
+  // microseconds, and may attach the program to an interface.
+  absl::StatusOr<uint32_t> Install(const SessionAddresses& addresses);
+
+  // The kernel receive time (SO_TIMESTAMPNS) of the newest datagram of this
+  // direction that the caller has dealt with: sent on, after the call has
+  // returned, or dropped. A store to memory.
+  void PublishHandled(uint32_t slot, FlowDirection direction,
+                      int64_t receive_time_nanoseconds);
+
+  // Datagrams larger than this IP packet size go to the sockets from now on.
+  void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
+                           uint32_t bytes);
+
+  // Loads from memory.
+  DirectionActivity ReadActivity(uint32_t slot, FlowDirection direction) const;
+  // True once the session's flows are gone, because the way that its datagrams
+  // take has changed or `Remove` was called.
+  bool is_withdrawn(uint32_t slot) const { return table_->is_withdrawn(slot); }
+
+  // Takes the session's flows away: its next datagram goes to the sockets. A
+  // datagram that the program has begun with may still leave, some
+  // microseconds later.
+  void Remove(uint32_t slot);
+  // Removes, and gives the slot back. It is not used again for a second.
+  void Release(uint32_t slot);
+
+  // How often a packet went to the sockets, by `udpgate_reason`.
+  std::array<uint64_t, UDPGATE_REASONS> PassedUp() const {
+    return program_->PassedUp();
+  }
+  // Names of the interfaces that the program hangs on now.
+  std::vector<std::string> AttachedInterfaces() const;
+  // Sessions whose flows went because routes, links or addresses changed.
+  uint64_t withdrawn_by_changes() const {
+    return withdrawn_by_changes_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  explicit KernelFlowOffload(const Options& options);
+
+  absl::Status Start();
+  absl::Status ReadLinks() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveLeftovers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AttachAtStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Attach(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LogFiltersBehind(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<Exit> FindExit(const SocketAddress& source,
+                                const SocketAddress& destination)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // The thread: renews the lease and follows the network's changes.
+  void Run();
+  void Apply(const NetworkChange& change);
+  int ApplyLink(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int WithdrawLink(int interface_index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int WithdrawPrefix(const NetworkChange& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Log(LogSeverity severity, absl::string_view line) const;
+
+  const Options options_;
+  InstanceLock lock_;
+  std::unique_ptr<Program> program_;
+  std::unique_ptr<FlowTable> table_;  // its non-const methods: under mutex_
+
+  mutable internal::Mutex mutex_;
+  std::unique_ptr<Netlink> netlink_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, Link> links_ ABSL_GUARDED_BY(mutex_);  // by index
+  std::set<int> attached_ ABSL_GUARDED_BY(mutex_);     // indices
+
+  std::unique_ptr<RouteWatcher> watcher_;
+  internal::UniqueFd stop_event_;
+  std::thread thread_;
+  std::atomic<uint64_t> withdrawn_by_changes_{0};
+};
+
+}  // namespace fastpath
+}  // namespace udpgate
+
+#endif  // UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
