@@ -1,0 +1,86 @@
+// A gate that does what the fast path needs of one, and little else, for tests:
+// one listen socket, a connected socket for each client, one backend.
+#ifndef UDPGATE_FASTPATH_TINY_GATE_H_
+#define UDPGATE_FASTPATH_TINY_GATE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "udpgate/fastpath/kernel_flow_offload.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace fastpath {
+
+// Threads: one at a time, but for the counters. Sockets and thread belong to
+// the network namespace in which it is created.
+class TinyGate {
+ public:
+  // `offload` may be nullptr; else it must outlive the gate.
+  TinyGate(const SocketAddress& listen, const SocketAddress& backend,
+           KernelFlowOffload* offload);
+  ~TinyGate();
+
+  const SocketAddress& address() const { return listen_; }
+  // Datagrams that went through the sockets.
+  int from_clients() const { return from_clients_; }
+  int from_backend() const { return from_backend_; }
+
+  // What the program relayed of the client's session.
+  DirectionActivity Activity(const SocketAddress& client,
+                             FlowDirection direction) const;
+  // Of all sessions together.
+  DirectionActivity Total(FlowDirection direction) const;
+  bool IsWithdrawn(const SocketAddress& client) const;
+  // Installs the client's session anew.
+  absl::Status Reinstall(const SocketAddress& client);
+  // Takes all flows away.
+  void RemoveFlows();
+  // While true, it reads nothing.
+  void set_paused(bool paused) { paused_ = paused; }
+  // The status of the last Install.
+  absl::Status install_status() const;
+
+ private:
+  struct Session {
+    SocketAddress client;
+    SocketAddress relay;
+    internal::UniqueFd upstream;
+    bool installed = false;
+    uint32_t slot = 0;
+  };
+
+  void Run();
+  void FromClient();
+  void FromBackend(Session* session);
+  Session* FindOrOpen(const SocketAddress& client)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Install(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  SocketAddress listen_;
+  const SocketAddress backend_;
+  KernelFlowOffload* const offload_;
+  internal::UniqueFd socket_;
+  internal::UniqueFd epoll_;
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> paused_{false};
+  std::atomic<int> from_clients_{0};
+  std::atomic<int> from_backend_{0};
+  mutable internal::Mutex mutex_;
+  std::map<std::string, std::unique_ptr<Session>> sessions_
+      ABSL_GUARDED_BY(mutex_);  // by the client's text
+  absl::Status install_status_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace fastpath
+}  // namespace udpgate
+
+#endif  // UDPGATE_FASTPATH_TINY_GATE_H_
