@@ -81,7 +81,12 @@ KernelFlowOffload::~KernelFlowOffload() {
   if (thread_.joinable()) {
     ::eventfd_write(stop_event_.get(), 1);
     thread_.join();
+  } else {
+    DetachAll();
   }
+}
+
+void KernelFlowOffload::DetachAll() {
   // From here on everything goes up, whether a filter can be taken off or not.
   if (program_ != nullptr) Publish<uint64_t>(program_->lease_nanoseconds(), 0);
   MutexLock lock(&mutex_);
@@ -307,7 +312,9 @@ void KernelFlowOffload::Run() {
     pollfd waited[] = {{watcher_->fd(), POLLIN, 0},
                        {stop_event_.get(), POLLIN, 0}};
     ::poll(waited, 2, kRenewMilliseconds);
-    if (waited[1].revents != 0) return;
+    // Here and not in the destructor: this thread surely is in the network
+    // namespace that the indices belong to.
+    if (waited[1].revents != 0) return DetachAll();
     if (waited[0].revents != 0) {
       watcher_->Read([this](const NetworkChange& change) { Apply(change); });
     }

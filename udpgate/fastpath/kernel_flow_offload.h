@@ -122,6 +122,8 @@ class KernelFlowOffload {
                                 const SocketAddress& destination)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  void DetachAll();
+
   // The thread: renews the lease and follows the network's changes.
   void Run();
   void Apply(const NetworkChange& change);

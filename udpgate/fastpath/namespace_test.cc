@@ -1,8 +1,14 @@
 // The fast path between real interfaces: a client, a gate and a backend in
 // network namespaces of their own, with the real loader and a tiny gate.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <netinet/udp.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -222,6 +228,446 @@ TEST_P(Namespaces, RelaysBothWays) {
   Promote(peer);
   ExpectRelayed(peer, 100);
   ExpectRelayed(peer, 1, "");
+}
+
+// --- Topologies.
+
+// The address that the backend listens on belongs to the gate's host, but not
+// to lo.
+TEST_P(Namespaces, BackendOnTheGatesHost) {
+  ASSERT_TRUE(Load().ok());
+  StartBackend(*gate_space_, Ip("2", "1"));
+  StartGate();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  ExpectRelayed(peer, 100);
+}
+
+TEST_P(Namespaces, BackendOnLoopback) {
+  ASSERT_TRUE(Load().ok());
+  StartBackend(*gate_space_, Loopback(0));
+  StartGate();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  ExpectRelayed(peer, 100);
+}
+
+TEST_P(Namespaces, AllOnLoopback) {
+  listen_ = Loopback(19132);
+  ASSERT_TRUE(Load().ok());
+  StartBackend(*gate_space_, Loopback(0));
+  StartGate();
+  LoopbackPeer& peer = NewPeer(*gate_space_, Loopback(0));
+  Promote(peer);
+  ExpectRelayed(peer, 100);
+  ExpectRelayed(peer, 3, std::string(20'000, 'x'));
+}
+
+TEST_P(Namespaces, ClientOnTheGatesHost) {
+  ASSERT_TRUE(Load().ok());
+  StartBackend(*backend_space_, BackendAddress());
+  StartGate();
+  LoopbackPeer& peer = NewPeer(*gate_space_, Ip("1", "1"));
+  Promote(peer);
+  ExpectRelayed(peer, 100);
+}
+
+TEST_P(Namespaces, ClientAndBackendBehindTheSameInterface) {
+  GiveAddresses(*client_space_, "c0", "1", "3");
+  ASSERT_TRUE(Load().ok());
+  StartBackend(*client_space_, Ip("1", "3"));
+  StartGate();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  ExpectRelayed(peer, 100);
+}
+
+// A wildcard socket: the flow has the address that the client writes to.
+TEST_P(Namespaces, FindsTheInterfacesOfAWildcard) {
+  listen_ =
+      ipv6() ? SocketAddress::Ipv6Any(19132) : SocketAddress::Ipv4Any(19132);
+  ASSERT_TRUE(Load().ok());
+  EXPECT_THAT(offload_->AttachedInterfaces(),
+              ::testing::UnorderedElementsAre("lo", "g1", "g2"));
+}
+
+TEST_P(Namespaces, AThousandSessions) {
+  constexpr int kClients = 1000;
+  StartAll();
+  for (int i = 0; i < kClients; ++i) NewPeer();
+  for (const auto& peer : peers_) ASSERT_NO_FATAL_FAILURE(Promote(*peer));
+  const int from_clients = gate_->from_clients();
+  const int from_backend = gate_->from_backend();
+  const uint64_t there = gate_->Total(FlowDirection::kFromClient).datagrams;
+  const uint64_t back = gate_->Total(FlowDirection::kFromBackend).datagrams;
+  const size_t received = backend_->received_count();
+  for (int round = 0; round < 3; ++round) {
+    for (size_t i = 0; i < peers_.size(); ++i) {
+      Ask(*peers_[i], absl::StrCat("client ", i));
+    }
+  }
+  EXPECT_EQ(gate_->from_clients(), from_clients);
+  EXPECT_EQ(gate_->from_backend(), from_backend);
+  EXPECT_EQ(gate_->Total(FlowDirection::kFromClient).datagrams - there,
+            3 * kClients);
+  EXPECT_EQ(gate_->Total(FlowDirection::kFromBackend).datagrams - back,
+            3 * kClients);
+  EXPECT_EQ(backend_->received_count() - received, 3u * kClients);
+}
+
+// --- What goes up, and comes through all the same.
+
+TEST_P(Namespaces, DatagramsOfEverySize) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const size_t fits = ipv6() ? 1452 : 1472;
+  ExpectRelayed(peer, 3, std::string(fits, 'x'));
+  Ask(peer, std::string(fits + 1, 'y'));  // two fragments
+  Ask(peer, std::string(test::kDatagramBytesMax, 'z'));
+  EXPECT_GT(offload_->PassedUp()[ipv6() ? UDPGATE_EXTENSION_HEADERS
+                                        : UDPGATE_FRAGMENT],
+            0u);
+  Promote(peer);
+  ExpectRelayed(peer, 3, "");
+}
+
+TEST_P(Namespaces, WhatIsTooBigForTheWayOutGoesUp) {
+  gate_space_->Command("ip link set g2 mtu 1300");
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const size_t fits = ipv6() ? 1252 : 1272;
+  ExpectRelayed(peer, 3, std::string(fits, 'x'));
+  const int from_clients = gate_->from_clients();
+  Ask(peer, std::string(fits + 1, 'y'));
+  EXPECT_EQ(gate_->from_clients(), from_clients + 1);
+  EXPECT_EQ(offload_->PassedUp()[UDPGATE_TOO_BIG], 1u);
+}
+
+TEST_P(Namespaces, ALowerLimitHoldsAtOnce) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  // The only session has the first slot.
+  offload_->LowerPacketBytesMax(0, FlowDirection::kFromClient, 600);
+  offload_->LowerPacketBytesMax(0, FlowDirection::kFromClient, 900);
+  const int from_clients = gate_->from_clients();
+  Ask(peer, std::string(600, 'x'));
+  EXPECT_EQ(gate_->from_clients(), from_clients + 1);
+  EXPECT_EQ(offload_->PassedUp()[UDPGATE_TOO_BIG], 1u);
+}
+
+TEST_P(Namespaces, ALastHopGoesUp) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const int one = 1;
+  ASSERT_EQ(
+      ::setsockopt(peer.fd(), ipv6() ? IPPROTO_IPV6 : IPPROTO_IP,
+                   ipv6() ? IPV6_UNICAST_HOPS : IP_TTL, &one, sizeof(one)),
+      0);
+  const int from_clients = gate_->from_clients();
+  Ask(peer, "near");
+  EXPECT_EQ(gate_->from_clients(), from_clients + 1);
+  EXPECT_EQ(offload_->PassedUp()[UDPGATE_HOP_LIMIT], 1u);
+}
+
+// --- Checksums and super-packets.
+
+TEST_P(Namespaces, WithoutChecksumOffload) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const NetworkNamespace* const spaces[] = {
+      client_space_.get(), gate_space_.get(), gate_space_.get(),
+      backend_space_.get()};
+  const char* const links[] = {"c0", "g1", "g2", "b0"};
+  for (int i = 0; i < 4; ++i) {
+    spaces[i]->Command(absl::StrCat("ethtool -K ", links[i], " tx off"));
+    // The gate hears of it as a change of the link.
+    Ask(peer, "on whatever way");
+    ASSERT_TRUE(gate_->Reinstall(peer.address()).ok());
+    Promote(peer);
+    ExpectRelayed(peer, 20, "odd");
+  }
+}
+
+TEST_P(Namespaces, WithoutChecksum) {
+  if (ipv6()) return;  // it always has one
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(peer.fd(), SOL_SOCKET, SO_NO_CHECK, &on, sizeof(on)),
+            0);
+  Promote(peer);
+  ExpectRelayed(peer, 20);
+}
+
+TEST_P(Namespaces, SuperPacketsStayWhole) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  for (const char* const command :
+       {"true", "ethtool -K g2 tx-udp-segmentation off gso off tx off"}) {
+    gate_space_->Command(command);
+    Ask(peer, "on whatever way");
+    ASSERT_TRUE(gate_->Reinstall(peer.address()).ok());
+    Promote(peer);
+    const int from_clients = gate_->from_clients();
+    const uint64_t before =
+        gate_->Activity(peer.address(), FlowDirection::kFromClient).datagrams;
+    const size_t received = backend_->received_count();
+    int segment_bytes = 1000;
+    ASSERT_EQ(::setsockopt(peer.fd(), SOL_UDP, UDP_SEGMENT, &segment_bytes,
+                           sizeof(segment_bytes)),
+              0);
+    std::string payload;
+    for (char letter = 'a'; letter < 'k'; ++letter) {
+      payload += std::string(1000, letter);
+    }
+    payload += "rest";
+    ASSERT_TRUE(peer.Send(gate_->address(), payload).ok());
+    segment_bytes = 0;
+    ASSERT_EQ(::setsockopt(peer.fd(), SOL_UDP, UDP_SEGMENT, &segment_bytes,
+                           sizeof(segment_bytes)),
+              0);
+    std::string replies;
+    for (int i = 0; i < 11; ++i) {
+      auto reply = peer.Receive();
+      ASSERT_TRUE(reply.ok()) << i << " " << Describe();
+      replies += reply->payload;
+    }
+    EXPECT_EQ(replies, payload);
+    EXPECT_EQ(backend_->received_count() - received, 11u);
+    EXPECT_EQ(gate_->from_clients(), from_clients);
+    EXPECT_EQ(
+        gate_->Activity(peer.address(), FlowDirection::kFromClient).datagrams -
+            before,
+        11u);
+  }
+}
+
+// --- The network changes.
+
+TEST_P(Namespaces, ARouteChangeWithdrawsWhomItConcerns) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  gate_space_->Command(ipv6() ? "ip route add fd00:77::/64 dev g1"
+                              : "ip route add 10.77.0.0/16 dev g1");
+  // Changes are told in order, so once the second is known the first was.
+  ExpectRelayed(peer, 10);
+  EXPECT_FALSE(gate_->IsWithdrawn(peer.address()));
+  gate_space_->Command(ipv6() ? "ip route add fd00:1::2/128 dev g1"
+                              : "ip route add 10.1.0.2/32 dev g1");
+  ASSERT_TRUE(AwaitTrue([&] { return gate_->IsWithdrawn(peer.address()); }));
+  EXPECT_EQ(offload_->withdrawn_by_changes(), 1u);
+  ExpectOnSockets(peer, 10);
+  ASSERT_TRUE(gate_->Reinstall(peer.address()).ok());
+  Promote(peer);
+  ExpectRelayed(peer, 10);
+}
+
+TEST_P(Namespaces, AnAddressThatGoesWithdrawsAll) {
+  gate_space_->Command(
+      "ip link add other type dummy || ip link add other type "
+      "veth peer name unused; ip link set other up");
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  GiveAddresses(*gate_space_, "other", "88", "1");
+  ExpectRelayed(peer, 10);
+  EXPECT_FALSE(gate_->IsWithdrawn(peer.address()));
+  gate_space_->Command("ip addr flush dev other");
+  ASSERT_TRUE(AwaitTrue([&] { return gate_->IsWithdrawn(peer.address()); }));
+  ExpectOnSockets(peer, 10);
+}
+
+TEST_P(Namespaces, AnInterfaceGoesAndComesAgain) {
+  ASSERT_TRUE(Load({"g1", "g2"}).ok());
+  StartBackend(*backend_space_, BackendAddress());
+  StartGate();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  gate_space_->Command("ip link del g2");
+  ASSERT_TRUE(AwaitTrue([&] { return gate_->IsWithdrawn(peer.address()); }));
+  EXPECT_THAT(offload_->AttachedInterfaces(), ::testing::ElementsAre("g1"));
+  NetworkNamespace::Connect(*gate_space_, "g2", *backend_space_, "b0");
+  GiveAddresses(*gate_space_, "g2", "2", "1");
+  GiveAddresses(*backend_space_, "b0", "2", "2");
+  ASSERT_TRUE(
+      AwaitTrue([&] { return offload_->AttachedInterfaces().size() == 2; }));
+  // The link comes up in steps; each takes the flows of the one before away.
+  ASSERT_TRUE(AwaitTrue([&] {
+    return peer.Ask(gate_->address(), "again", absl::Milliseconds(50)).ok() &&
+           gate_->Reinstall(peer.address()).ok();
+  })) << Describe();
+  while (peer.TryReceive().ok()) {
+  }
+  Promote(peer);
+  ExpectRelayed(peer, 10);
+}
+
+// --- Others on the host.
+
+// Network address translation, which the program would bypass, keeps its
+// sessions on sockets: the tuples at the hook are not the ones that we expect.
+TEST_P(Namespaces, TranslatedSessionsStayOnSockets) {
+  StartAll();
+  const std::string family = ipv6() ? "ip6" : "ip";
+  gate_space_->Command(
+      absl::StrCat("nft 'table ", family,
+                   " t { chain c { type nat hook prerouting priority "
+                   "-100; udp dport 19100 redirect to :19132; }; }'"));
+  LoopbackPeer& peer = NewPeer();
+  const SocketAddress translated = listen_.WithPort(19100);
+  for (int i = 0; i < 50; ++i) {
+    absl::StatusOr<std::string> reply = peer.Ask(translated, "hello");
+    ASSERT_TRUE(reply.ok()) << reply.status();
+  }
+  EXPECT_TRUE(gate_->install_status().ok());
+  EXPECT_EQ(gate_->from_clients(), 50);
+  EXPECT_EQ(gate_->from_backend(), 50);
+}
+
+TEST_P(Namespaces, SessionsWithATranslatedSourceStayOnSockets) {
+  // One that no socket takes by itself.
+  gate_space_->Command(
+      "ip addr add 10.2.0.7/24 dev g2;"
+      "ip addr add fd00:2::7/64 dev g2 nodad preferred_lft 0");
+  StartAll();
+  const std::string family = ipv6() ? "ip6" : "ip";
+  gate_space_->Command(absl::StrCat(
+      "nft 'table ", family,
+      " t { chain c { type nat hook postrouting priority 100; oifname g2 snat "
+      "to ",
+      Ip("2", "7").IpToString(), "; }; }'"));
+  LoopbackPeer& peer = NewPeer();
+  ExpectOnSockets(peer, 50);
+  EXPECT_TRUE(gate_->install_status().ok());
+  EXPECT_EQ(backend_->sources()[0].IpToString(), Ip("2", "7").IpToString());
+}
+
+constexpr char kFiltersOfG1[] = "tc filter show dev g1 ingress";
+
+TEST_P(Namespaces, LeavesProgramsOfOthersAlone) {
+  gate_space_->Command("tc qdisc add dev g1 clsact");
+  // Both see every packet and match none.
+  gate_space_->Command(
+      "tc filter add dev g1 ingress pref 1 handle 1 bpf bytecode '1,6 0 0 0' "
+      "flowid 1:1");
+  gate_space_->Command(
+      "tc filter add dev g1 ingress pref 30000 handle 1 bpf bytecode "
+      "'1,6 0 0 0' flowid 1:1");
+  const std::string before = gate_space_->Output(kFiltersOfG1);
+  StartAll();
+  EXPECT_TRUE(absl::StrContains(Log(), "behind ours on g1")) << Log();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  ExpectRelayed(peer, 10);
+  EXPECT_TRUE(
+      absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"));
+  TearDown();
+  EXPECT_EQ(gate_space_->Output(kFiltersOfG1), before);
+}
+
+TEST_P(Namespaces, TwoGatesOnOneInterface) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  std::unique_ptr<KernelFlowOffload> first = std::move(offload_);
+  ASSERT_TRUE(Load().ok());
+  const std::string filters = gate_space_->Output(kFiltersOfG1);
+  EXPECT_TRUE(absl::StrContains(filters, "handle 0x1 ")) << filters;
+  EXPECT_TRUE(absl::StrContains(filters, "handle 0x2 ")) << filters;
+  ExpectRelayed(peer, 10);
+  offload_.reset();
+  ExpectRelayed(peer, 10);
+  gate_.reset();
+  first.reset();
+}
+
+TEST_P(Namespaces, SaysWhichInterfaceIsMissing) {
+  const absl::Status status = Load({"g1", "nonesuch"});
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "nonesuch")) << status;
+  // What was attached before is off again.
+  EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
+}
+
+// --- The process ends, and how.
+
+TEST_P(Namespaces, RemovedFlowsGoBackToTheSockets) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  gate_->RemoveFlows();
+  const DirectionActivity activity =
+      gate_->Activity(peer.address(), FlowDirection::kFromClient);
+  EXPECT_GT(activity.datagrams, 0u) << "still readable";
+  ExpectOnSockets(peer, 10);
+  EXPECT_EQ(
+      gate_->Activity(peer.address(), FlowDirection::kFromClient).datagrams,
+      activity.datagrams);
+}
+
+TEST_P(Namespaces, EndingTakesTheFiltersOff) {
+  StartAll();
+  EXPECT_NE(gate_space_->Output(kFiltersOfG1), "");
+  TearDown();
+  EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
+}
+
+// A process that is killed leaves its filters. They relay for two seconds more
+// at most, and the next start takes them off.
+TEST_P(Namespaces, AKilledProcessLeavesNoFlow) {
+  const SocketAddress backend = BackendAddress().WithPort(19133);
+  // Before there is any other thread.
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!Load().ok()) ::_exit(1);
+    gate_space_->Run([&] {
+      gate_ = std::make_unique<TinyGate>(listen_, backend, offload_.get());
+    });
+    for (;;) ::pause();
+  }
+  StartBackend(*backend_space_, backend);
+  LoopbackPeer& peer = NewPeer();
+  const auto ask = [&] {
+    return peer.Ask(listen_, "hello", absl::Milliseconds(20)).ok();
+  };
+  ASSERT_TRUE(AwaitTrue(ask));
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(ask());
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  const absl::Time killed = absl::Now();
+  // Nobody but the program is there now.
+  EXPECT_TRUE(ask());
+  ASSERT_TRUE(AwaitTrue([&] { return !ask(); }));
+  EXPECT_LT(absl::Now() - killed, absl::Seconds(5));
+  EXPECT_TRUE(
+      absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"));
+
+  ASSERT_TRUE(Load({"g2"}).ok());
+  EXPECT_TRUE(absl::StrContains(Log(), "earlier run left on g1")) << Log();
+  EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
+}
+
+TEST_P(Namespaces, RefusesWhatItCannotRelay) {
+  StartAll();
+  SessionAddresses addresses;
+  addresses.client = *SocketAddress::Parse("10.1.0.2:5000");
+  addresses.listen = *SocketAddress::Parse("10.1.0.1:19132");
+  addresses.relay = *SocketAddress::Parse("[fd00:2::1]:5000");
+  addresses.backend = *SocketAddress::Parse("[fd00:2::2]:19133");
+  EXPECT_TRUE(absl::IsUnimplemented(offload_->Install(addresses).status()));
+  addresses.relay = *SocketAddress::Parse("10.2.0.1:5000");
+  addresses.backend = *SocketAddress::Parse("10.99.0.2:19133");
+  EXPECT_TRUE(absl::IsNotFound(offload_->Install(addresses).status()));
+  addresses.listen = SocketAddress::Ipv4Any(19132);
+  EXPECT_TRUE(absl::IsInvalidArgument(offload_->Install(addresses).status()));
 }
 
 }  // namespace

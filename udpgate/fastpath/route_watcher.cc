@@ -49,6 +49,29 @@ absl::optional<NetworkChange> ParseLinkChange(const nlmsghdr* message) {
   return change;
 }
 
+// An address that comes matters to those who have it on the other side; it is
+// told again each time a router renews it. One that goes may take routes with
+// it of which nothing is told (ip-route(8), "src").
+NetworkChange ParseNewAddress(const nlmsghdr* message) {
+  const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+  NetworkChange change;
+  int bytes = 0;
+  const void* address =
+      FindAttribute(IFA_RTA(header), static_cast<int>(IFA_PAYLOAD(message)),
+                    IFA_LOCAL, &bytes);
+  if (address == nullptr) {
+    address =
+        FindAttribute(IFA_RTA(header), static_cast<int>(IFA_PAYLOAD(message)),
+                      IFA_ADDRESS, &bytes);
+  }
+  if (address == nullptr || bytes > 16) return change;
+  change.kind = NetworkChange::Kind::kPrefix;
+  change.family = header->ifa_family;
+  change.prefix_bits = bytes * 8;
+  std::memcpy(change.prefix.data(), address, static_cast<size_t>(bytes));
+  return change;
+}
+
 absl::optional<NetworkChange> ParseChange(const nlmsghdr* message) {
   switch (message->nlmsg_type) {
     case RTM_NEWROUTE:
@@ -57,6 +80,8 @@ absl::optional<NetworkChange> ParseChange(const nlmsghdr* message) {
     case RTM_NEWLINK:
     case RTM_DELLINK:
       return ParseLinkChange(message);
+    case RTM_NEWADDR:
+      return ParseNewAddress(message);
     case NLMSG_NOOP:
       return absl::nullopt;
     default:
@@ -71,6 +96,13 @@ absl::StatusOr<RouteWatcher> RouteWatcher::Open() {
       AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
   if (!socket.is_open()) {
     return internal::ErrnoToStatus(errno, "socket rtnetlink");
+  }
+  // An unbound socket has port 0, as the kernel has, and nobody hears himself.
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
+             sizeof(address)) != 0) {
+    return internal::ErrnoToStatus(errno, "bind rtnetlink");
   }
   for (const int group :
        {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,

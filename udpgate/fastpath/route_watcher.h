@@ -17,8 +17,10 @@ namespace fastpath {
 
 struct NetworkChange {
   enum class Kind {
-    kEverything,   // an address, a rule, a next hop; or we have missed some
-    kPrefix,       // a route to `prefix` came, changed or went
+    // An address went, a rule or a next hop came or went; or we have missed
+    // some change.
+    kEverything,
+    kPrefix,       // a route to `prefix`, or that address of ours, has changed
     kLink,         // `link` is new, or as it says now
     kLinkRemoved,  // `link` is gone
   };
