@@ -8,6 +8,11 @@ namespace udpgate {
 namespace fastpath {
 namespace {
 
+// Whole cache lines, and no bytes that a comparison of tuples would not expect.
+static_assert(sizeof(udpgate_tuple) == 40, "layout.h");
+static_assert(sizeof(udpgate_flow) == 128, "layout.h");
+static_assert(sizeof(udpgate_activity) == 64, "layout.h");
+
 void Write(const udpgate_tuple& expected, const udpgate_tuple& rewritten,
            const Exit& exit, udpgate_flow* flow) {
   std::memset(flow, 0, sizeof(*flow));

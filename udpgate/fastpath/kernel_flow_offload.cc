@@ -153,9 +153,10 @@ void KernelFlowOffload::RemoveLeftovers() {
       continue;
     }
     for (const IngressFilter& filter : *filters) {
-      // Under our own number, too, nobody else can be alive.
-      if (!IsOurs(filter) || (filter.handle != lock_.number() &&
-                              !InstanceLock::IsFree(filter.handle))) {
+      // Under our own number nobody else can be alive.
+      if (!IsOurs(filter) || filter.handle > kInstancesMax ||
+          (filter.handle != lock_.number() &&
+           !InstanceLock::IsFree(filter.handle))) {
         continue;
       }
       absl::Status status = Program::Detach(link.index, filter.handle);

@@ -59,7 +59,7 @@ class TinyGate {
 
   void Run();
   void FromClient();
-  void FromBackend(Session* session);
+  void FromBackend(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Session* FindOrOpen(const SocketAddress& client)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Install(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
