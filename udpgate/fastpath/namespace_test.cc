@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -711,12 +712,18 @@ uint32_t NumberIn(const std::string& payload) {
 TEST_P(Namespaces, NothingIsOvertakenOrLostInAHandOver) {
   constexpr uint32_t kDatagrams = 20'000;
   constexpr uint32_t kHandOverEach = 1'000;
+  // Under way at once: enough that some wait in every queue, and no more than
+  // a socket's buffer holds.
+  constexpr uint32_t kWindow = 64;
   StartAll();
   LoopbackPeer& peer = NewPeer();
   Ask(peer, "begin");
   const size_t received_before = backend_->received_count();
+  std::atomic<uint32_t> replied{0};
   std::thread sender([&] {
     for (uint32_t number = 1; number <= kDatagrams; ++number) {
+      EXPECT_TRUE(AwaitTrue([&] { return number - replied <= kWindow; }));
+      if (::testing::Test::HasFailure()) return;
       const absl::Time next = absl::Now() + absl::Microseconds(40);
       EXPECT_TRUE(peer.Send(gate_->address(),
                             std::string(reinterpret_cast<const char*>(&number),
@@ -732,6 +739,7 @@ TEST_P(Namespaces, NothingIsOvertakenOrLostInAHandOver) {
     auto reply = peer.Receive(absl::Seconds(5));
     if (!reply.ok()) break;
     replies.push_back(NumberIn(reply->payload));
+    ++replied;
     if (replies.size() % kHandOverEach != 0) continue;
     if (gate_->Activity(peer.address(), FlowDirection::kFromBackend).datagrams >
         0) {
