@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "udpgate/clock.h"
+#include "udpgate/fastpath/device_features.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
 
@@ -203,7 +204,9 @@ absl::Status KernelFlowOffload::AttachAtStart() {
 }
 
 absl::Status KernelFlowOffload::Attach(const Link& link) {
-  absl::Status status = program_->Attach(link, lock_.number());
+  absl::Status status = CheckDeviceFeatures(link.name);
+  if (!status.ok()) return status;
+  status = program_->Attach(link, lock_.number());
   if (!status.ok()) return status;
   attached_.insert(link.index);
   LogFiltersBehind(link);

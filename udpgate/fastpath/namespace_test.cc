@@ -607,6 +607,17 @@ TEST_P(Namespaces, SaysWhichInterfaceIsMissing) {
   EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
 }
 
+TEST_P(Namespaces, RefusesAnInterfaceThatJoinsDatagramsIntoLists) {
+  gate_space_->Command("ethtool -K g1 rx-gro-list on");
+  const absl::Status status = Load();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_TRUE(
+      absl::StrContains(status.message(), "ethtool -K g1 rx-gro-list off"))
+      << status;
+  gate_space_->Command("ethtool -K g1 rx-gro-list off");
+  EXPECT_TRUE(Load().ok());
+}
+
 // --- The process ends, and how.
 
 TEST_P(Namespaces, RemovedFlowsGoBackToTheSockets) {
