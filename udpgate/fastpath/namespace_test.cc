@@ -641,34 +641,62 @@ TEST_P(Namespaces, EndingTakesTheFiltersOff) {
   EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
 }
 
+// A gate in a process of its own, which a signal can end or stop.
+class GateProcess : public Namespaces {
+ protected:
+  // Before there is any other thread, so that the child may do as it likes.
+  void SetUp() override {
+    Namespaces::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    const SocketAddress backend = BackendAddress().WithPort(19133);
+    child_ = ::fork();
+    ASSERT_GE(child_, 0);
+    if (child_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (!Load().ok()) ::_exit(1);
+      gate_space_->Run([&] {
+        gate_ = std::make_unique<TinyGate>(listen_, backend, offload_.get());
+      });
+      for (;;) ::pause();
+    }
+    StartBackend(*backend_space_, backend);
+    NewPeer();
+    ASSERT_TRUE(AwaitTrue([&] { return Asked(); }));
+    for (int i = 0; i < 100; ++i) ASSERT_TRUE(Asked());
+  }
+  void TearDown() override {
+    Kill();
+    Namespaces::TearDown();
+  }
+
+  // Whether a reply came within a moment.
+  bool Asked() {
+    while (peers_.front()->TryReceive().ok()) {
+    }
+    return peers_.front()->Ask(listen_, "hello", absl::Milliseconds(20)).ok();
+  }
+  void Kill() {
+    if (child_ <= 0) return;
+    ::kill(child_, SIGKILL);
+    ::waitpid(child_, nullptr, 0);
+    child_ = 0;
+  }
+
+  pid_t child_ = 0;
+};
+INSTANTIATE_TEST_SUITE_P(Family, GateProcess, ::testing::Values(false, true),
+                         [](const ::testing::TestParamInfo<bool>& family) {
+                           return family.param ? "Ipv6" : "Ipv4";
+                         });
+
 // A process that is killed leaves its filters. They relay for two seconds more
 // at most, and the next start takes them off.
-TEST_P(Namespaces, AKilledProcessLeavesNoFlow) {
-  const SocketAddress backend = BackendAddress().WithPort(19133);
-  // Before there is any other thread.
-  const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!Load().ok()) ::_exit(1);
-    gate_space_->Run([&] {
-      gate_ = std::make_unique<TinyGate>(listen_, backend, offload_.get());
-    });
-    for (;;) ::pause();
-  }
-  StartBackend(*backend_space_, backend);
-  LoopbackPeer& peer = NewPeer();
-  const auto ask = [&] {
-    return peer.Ask(listen_, "hello", absl::Milliseconds(20)).ok();
-  };
-  ASSERT_TRUE(AwaitTrue(ask));
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE(ask());
-  ::kill(child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
+TEST_P(GateProcess, Killed) {
+  Kill();
   const absl::Time killed = absl::Now();
   // Nobody but the program is there now.
-  EXPECT_TRUE(ask());
-  ASSERT_TRUE(AwaitTrue([&] { return !ask(); }));
+  EXPECT_TRUE(Asked());
+  ASSERT_TRUE(AwaitTrue([&] { return !Asked(); }));
   EXPECT_LT(absl::Now() - killed, absl::Seconds(5));
   EXPECT_TRUE(
       absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"));
@@ -676,6 +704,22 @@ TEST_P(Namespaces, AKilledProcessLeavesNoFlow) {
   ASSERT_TRUE(Load({"g2"}).ok());
   EXPECT_TRUE(absl::StrContains(Log(), "earlier run left on g1")) << Log();
   EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
+}
+
+TEST_P(GateProcess, StoppedForAWhile) {
+  ASSERT_EQ(::kill(child_, SIGSTOP), 0);
+  EXPECT_TRUE(Asked());
+  ASSERT_TRUE(AwaitTrue([&] { return !Asked(); }));
+  ASSERT_EQ(::kill(child_, SIGCONT), 0);
+  ASSERT_TRUE(AwaitTrue([&] { return Asked(); }));
+  // It is relayed again: for a while nobody but the program answers.
+  ASSERT_TRUE(AwaitTrue([&] {
+    for (int i = 0; i < 20; ++i) Asked();
+    ::kill(child_, SIGSTOP);
+    const bool relayed = Asked();
+    ::kill(child_, SIGCONT);
+    return relayed;
+  }));
 }
 
 TEST_P(Namespaces, RefusesWhatItCannotRelay) {
