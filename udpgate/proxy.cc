@@ -142,6 +142,7 @@ class Proxy::Impl {
         disconnects_(dependencies.disconnects),
         event_log_limiter_(context_.clock, kEventLogInterval) {
     context_.resolver = dependencies.resolver;
+    context_.flow_offload = dependencies.flow_offload;
   }
 
   absl::Status OpenSockets();
@@ -195,6 +196,15 @@ absl::Status Proxy::Impl::OpenSockets() {
   context_.listeners = *std::move(sockets);
   receive_buffer_bytes_ = context_.listeners.front().receive_buffer_bytes;
   for (const internal::ListenSocket& socket : context_.listeners) {
+    if (context_.flow_offload != nullptr) {
+      const int on = 1;
+      const internal::SysCallResult result = context_.sys_calls->SetSockOpt(
+          socket.fd.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on));
+      if (!result.ok()) {
+        return internal::ErrnoToStatus(result.error,
+                                       "setsockopt SO_TIMESTAMPNS");
+      }
+    }
     listen_addresses_.push_back(socket.address);
     receive_buffer_bytes_ =
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);

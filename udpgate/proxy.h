@@ -23,6 +23,7 @@
 #include "udpgate/backend_resolver.h"
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
@@ -44,6 +45,8 @@ struct ProxyDependencies {
   // Null: the real system calls. For tests (//testing:failing_sys_calls). Must
   // outlive the Proxy and the last callback that a resolver holds.
   internal::SysCalls* sys_calls = nullptr;
+  // Null: every datagram goes through sockets. See flow_offload.h.
+  std::shared_ptr<FlowOffload> flow_offload = nullptr;
 };
 
 // Threads: `Create` and `Start` once each and in this order; everything else

@@ -62,6 +62,20 @@ namespace udpgate {
   X(kCounter, kernel_drops,                                                  \
     "Datagrams that the kernel dropped since a socket's buffer was full; "   \
     "those of a session's own socket are known once it has ended.")          \
+  X(kGauge, fast_path_sessions,                                              \
+    "Sessions that the kernel's fast path relays or observes.")              \
+  X(kCounter, fast_path_client_datagrams,                                    \
+    "Of client_datagrams_forwarded, those that the fast path handed on.")    \
+  X(kCounter, fast_path_client_bytes,                                        \
+    "Of client_bytes_forwarded, those that the fast path handed on.")        \
+  X(kCounter, fast_path_backend_datagrams,                                   \
+    "Of backend_datagrams_forwarded, those that the fast path handed on.")   \
+  X(kCounter, fast_path_backend_bytes,                                       \
+    "Of backend_bytes_forwarded, those that the fast path handed on.")       \
+  X(kCounter, fast_path_refusals,                                            \
+    "Sessions that the fast path could not take; they stay on sockets.")     \
+  X(kCounter, fast_path_withdrawals,                                         \
+    "Sessions back on sockets since routes, links or addresses changed.")    \
   X(kGauge, relay_ports_in_use, "Source ports towards backends in use.")     \
   X(kGauge, relay_ports_quarantined,                                         \
     "Source ports that rest since a backend may still send to them.")        \

@@ -71,10 +71,11 @@ TEST(ProxyStatsTest, WhatCanShrinkIsAGauge) {
       gauges.insert(std::string(field.name));
     }
   }
-  EXPECT_EQ(gauges, (std::set<std::string>{
-                        "datagrams_held", "sessions_active",
-                        "sessions_confirmed", "sessions_pending",
-                        "relay_ports_in_use", "relay_ports_quarantined"}));
+  EXPECT_EQ(gauges,
+            (std::set<std::string>{
+                "datagrams_held", "sessions_active", "sessions_confirmed",
+                "sessions_pending", "relay_ports_in_use",
+                "relay_ports_quarantined", "fast_path_sessions"}));
 }
 
 TEST(ProxyStatsTest, DropReasonsHaveNamesOfTheirOwnAndHelp) {

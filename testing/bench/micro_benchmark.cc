@@ -174,7 +174,7 @@ void BatchOverLoopback(benchmark::State& state) {
   const int count = static_cast<int>(state.range(0));
   const std::string payload(kPayloadBytes, 'x');
   SendBatch outgoing(count);
-  ReceiveBatch incoming(count, /*with_addresses=*/true);
+  ReceiveBatch incoming(count, ReceiveBatch::Extent::kControlAndSource);
   uint64_t ports = 0;
   for (auto _ : state) {
     outgoing.Clear();

@@ -28,7 +28,9 @@
 // direction goes up first: what was under way before the flow existed is then
 // known to be through. And a datagram that falls back later (too big, a first
 // fragment) makes those after it wait in the same way.
-// clang-format off: the second group needs the types of the first.
+
+// The helpers need the types of the first two.
+// clang-format off
 #include <linux/types.h>
 #include <linux/bpf.h>
 

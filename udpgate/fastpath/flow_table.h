@@ -16,20 +16,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "udpgate/fastpath/program.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace fastpath {
-
-// The four ends of a session, all concrete and of one family.
-struct SessionAddresses {
-  SocketAddress client;
-  SocketAddress listen;  // the very address that the client writes to
-  SocketAddress relay;   // our own end towards the backend
-  SocketAddress backend;
-};
-
-enum class FlowDirection : uint32_t { kFromClient = 0, kFromBackend = 1 };
 
 // How a direction's datagrams leave.
 struct Exit {

@@ -33,6 +33,7 @@
 #include "udpgate/fastpath/netlink.h"
 #include "udpgate/fastpath/program.h"
 #include "udpgate/fastpath/route_watcher.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/logging.h"
@@ -41,14 +42,7 @@
 namespace udpgate {
 namespace fastpath {
 
-// What the program did in one direction of a session.
-struct DirectionActivity {
-  uint64_t datagrams = 0;
-  uint64_t payload_bytes = 0;
-  int64_t last_relayed_nanoseconds = 0;  // CLOCK_MONOTONIC; 0: never
-};
-
-class KernelFlowOffload {
+class KernelFlowOffload : public FlowOffload {
  public:
   struct Options {
     // Room for so many sessions; 1 or more.
@@ -64,39 +58,30 @@ class KernelFlowOffload {
   // kernel refused, and why.
   static absl::StatusOr<std::unique_ptr<KernelFlowOffload>> Create(
       const Options& options);
-  ~KernelFlowOffload();
+  ~KernelFlowOffload() override;
   KernelFlowOffload(const KernelFlowOffload&) = delete;
   KernelFlowOffload& operator=(const KernelFlowOffload&) = delete;
 
   // Threads: any, all of the following.
 
   // Has the program observe a session and relay its datagrams as soon as it
-  // may. The result names the session until `Release`. Takes some 20
-  // microseconds, and may attach the program to an interface.
-  absl::StatusOr<uint32_t> Install(const SessionAddresses& addresses);
-
-  // The kernel receive time (SO_TIMESTAMPNS) of the newest datagram of this
-  // direction that the caller has dealt with: sent on, after the call has
-  // returned, or dropped. A store to memory.
+  // may. Takes some 20 microseconds, and may attach the program to an
+  // interface.
+  absl::StatusOr<uint32_t> Install(const SessionAddresses& addresses) override;
   void PublishHandled(uint32_t slot, FlowDirection direction,
-                      int64_t receive_time_nanoseconds);
-
-  // Datagrams larger than this IP packet size go to the sockets from now on.
+                      int64_t receive_time_nanoseconds) override;
   void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
-                           uint32_t bytes);
-
-  // Loads from memory.
-  DirectionActivity ReadActivity(uint32_t slot, FlowDirection direction) const;
-  // True once the session's flows are gone, because the way that its datagrams
-  // take has changed or `Remove` was called.
-  bool is_withdrawn(uint32_t slot) const { return table_->is_withdrawn(slot); }
-
-  // Takes the session's flows away: its next datagram goes to the sockets. A
-  // datagram that the program has begun with may still leave, some
+                           uint32_t bytes) override;
+  DirectionActivity ReadActivity(uint32_t slot,
+                                 FlowDirection direction) const override;
+  bool is_withdrawn(uint32_t slot) const override {
+    return table_->is_withdrawn(slot);
+  }
+  // A datagram that the program has begun with may still leave, some
   // microseconds later.
-  void Remove(uint32_t slot);
-  // Removes, and gives the slot back. It is not used again for a second.
-  void Release(uint32_t slot);
+  void Remove(uint32_t slot) override;
+  // The slot is not used again for a second.
+  void Release(uint32_t slot) override;
 
   // How often a packet went to the sockets, by `udpgate_reason`.
   std::array<uint64_t, UDPGATE_REASONS> PassedUp() const {

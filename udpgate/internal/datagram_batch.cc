@@ -58,23 +58,23 @@ size_t WriteLocalAddress(const SocketAddress& local, int socket_family,
 
 }  // namespace
 
-ReceiveBatch::ReceiveBatch(int capacity, bool with_addresses)
-    : with_addresses_(with_addresses),
+ReceiveBatch::ReceiveBatch(int capacity, Extent extent)
+    : extent_(extent),
       // Without an initializer, so that no page is touched before its use.
       buffers_(new (std::nothrow) char[static_cast<size_t>(capacity) *
                                        kDatagramBufferBytes]),
       messages_(capacity),
       vectors_(capacity),
-      names_(with_addresses ? capacity : 0),
-      controls_(with_addresses ? capacity : 0) {
+      names_(extent == Extent::kControlAndSource ? capacity : 0),
+      controls_(extent == Extent::kPayload ? 0 : capacity) {
   for (int i = 0; i < capacity; ++i) {
     vectors_[i] = {buffers_.get() + i * kDatagramBufferBytes,
                    kDatagramBufferBytes};
     msghdr& header = messages_[i].msg_hdr;
     header.msg_iov = &vectors_[i];
     header.msg_iovlen = 1;
-    if (!with_addresses) continue;
-    header.msg_name = &names_[i];
+    if (extent == Extent::kPayload) continue;
+    if (extent == Extent::kControlAndSource) header.msg_name = &names_[i];
     header.msg_control = controls_[i].bytes;
     OfferRoom(i);
   }
@@ -90,7 +90,7 @@ absl::Status ReceiveBatch::CheckMemory() const {
 SysCallResult ReceiveBatch::Receive(SysCalls* sys_calls, int fd, int begin,
                                     int count_max, int flags) {
   const int count = std::min(count_max, capacity() - begin);
-  if (with_addresses_) {
+  if (extent_ != Extent::kPayload) {
     // In the entries that it filled, the kernel wrote what it used over what
     // it was offered.
     for (int i = begin; i < filled_end_; ++i) OfferRoom(i);
@@ -102,7 +102,9 @@ SysCallResult ReceiveBatch::Receive(SysCalls* sys_calls, int fd, int begin,
 }
 
 void ReceiveBatch::OfferRoom(int i) {
-  messages_[i].msg_hdr.msg_namelen = sizeof(sockaddr_in6);
+  if (extent_ == Extent::kControlAndSource) {
+    messages_[i].msg_hdr.msg_namelen = sizeof(sockaddr_in6);
+  }
   messages_[i].msg_hdr.msg_controllen = kControlBytes;
 }
 
@@ -128,6 +130,12 @@ ReceiveBatch::Control ReceiveBatch::control(int i) const {
       uint32_t kernel_drops;
       std::memcpy(&kernel_drops, CMSG_DATA(entry), sizeof(kernel_drops));
       control.kernel_drops = kernel_drops;
+    } else if (entry->cmsg_level == SOL_SOCKET &&
+               entry->cmsg_type == SCM_TIMESTAMPNS) {
+      timespec time;
+      std::memcpy(&time, CMSG_DATA(entry), sizeof(time));
+      control.receive_time_nanoseconds =
+          int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
     }
   }
   return control;

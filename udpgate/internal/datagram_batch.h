@@ -5,6 +5,7 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +35,7 @@ struct ClientDatagram {
   SocketAddress local;
   uint32_t hash = 0;  // ClientHash of `client`
   uint16_t listener = 0;
+  int64_t receive_time_nanoseconds = 0;  // see ReceiveBatch::Control
   absl::Span<const char> payload;
 };
 
@@ -44,9 +46,10 @@ struct ClientDatagram {
 // Threads: one at a time.
 class ReceiveBatch {
  public:
-  // `with_addresses`: for listen sockets, whose datagrams come from anyone;
-  // false for connected sockets.
-  ReceiveBatch(int capacity, bool with_addresses);
+  // What is read beside the payload. Of a connected socket nothing need be.
+  enum class Extent { kPayload, kControl, kControlAndSource };
+
+  ReceiveBatch(int capacity, Extent extent);
   ReceiveBatch(const ReceiveBatch&) = delete;
   ReceiveBatch& operator=(const ReceiveBatch&) = delete;
 
@@ -71,12 +74,13 @@ class ReceiveBatch {
     return (messages_[i].msg_hdr.msg_flags & MSG_TRUNC) != 0;
   }
 
-  // With addresses only:
+  // With kControlAndSource.
   SocketAddress source(int i) const {
     return SocketAddress::FromSockaddr(
         reinterpret_cast<const sockaddr*>(&names_[i]),
         messages_[i].msg_hdr.msg_namelen);
   }
+  // With kControl or more.
   struct Control {
     // The local address that the datagram was sent to, port 0, fit to be the
     // source of a reply; invalid where the kernel did not say (ip(7),
@@ -86,22 +90,25 @@ class ReceiveBatch {
     // opened, modulo 2^32; absent where it did not say (socket(7),
     // SO_RXQ_OVFL).
     absl::optional<uint32_t> kernel_drops;
+    // When the kernel received it (socket(7), SO_TIMESTAMPNS); 0 where it did
+    // not say.
+    int64_t receive_time_nanoseconds = 0;
   };
   Control control(int i) const;
 
  private:
   // An AF_INET6 socket reports both addresses for an IPv4 datagram, the one of
   // IP_PKTINFO last: it is right for broadcasts too.
-  static constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo)) +
-                                          CMSG_SPACE(sizeof(in_pktinfo)) +
-                                          CMSG_SPACE(sizeof(uint32_t));
+  static constexpr size_t kControlBytes =
+      CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
+      CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(timespec));
   struct alignas(cmsghdr) ControlBuffer {
     char bytes[kControlBytes];
   };
 
   void OfferRoom(int i);
 
-  const bool with_addresses_;
+  const Extent extent_;
   int filled_end_ = 0;  // behind the last entry that the last Receive filled
   const std::unique_ptr<char[]> buffers_;
   std::vector<mmsghdr> messages_;

@@ -42,7 +42,7 @@ TEST(ReceiveBatchTest, ReadsSeveralDatagramsOfAnySize) {
        {std::string("a"), std::string(), largest}) {
     ASSERT_TRUE(client.Send(socket.address, payload).ok());
   }
-  ReceiveBatch batch(8, /*with_addresses=*/true);
+  ReceiveBatch batch(8, ReceiveBatch::Extent::kControlAndSource);
   const SysCallResult received =
       batch.Receive(SysCalls::Real(), socket.fd.get(), 0, batch.capacity());
   ASSERT_EQ(received.value, 3);
@@ -60,7 +60,7 @@ TEST(ReceiveBatchTest, ReadsSeveralDatagramsOfAnySize) {
 TEST(ReceiveBatchTest, AppendsBehindWhatIsThere) {
   ListenSocket socket = Listen("127.0.0.1:0");
   LoopbackPeer client;
-  ReceiveBatch batch(4, /*with_addresses=*/true);
+  ReceiveBatch batch(4, ReceiveBatch::Extent::kControlAndSource);
   for (int i = 0; i < 5; ++i) {
     ASSERT_TRUE(client.Send(socket.address, absl::StrCat(i)).ok());
   }
@@ -88,7 +88,7 @@ TEST_P(LocalAddressTest, TheReplyComesFromWhereTheClientWroteTo) {
       Address(GetParam().local).WithPort(socket.address.port());
   ASSERT_TRUE(client.Send(wrote_to, "x").ok());
 
-  ReceiveBatch received(1, /*with_addresses=*/true);
+  ReceiveBatch received(1, ReceiveBatch::Extent::kControlAndSource);
   ASSERT_TRUE(received.Receive(SysCalls::Real(), socket.fd.get(), 0, 1).ok());
   const SocketAddress local = received.control(0).local;
   EXPECT_EQ(local, wrote_to.WithPort(0));

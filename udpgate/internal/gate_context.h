@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/clock.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/internal/admission.h"
 #include "udpgate/internal/client_hash.h"
 #include "udpgate/internal/control_thread.h"
@@ -44,6 +45,7 @@ struct GateContext {
   SysCalls* const sys_calls;
   const ClientHash hash;
   std::shared_ptr<BackendResolver> resolver;
+  std::shared_ptr<FlowOffload> flow_offload;  // may be null
   std::vector<ListenSocket> listeners;
   // Of all shards, by their numbers.
   std::vector<std::shared_ptr<Inbox>> inboxes;

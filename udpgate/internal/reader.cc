@@ -38,7 +38,8 @@ Reader::Reader(GateContext* context, uint16_t listener,
       fd_(context->listeners[listener].fd.get()),
       is_wildcard_(context->listeners[listener].address.is_any()),
       workers_(std::move(workers)),
-      batch_(context->options.batch_size, /*with_addresses=*/true),
+      batch_(context->options.batch_size,
+             ReceiveBatch::Extent::kControlAndSource),
       parts_(workers_.size()),
       kernel_drops_(context->listeners[listener].kernel_drops) {
   for (std::vector<ClientDatagram>& part : parts_) {
@@ -85,6 +86,7 @@ bool Reader::Accept(int i, ClientDatagram* datagram) {
     return false;
   }
   if (is_wildcard_) datagram->local = control.local;
+  datagram->receive_time_nanoseconds = control.receive_time_nanoseconds;
   datagram->hash = context_->hash(datagram->client);
   datagram->listener = listener_;
   return true;

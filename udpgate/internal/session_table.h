@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
@@ -60,6 +61,11 @@ struct Session {
   int64_t first_proof_nanoseconds = 0;
   // Towards an unconfirmed client; see Worker::MayReply.
   uint64_t reply_bytes = 0;
+
+  // What the flow offload relays of it; see SessionOffload.
+  uint32_t flow_slot = kNoSlot;
+  DirectionActivity counted_from_client;
+  DirectionActivity counted_from_backend;
 
   // Its neighbours in the list that it is in; see SessionList.
   uint32_t list_previous = kNoSlot;

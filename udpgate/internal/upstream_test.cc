@@ -277,8 +277,8 @@ TEST_F(UpstreamTest, WhereStrangersHaveAllPortsItGivesUpAndRecovers) {
   CheckThatItWorks();
 }
 
-// More ports than there are attempts are strangers', and a flood has the others:
-// it takes one in quarantine rather than to shed the client.
+// More ports than there are attempts are strangers', and a flood has the
+// others: it takes one in quarantine rather than to shed the client.
 TEST_F(UpstreamTest, StrangersPortsLockNobodyOut) {
   std::vector<LoopbackPeer> strangers(70);
   local_ports_ = FreePorts(1);

@@ -1,6 +1,7 @@
 #include "udpgate/internal/worker.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <utility>
@@ -30,6 +31,7 @@ uint64_t EventTag(const SessionRef& session) {
 constexpr int kMessagesPerTurn = 3;
 constexpr int kEndsPerTurn = 3;
 constexpr int kPendingPerTurn = 32;
+constexpr int kInstallsPerTurn = 3;
 
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
@@ -159,13 +161,18 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       limits_(context->options.limits),
       sessions_(shard),
       upstream_(context->sys_calls, &context->relay_ports),
+      offload_(context->flow_offload.get(), &counters_),
       pending_(&sessions_),
       unconfirmed_(kProofCount + 1, SessionList(&sessions_)),
       run_(context->options.batch_size),
-      replies_received_(context->options.batch_size, /*with_addresses=*/false),
+      replies_received_(context->options.batch_size,
+                        context->flow_offload == nullptr
+                            ? ReceiveBatch::Extent::kPayload
+                            : ReceiveBatch::Extent::kControl),
       replies_(context->options.batch_size) {
   queued_.reserve(context->options.batch_size);
   reply_sessions_.reserve(context->options.batch_size);
+  reply_times_nanoseconds_.reserve(context->options.batch_size);
 }
 
 Worker::~Worker() { EndAllSessions(); }
@@ -339,6 +346,7 @@ void Worker::ExpireIdle() {
       absl::ToInt64Nanoseconds(limits_.session_idle_timeout);
   const int64_t period_nanoseconds = timeout_nanoseconds / kSweepsPerTimeout;
   int ended_count = 0;
+  int install_count = 0;
   for (int i = 0; i < kSweepsPerTurn; ++i) {
     if (now_nanoseconds_ < next_sweep_nanoseconds_) return;
     const uint32_t slot_count = sessions_.slot_count();
@@ -346,6 +354,7 @@ void Worker::ExpireIdle() {
         std::min(sweep_slot_ + kSlotsPerSweep, slot_count);
     for (; sweep_slot_ < end_slot; ++sweep_slot_) {
       Session* session = sessions_.FindSlot(sweep_slot_);
+      if (session != nullptr) UpdateOffload(session, &install_count);
       if (session == nullptr || session->state == SessionState::kPending ||
           now_nanoseconds_ - session->last_active_nanoseconds <
               timeout_nanoseconds) {
@@ -361,6 +370,18 @@ void Worker::ExpireIdle() {
         std::max(next_sweep_nanoseconds_ + period_nanoseconds / slices,
                  now_nanoseconds_ - period_nanoseconds);
   }
+}
+
+// Counts what the flow offload has moved, and gives it a session that it has
+// not, since it withdrew from it or had no room.
+void Worker::UpdateOffload(Session* session, int* install_count) {
+  if (!offload_.is_on()) return;
+  offload_.Update(session);
+  if (session->state != SessionState::kConfirmed ||
+      session->flow_slot != kNoSlot || (*install_count)++ >= kInstallsPerTurn) {
+    return;
+  }
+  offload_.Begin(context_->listeners[session->listener].address, session);
 }
 
 int64_t Worker::NextDeadline() {
@@ -408,6 +429,8 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
     session->listener = datagrams[i - 1].listener;
     session->local = datagrams[i - 1].local;
     SendRun(session);
+    offload_.NoteHandled(*session, FlowDirection::kFromClient,
+                         datagrams[i - 1].receive_time_nanoseconds);
   }
 }
 
@@ -444,6 +467,7 @@ void Worker::SendRun(Session* session) {
         return;
       }
     }
+    if (result.error == EMSGSIZE) NotePacketSize(*session);
     if (IsOfEarlierDatagram(result.error) && !is_repeated) {
       is_repeated = true;
       continue;
@@ -455,6 +479,19 @@ void Worker::SendRun(Session* session) {
     ++sent;
     is_repeated = false;
   }
+}
+
+// The way to the backend carries less than it was thought to.
+void Worker::NotePacketSize(const Session& session) {
+  if (!offload_.is_on()) return;
+  const bool is_ipv4 = session.backend.is_ipv4();
+  int bytes = 0;
+  socklen_t size = sizeof(bytes);
+  const SysCallResult result = sys_calls_->GetSockOpt(
+      session.upstream_fd, is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
+      is_ipv4 ? IP_MTU : IPV6_MTU, &bytes, &size);
+  if (!result.ok() || bytes <= 0) return;
+  offload_.NotePacketBytesMax(session, static_cast<uint32_t>(bytes));
 }
 
 // The client of an unconfirmed session has sent. One that keeps sending after
@@ -535,6 +572,10 @@ void Worker::ReadReplies(Session* session) {
     } else {
       session->has_unanswered_reply = true;
       reply_sessions_.push_back(session);
+      if (offload_.is_on()) {
+        reply_times_nanoseconds_.push_back(
+            replies_received_.control(i).receive_time_nanoseconds);
+      }
     }
   }
 }
@@ -560,6 +601,11 @@ void Worker::FlushReplies() {
     counters_.backend_bytes_forwarded.Add(bytes);
     sent += result.value;
   }
+  for (size_t i = 0; i < reply_times_nanoseconds_.size(); ++i) {
+    offload_.NoteHandled(*reply_sessions_[i], FlowDirection::kFromBackend,
+                         reply_times_nanoseconds_[i]);
+  }
+  reply_times_nanoseconds_.clear();
   replies_.Clear();
   reply_sessions_.clear();
   replies_received_count_ = 0;
@@ -728,6 +774,12 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
                             context_->options.receive_buffer_bytes,
                             now_nanoseconds_);
   }
+  if (opened.error == 0 && offload_.is_on()) {
+    // Where that fails the session stays on its socket: no time, no hand-over.
+    const int on = 1;
+    sys_calls_->SetSockOpt(opened.fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
+                           sizeof(on));
+  }
   if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) {
     Refuse(session, EndReason::kNoUpstreamSocket, DropReason::kNoUpstreamSocket,
@@ -795,6 +847,8 @@ void Worker::SendHeld(Session* session) {
 // A send of several datagrams that stops at a refusal reports the datagrams
 // before it and not the refusal (sendmmsg(2)), so a run counts at most one.
 void Worker::NoteRefusal(Session* session) {
+  // A reply that the offload relayed is one, too.
+  offload_.Update(session);
   counters_.backend_refusals.Add();
   if (++session->refusals >= limits_.backend_refusals_max) {
     context_->control.ReportEnded(
@@ -813,6 +867,8 @@ void Worker::MoveTo(SessionState state, Session* session) {
   CountState(state, +1);
   if (state == SessionState::kUnconfirmed) {
     unconfirmed_[session->proof_count].Append(session);
+  } else if (state == SessionState::kConfirmed) {
+    offload_.Begin(context_->listeners[session->listener].address, session);
   }
 }
 
@@ -850,6 +906,7 @@ void Worker::Refuse(Session* session, EndReason end, DropReason drop,
 void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   // Replies that are already read still go out; they point to the session.
   FlushReplies();
+  offload_.End(session);
   Leave(session);
   if (session->state == SessionState::kPending) {
     counters_.Drop(held_drop, session->held->size_bytes.size());
@@ -907,8 +964,9 @@ void Worker::ListSessions(ShardMessage* message) {
       std::min(message->session.slot + kSlotsPerList, sessions_.slot_count());
   std::vector<SessionInfo> infos;
   for (uint32_t slot = message->session.slot; slot < end_slot; ++slot) {
-    const Session* session = sessions_.FindSlot(slot);
+    Session* session = sessions_.FindSlot(slot);
     if (session == nullptr) continue;
+    offload_.Update(session);
     SessionInfo info;
     info.id = session->id;
     info.state = session->state;

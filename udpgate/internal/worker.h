@@ -24,6 +24,7 @@
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/gate_context.h"
 #include "udpgate/internal/inbox.h"
+#include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/shard_ownership.h"
 #include "udpgate/internal/unique_fd.h"
@@ -92,6 +93,8 @@ class Worker {
   int64_t UnconfirmedDeadline(const Session& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpireIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void UpdateOffload(Session* session, int* install_count)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Client to backend.
@@ -99,6 +102,8 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendRun(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void NoteSigns(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void NotePacketSize(const Session& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Backend to client.
   void ReadReplies(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -171,6 +176,7 @@ class Worker {
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
+  SessionOffload offload_ ABSL_GUARDED_BY(ownership_);
   // Pending sessions in the order of their deadlines; unconfirmed ones by what
   // they have proven, each list in the order of their clients' last datagrams.
   SessionList pending_ ABSL_GUARDED_BY(ownership_);
@@ -191,6 +197,8 @@ class Worker {
   int replies_received_count_ ABSL_GUARDED_BY(ownership_) = 0;
   SendBatch replies_ ABSL_GUARDED_BY(ownership_);
   std::vector<Session*> reply_sessions_ ABSL_GUARDED_BY(ownership_);
+  // When the kernel received them; where there is a flow offload.
+  std::vector<int64_t> reply_times_nanoseconds_ ABSL_GUARDED_BY(ownership_);
   uint16_t reply_listener_ ABSL_GUARDED_BY(ownership_) = 0;
 
   // Written by the owner, read by anyone.

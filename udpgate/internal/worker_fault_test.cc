@@ -39,18 +39,12 @@ struct PathCall {
   const char* name;
 };
 constexpr PathCall kPathCalls[] = {
-    {Call::kSocket, "socket"},
-    {Call::kBind, "bind"},
-    {Call::kConnect, "connect"},
-    {Call::kGetSockName, "getsockname"},
-    {Call::kSetSockOpt, "setsockopt"},
-    {Call::kGetSockOpt, "getsockopt"},
-    {Call::kClose, "close"},
-    {Call::kRecvMmsg, "recvmmsg"},
-    {Call::kSendMmsg, "sendmmsg"},
-    {Call::kEpollControl, "epoll_ctl"},
-    {Call::kEpollWait, "epoll_wait"},
-    {Call::kEventFdAdd, "eventfd write"},
+    {Call::kSocket, "socket"},         {Call::kBind, "bind"},
+    {Call::kConnect, "connect"},       {Call::kGetSockName, "getsockname"},
+    {Call::kSetSockOpt, "setsockopt"}, {Call::kGetSockOpt, "getsockopt"},
+    {Call::kClose, "close"},           {Call::kRecvMmsg, "recvmmsg"},
+    {Call::kSendMmsg, "sendmmsg"},     {Call::kEpollControl, "epoll_ctl"},
+    {Call::kEpollWait, "epoll_wait"},  {Call::kEventFdAdd, "eventfd write"},
 };
 
 // A client and what it is still owed.

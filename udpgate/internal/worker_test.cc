@@ -19,6 +19,7 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/failing_sys_calls.h"
+#include "testing/fake_flow_offload.h"
 #include "testing/loopback_peer.h"
 #include "testing/simulated_clock.h"
 #include "udpgate/internal/reader.h"
@@ -92,6 +93,7 @@ class WorkerTest : public ::testing::Test {
                                              ClientHash(1), local_ports_,
                                              sessions_max);
     context_->resolver = resolver_;
+    context_->flow_offload = offload_;
     auto listeners = OpenListenSockets(&sys_calls_, options, context_->hash);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     context_->listeners = *std::move(listeners);
@@ -204,6 +206,7 @@ class WorkerTest : public ::testing::Test {
   test::SimulatedClock clock_;
   HookedSysCalls sys_calls_;
   std::shared_ptr<HeldResolver> resolver_ = std::make_shared<HeldResolver>();
+  std::shared_ptr<test::FakeFlowOffload> offload_;  // where a test wants one
   std::unique_ptr<GateContext> context_;
   std::unique_ptr<Worker> worker_;
   std::unique_ptr<Reader> reader_;
@@ -1295,6 +1298,148 @@ TEST_F(WorkerTest, AnEventOfAnEndedSessionIsNotItsSuccessors) {
   EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 1u);
   EXPECT_EQ(Stats().sessions_pending, 1u);
   EXPECT_EQ(sys_calls_.calls(Call::kRecvMmsg), 0) << "nobody's reply is read";
+}
+
+// With a flow offload.
+class WorkerOffloadTest : public WorkerTest {
+ protected:
+  WorkerOffloadTest() {
+    offload_ = std::make_shared<test::FakeFlowOffload>();
+    ProxyOptions options;
+    options.listen_address = SocketAddress::Ipv4Any(0);
+    Start(options);
+    // As Proxy does.
+    const int on = 1;
+    EXPECT_TRUE(sys_calls_
+                    .SetSockOpt(reader_->fd(), SOL_SOCKET, SO_TIMESTAMPNS, &on,
+                                sizeof(on))
+                    .ok());
+    listen_address_ = SocketAddress::Ipv4Loopback(listen_address_.port());
+  }
+
+  // What was relayed in each direction, and when.
+  void Relay(uint64_t from_client, uint64_t from_backend) {
+    offload_->SetActivity(
+        0, FlowDirection::kFromClient,
+        {from_client, 10 * from_client, clock_.NowNanoseconds()});
+    offload_->SetActivity(
+        0, FlowDirection::kFromBackend,
+        {from_backend, 100 * from_backend, clock_.NowNanoseconds()});
+  }
+  const test::FakeFlowOffload::Flow& flow() { return offload_->flows().at(0); }
+};
+
+TEST_F(WorkerOffloadTest, OnlyAConfirmedSessionIsInstalled) {
+  const SocketAddress relay = Connect(client_);
+  EXPECT_EQ(offload_->flows().size(), 0u);
+  Confirm(&client_);
+  ASSERT_EQ(offload_->flows().size(), 1u);
+  EXPECT_EQ(flow().addresses.client, client_.address());
+  EXPECT_EQ(flow().addresses.listen, listen_address_);
+  EXPECT_EQ(flow().addresses.relay, relay);
+  EXPECT_EQ(flow().addresses.backend, backend_.address());
+  EXPECT_EQ(Stats().fast_path_sessions, 1u);
+}
+
+TEST_F(WorkerOffloadTest, PublishesWhatItHasSentOn) {
+  Confirm(&client_);
+  const auto before = flow().handled_nanoseconds;
+  SendAndRead(client_, "x");
+  const auto datagram = backend_.TryReceive();
+  ASSERT_TRUE(datagram.ok());
+  EXPECT_GT(flow().handled_nanoseconds[0], before[0]);
+  EXPECT_EQ(flow().handled_nanoseconds[1], before[1]);
+  ASSERT_TRUE(backend_.Send(datagram->from, "reply").ok());
+  Turn();
+  EXPECT_GT(flow().handled_nanoseconds[1], before[1]);
+  EXPECT_GT(flow().handled_nanoseconds[1], flow().handled_nanoseconds[0]);
+}
+
+TEST_F(WorkerOffloadTest, AnEndRemovesTheFlowsAndCountsWhatTheyMoved) {
+  Confirm(&client_);
+  const ProxyStats before = Stats();
+  Relay(3, 4);
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  EXPECT_TRUE(flow().is_released);
+  const ProxyStats stats = Stats();
+  EXPECT_EQ(stats.fast_path_sessions, 0u);
+  EXPECT_EQ(stats.fast_path_client_datagrams, 3u);
+  EXPECT_EQ(stats.fast_path_client_bytes, 30u);
+  EXPECT_EQ(stats.fast_path_backend_datagrams, 4u);
+  EXPECT_EQ(stats.fast_path_backend_bytes, 400u);
+  EXPECT_EQ(stats.client_datagrams_forwarded,
+            before.client_datagrams_forwarded + 3);
+  EXPECT_EQ(stats.backend_datagrams_received,
+            before.backend_datagrams_received + 4);
+}
+
+TEST_F(WorkerOffloadTest, WhatTheFlowsMoveKeepsTheSessionAlive) {
+  Confirm(&client_);
+  for (uint64_t i = 1; i <= 20; ++i) {
+    clock_.Advance(absl::Seconds(10));
+    Relay(i, 0);
+    Turn();
+  }
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  EXPECT_EQ(Stats().fast_path_client_datagrams, 20u);
+  for (int i = 0; i < 8; ++i) {
+    clock_.Advance(absl::Seconds(10));
+    Turn();
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 1u);
+  EXPECT_TRUE(flow().is_released);
+}
+
+TEST_F(WorkerOffloadTest, ARelayedReplyEndsARowOfRefusals) {
+  Confirm(&client_);
+  const int fd_of_nobody = -1;
+  for (uint64_t i = 1; i <= 6; ++i) {
+    sys_calls_.FailNext(Call::kSendMmsg, ECONNREFUSED, 1, fd_of_nobody);
+    Relay(0, i);
+    SendAndRead(client_, "x");
+  }
+  EXPECT_EQ(Stats().backend_refusals, 6u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+TEST_F(WorkerOffloadTest, AWithdrawnSessionGoesOnOverSocketsAndComesBack) {
+  Confirm(&client_);
+  Relay(5, 5);
+  offload_->Withdraw(0);
+  for (int i = 0; i < 2; ++i) {
+    clock_.Advance(absl::Seconds(8));
+    Turn();
+  }
+  EXPECT_TRUE(flow().is_released);
+  EXPECT_EQ(Stats().fast_path_withdrawals, 1u);
+  EXPECT_EQ(Stats().fast_path_client_datagrams, 5u);
+  SendAndRead(client_, "x");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("x"));
+  ASSERT_EQ(offload_->flows().size(), 2u);
+  EXPECT_EQ(Stats().fast_path_sessions, 1u);
+}
+
+TEST_F(WorkerOffloadTest, ARefusedSessionStaysOnSocketsAndIsTriedAgain) {
+  offload_->RefuseWith(absl::ResourceExhaustedError("full"));
+  Confirm(&client_);
+  EXPECT_EQ(Stats().fast_path_refusals, 1u);
+  EXPECT_EQ(Stats().fast_path_sessions, 0u);
+  SendAndRead(client_, "x");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("x"));
+  EXPECT_EQ(Stats().fast_path_refusals, 1u) << "not for each datagram";
+  offload_->RefuseWith(absl::OkStatus());
+  for (int i = 0; i < 2; ++i) {
+    clock_.Advance(absl::Seconds(8));
+    Turn();
+  }
+  EXPECT_EQ(Stats().fast_path_sessions, 1u);
+}
+
+TEST_F(WorkerOffloadTest, ASmallerPathLowersTheLimit) {
+  Confirm(&client_);
+  sys_calls_.FailNext(Call::kSendMmsg, EMSGSIZE);
+  SendAndRead(client_, "x");
+  EXPECT_GT(flow().packet_bytes_max, 1000u) << "the MTU of lo";
 }
 
 TEST_F(WorkerTest, ListsItsSessions) {
