@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/types/optional.h"
 #include "cli/command_line.h"
@@ -28,6 +29,7 @@
 #include "cli/stop_signal.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
+#include "udpgate/fastpath/kernel_flow_offload.h"
 #include "udpgate/proxy.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
@@ -162,6 +164,41 @@ absl::Status UseRedis(const Settings& settings,
   return absl::OkStatus();
 }
 
+// The kernel relays confirmed sessions, where it is to and can.
+absl::Status UseFastPath(const Settings& settings, Logger* logger,
+                         ProxyDependencies* dependencies) {
+  if (settings.fast_path == FastPath::kOff) return absl::OkStatus();
+  // Each takes 384 bytes at once; those beyond stay on sockets.
+  constexpr int64_t kSessionsMax = 65536;
+  const int64_t sessions_max = settings.proxy.limits.max_sessions > 0
+                                   ? settings.proxy.limits.max_sessions
+                                   : DescriptorLimit();
+  fastpath::KernelFlowOffload::Options options;
+  options.sessions_max = static_cast<int>(std::min(sessions_max, kSessionsMax));
+  options.interfaces = settings.fast_path_interfaces;
+  options.listen_addresses = {settings.proxy.listen_address};
+  options.log_sink = settings.proxy.log_sink;
+  absl::StatusOr<std::unique_ptr<fastpath::KernelFlowOffload>> offload =
+      fastpath::KernelFlowOffload::Create(options);
+  if (offload.ok()) {
+    logger->Log(
+        LogSeverity::kInfo,
+        absl::StrCat("fast path: the kernel relays confirmed sessions "
+                     "on ",
+                     absl::StrJoin((*offload)->AttachedInterfaces(), ", ")));
+    dependencies->flow_offload = *std::move(offload);
+    return absl::OkStatus();
+  }
+  const std::string why =
+      absl::StrCat("FAST_PATH: ", offload.status().message());
+  if (settings.fast_path == FastPath::kRequired) {
+    return absl::Status(offload.status().code(), why);
+  }
+  logger->Log(LogSeverity::kWarning,
+              absl::StrCat(why, "; all sessions stay on sockets"));
+  return absl::OkStatus();
+}
+
 std::string BackendSource(const Settings& settings) {
   if (!settings.backend_address.empty()) {
     return absl::StrCat("fixed backend ", settings.backend_address,
@@ -228,6 +265,10 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   if (!source.ok()) {
     const int status = CannotStart(source, logger);
     return absl::IsInvalidArgument(source) ? kExitBadSetting : status;
+  }
+  if (absl::Status status = UseFastPath(settings, logger, &dependencies);
+      !status.ok()) {
+    return CannotStart(status, logger);
   }
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, std::move(dependencies));

@@ -80,6 +80,11 @@ std::vector<std::string> StopLines(const ProxyStats& stats) {
   counts.Add("invalid", stats.disconnects_invalid);
   counts.Add("ambiguous", stats.disconnects_ambiguous);
   counts.MoveTo("disconnects", &sections);
+  counts.Add("from clients", stats.fast_path_client_datagrams);
+  counts.Add("from backends", stats.fast_path_backend_datagrams);
+  counts.Add("sessions withdrawn", stats.fast_path_withdrawals);
+  counts.Add("sessions refused", stats.fast_path_refusals);
+  counts.MoveTo("fast path", &sections);
   if (stats.kernel_drops > 0) {
     sections.push_back(absl::StrCat("kernel drops: ", stats.kernel_drops));
   }

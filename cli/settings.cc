@@ -1,5 +1,7 @@
 #include "cli/settings.h"
 
+#include <net/if.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -129,6 +131,37 @@ bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
   }
   if (addresses.empty()) return false;
   settings->proxy.upstream_bind_addresses = std::move(addresses);
+  return true;
+}
+
+bool ApplyFastPath(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->fast_path = FastPath::kOff;
+  } else if (value == "auto") {
+    settings->fast_path = FastPath::kAuto;
+  } else if (value == "required") {
+    settings->fast_path = FastPath::kRequired;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool ApplyInterfaces(absl::string_view value, Settings* settings) {
+  constexpr size_t kInterfacesMax = 64;
+  std::vector<std::string> interfaces;
+  for (const absl::string_view name :
+       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    // dev_valid_name in net/core/dev.c of Linux.
+    if (name.size() >= IFNAMSIZ || name == "." || name == ".." ||
+        absl::StrContains(name, '/') || absl::StrContains(name, ':') ||
+        interfaces.size() == kInterfacesMax) {
+      return false;
+    }
+    interfaces.emplace_back(name);
+  }
+  if (interfaces.empty()) return false;
+  settings->fast_path_interfaces = std::move(interfaces);
   return true;
 }
 
@@ -414,6 +447,22 @@ void AddAdmissionSettings(TableBuilder* table) {
                     InLimits(&ProxyLimits::unconfirmed_reply_factor));
 }
 
+void AddFastPathSettings(TableBuilder* table) {
+  table->Group("Fast path");
+  table->Add("FAST_PATH", "off",
+             "Whether the kernel relays confirmed sessions, past netfilter; "
+             "auto: where it can, required: or the start fails.",
+             "off, auto or required", ApplyFastPath);
+  table
+      ->Add("FAST_PATH_INTERFACES", "",
+            "Network interfaces that the kernel relays on.",
+            "1 to 64 names of interfaces of at most 15 bytes, with commas "
+            "between them",
+            ApplyInterfaces)
+      .default_note =
+      "none: those of PROXY_ADDR and of the routes to clients and backends";
+}
+
 void AddThreadSettings(TableBuilder* table) {
   table->Group("Threads and queues");
   table
@@ -443,6 +492,7 @@ std::vector<Setting> BuildTable() {
   AddSessionSettings(&table);
   AddAdmissionSettings(&table);
   AddThreadSettings(&table);
+  AddFastPathSettings(&table);
   table.Group("Log");
   table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",
             "debug, info, warn or error", ApplyLogLevel);

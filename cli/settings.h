@@ -21,6 +21,9 @@ namespace cli {
 // A longer password is refused.
 inline constexpr size_t kPasswordBytesMax = 4096;
 
+// Whether the kernel relays confirmed sessions (udpgate/fastpath).
+enum class FastPath { kOff, kAuto, kRequired };
+
 // What the settings come to.
 struct Settings {
   ProxyOptions proxy;
@@ -41,6 +44,9 @@ struct Settings {
   absl::Duration redis_timeout;
   absl::Duration backend_stale_max;  // 0: no stale backend
   int resolves_per_second = 0;
+
+  FastPath fast_path = FastPath::kOff;
+  std::vector<std::string> fast_path_interfaces;  // empty: found out
 
   LogSeverity log_level = LogSeverity::kInfo;
 };

@@ -59,7 +59,8 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "ALLOW_CIDRS", "DENY_CIDRS", "MAX_SESSIONS_PER_IP",
           "NEW_SESSIONS_PER_SEC", "NEW_SESSIONS_PER_SEC_PER_IP",
           "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
-          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR"));
+          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR", "FAST_PATH",
+          "FAST_PATH_INTERFACES"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -244,6 +245,12 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"LOG_LEVEL",
             {"debug", "info", "warn", "error"},
             {"warning", "INFO", "trace", "0", "info "}},
+           {"FAST_PATH",
+            {"off", "auto", "required"},
+            {"on", "Off", "1", "true", "auto "}},
+           {"FAST_PATH_INTERFACES",
+            {"eth0", "eth0,eth1.5", "a, b", std::string(15, 'i')},
+            {",", "eth0/1", "a:1", "..", std::string(16, 'i')}},
            {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},

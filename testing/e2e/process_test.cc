@@ -165,6 +165,8 @@ std::vector<std::pair<std::string, std::string>> BadSettings() {
   add("PENDING_DATAGRAMS_MAX", {"0", "1025", "x"});
   add("RECEIVE_BUFFER_BYTES", {"0", "4095", "x", "2GiB", "8MB"});
   add("LOG_LEVEL", {"loud", "INFO ", "0"});
+  add("FAST_PATH", {"on", "yes", "AUTO"});
+  add("FAST_PATH_INTERFACES", {",", "a/b", "an-interface-name-too-long"});
   add("REDIS_PASSWORD_FILE", {"/no/such/file", "/"});
   return settings;
 }

@@ -1,0 +1,173 @@
+// The real program with the kernel fast path: client, gate and backend in
+// network namespaces of their own.
+#include <signal.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "testing/await.h"
+#include "testing/e2e/e2e.h"
+#include "testing/echo_backend.h"
+#include "testing/gate_process.h"
+#include "testing/loopback_peer.h"
+#include "testing/network_namespace.h"
+#include "udpgate/fastpath/kernel_rights.h"
+
+namespace udpgate {
+namespace test {
+namespace {
+
+// The number behind `words` in the gate's last words; -1 where it is not there.
+int64_t NumberBehind(const std::string& log, absl::string_view words) {
+  const size_t begin = log.rfind(std::string(words));
+  if (begin == std::string::npos) return -1;
+  const std::string rest = log.substr(begin + words.size());
+  int64_t number = -1;
+  (void)absl::SimpleAtoi(rest.substr(0, rest.find_first_not_of("0123456789")),
+                         &number);
+  return number;
+}
+
+class FastPathTest : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    for (auto* space : {&client_space_, &gate_space_, &backend_space_}) {
+      auto created = NetworkNamespace::Create();
+      UDPGATE_NEEDS_RIGHTS(created.status());
+      *space = *std::move(created);
+      (*space)->Command("ip link set lo up");
+    }
+    NetworkNamespace::Connect(*client_space_, "c0", *gate_space_, "g1");
+    NetworkNamespace::Connect(*gate_space_, "g2", *backend_space_, "b0");
+    GiveAddress(*client_space_, "c0", Ip(1, 2));
+    GiveAddress(*gate_space_, "g1", Ip(1, 1));
+    GiveAddress(*gate_space_, "g2", Ip(2, 1));
+    GiveAddress(*backend_space_, "b0", Ip(2, 2));
+    backend_space_->Run([&] {
+      backend_ = std::make_unique<EchoBackend>("", Address(Ip(2, 2), 0));
+    });
+    client_space_->Run([&] {
+      client_ = std::make_unique<LoopbackPeer>(Address(Ip(1, 2), 0));
+    });
+  }
+
+  std::string Ip(int net, int host) const {
+    return absl::StrCat(GetParam() ? "fd00:" : "10.0.", net,
+                        GetParam() ? "::" : ".", host);
+  }
+  void GiveAddress(const NetworkNamespace& space, const std::string& interface,
+                   const std::string& ip) const {
+    space.Command(absl::StrCat("ip address add ", ip,
+                               GetParam() ? "/64 nodad" : "/24", " dev ",
+                               interface));
+  }
+  static SocketAddress Address(const std::string& ip, uint16_t port) {
+    return *SocketAddress::FromIpAndPort(ip, port);
+  }
+
+  GateProcess* NewGate(std::map<std::string, std::string> settings) {
+    GateProcessOptions options;
+    options.environment = std::move(settings);
+    options.environment["PROXY_ADDR"] = Address(Ip(1, 1), 19132).ToString();
+    options.environment["BACKEND_ADDR"] = backend_->address().ToString();
+    gate_ = std::make_unique<GateProcess>(GateBinary(), options);
+    return gate_.get();
+  }
+  void StartGate(std::map<std::string, std::string> settings) {
+    GateProcess* const gate = NewGate(std::move(settings));
+    absl::Status status;
+    gate_space_->Run([&] { status = gate->Start(); });
+    ASSERT_TRUE(status.ok()) << status << gate->log();
+  }
+
+  // Asks, and counts it.
+  void Ask(const std::string& payload) {
+    const absl::StatusOr<std::string> reply =
+        client_->Ask(gate_->address(), payload);
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    ASSERT_EQ(*reply, payload);
+    ++asked_count_;
+  }
+  // So long that the session is confirmed, and then some.
+  void PlayFor(absl::Duration duration) {
+    const absl::Time end = absl::Now() + duration;
+    while (absl::Now() < end) Ask(absl::StrCat("datagram ", asked_count_));
+  }
+
+  std::unique_ptr<NetworkNamespace> client_space_, gate_space_, backend_space_;
+  std::unique_ptr<EchoBackend> backend_;
+  std::unique_ptr<LoopbackPeer> client_;
+  std::unique_ptr<GateProcess> gate_;
+  int64_t asked_count_ = 0;
+};
+
+TEST_P(FastPathTest, RelaysAConfirmedSessionAndCountsEachDatagramOnce) {
+  StartGate({{"FAST_PATH", "required"}});
+  EXPECT_TRUE(absl::StrContains(gate_->log(), "fast path: the kernel relays"))
+      << gate_->log();
+  PlayFor(absl::Seconds(2));
+  Ask("");
+  Ask(std::string(1400, 'x'));
+  const absl::StatusOr<ExitResult> end = gate_->Terminate();
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(end->status, 0);
+  const std::string log = gate_->log();
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat("1 sessions created, ", 2 * asked_count_,
+                        " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+  // It was confirmed after a second, so about half of them.
+  const int64_t from_client = NumberBehind(log, "fast path: from clients ");
+  const int64_t from_backend = NumberBehind(log, ", from backends ");
+  EXPECT_GT(from_client, asked_count_ / 10) << log;
+  EXPECT_LT(from_client, asked_count_) << log;
+  EXPECT_GT(from_backend, asked_count_ / 10) << log;
+  EXPECT_EQ(gate_space_->Output("tc filter show dev g1 ingress"), "");
+}
+
+TEST_P(FastPathTest, AGateThatIsKilledIsFollowedByOneThatWorks) {
+  StartGate({{"FAST_PATH", "required"}});
+  PlayFor(absl::Milliseconds(1500));
+  ASSERT_EQ(::kill(gate_->pid(), SIGKILL), 0);
+  ASSERT_TRUE(AwaitTrue([&] { return !gate_->running(); }));
+  StartGate({{"FAST_PATH", "required"}});
+  asked_count_ = 0;
+  // What the dead one's flows still relay comes from its ports; the client's
+  // first datagrams may be theirs, until their lease is over.
+  ASSERT_TRUE(AwaitTrue([&] {
+    return client_->Ask(gate_->address(), "again", absl::Milliseconds(100))
+        .ok();
+  }));
+  PlayFor(absl::Milliseconds(500));
+}
+
+TEST_P(FastPathTest, SaysWhatIsWrongWithAnInterface) {
+  GateProcess* const gate =
+      NewGate({{"FAST_PATH", "required"}, {"FAST_PATH_INTERFACES", "nosuch0"}});
+  gate_space_->Run([&] { ASSERT_TRUE(gate->Launch().ok()); });
+  ASSERT_TRUE(AwaitTrue([&] { return !gate->running(); }));
+  EXPECT_TRUE(absl::StrContains(gate->log(), "error cannot start: FAST_PATH: "))
+      << gate->log();
+  EXPECT_TRUE(absl::StrContains(gate->log(), "nosuch0")) << gate->log();
+  StartGate({{"FAST_PATH", "auto"}, {"FAST_PATH_INTERFACES", "nosuch0"}});
+  EXPECT_TRUE(absl::StrContains(gate_->log(), "; all sessions stay on sockets"))
+      << gate_->log();
+  Ask("over sockets");
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, FastPathTest, ::testing::Bool(),
+                         [](const ::testing::TestParamInfo<bool>& test) {
+                           return test.param ? "Ipv6" : "Ipv4";
+                         });
+
+}  // namespace
+}  // namespace test
+}  // namespace udpgate
