@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds the gate and measures its kernel fast path
+# beside plain routing, nginx and sockets, between network namespaces. Needs
+# root.
+#
+#   tools/bench_fastpath.sh           some five minutes; wants an idle machine
+#   tools/bench_fastpath.sh --quick   one short round, to see that it works
+#   tools/bench_fastpath.sh --help    what can be chosen
+#
+# Exit status: 77 where namespaces are not allowed.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+"$root/tools/install_deps.sh" --bench
+
+in_workspace() {
+  (cd "$root" && "$@" < /dev/null)
+}
+in_workspace bazel build --config=opt --ui_event_filters=-info \
+  //cli:udp-gate //testing/bench:echo //testing/bench:load
+bin="$(in_workspace bazel info --config=opt bazel-bin 2> /dev/null)"
+exec /usr/bin/python3 -B "$root/testing/bench/fastpath.py" --bin "$bin" "$@"
