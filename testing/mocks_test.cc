@@ -9,6 +9,8 @@
 #include "gtest/gtest.h"
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
+#include "testing/mock_flow_offload.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -122,6 +124,18 @@ TEST(MockDisconnectSourceTest, FailToStartRefuses) {
       .WillOnce(FailToStart(absl::PermissionDeniedError("no bus")));
   EXPECT_EQ(source.Start(nullptr), absl::PermissionDeniedError("no bus"));
   EXPECT_TRUE(source.Health().ok());
+}
+
+TEST(MockFlowOffloadTest, LeavesSessionsOnSocketsUnlessTold) {
+  NiceMock<MockFlowOffload> offload;
+  const SessionAddresses addresses = {kClient, kBackend, kClient, kBackend};
+  EXPECT_TRUE(absl::IsResourceExhausted(offload.Install(addresses).status()));
+  EXPECT_EQ(offload.ReadActivity(0, FlowDirection::kFromClient).datagrams, 0u);
+  EXPECT_FALSE(offload.is_withdrawn(0));
+
+  EXPECT_CALL(offload, Install(Field(&SessionAddresses::client, kClient)))
+      .WillOnce(::testing::Return(7u));
+  EXPECT_EQ(*offload.Install(addresses), 7u);
 }
 
 }  // namespace
