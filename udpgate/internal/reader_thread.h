@@ -64,8 +64,8 @@ class ReaderThread {
 
   Mutex mutex_;
   ConditionVariable changed_;
-  // Changed under the mutex by the one that reads; from then on the other one
-  // does.
+  // Changed by the one that reads; from then on the other one does. Under the
+  // mutex where the reader's thread may be waiting for it.
   std::atomic<bool> is_hosted_{false};
   std::atomic<bool> is_stopping_{false};
   // Of the host's thread; written before it hands over, read after.
