@@ -18,6 +18,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
@@ -189,8 +190,9 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
     dependencies->flow_offload = *std::move(offload);
     return absl::OkStatus();
   }
-  const std::string why =
-      absl::StrCat("FAST_PATH: ", offload.status().message());
+  std::string why(offload.status().message());
+  if (!absl::StrContains(why, "interfaces: ")) why.insert(0, "FAST_PATH: ");
+  why = absl::StrReplaceAll(why, {{"interfaces: ", "FAST_PATH_INTERFACES: "}});
   if (settings.fast_path == FastPath::kRequired) {
     return absl::Status(offload.status().code(), why);
   }

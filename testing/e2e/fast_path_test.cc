@@ -154,9 +154,10 @@ TEST_P(FastPathTest, SaysWhatIsWrongWithAnInterface) {
       NewGate({{"FAST_PATH", "required"}, {"FAST_PATH_INTERFACES", "nosuch0"}});
   gate_space_->Run([&] { ASSERT_TRUE(gate->Launch().ok()); });
   ASSERT_TRUE(AwaitTrue([&] { return !gate->running(); }));
-  EXPECT_TRUE(absl::StrContains(gate->log(), "error cannot start: FAST_PATH: "))
+  EXPECT_TRUE(absl::StrContains(gate->log(),
+                                "error cannot start: FAST_PATH_INTERFACES: "
+                                "there is no nosuch0; allowed are lo"))
       << gate->log();
-  EXPECT_TRUE(absl::StrContains(gate->log(), "nosuch0")) << gate->log();
   StartGate({{"FAST_PATH", "auto"}, {"FAST_PATH_INTERFACES", "nosuch0"}});
   EXPECT_TRUE(absl::StrContains(gate_->log(), "; all sessions stay on sockets"))
       << gate_->log();

@@ -177,7 +177,11 @@ absl::Status KernelFlowOffload::AttachAtStart() {
         links_.begin(), links_.end(),
         [&](const auto& entry) { return entry.second.name == name; });
     if (found == links_.end()) {
-      return absl::NotFoundError(absl::StrCat("there is no interface ", name));
+      std::vector<std::string> names;
+      for (const auto& [index, link] : links_) names.push_back(link.name);
+      return absl::NotFoundError(absl::StrCat("interfaces: there is no ", name,
+                                              "; allowed are ",
+                                              absl::StrJoin(names, ", ")));
     }
     wanted.insert(found->first);
   }

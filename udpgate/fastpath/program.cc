@@ -173,6 +173,12 @@ absl::Status Program::OpenAndLoad(int sessions_max, std::string* verifier_log) {
     *verifier_log = std::string(log.data(), strnlen(log.data(), log.size()));
   }
   if (error == 0) return absl::OkStatus();
+  if (error == -EPERM) {
+    // What libbpf says then is about the limit that it tried to raise first.
+    return absl::PermissionDeniedError(
+        "the kernel does not let this process load an eBPF program; it needs "
+        "CAP_BPF and CAP_NET_ADMIN");
+  }
   return internal::ErrnoToStatus(
       -error, absl::StrCat("load eBPF object: ", output.first_line()));
 }

@@ -1,8 +1,12 @@
 // The running kernel accepts the program.
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "udpgate/fastpath/kernel_rights.h"
@@ -25,6 +29,21 @@ TEST(Verifier, AcceptsTheProgram) {
 TEST(Verifier, RefusesATableOfNoSession) {
   EXPECT_EQ(Program::Load(0).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Verifier, SaysWhichRightsAreMissing) {
+  absl::Status status;
+  // Capabilities belong to a thread (capabilities(7)).
+  std::thread([&status] {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct none[2] = {};
+    ASSERT_EQ(::syscall(SYS_capset, &header, none), 0);
+    status = Program::Load(1000).status();
+  }).join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_TRUE(
+      absl::StrContains(status.message(), "it needs CAP_BPF and CAP_NET_ADMIN"))
+      << status;
 }
 
 }  // namespace
