@@ -102,6 +102,12 @@ def udpgate_system_deps():
         _system_libraries(name = "com_github_gabime_spdlog", libraries = {":spdlog": ["-lspdlog", "-lfmt"]})
     if not native.existing_rule("com_github_libbpf_libbpf"):
         _system_libraries(name = "com_github_libbpf_libbpf", libraries = {":libbpf": ["-lbpf"]})
+    if not native.existing_rule("com_github_yhirose_cpp_httplib"):
+        _system_libraries(name = "com_github_yhirose_cpp_httplib", libraries = {":cpp-httplib": ["-lcpp-httplib"]})
+    if not native.existing_rule("com_github_nlohmann_json"):
+        _system_libraries(name = "com_github_nlohmann_json", libraries = {":json": []})
+    if not native.existing_rule("com_github_jupp0r_prometheus_cpp"):
+        _system_libraries(name = "com_github_jupp0r_prometheus_cpp", libraries = {"core:core": ["-lprometheus-cpp-core"]})
     if not native.existing_rule("com_github_google_benchmark"):
         _system_libraries(name = "com_github_google_benchmark", libraries = {":benchmark": ["-lbenchmark"]})
     if not native.existing_rule("com_google_googletest"):

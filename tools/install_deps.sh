@@ -13,10 +13,11 @@ set -euo pipefail
 packages=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto clang g++
   libabsl-dev libbpf-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
+  libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
   libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
   ethtool iproute2 nftables
 )
-ci_packages=(clang clang-format git libclang-rt-14-dev)
+ci_packages=(chromium clang clang-format git libclang-rt-14-dev prometheus)
 bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light

@@ -1,0 +1,485 @@
+#include "udpgate/admin/admin_server.h"
+
+#include <httplib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "nlohmann/json.hpp"
+#include "udpgate/admin/internal/http_front.h"
+#include "udpgate/admin/internal/liveness_probe.h"
+#include "udpgate/admin/internal/metrics.h"
+#include "udpgate/admin/internal/token_guard.h"
+#include "udpgate/disconnect_source.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/proxy_stats.h"
+#include "udpgate/session_info.h"
+#include "udpgate/version.h"
+
+namespace udpgate {
+namespace admin {
+namespace {
+
+using ::httplib::Request;
+using ::httplib::Response;
+using ::nlohmann::json;
+using ::udpgate::internal::ConditionVariable;
+using ::udpgate::internal::Mutex;
+using ::udpgate::internal::MutexLock;
+
+constexpr char kJson[] = "application/json";
+constexpr char kMetrics[] = "text/plain; version=0.0.4; charset=utf-8";
+constexpr char kText[] = "text/plain; charset=utf-8";
+
+// A request that is there as a whole, and the response that comes of it.
+class MemoryStream final : public httplib::Stream {
+ public:
+  explicit MemoryStream(const internal::HttpRequestText& request)
+      : request_(request), input_(request.head + request.body) {}
+
+  std::string TakeOutput() { return std::move(output_); }
+
+  bool is_readable() const override { return position_ < input_.size(); }
+  bool is_writable() const override { return true; }
+  ssize_t read(char* out, size_t size) override {
+    const size_t count = input_.copy(out, size, position_);
+    position_ += count;
+    return static_cast<ssize_t>(count);
+  }
+  ssize_t write(const char* data, size_t size) override {
+    output_.append(data, size);
+    return static_cast<ssize_t>(size);
+  }
+  void get_remote_ip_and_port(std::string& ip, int& port) const override {
+    ip = request_.client.IpToString();
+    port = request_.client.port();
+  }
+  void get_local_ip_and_port(std::string& ip, int& port) const override {
+    ip = request_.local.IpToString();
+    port = request_.local.port();
+  }
+  socket_t socket() const override { return INVALID_SOCKET; }
+
+ private:
+  const internal::HttpRequestText& request_;
+  const std::string input_;
+  size_t position_ = 0;
+  std::string output_;
+};
+
+// The routes and the HTTP of cpp-httplib, without its sockets and threads.
+class Router final : public httplib::Server {
+ public:
+  std::string Process(const internal::HttpRequestText& request) {
+    MemoryStream stream(request);
+    bool closed = false;
+    process_request(stream, /*close_connection=*/true, closed, [](Request&) {});
+    std::string response = stream.TakeOutput();
+    if (response.empty()) {
+      return internal::ErrorResponse(400, "not a request of HTTP/1.1");
+    }
+    return response;
+  }
+};
+
+void SetJson(Response* response, int status, const json& value) {
+  response->status = status;
+  // A label of the host program may be no UTF-8.
+  response->set_content(
+      value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n", kJson);
+}
+
+void SetError(Response* response, int status, const std::string& error) {
+  SetJson(response, status, {{"error", error}});
+}
+
+// Metrics and health tell nothing of players, and are asked for by machines.
+bool IsOpen(const std::string& path) {
+  return path == "/metrics" || path == "/healthz" || path == "/readyz";
+}
+
+std::string HostText(const SocketAddress& address, bool with_port) {
+  const std::string text = address.ToString();
+  if (with_port) return text;
+  return text.substr(0, text.rfind(':'));
+}
+
+}  // namespace
+
+class AdminServer::Impl {
+ public:
+  Impl(AdminOptions options, Proxy* proxy, AdminHooks hooks)
+      : options_(std::move(options)),
+        proxy_(proxy),
+        hooks_(std::move(hooks)),
+        token_guard_(options_.token, options_.wrong_tokens_max,
+                     options_.wrong_token_window),
+        liveness_([proxy] { proxy->ForEachSession([](const auto&) {}); }) {}
+
+  absl::Status Create();
+  absl::Status Start();
+  void Stop();
+  const SocketAddress& address() const { return front_->address(); }
+
+ private:
+  using Handler = void (Impl::*)(const Request&, Response*);
+
+  void AddRoutes();
+  // Answers, and returns false, where the request is not to be handled.
+  bool Admit(const Request& request, Response* response);
+  bool CheckToken(const Request& request, Response* response);
+  bool HostMatches(const Request& request) const;
+
+  void Metrics(const Request& request, Response* response);
+  void Healthz(const Request& request, Response* response);
+  void Readyz(const Request& request, Response* response);
+
+  std::vector<ComponentHealth> Components() const;
+  // Why the gate should get no new clients; empty where it is ready.
+  std::vector<std::string> UnreadyReasons() const;
+  // By session count, the most first.
+  std::vector<internal::BackendLoad> Backends() const;
+
+  const AdminOptions options_;
+  Proxy* const proxy_;
+  const AdminHooks hooks_;
+  Router router_;
+  internal::TokenGuard token_guard_;
+  internal::LivenessProbe liveness_;
+  std::unique_ptr<internal::HttpFront> front_;
+
+  std::atomic<bool> draining_{false};
+  std::atomic<uint64_t> wrong_tokens_{0};
+  std::atomic<uint64_t> rate_limited_{0};
+  std::atomic<uint64_t> requests_{0};
+};
+
+absl::Status AdminServer::Impl::Create() {
+  if (absl::Status status = options_.Validate(); !status.ok()) return status;
+  AddRoutes();
+  internal::HttpFrontOptions front;
+  front.listen_address = options_.listen_address;
+  front.connections_max = options_.connections_max;
+  front.worker_count = options_.worker_count;
+  front.queue_size = options_.queue_size;
+  front.header_bytes_max = options_.header_bytes_max;
+  front.body_bytes_max = options_.body_bytes_max;
+  front.read_timeout = options_.read_timeout;
+  front.write_timeout = options_.write_timeout;
+  absl::StatusOr<std::unique_ptr<internal::HttpFront>> created =
+      internal::HttpFront::Create(
+          front, [this](const internal::HttpRequestText& request) {
+            ++requests_;
+            return router_.Process(request);
+          });
+  if (!created.ok()) return created.status();
+  front_ = *std::move(created);
+  return absl::OkStatus();
+}
+
+absl::Status AdminServer::Impl::Start() {
+  if (absl::Status status = liveness_.Start(); !status.ok()) return status;
+  return front_->Start();
+}
+
+void AdminServer::Impl::Stop() {
+  if (front_ != nullptr) front_->Stop();
+  liveness_.Stop();
+}
+
+void AdminServer::Impl::AddRoutes() {
+  const auto bind = [this](Handler handler) {
+    return [this, handler](const Request& request, Response& response) {
+      (this->*handler)(request, &response);
+    };
+  };
+  router_.Get("/metrics", bind(&Impl::Metrics));
+  router_.Get("/healthz", bind(&Impl::Healthz));
+  router_.Get("/readyz", bind(&Impl::Readyz));
+  router_.set_pre_routing_handler(
+      [this](const Request& request, Response& response) {
+        return Admit(request, &response)
+                   ? httplib::Server::HandlerResponse::Unhandled
+                   : httplib::Server::HandlerResponse::Handled;
+      });
+  router_.set_error_handler([](const Request&, Response& response) {
+    if (!response.body.empty()) return;
+    SetError(&response, response.status,
+             response.status == 404 ? "there is nothing at this path"
+                                    : "the request cannot be served");
+  });
+  router_.set_exception_handler(
+      [](const Request&, Response& response, std::exception_ptr) {
+        SetError(&response, 500, "internal error");
+      });
+  router_.set_default_headers(
+      {{"Cache-Control", "no-store"},
+       {"X-Content-Type-Options", "nosniff"},
+       {"Referrer-Policy", "no-referrer"},
+       {"Content-Security-Policy",
+        "default-src 'none'; style-src 'unsafe-inline'; script-src "
+        "'unsafe-inline'; connect-src 'self'; img-src data:; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"}});
+}
+
+bool AdminServer::Impl::Admit(const Request& request, Response* response) {
+  if (IsOpen(request.path)) return true;
+  const bool is_post = request.method == "POST";
+  const bool needs_token =
+      !options_.token.empty() || !options_.listen_address.is_loopback();
+  // A page in the operator's browser can reach a loopback address by a name of
+  // its own (DNS rebinding), but then the Host is that name.
+  if ((is_post || !needs_token) && !HostMatches(request)) {
+    SetError(response, 403,
+             "the Host header must be the address that serves this, or "
+             "localhost");
+    return false;
+  }
+  if (needs_token && !CheckToken(request, response)) return false;
+  if (is_post) {
+    const std::string type = request.get_header_value("Content-Type");
+    const std::string plain = absl::AsciiStrToLower(
+        absl::StripAsciiWhitespace(type.substr(0, type.find(';'))));
+    if (plain != kJson) {
+      SetError(response, 415, "the Content-Type must be application/json");
+      return false;
+    }
+  }
+  return true;
+}
+
+bool AdminServer::Impl::CheckToken(const Request& request, Response* response) {
+  using Verdict = internal::TokenGuard::Verdict;
+  if (options_.token.empty()) {
+    SetError(response, 403,
+             "there is no token, and without one nothing but /metrics, "
+             "/healthz and /readyz is served off loopback");
+    return false;
+  }
+  const absl::StatusOr<SocketAddress> client = SocketAddress::FromIpAndPort(
+      request.remote_addr, static_cast<uint16_t>(request.remote_port));
+  switch (token_guard_.Check(client.ok() ? *client : SocketAddress::Ipv4Any(0),
+                             request.get_header_value("Authorization"))) {
+    case Verdict::kRight:
+      return true;
+    case Verdict::kTooManyWrong:
+      ++rate_limited_;
+      response->set_header(
+          "Retry-After", absl::StrCat(absl::ToInt64Seconds(absl::Ceil(
+                             options_.wrong_token_window, absl::Seconds(1)))));
+      SetError(response, 429, "too many wrong tokens from this address");
+      return false;
+    case Verdict::kWrong:
+      ++wrong_tokens_;
+      SetError(response, 401, "the token is wrong");
+      break;
+    case Verdict::kMissing:
+      SetError(response, 401, "this needs Authorization: Bearer <token>");
+      break;
+  }
+  response->set_header("WWW-Authenticate", "Bearer");
+  return false;
+}
+
+bool AdminServer::Impl::HostMatches(const Request& request) const {
+  const std::string host =
+      absl::AsciiStrToLower(request.get_header_value("Host"));
+  const absl::StatusOr<SocketAddress> local = SocketAddress::FromIpAndPort(
+      request.local_addr, static_cast<uint16_t>(request.local_port));
+  if (!local.ok()) return false;
+  // Clients leave out the port where it is 80.
+  for (const bool with_port : {true, false}) {
+    if (!with_port && local->port() != 80) continue;
+    if (host == HostText(*local, with_port)) return true;
+    if (local->is_loopback() &&
+        host ==
+            absl::StrCat("localhost",
+                         with_port ? absl::StrCat(":", local->port()) : "")) {
+      return true;
+    }
+  }
+  return false;
+}
+
+std::vector<ComponentHealth> AdminServer::Impl::Components() const {
+  if (hooks_.components == nullptr) return {};
+  return hooks_.components();
+}
+
+std::vector<std::string> AdminServer::Impl::UnreadyReasons() const {
+  std::vector<std::string> reasons;
+  if (draining_) reasons.push_back("draining");
+  for (const ComponentHealth& component : Components()) {
+    if (component.is_needed && !component.status.ok()) {
+      reasons.push_back(
+          absl::StrCat(component.name, ": ", component.status.message()));
+    }
+  }
+  return reasons;
+}
+
+std::vector<internal::BackendLoad> AdminServer::Impl::Backends() const {
+  absl::flat_hash_map<SocketAddress, internal::BackendLoad> loads;
+  proxy_->ForEachSession([&loads](const SessionInfo& session) {
+    if (!session.backend.is_valid()) return;
+    internal::BackendLoad& load = loads[session.backend];
+    ++load.sessions;
+    load.client_datagrams_forwarded += session.client_datagrams_forwarded;
+    load.client_bytes_forwarded += session.client_bytes_forwarded;
+    load.backend_datagrams_forwarded += session.backend_datagrams_forwarded;
+    load.backend_bytes_forwarded += session.backend_bytes_forwarded;
+  });
+  std::vector<internal::BackendLoad> result;
+  for (auto& entry : loads) {
+    entry.second.backend = entry.first.ToString();
+    result.push_back(std::move(entry.second));
+  }
+  std::sort(result.begin(), result.end(),
+            [](const internal::BackendLoad& a, const internal::BackendLoad& b) {
+              if (a.sessions != b.sessions) return a.sessions > b.sessions;
+              return a.backend < b.backend;
+            });
+  return result;
+}
+
+void AdminServer::Impl::Metrics(const Request&, Response* response) {
+  using internal::Counter;
+  using internal::Gauge;
+  std::vector<prometheus::MetricFamily> families =
+      internal::StatsFamilies(proxy_->GetStats());
+  families.push_back(
+      internal::BackendFamily(Backends(), options_.metric_backends_max));
+  families.push_back(Gauge("udpgate_sessions_max",
+                           "Sessions at most, the limit in force.",
+                           static_cast<double>(proxy_->max_sessions())));
+  families.push_back(
+      Gauge("udpgate_receive_buffer_bytes",
+            "What the kernel granted of each listening socket's buffer.",
+            static_cast<double>(proxy_->receive_buffer_bytes())));
+  families.push_back(Gauge("udpgate_draining",
+                           "1 where new clients are refused by a drain.",
+                           draining_ ? 1 : 0));
+  prometheus::MetricFamily build =
+      Gauge("udpgate_build_info", "1, with the version as a label.", 1);
+  build.metric[0].label = {{"version", UDPGATE_VERSION_STRING}};
+  families.push_back(std::move(build));
+  prometheus::MetricFamily up = Gauge(
+      "udpgate_component_up", "1 where what the gate depends on works.", 0);
+  up.metric.clear();
+  for (const ComponentHealth& component : Components()) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"component", component.name}};
+    metric.gauge.value = component.status.ok() ? 1 : 0;
+    up.metric.push_back(std::move(metric));
+  }
+  if (!up.metric.empty()) families.push_back(std::move(up));
+
+  const internal::HttpFront::Counts counts = front_->counts();
+  const auto count = [&families](const char* name, const char* help,
+                                 uint64_t value) {
+    families.push_back(Counter(absl::StrCat("udpgate_admin_", name, "_total"),
+                               help, static_cast<double>(value)));
+  };
+  count("requests", "Requests to this endpoint that were handled.", requests_);
+  count("connections", "Connections to this endpoint.", counts.accepted);
+  count("connections_evicted", "Idle connections closed for newer ones.",
+        counts.evicted);
+  count("connections_timed_out",
+        "Connections that were too slow with a request or for a response.",
+        counts.timed_out);
+  count("requests_refused",
+        "Requests that were no HTTP, were too big, or found all workers busy.",
+        counts.refused);
+  count("wrong_tokens", "Requests with a wrong token.", wrong_tokens_);
+  count("rate_limited", "Requests refused after too many wrong tokens.",
+        rate_limited_);
+  for (prometheus::MetricFamily& family : internal::ProcessFamilies()) {
+    families.push_back(std::move(family));
+  }
+  response->set_content(internal::Serialize(families), kMetrics);
+}
+
+void AdminServer::Impl::Healthz(const Request&, Response* response) {
+  if (liveness_.IsAlive(options_.liveness_timeout)) {
+    response->set_content("alive\n", kText);
+    return;
+  }
+  response->status = 503;
+  response->set_content(
+      absl::StrCat("a shard made no turn for ",
+                   absl::FormatDuration(options_.liveness_timeout), "\n"),
+      kText);
+}
+
+void AdminServer::Impl::Readyz(const Request&, Response* response) {
+  const std::vector<std::string> reasons = UnreadyReasons();
+  if (reasons.empty()) {
+    response->set_content("ready\n", kText);
+    return;
+  }
+  response->status = 503;
+  response->set_content(absl::StrCat(absl::StrJoin(reasons, "\n"), "\n"),
+                        kText);
+}
+
+absl::Status AdminOptions::Validate() const {
+  const auto invalid = [](absl::string_view text) {
+    return absl::InvalidArgumentError(text);
+  };
+  if (!listen_address.is_any() && !listen_address.is_unicast()) {
+    return invalid("listen_address: must be an address of this machine");
+  }
+  if (connections_max < 1) return invalid("connections_max: must be above 0");
+  if (worker_count < 1) return invalid("worker_count: must be above 0");
+  if (queue_size < 1) return invalid("queue_size: must be above 0");
+  if (header_bytes_max < 256) {
+    return invalid("header_bytes_max: must be at least 256");
+  }
+  if (read_timeout <= absl::ZeroDuration()) {
+    return invalid("read_timeout: must be above 0");
+  }
+  if (write_timeout <= absl::ZeroDuration()) {
+    return invalid("write_timeout: must be above 0");
+  }
+  if (metric_backends_max < 0) {
+    return invalid("metric_backends_max: must not be below 0");
+  }
+  if (sessions_page_max < 1) {
+    return invalid("sessions_page_max: must be above 0");
+  }
+  if (wrong_tokens_max < 1) return invalid("wrong_tokens_max: must be above 0");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Create(
+    AdminOptions options, Proxy* proxy, AdminHooks hooks) {
+  auto impl =
+      std::make_unique<Impl>(std::move(options), proxy, std::move(hooks));
+  if (absl::Status status = impl->Create(); !status.ok()) return status;
+  return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
+}
+
+AdminServer::AdminServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+AdminServer::~AdminServer() { Stop(); }
+
+absl::Status AdminServer::Start() { return impl_->Start(); }
+
+void AdminServer::Stop() { impl_->Stop(); }
+
+const SocketAddress& AdminServer::address() const { return impl_->address(); }
+
+}  // namespace admin
+}  // namespace udpgate

@@ -1,0 +1,121 @@
+// An HTTP endpoint for whoever operates a `Proxy`: metrics, health, and an
+// interface to see and to steer it.
+//
+//   udpgate::admin::AdminOptions options;
+//   options.listen_address = udpgate::SocketAddress::Ipv4Loopback(9132);
+//   auto admin = udpgate::admin::AdminServer::Create(options, proxy.get(), {});
+//   if (!admin.ok()) return admin.status();
+//   if (absl::Status status = (*admin)->Start(); !status.ok()) return status;
+//   ...
+//   (*admin)->Stop();  // before the Proxy stops
+//
+// README.md here lists the paths. Plain HTTP: where the way to it is not
+// private, put a proxy with TLS before it.
+#ifndef UDPGATE_ADMIN_ADMIN_SERVER_H_
+#define UDPGATE_ADMIN_ADMIN_SERVER_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "udpgate/proxy.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace admin {
+
+struct AdminOptions {
+  // Port 0: the kernel chooses, see `AdminServer::address`.
+  SocketAddress listen_address;
+  // Whoever asks for more than metrics and health must send it as
+  // `Authorization: Bearer <token>`. Empty: no token on a loopback address,
+  // and elsewhere nothing but metrics and health.
+  std::string token;
+
+  // Connections at once, each of one request; beyond them the one that has
+  // waited longest is closed.
+  int connections_max = 64;
+  int worker_count = 2;
+  // Requests that wait for a worker; beyond them the answer is 503.
+  int queue_size = 32;
+  size_t header_bytes_max = 16384;
+  size_t body_bytes_max = 65536;
+  // For a whole request, and for a whole response.
+  absl::Duration read_timeout = absl::Seconds(5);
+  absl::Duration write_timeout = absl::Seconds(5);
+  // Values of the label `backend` in /metrics.
+  int metric_backends_max = 100;
+  // Sessions of one answer of /api/v1/sessions.
+  int sessions_page_max = 1000;
+  // How long a disconnect may take, and the shards' sign of life.
+  absl::Duration disconnect_timeout = absl::Seconds(2);
+  absl::Duration liveness_timeout = absl::Seconds(2);
+  // Wrong tokens of one IPv4 address or IPv6 /64 in a window; beyond them its
+  // requests are not looked at (429) until the window is over.
+  int wrong_tokens_max = 10;
+  absl::Duration wrong_token_window = absl::Minutes(1);
+
+  // InvalidArgument names the field.
+  absl::Status Validate() const;
+};
+
+// What the gate depends on, such as its connection to Redis.
+struct ComponentHealth {
+  std::string name;  // a label in /metrics: a-z and _
+  absl::Status status;
+  // Whether the gate is not ready without it.
+  bool is_needed = true;
+};
+
+// What the host program adds. Each may be null. Called from several threads at
+// once, until `Stop` returns; must not block for long.
+struct AdminHooks {
+  std::function<std::vector<ComponentHealth>()> components;
+  // After `Proxy::Drain`.
+  std::function<void()> drain;
+  // Reads the settings again; the text says what was done. Null: 501.
+  std::function<absl::StatusOr<std::string>()> reload;
+};
+
+// Threads: a loop for the sockets and `worker_count` workers, and one that
+// looks for the shards' sign of life; all block all signals and none is a
+// thread of the Proxy. `Create`, `Start` and `Stop` from one thread, which
+// must not be one of its own.
+//
+// Ownership: the Proxy must outlive it.
+class AdminServer {
+ public:
+  // Binds the address. InvalidArgument from `AdminOptions::Validate`; what
+  // bind(2) and the like report, with the address in the text.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> Create(
+      AdminOptions options, Proxy* proxy, AdminHooks hooks);
+
+  // Stops.
+  ~AdminServer();
+  AdminServer(const AdminServer&) = delete;
+  AdminServer& operator=(const AdminServer&) = delete;
+
+  absl::Status Start();
+  // Closes all connections and ends the threads. A disconnect under way is
+  // answered no more. Harmless when called twice.
+  void Stop();
+
+  // The bound address, with the port that the kernel chose.
+  const SocketAddress& address() const;
+
+ private:
+  class Impl;
+  explicit AdminServer(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace admin
+}  // namespace udpgate
+
+#endif  // UDPGATE_ADMIN_ADMIN_SERVER_H_

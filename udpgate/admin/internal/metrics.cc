@@ -1,0 +1,248 @@
+#include "udpgate/admin/internal/metrics.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "prometheus/text_serializer.h"
+
+namespace udpgate {
+namespace admin {
+namespace internal {
+namespace {
+
+using ::prometheus::ClientMetric;
+using ::prometheus::MetricFamily;
+using ::prometheus::MetricType;
+
+using Labels = std::vector<ClientMetric::Label>;
+
+MetricFamily Family(std::string name, std::string help, MetricType type) {
+  MetricFamily family;
+  family.name = std::move(name);
+  family.help = std::move(help);
+  family.type = type;
+  return family;
+}
+
+void Add(MetricFamily* family, Labels labels, double value) {
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  metric.counter.value = value;
+  metric.gauge.value = value;
+  family->metric.push_back(std::move(metric));
+}
+
+// The forwarded ones count the fast path's as well.
+double OnSockets(uint64_t all, uint64_t fast_path) {
+  return static_cast<double>(all - std::min(all, fast_path));
+}
+
+void AddTraffic(const ProxyStats& stats, std::vector<MetricFamily>* families) {
+  struct Unit {
+    const char* name;
+    const char* text;
+    uint64_t ProxyStats::*client_received;
+    uint64_t ProxyStats::*backend_received;
+    uint64_t ProxyStats::*client_forwarded;
+    uint64_t ProxyStats::*backend_forwarded;
+    uint64_t ProxyStats::*client_fast;
+    uint64_t ProxyStats::*backend_fast;
+  };
+  using S = ProxyStats;
+  for (const Unit& unit :
+       {Unit{"datagrams", "Datagrams", &S::client_datagrams_received,
+             &S::backend_datagrams_received, &S::client_datagrams_forwarded,
+             &S::backend_datagrams_forwarded, &S::fast_path_client_datagrams,
+             &S::fast_path_backend_datagrams},
+        Unit{"bytes", "Payload bytes", &S::client_bytes_received,
+             &S::backend_bytes_received, &S::client_bytes_forwarded,
+             &S::backend_bytes_forwarded, &S::fast_path_client_bytes,
+             &S::fast_path_backend_bytes}}) {
+    MetricFamily received =
+        Family(absl::StrCat("udpgate_", unit.name, "_received_total"),
+               absl::StrCat(unit.text, " read, by the side they came from."),
+               MetricType::Counter);
+    Add(&received, {{"direction", "client"}},
+        static_cast<double>(stats.*unit.client_received));
+    Add(&received, {{"direction", "backend"}},
+        static_cast<double>(stats.*unit.backend_received));
+    families->push_back(std::move(received));
+    MetricFamily forwarded =
+        Family(absl::StrCat("udpgate_", unit.name, "_forwarded_total"),
+               absl::StrCat(unit.text, " sent on, by the side they came from."),
+               MetricType::Counter);
+    for (const bool client : {true, false}) {
+      const uint64_t all =
+          stats.*(client ? unit.client_forwarded : unit.backend_forwarded);
+      const uint64_t fast =
+          stats.*(client ? unit.client_fast : unit.backend_fast);
+      const std::string direction = client ? "client" : "backend";
+      Add(&forwarded, {{"direction", direction}, {"path", "socket"}},
+          OnSockets(all, fast));
+      Add(&forwarded, {{"direction", direction}, {"path", "fast_path"}},
+          static_cast<double>(fast));
+    }
+    families->push_back(std::move(forwarded));
+  }
+}
+
+bool IsTraffic(absl::string_view name) {
+  const std::vector<absl::string_view> words = absl::StrSplit(name, '_');
+  const bool of_a_side = words[0] == "client" || words[0] == "backend" ||
+                         (words[0] == "fast" && words.size() == 4);
+  return of_a_side && (absl::StrContains(name, "_datagrams") ||
+                       absl::StrContains(name, "_bytes"));
+}
+
+}  // namespace
+
+MetricFamily Gauge(const std::string& name, const std::string& help,
+                   double value) {
+  MetricFamily family = Family(name, help, MetricType::Gauge);
+  Add(&family, {}, value);
+  return family;
+}
+
+MetricFamily Counter(const std::string& name, const std::string& help,
+                     double value) {
+  MetricFamily family = Family(name, help, MetricType::Counter);
+  Add(&family, {}, value);
+  return family;
+}
+
+std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
+  std::vector<MetricFamily> families;
+  AddTraffic(stats, &families);
+  for (const ProxyStatField& field : ProxyStatFields()) {
+    if (IsTraffic(field.name)) continue;
+    const double value = static_cast<double>(stats.*field.value);
+    const std::string help(field.help);
+    families.push_back(
+        field.kind == ProxyStatField::Kind::kCounter
+            ? Counter(absl::StrCat("udpgate_", field.name, "_total"), help,
+                      value)
+            : Gauge(absl::StrCat("udpgate_", field.name), help, value));
+  }
+  MetricFamily drops =
+      Family("udpgate_datagrams_dropped_total",
+             "Datagrams that were not forwarded.", MetricType::Counter);
+  for (size_t i = 0; i < kDropReasonCount; ++i) {
+    Add(&drops,
+        {{"reason", std::string(DropReasonName(static_cast<DropReason>(i)))}},
+        static_cast<double>(stats.datagrams_dropped[i]));
+  }
+  families.push_back(std::move(drops));
+  MetricFamily ends = Family("udpgate_sessions_ended_total",
+                             "Sessions that ended.", MetricType::Counter);
+  for (size_t i = 0; i < kEndReasonCount; ++i) {
+    Add(&ends,
+        {{"reason", std::string(EndReasonName(static_cast<EndReason>(i)))}},
+        static_cast<double>(stats.sessions_ended[i]));
+  }
+  families.push_back(std::move(ends));
+  return families;
+}
+
+MetricFamily BackendFamily(std::vector<BackendLoad> backends,
+                           int backends_max) {
+  std::sort(backends.begin(), backends.end(),
+            [](const BackendLoad& a, const BackendLoad& b) {
+              if (a.sessions != b.sessions) return a.sessions > b.sessions;
+              return a.backend < b.backend;
+            });
+  MetricFamily family =
+      Family("udpgate_backend_sessions",
+             "Live sessions by backend; other: of all backends not named.",
+             MetricType::Gauge);
+  uint64_t other = 0;
+  for (size_t i = 0; i < backends.size(); ++i) {
+    if (i < static_cast<size_t>(backends_max)) {
+      Add(&family, {{"backend", backends[i].backend}},
+          static_cast<double>(backends[i].sessions));
+    } else {
+      other += backends[i].sessions;
+    }
+  }
+  if (other > 0) {
+    Add(&family, {{"backend", "other"}}, static_cast<double>(other));
+  }
+  return family;
+}
+
+std::vector<MetricFamily> ProcessFamilies() {
+  std::vector<MetricFamily> families;
+  if (DIR* directory = opendir("/proc/self/fd"); directory != nullptr) {
+    int count = 0;
+    while (const dirent* entry = readdir(directory)) {
+      if (entry->d_name[0] != '.') ++count;
+    }
+    closedir(directory);
+    // Without the one that reads the directory.
+    families.push_back(
+        Gauge("process_open_fds", "Open file descriptors.", count - 1));
+  }
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    families.push_back(Gauge("process_max_fds",
+                             "Open file descriptors at most.",
+                             static_cast<double>(limit.rlim_cur)));
+  }
+  const double ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
+  std::ifstream stat("/proc/self/stat");
+  const std::string text((std::istreambuf_iterator<char>(stat)),
+                         std::istreambuf_iterator<char>());
+  // The name of the program, in parentheses, may hold anything.
+  const size_t end = text.rfind(") ");
+  if (end != std::string::npos) {
+    const std::vector<std::string> fields =
+        absl::StrSplit(absl::string_view(text).substr(end + 2), ' ');
+    // proc(5) counts from 1, and the first here is its third.
+    const auto field = [&fields](size_t number) {
+      double value = 0;
+      if (number - 3 < fields.size()) {
+        (void)absl::SimpleAtod(fields[number - 3], &value);
+      }
+      return value;
+    };
+    families.push_back(Counter("process_cpu_seconds_total",
+                               "User and system time used, in seconds.",
+                               (field(14) + field(15)) / ticks));
+    families.push_back(Gauge("process_virtual_memory_bytes",
+                             "Virtual memory, in bytes.", field(23)));
+    families.push_back(
+        Gauge("process_resident_memory_bytes", "Resident memory, in bytes.",
+              field(24) * static_cast<double>(sysconf(_SC_PAGESIZE))));
+    std::ifstream system("/proc/stat");
+    std::string word;
+    double boot = 0;
+    while (system >> word && word != "btime") continue;
+    if (system >> boot) {
+      families.push_back(Gauge("process_start_time_seconds",
+                               "Start of the process, in seconds since 1970.",
+                               boot + field(22) / ticks));
+    }
+  }
+  return families;
+}
+
+std::string Serialize(const std::vector<MetricFamily>& families) {
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, families);
+  return out.str();
+}
+
+}  // namespace internal
+}  // namespace admin
+}  // namespace udpgate

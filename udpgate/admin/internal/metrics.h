@@ -1,0 +1,52 @@
+// What the gate counts, as Prometheus' text format 0.0.4.
+#ifndef UDPGATE_ADMIN_INTERNAL_METRICS_H_
+#define UDPGATE_ADMIN_INTERNAL_METRICS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "prometheus/metric_family.h"
+#include "udpgate/proxy_stats.h"
+
+namespace udpgate {
+namespace admin {
+namespace internal {
+
+// Live sessions on a backend, and the traffic of these.
+struct BackendLoad {
+  std::string backend;
+  uint64_t sessions = 0;
+  uint64_t client_datagrams_forwarded = 0;
+  uint64_t client_bytes_forwarded = 0;
+  uint64_t backend_datagrams_forwarded = 0;
+  uint64_t backend_bytes_forwarded = 0;
+};
+
+// All numbers of `stats`, so that a field that comes new is shown without more
+// ado. Names: `udpgate_` and the field's, with `_total` behind a counter;
+// datagrams and bytes instead by `direction` and `path`.
+std::vector<prometheus::MetricFamily> StatsFamilies(const ProxyStats& stats);
+
+// `udpgate_backend_sessions`. At most `backends_max` values of its label, those
+// with the most sessions; the rest add up to `other`.
+prometheus::MetricFamily BackendFamily(std::vector<BackendLoad> backends,
+                                       int backends_max);
+
+// Descriptors, memory, processor time and start of this process, from proc(5).
+// What cannot be read is left out.
+std::vector<prometheus::MetricFamily> ProcessFamilies();
+
+prometheus::MetricFamily Gauge(const std::string& name, const std::string& help,
+                               double value);
+prometheus::MetricFamily Counter(const std::string& name,
+                                 const std::string& help, double value);
+
+std::string Serialize(const std::vector<prometheus::MetricFamily>& families);
+
+}  // namespace internal
+}  // namespace admin
+}  // namespace udpgate
+
+#endif  // UDPGATE_ADMIN_INTERNAL_METRICS_H_
