@@ -101,7 +101,8 @@ absl::Status UnknownArgument(const std::string& argument) {
   if (nearest != nullptr && nearest->is_secret) {
     hint = absl::StrCat(nearest->variable,
                         " has no flag, set it in the environment, in .env or "
-                        "by REDIS_PASSWORD_FILE");
+                        "by ",
+                        nearest->variable, "_FILE");
   } else if (nearest != nullptr) {
     hint = absl::StrCat("did you mean ", nearest->flag(), "? See --help");
   }
@@ -230,36 +231,67 @@ absl::Status ReadEnvironment(const SettingSources& sources,
   return absl::OkStatus();
 }
 
-absl::Status ReadPasswordFile(Settings* settings) {
-  const std::string& path = settings->redis_password_file;
+// A secret that its setting `variable` does not give may be in a file, which
+// `variable`_FILE names.
+struct SecretFile {
+  absl::string_view variable;
+  std::string Settings::*secret;
+  std::string Settings::*path;
+  absl::string_view noun;
+  size_t bytes_max;
+  bool (*is_allowed)(absl::string_view content);
+  std::string allowed;
+};
+
+absl::Status ReadSecretFile(const SecretFile& file, Settings* settings) {
+  const std::string& path = settings->*file.path;
   if (path.empty()) return absl::OkStatus();
-  const auto failure = [](absl::string_view text) {
+  const auto failure = [&file](absl::string_view text) {
     return absl::InvalidArgumentError(
-        absl::StrCat("REDIS_PASSWORD_FILE=", text));
+        absl::StrCat(file.variable, "_FILE=", text));
   };
-  if (!settings->redis_password.empty()) {
-    return failure(absl::StrCat(Quoted(path),
-                                " and REDIS_PASSWORD are both set; allowed: "
-                                "one of them"));
+  if (!(settings->*file.secret).empty()) {
+    return failure(absl::StrCat(Quoted(path), " and ", file.variable,
+                                " are both set; allowed: one of them"));
   }
   // Room for the line end that is cut.
-  absl::StatusOr<std::string> content =
-      ReadSmallFile(path, kPasswordBytesMax + 2);
+  absl::StatusOr<std::string> content = ReadSmallFile(path, file.bytes_max + 2);
   if (!content.ok()) {
     return failure(absl::StrCat(absl::CHexEscape(content.status().message()),
-                                "; allowed: a readable file of 1 to ",
-                                kPasswordBytesMax, " bytes"));
+                                "; allowed: a readable file of ",
+                                file.allowed));
   }
-  absl::string_view password = *content;
-  if (absl::ConsumeSuffix(&password, "\n")) {
-    absl::ConsumeSuffix(&password, "\r");
+  absl::string_view secret = *content;
+  if (absl::ConsumeSuffix(&secret, "\n")) {
+    absl::ConsumeSuffix(&secret, "\r");
   }
-  if (password.empty() || password.size() > kPasswordBytesMax) {
-    return failure(absl::StrCat(Quoted(path),
-                                " holds no password; allowed: a file of 1 to ",
-                                kPasswordBytesMax, " bytes"));
+  if (!file.is_allowed(secret)) {
+    return failure(absl::StrCat(Quoted(path), " holds no ", file.noun,
+                                "; allowed: a file of ", file.allowed));
   }
-  settings->redis_password = std::string(password);
+  settings->*file.secret = std::string(secret);
+  return absl::OkStatus();
+}
+
+absl::Status ReadSecretFiles(Settings* settings) {
+  for (const SecretFile& file :
+       {SecretFile{
+            "REDIS_PASSWORD", &Settings::redis_password,
+            &Settings::redis_password_file, "password", kPasswordBytesMax,
+            [](absl::string_view content) {
+              return !content.empty() && content.size() <= kPasswordBytesMax;
+            },
+            absl::StrCat("1 to ", kPasswordBytesMax, " bytes")},
+        SecretFile{"ADMIN_TOKEN", &Settings::admin_token,
+                   &Settings::admin_token_file, "token", kTokenBytesMax,
+                   IsToken,
+                   absl::StrCat(kTokenBytesMin, " to ", kTokenBytesMax,
+                                " printable ASCII characters without "
+                                "spaces")}}) {
+    if (absl::Status status = ReadSecretFile(file, settings); !status.ok()) {
+      return status;
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -302,7 +334,7 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
   if (absl::Status status = CheckForLoop(*settings); !status.ok()) {
     return status;
   }
-  return ReadPasswordFile(settings);
+  return ReadSecretFiles(settings);
 }
 
 }  // namespace

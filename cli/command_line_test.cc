@@ -278,6 +278,25 @@ TEST_F(CommandLineTest, BadPasswordFile) {
                     HasSubstr("; allowed: a readable file of 1 to 4096 ")));
 }
 
+TEST_F(CommandLineTest, TheAdminTokenMayBeInAFile) {
+  const auto write = [this](absl::string_view content) {
+    arguments_ = {"--admin-token-file", directory_.WriteFile("token", content)};
+  };
+  write("0123456789abcdef\n");
+  EXPECT_EQ(ParseOk().admin_token, "0123456789abcdef");
+  write("0123456789 abcdef");
+  EXPECT_THAT(ParseError(), AllOf(StartsWith("ADMIN_TOKEN_FILE="),
+                                  HasSubstr("holds no token")));
+  write("short");
+  EXPECT_THAT(ParseError(), HasSubstr("16 to 1024 printable"));
+  write("0123456789abcdef\n");
+  environment_["ADMIN_TOKEN"] = "fedcba9876543210";
+  EXPECT_THAT(ParseError(), HasSubstr("both set"));
+  arguments_ = {"--admin-token=0123456789abcdef"};
+  EXPECT_THAT(ParseError(), AllOf(HasSubstr("ADMIN_TOKEN has no flag"),
+                                  HasSubstr("ADMIN_TOKEN_FILE")));
+}
+
 TEST_F(CommandLineTest, PasswordAndPasswordFileAreAnError) {
   environment_["REDIS_PASSWORD"] = kSecret;
   arguments_ = {"--redis-password-file",

@@ -17,6 +17,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -28,6 +29,7 @@
 #include "cli/report.h"
 #include "cli/settings.h"
 #include "cli/stop_signal.h"
+#include "udpgate/admin/admin_server.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
@@ -201,6 +203,45 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
   return absl::OkStatus();
 }
 
+// The endpoint for operators, bound; null where there is to be none.
+absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
+    const Settings& settings, const ProxyDependencies& dependencies,
+    Proxy* proxy) {
+  if (!settings.admin_address.is_valid()) return nullptr;
+  admin::AdminOptions options;
+  options.listen_address = settings.admin_address;
+  options.token = settings.admin_token;
+  admin::AdminHooks hooks;
+  hooks.components = [resolver = dependencies.resolver,
+                      disconnects = dependencies.disconnects] {
+    std::vector<admin::ComponentHealth> components;
+    components.push_back({"backend_source", resolver->Health()});
+    if (disconnects != nullptr) {
+      // New clients can be served without.
+      components.push_back(
+          {"disconnect_source", disconnects->Health(), /*is_needed=*/false});
+    }
+    return components;
+  };
+  absl::StatusOr<std::unique_ptr<admin::AdminServer>> server =
+      admin::AdminServer::Create(std::move(options), proxy, std::move(hooks));
+  if (server.ok()) return server;
+  return absl::Status(server.status().code(),
+                      absl::StrCat("ADMIN_ADDR: ", server.status().message()));
+}
+
+void LogAdmin(const Settings& settings, const admin::AdminServer& server,
+              Logger* logger) {
+  logger->Log(LogSeverity::kInfo,
+              absl::StrCat("admin endpoint: http://",
+                           server.address().ToString(), "/"));
+  if (settings.admin_token.empty() && !settings.admin_address.is_loopback()) {
+    logger->Log(LogSeverity::kWarning,
+                "ADMIN_ADDR is no loopback address and there is no "
+                "ADMIN_TOKEN: only /metrics, /healthz and /readyz are served");
+  }
+}
+
 std::string BackendSource(const Settings& settings) {
   if (!settings.backend_address.empty()) {
     return absl::StrCat("fixed backend ", settings.backend_address,
@@ -273,16 +314,27 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
     return CannotStart(status, logger);
   }
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
-      Proxy::Create(settings.proxy, std::move(dependencies));
+      Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
+  // Bound before the first thread runs, and gone before the Proxy.
+  const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
+      MakeAdminServer(settings, dependencies, proxy->get());
+  if (!admin.ok()) return CannotStart(admin.status(), logger);
   if (absl::Status status = (*proxy)->Start(); !status.ok()) {
     return CannotStart(status, logger);
+  }
+  if (*admin != nullptr) {
+    if (absl::Status status = (*admin)->Start(); !status.ok()) {
+      return CannotStart(status, logger);
+    }
+    LogAdmin(settings, **admin, logger);
   }
   LogStart(settings, **proxy, logger);
   held_log.Release();
 
   const absl::string_view signal_name = stop_signal->Wait();
   logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
+  if (*admin != nullptr) (*admin)->Stop();
   (*proxy)->Stop();
   LogTotals((*proxy)->GetStats(), logger);
   return 0;

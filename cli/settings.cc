@@ -147,6 +147,26 @@ bool ApplyFastPath(absl::string_view value, Settings* settings) {
   return true;
 }
 
+bool ApplyAdminAddress(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->admin_address = SocketAddress();
+    return true;
+  }
+  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
+  if (!address.ok() || !(address->is_any() || address->is_unicast()) ||
+      LacksInterface(*address)) {
+    return false;
+  }
+  settings->admin_address = *address;
+  return true;
+}
+
+bool ApplyAdminToken(absl::string_view value, Settings* settings) {
+  if (!IsToken(value)) return false;
+  settings->admin_token = std::string(value);
+  return true;
+}
+
 bool ApplyInterfaces(absl::string_view value, Settings* settings) {
   constexpr size_t kInterfacesMax = 64;
   std::vector<std::string> interfaces;
@@ -463,6 +483,30 @@ void AddFastPathSettings(TableBuilder* table) {
       "none: those of PROXY_ADDR and of the routes to clients and backends";
 }
 
+void AddAdminSettings(TableBuilder* table) {
+  table->Group("Admin");
+  table->Add("ADMIN_ADDR", "off",
+             "Address of the HTTP endpoint for operators: /metrics, /healthz, "
+             "/readyz.",
+             "off, 1.2.3.4:port or [v6]:port, with a port from 0 to 65535; not "
+             "a multicast or broadcast address, and a link-local one with its "
+             "interface",
+             ApplyAdminAddress);
+  table
+      ->Add("ADMIN_TOKEN", "",
+            "What callers of ADMIN_ADDR must send for more than metrics and "
+            "health; off loopback there is nothing else without it. It has no "
+            "flag.",
+            absl::StrCat(kTokenBytesMin, " to ", kTokenBytesMax,
+                         " printable ASCII characters without spaces"),
+            ApplyAdminToken)
+      .is_secret = true;
+  table->AddText("ADMIN_TOKEN_FILE", "", kTextBytesMax,
+                 "File that holds the token instead; one line feed at its end "
+                 "is cut.",
+                 &Settings::admin_token_file);
+}
+
 void AddThreadSettings(TableBuilder* table) {
   table->Group("Threads and queues");
   table
@@ -493,6 +537,7 @@ std::vector<Setting> BuildTable() {
   AddAdmissionSettings(&table);
   AddThreadSettings(&table);
   AddFastPathSettings(&table);
+  AddAdminSettings(&table);
   table.Group("Log");
   table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",
             "debug, info, warn or error", ApplyLogLevel);
@@ -532,6 +577,11 @@ std::string HelpOf(const Setting& setting) {
 }
 
 }  // namespace
+
+bool IsToken(absl::string_view text) {
+  return text.size() >= kTokenBytesMin && text.size() <= kTokenBytesMax &&
+         std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
+}
 
 std::string Setting::flag() const {
   return absl::StrCat(

@@ -14,12 +14,19 @@
 #include "absl/types/span.h"
 #include "udpgate/logging.h"
 #include "udpgate/proxy_options.h"
+#include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace cli {
 
 // A longer password is refused.
 inline constexpr size_t kPasswordBytesMax = 4096;
+
+// Whether the endpoint for operators can have this token: printable ASCII
+// without spaces, of 16 to 1024 bytes.
+inline constexpr size_t kTokenBytesMin = 16;
+inline constexpr size_t kTokenBytesMax = 1024;
+bool IsToken(absl::string_view text);
 
 // Whether the kernel relays confirmed sessions (udpgate/fastpath).
 enum class FastPath { kOff, kAuto, kRequired };
@@ -47,6 +54,10 @@ struct Settings {
 
   FastPath fast_path = FastPath::kOff;
   std::vector<std::string> fast_path_interfaces;  // empty: found out
+
+  SocketAddress admin_address;  // invalid: no endpoint for operators
+  std::string admin_token;      // never logged
+  std::string admin_token_file;
 
   LogSeverity log_level = LogSeverity::kInfo;
 };

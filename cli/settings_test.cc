@@ -60,7 +60,8 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "NEW_SESSIONS_PER_SEC", "NEW_SESSIONS_PER_SEC_PER_IP",
           "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
           "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR", "FAST_PATH",
-          "FAST_PATH_INTERFACES"));
+          "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
+          "ADMIN_TOKEN_FILE"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -251,6 +252,15 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"FAST_PATH_INTERFACES",
             {"eth0", "eth0,eth1.5", "a, b", std::string(15, 'i')},
             {",", "eth0/1", "a:1", "..", std::string(16, 'i')}},
+           {"ADMIN_ADDR",
+            {"off", "127.0.0.1:9132", "[::]:0", "10.0.0.1:1"},
+            {"on", "9132", ":9132", "localhost:9132", "224.0.0.1:1",
+             "127.0.0.1:65536", "[fe80::1]:1"}},
+           {"ADMIN_TOKEN",
+            {std::string(16, 't'), std::string(1024, '~')},
+            {std::string(15, 't'), std::string(1025, 't'), "sixteen characters",
+             "umlaut-\xc3\xa4-0123456789"}},
+           {"ADMIN_TOKEN_FILE", {"/f"}, {std::string(1025, 'f')}},
            {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
@@ -297,6 +307,14 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.redis_backend_key, "k");
   apply("REDIS_DISCONNECT_CHANNEL", "c");
   EXPECT_EQ(settings.redis_disconnect_channel, "c");
+  apply("ADMIN_ADDR", "127.0.0.1:81");
+  EXPECT_EQ(settings.admin_address, SocketAddress::Ipv4Loopback(81));
+  apply("ADMIN_ADDR", "off");
+  EXPECT_FALSE(settings.admin_address.is_valid());
+  apply("ADMIN_TOKEN", "0123456789abcdef");
+  EXPECT_EQ(settings.admin_token, "0123456789abcdef");
+  apply("ADMIN_TOKEN_FILE", "t");
+  EXPECT_EQ(settings.admin_token_file, "t");
   apply("LOG_LEVEL", "warn");
   EXPECT_EQ(settings.log_level, LogSeverity::kWarning);
 }
