@@ -487,7 +487,7 @@ void AddAdminSettings(TableBuilder* table) {
   table->Group("Admin");
   table->Add("ADMIN_ADDR", "off",
              "Address of the HTTP endpoint for operators: /metrics, /healthz, "
-             "/readyz.",
+             "/readyz, /api/v1/...",
              "off, 1.2.3.4:port or [v6]:port, with a port from 0 to 65535; not "
              "a multicast or broadcast address, and a link-local one with its "
              "interface",

@@ -118,6 +118,10 @@ TEST(AdminTest, ATokenIsNotLogged) {
   const SocketAddress admin =
       SocketAddress::Ipv4Loopback(AdminAddress(gate.log()).port());
   EXPECT_EQ(Status(HttpGet(admin, "/api/v1/status")), 401);
+  EXPECT_EQ(
+      Status(HttpGet(admin, "/api/v1/status",
+                     absl::StrCat("Authorization: Bearer ", kToken, "\r\n"))),
+      200);
   EXPECT_FALSE(absl::StrContains(gate.log(), "ADMIN_TOKEN")) << gate.log();
   EXPECT_FALSE(absl::StrContains(gate.log(), kToken)) << gate.log();
 }

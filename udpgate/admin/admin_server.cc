@@ -4,17 +4,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <map>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "nlohmann/json.hpp"
@@ -105,6 +105,109 @@ void SetError(Response* response, int status, const std::string& error) {
   SetJson(response, status, {{"error", error}});
 }
 
+const char* StateName(SessionState state) {
+  switch (state) {
+    case SessionState::kPending:
+      return "pending";
+    case SessionState::kUnconfirmed:
+      return "unconfirmed";
+    case SessionState::kConfirmed:
+      return "confirmed";
+  }
+  return "unknown";
+}
+
+// What the lists of sessions and of backends have in common.
+template <typename Traffic>
+void AddTraffic(const Traffic& traffic, json* value) {
+  (*value)["client_datagrams_forwarded"] = traffic.client_datagrams_forwarded;
+  (*value)["client_bytes_forwarded"] = traffic.client_bytes_forwarded;
+  (*value)["backend_datagrams_forwarded"] = traffic.backend_datagrams_forwarded;
+  (*value)["backend_bytes_forwarded"] = traffic.backend_bytes_forwarded;
+}
+
+json SessionJson(const SessionInfo& session) {
+  json value = {{"id", session.id},
+                {"state", StateName(session.state)},
+                {"client", session.client.ToString()},
+                {"backend", nullptr},
+                {"relay", nullptr},
+                {"label", session.label},
+                {"age_seconds", absl::ToDoubleSeconds(session.age)},
+                {"idle_seconds", absl::ToDoubleSeconds(session.idle)}};
+  if (session.backend.is_valid()) {
+    value["backend"] = session.backend.ToString();
+  }
+  if (session.relay.is_valid()) value["relay"] = session.relay.ToString();
+  AddTraffic(session, &value);
+  return value;
+}
+
+json BackendJson(const internal::BackendLoad& load) {
+  json value = {{"backend", load.backend}, {"sessions", load.sessions}};
+  AddTraffic(load, &value);
+  return value;
+}
+
+// An address with its port, or without one for all ports; all where not set.
+struct AddressFilter {
+  absl::optional<SocketAddress> address;
+  bool any_port = false;
+
+  bool Matches(const SocketAddress& other) const {
+    if (!address.has_value()) return true;
+    if (!other.is_valid()) return false;
+    return any_port ? *address == other.WithPort(0) : *address == other;
+  }
+};
+
+bool ParseFilter(const Request& request, const char* name,
+                 AddressFilter* filter, Response* response) {
+  if (!request.has_param(name)) return true;
+  const std::string text = request.get_param_value(name);
+  absl::StatusOr<SocketAddress> address = SocketAddress::Parse(text);
+  if (!address.ok()) {
+    address = SocketAddress::FromIpAndPort(text, 0);
+    filter->any_port = true;
+  }
+  if (!address.ok()) {
+    SetError(response, 400,
+             absl::StrCat(name,
+                          ": must be 1.2.3.4:port, [v6]:port or an IP "
+                          "address"));
+    return false;
+  }
+  filter->address = *address;
+  return true;
+}
+
+// A parameter of digits alone.
+bool ParseCount(const Request& request, const char* name, uint64_t minimum,
+                uint64_t maximum, uint64_t* value, Response* response) {
+  if (!request.has_param(name)) return true;
+  const std::string text = request.get_param_value(name);
+  const bool is_number =
+      !text.empty() && text.size() <= 18 &&
+      std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+  if (is_number && absl::SimpleAtoi(text, value) && *value >= minimum &&
+      *value <= maximum) {
+    return true;
+  }
+  SetError(response, 400,
+           absl::StrCat(name, ": must be an integer from ", minimum, " to ",
+                        maximum));
+  return false;
+}
+
+// Where the `done` of a disconnect leaves its answer, also when nobody waits
+// any more.
+struct DisconnectAnswer {
+  Mutex mutex;
+  ConditionVariable changed;
+  bool is_there ABSL_GUARDED_BY(mutex) = false;
+  int64_t ended ABSL_GUARDED_BY(mutex) = 0;
+};
+
 // Metrics and health tell nothing of players, and are asked for by machines.
 bool IsOpen(const std::string& path) {
   return path == "/metrics" || path == "/healthz" || path == "/readyz";
@@ -145,6 +248,12 @@ class AdminServer::Impl {
   void Metrics(const Request& request, Response* response);
   void Healthz(const Request& request, Response* response);
   void Readyz(const Request& request, Response* response);
+  void StatusOfAll(const Request& request, Response* response);
+  void Sessions(const Request& request, Response* response);
+  void BackendList(const Request& request, Response* response);
+  void Disconnect(const Request& request, Response* response);
+  void Drain(const Request& request, Response* response);
+  void Reload(const Request& request, Response* response);
 
   std::vector<ComponentHealth> Components() const;
   // Why the gate should get no new clients; empty where it is ready.
@@ -161,6 +270,7 @@ class AdminServer::Impl {
   std::unique_ptr<internal::HttpFront> front_;
 
   std::atomic<bool> draining_{false};
+  std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> wrong_tokens_{0};
   std::atomic<uint64_t> rate_limited_{0};
   std::atomic<uint64_t> requests_{0};
@@ -195,6 +305,7 @@ absl::Status AdminServer::Impl::Start() {
 }
 
 void AdminServer::Impl::Stop() {
+  stopping_ = true;
   if (front_ != nullptr) front_->Stop();
   liveness_.Stop();
 }
@@ -208,6 +319,12 @@ void AdminServer::Impl::AddRoutes() {
   router_.Get("/metrics", bind(&Impl::Metrics));
   router_.Get("/healthz", bind(&Impl::Healthz));
   router_.Get("/readyz", bind(&Impl::Readyz));
+  router_.Get("/api/v1/status", bind(&Impl::StatusOfAll));
+  router_.Get("/api/v1/sessions", bind(&Impl::Sessions));
+  router_.Get("/api/v1/backends", bind(&Impl::BackendList));
+  router_.Post("/api/v1/disconnect", bind(&Impl::Disconnect));
+  router_.Post("/api/v1/drain", bind(&Impl::Drain));
+  router_.Post("/api/v1/reload", bind(&Impl::Reload));
   router_.set_pre_routing_handler(
       [this](const Request& request, Response& response) {
         return Admit(request, &response)
@@ -432,6 +549,146 @@ void AdminServer::Impl::Readyz(const Request&, Response* response) {
   response->status = 503;
   response->set_content(absl::StrCat(absl::StrJoin(reasons, "\n"), "\n"),
                         kText);
+}
+
+void AdminServer::Impl::StatusOfAll(const Request&, Response* response) {
+  const ProxyStats stats = proxy_->GetStats();
+  json value = {{"version", UDPGATE_VERSION_STRING},
+                {"draining", draining_.load()},
+                {"sessions_max", proxy_->max_sessions()},
+                {"receive_buffer_bytes", proxy_->receive_buffer_bytes()},
+                {"components", json::array()}};
+  value["unready_reasons"] = UnreadyReasons();
+  value["ready"] = value["unready_reasons"].empty();
+  for (const ComponentHealth& component : Components()) {
+    value["components"].push_back(
+        {{"name", component.name},
+         {"ok", component.status.ok()},
+         {"message", std::string(component.status.message())}});
+  }
+  for (const SocketAddress& address : proxy_->listen_addresses()) {
+    value["listen_addresses"].push_back(address.ToString());
+  }
+  json& numbers = value["stats"] = json::object();
+  for (const ProxyStatField& field : ProxyStatFields()) {
+    numbers[std::string(field.name)] = stats.*field.value;
+  }
+  json& drops = value["datagrams_dropped"] = json::object();
+  for (size_t i = 0; i < kDropReasonCount; ++i) {
+    drops[std::string(DropReasonName(static_cast<DropReason>(i)))] =
+        stats.datagrams_dropped[i];
+  }
+  json& ends = value["sessions_ended"] = json::object();
+  for (size_t i = 0; i < kEndReasonCount; ++i) {
+    ends[std::string(EndReasonName(static_cast<EndReason>(i)))] =
+        stats.sessions_ended[i];
+  }
+  SetJson(response, 200, value);
+}
+
+void AdminServer::Impl::Sessions(const Request& request, Response* response) {
+  const uint64_t page_max = static_cast<uint64_t>(options_.sessions_page_max);
+  uint64_t limit = std::min<uint64_t>(100, page_max);
+  uint64_t offset = 0;
+  AddressFilter client;
+  AddressFilter backend;
+  if (!ParseCount(request, "limit", 1, page_max, &limit, response) ||
+      !ParseCount(request, "offset", 0, 1000000000, &offset, response) ||
+      !ParseFilter(request, "client", &client, response) ||
+      !ParseFilter(request, "backend", &backend, response)) {
+    return;
+  }
+  // Only so many of the oldest are kept as the page needs.
+  const auto older = [](const SessionInfo& a, const SessionInfo& b) {
+    return a.id < b.id;
+  };
+  std::vector<SessionInfo> heap;  // the youngest on top
+  uint64_t total = 0;
+  proxy_->ForEachSession([&](const SessionInfo& session) {
+    if (!client.Matches(session.client) || !backend.Matches(session.backend)) {
+      return;
+    }
+    ++total;
+    heap.push_back(session);
+    std::push_heap(heap.begin(), heap.end(), older);
+    if (heap.size() > offset + limit) {
+      std::pop_heap(heap.begin(), heap.end(), older);
+      heap.pop_back();
+    }
+  });
+  std::sort_heap(heap.begin(), heap.end(), older);
+  json value = {{"total", total},
+                {"offset", offset},
+                {"limit", limit},
+                {"sessions", json::array()}};
+  for (uint64_t i = offset; i < heap.size(); ++i) {
+    value["sessions"].push_back(SessionJson(heap[i]));
+  }
+  SetJson(response, 200, value);
+}
+
+void AdminServer::Impl::BackendList(const Request&, Response* response) {
+  json value = {{"backends", json::array()}};
+  for (const internal::BackendLoad& load : Backends()) {
+    value["backends"].push_back(BackendJson(load));
+  }
+  SetJson(response, 200, value);
+}
+
+void AdminServer::Impl::Disconnect(const Request& request, Response* response) {
+  const json body = json::parse(request.body, nullptr,
+                                /*allow_exceptions=*/false);
+  if (!body.is_object() || body.size() != 1 || !body.contains("target") ||
+      !body["target"].is_string()) {
+    return SetError(response, 400,
+                    "the body must be {\"target\": \"1.2.3.4:port\"}");
+  }
+  const absl::StatusOr<DisconnectTarget> target =
+      DisconnectTarget::Parse(body["target"].get<std::string>());
+  if (!target.ok()) {
+    return SetError(response, 400,
+                    absl::StrCat("target: ", target.status().message()));
+  }
+  const auto answer = std::make_shared<DisconnectAnswer>();
+  proxy_->Disconnect(*target, [answer](int64_t ended) {
+    MutexLock lock(&answer->mutex);
+    answer->is_there = true;
+    answer->ended = ended;
+    answer->changed.SignalAll();
+  });
+  const auto deadline = std::chrono::steady_clock::now() +
+                        absl::ToChronoNanoseconds(options_.disconnect_timeout);
+  MutexLock lock(&answer->mutex);
+  // In slices, since a stop cannot signal.
+  while (!answer->is_there && !stopping_ &&
+         std::chrono::steady_clock::now() < deadline) {
+    answer->changed.WaitFor(&answer->mutex, std::chrono::milliseconds(20));
+  }
+  if (!answer->is_there) {
+    return SetError(response, 504,
+                    "the event is under way, but the gate has not answered");
+  }
+  SetJson(response, 200, {{"ended", answer->ended}});
+}
+
+void AdminServer::Impl::Drain(const Request&, Response* response) {
+  draining_ = true;
+  proxy_->Drain();
+  if (hooks_.drain != nullptr) hooks_.drain();
+  SetJson(response, 200,
+          {{"draining", true},
+           {"sessions_active", proxy_->GetStats().sessions_active}});
+}
+
+void AdminServer::Impl::Reload(const Request&, Response* response) {
+  if (hooks_.reload == nullptr) {
+    return SetError(response, 501, "this gate cannot reload its settings");
+  }
+  const absl::StatusOr<std::string> result = hooks_.reload();
+  if (!result.ok()) {
+    return SetError(response, 422, std::string(result.status().message()));
+  }
+  SetJson(response, 200, {{"result", *result}});
 }
 
 absl::Status AdminOptions::Validate() const {

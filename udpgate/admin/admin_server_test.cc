@@ -18,6 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "testing/await.h"
 #include "testing/child_process.h"
 #include "testing/echo_backend.h"
@@ -33,6 +34,7 @@ namespace udpgate {
 namespace admin {
 namespace {
 
+using ::nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -53,6 +55,13 @@ absl::StatusOr<std::string> Sample(const std::string& text,
     }
   }
   return absl::NotFoundError(name);
+}
+
+json Json(const HttpReply& reply) {
+  EXPECT_THAT(reply.head, HasSubstr("Content-Type: application/json"));
+  const json value = json::parse(reply.body, nullptr, false);
+  EXPECT_FALSE(value.is_discarded()) << reply.body;
+  return value.is_object() ? value : json::object();
 }
 
 class AdminServerTest : public ::testing::Test {
@@ -272,6 +281,249 @@ TEST_F(AdminServerTest, StopsWhileClientsAreConnected) {
   char byte;
   EXPECT_LE(recv(idle->get(), &byte, 1, 0), 0);
   admin_->Stop();
+}
+
+// The interface.
+
+TEST_F(AdminServerTest, SessionsAreListedInPages) {
+  Serve();
+  std::vector<LoopbackPeer> clients;
+  for (int i = 0; i < 5; ++i) {
+    clients.emplace_back();
+    Play(&clients.back());
+  }
+  const json all = Json(Get("/api/v1/sessions"));
+  EXPECT_EQ(all["total"], 5);
+  ASSERT_EQ(all["sessions"].size(), 5u);
+  for (size_t i = 0; i < clients.size(); ++i) {
+    const json& session = all["sessions"][i];
+    EXPECT_EQ(session["backend"], backend_.address().ToString());
+    EXPECT_EQ(session["client_bytes_forwarded"], 5);
+    EXPECT_EQ(session["backend_datagrams_forwarded"], 1);
+    EXPECT_GE(session["age_seconds"], 0.0);
+    EXPECT_TRUE(session["relay"].is_string());
+  }
+  const json page = Json(Get("/api/v1/sessions?offset=3&limit=1"));
+  EXPECT_EQ(page["total"], 5);
+  ASSERT_EQ(page["sessions"].size(), 1u);
+  EXPECT_EQ(page["sessions"][0]["id"], all["sessions"][3]["id"]);
+  EXPECT_EQ(Json(Get("/api/v1/sessions?offset=9"))["sessions"].size(), 0u);
+
+  const std::string client = clients[2].address().ToString();
+  const json one = Json(Get("/api/v1/sessions?client=" + client));
+  EXPECT_EQ(one["total"], 1);
+  EXPECT_EQ(one["sessions"][0]["client"], client);
+  EXPECT_EQ(Json(Get("/api/v1/sessions?client=127.0.0.1"))["total"], 5);
+  EXPECT_EQ(Json(Get("/api/v1/sessions?client=127.0.0.2"))["total"], 0);
+  EXPECT_EQ(Json(Get("/api/v1/sessions?backend=" +
+                     backend_.address().ToString()))["total"],
+            5);
+  EXPECT_EQ(Json(Get("/api/v1/sessions?backend=127.0.0.1:1"))["total"], 0);
+}
+
+TEST_F(AdminServerTest, BadParametersAreRefused) {
+  Serve();
+  for (const std::string query :
+       {"limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "offset=1e3",
+        "offset=99999999999999999999", "client=host", "backend=1.2.3:4"}) {
+    const HttpReply reply = Get("/api/v1/sessions?" + query);
+    EXPECT_EQ(reply.status, 400) << query;
+    EXPECT_TRUE(Json(reply)["error"].is_string()) << query;
+  }
+}
+
+TEST_F(AdminServerTest, BackendsAreListed) {
+  Serve();
+  EXPECT_EQ(Json(Get("/api/v1/backends"))["backends"].size(), 0u);
+  LoopbackPeer first;
+  LoopbackPeer second;
+  Play(&first);
+  Play(&second);
+  const json backends = Json(Get("/api/v1/backends"))["backends"];
+  ASSERT_EQ(backends.size(), 1u);
+  EXPECT_EQ(backends[0]["backend"], backend_.address().ToString());
+  EXPECT_EQ(backends[0]["sessions"], 2);
+  EXPECT_EQ(backends[0]["backend_bytes_forwarded"], 10);
+}
+
+TEST_F(AdminServerTest, StatusHasAllNumbers) {
+  hooks_.components = [] {
+    return std::vector<ComponentHealth>{
+        {"redis", absl::UnavailableError("away \xff")}};
+  };
+  Serve();
+  LoopbackPeer client;
+  Play(&client);
+  const json status = Json(Get("/api/v1/status"));
+  EXPECT_EQ(status["stats"].size(), ProxyStatFields().size());
+  EXPECT_EQ(status["stats"]["sessions_active"], 1);
+  EXPECT_EQ(status["datagrams_dropped"].size(), kDropReasonCount);
+  EXPECT_EQ(status["sessions_ended"].size(), kEndReasonCount);
+  EXPECT_EQ(status["ready"], false);
+  EXPECT_EQ(status["components"][0]["ok"], false);
+  EXPECT_EQ(status["listen_addresses"][0],
+            proxy_->listen_addresses()[0].ToString());
+}
+
+TEST_F(AdminServerTest, DisconnectEndsASession) {
+  Serve();
+  LoopbackPeer client;
+  Play(&client);
+  const std::string body = json{{"target", client.address().ToString()}}.dump();
+  HttpReply reply = Post("/api/v1/disconnect", body);
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(Json(reply)["ended"], 1);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 0u);
+  reply = Post("/api/v1/disconnect", body);
+  EXPECT_EQ(Json(reply)["ended"], 0);
+  Play(&client);
+  const json session = Json(Get("/api/v1/sessions"))["sessions"][0];
+  const std::string relay = session["relay"];
+  reply = Post("/api/v1/disconnect",
+               json{{"target", relay.substr(relay.rfind(':') + 1)}}.dump());
+  EXPECT_EQ(Json(reply)["ended"], 1);
+}
+
+TEST_F(AdminServerTest, ABadDisconnectIsRefused) {
+  Serve();
+  for (const std::string body :
+       {"", "{", "[]", "{}", "null", "{\"target\": 5}", "{\"target\": \"\"}",
+        "{\"target\": \"host:1\"}", "{\"target\": \"1.2.3.4:5\", \"a\": 1}",
+        "{\"target\": \"\xff\"}"}) {
+    const HttpReply reply = Post("/api/v1/disconnect", body);
+    EXPECT_EQ(reply.status, 400) << body;
+    EXPECT_TRUE(Json(reply)["error"].is_string()) << body;
+  }
+  // Nested deep enough to overflow a stack that recurses.
+  EXPECT_EQ(Post("/api/v1/disconnect", std::string(65000, '[')).status, 400);
+  EXPECT_EQ(proxy_->GetStats().disconnects_received, 0u);
+}
+
+TEST_F(AdminServerTest, DrainRefusesNewClientsAlone) {
+  std::atomic<int> drains{0};
+  hooks_.drain = [&drains] { ++drains; };
+  Serve();
+  LoopbackPeer old_client;
+  Play(&old_client);
+  const HttpReply reply = Post("/api/v1/drain", "{}");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(Json(reply)["sessions_active"], 1);
+  EXPECT_EQ(drains, 1);
+  EXPECT_EQ(Get("/readyz").body, "draining\n");
+  EXPECT_EQ(Sample(Get("/metrics").body, "udpgate_draining").value_or(""), "1");
+  Play(&old_client);
+  LoopbackPeer new_client;
+  ASSERT_TRUE(new_client.Send(proxy_->listen_addresses()[0], "hello").ok());
+  EXPECT_TRUE(AwaitTrue([this] {
+    return proxy_->GetStats().dropped(DropReason::kDraining) == 1;
+  }));
+}
+
+TEST_F(AdminServerTest, ReloadIsTheHostsOrNone) {
+  Serve();
+  HttpReply reply = Post("/api/v1/reload", "{}");
+  EXPECT_EQ(reply.status, 501);
+  EXPECT_TRUE(Json(reply)["error"].is_string());
+  std::atomic<bool> works{true};
+  hooks_.reload = [&works]() -> absl::StatusOr<std::string> {
+    if (works) return std::string("log level: debug");
+    return absl::InvalidArgumentError("LOG_LEVEL=x");
+  };
+  Serve();
+  reply = Post("/api/v1/reload", "{}");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(Json(reply)["result"], "log level: debug");
+  works = false;
+  reply = Post("/api/v1/reload", "{}");
+  EXPECT_EQ(reply.status, 422);
+  EXPECT_EQ(Json(reply)["error"], "LOG_LEVEL=x");
+}
+
+// Who may.
+
+constexpr char kToken[] = "a-token-of-a-test";
+
+std::string Bearer(const std::string& token) {
+  return absl::StrCat("Authorization: Bearer ", token, "\r\n");
+}
+
+TEST_F(AdminServerTest, OffLoopbackTheTokenIsNeeded) {
+  options_.listen_address = SocketAddress::Ipv4Any(0);
+  options_.token = kToken;
+  Serve();
+  for (const char* path : {"/metrics", "/healthz", "/readyz"}) {
+    EXPECT_EQ(Get(path).status, 200) << path;
+  }
+  for (const char* path :
+       {"/api/v1/status", "/api/v1/sessions", "/api/v1/backends", "/nothing"}) {
+    const HttpReply reply = Get(path);
+    EXPECT_EQ(reply.status, 401) << path;
+    EXPECT_THAT(reply.head, HasSubstr("WWW-Authenticate: Bearer"));
+  }
+  EXPECT_EQ(Post("/api/v1/drain", "{}").status, 401);
+  EXPECT_EQ(Get("/readyz").status, 200);
+  EXPECT_EQ(Get("/api/v1/status", Bearer(kToken)).status, 200);
+  EXPECT_EQ(Post("/api/v1/drain", "{}", Bearer(kToken)).status, 200);
+}
+
+TEST_F(AdminServerTest, OffLoopbackWithoutATokenThereIsNoInterface) {
+  options_.listen_address = SocketAddress::Ipv4Any(0);
+  Serve();
+  EXPECT_EQ(Get("/metrics").status, 200);
+  EXPECT_EQ(Get("/api/v1/status").status, 403);
+  EXPECT_EQ(Get("/api/v1/status", Bearer("")).status, 403);
+  EXPECT_EQ(Post("/api/v1/drain", "{}").status, 403);
+}
+
+TEST_F(AdminServerTest, WrongTokensAreCountedAndSlowedDown) {
+  options_.token = kToken;
+  options_.wrong_tokens_max = 3;
+  options_.wrong_token_window = absl::Seconds(1);
+  Serve();
+  const auto status = [this](const std::string& header) {
+    return Get("/api/v1/status", header).status;
+  };
+  for (const std::string& wrong :
+       {Bearer(std::string(kToken) + "x"), Bearer("a-token-of-a-tes"),
+        std::string("Authorization: Basic YTpi\r\n")}) {
+    EXPECT_EQ(status(wrong), 401) << wrong;
+  }
+  const HttpReply reply = Get("/api/v1/status", Bearer(kToken));
+  EXPECT_EQ(reply.status, 429);
+  EXPECT_THAT(reply.head, HasSubstr("Retry-After: 1\r\n"));
+  const std::string text = Get("/metrics").body;
+  EXPECT_EQ(Sample(text, "udpgate_admin_wrong_tokens_total").value_or(""), "3");
+  EXPECT_EQ(Sample(text, "udpgate_admin_rate_limited_total").value_or(""), "1");
+  EXPECT_TRUE(AwaitTrue([&] { return status(Bearer(kToken)) == 200; }));
+}
+
+TEST_F(AdminServerTest, AWebPageCannotPost) {
+  Serve();
+  const auto post = [this](const std::string& host, const std::string& type) {
+    return Send(absl::StrCat("POST /api/v1/drain HTTP/1.1\r\nHost: ", host,
+                             "\r\nContent-Type: ", type,
+                             "\r\nContent-Length: 2\r\n\r\n{}"))
+        .status;
+  };
+  const std::string good = address_.ToString();
+  const std::string port = absl::StrCat(":", address_.port());
+  for (const char* type :
+       {"", "text/plain", "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x", "text/plain;application/json"}) {
+    EXPECT_EQ(post(good, type), 415) << type;
+  }
+  for (const std::string& host :
+       {std::string(), "evil.example" + port, std::string("127.0.0.1"),
+        "127.0.0.2" + port, std::string("localhost:1"),
+        "localhost.evil.example" + port}) {
+    EXPECT_EQ(post(host, "application/json"), 403) << host;
+  }
+  // Nor read by a name of its own.
+  EXPECT_EQ(Send("GET /api/v1/sessions HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+                .status,
+            403);
+  EXPECT_EQ(Get("/readyz").status, 200);
+  EXPECT_EQ(post("LocalHost" + port, "Application/JSON; charset=utf-8"), 200);
 }
 
 // What a hostile or broken client sends.
