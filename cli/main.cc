@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -23,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
@@ -206,15 +208,19 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
 // The endpoint for operators, bound; null where there is to be none.
 absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     const Settings& settings, const ProxyDependencies& dependencies,
-    Proxy* proxy) {
+    Proxy* proxy, const std::atomic<bool>* is_draining) {
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
   hooks.components = [resolver = dependencies.resolver,
-                      disconnects = dependencies.disconnects] {
+                      disconnects = dependencies.disconnects, is_draining] {
     std::vector<admin::ComponentHealth> components;
+    if (*is_draining) {
+      components.push_back(
+          {"stop_signal", absl::UnavailableError("the gate drains")});
+    }
     components.push_back({"backend_source", resolver->Health()});
     if (disconnects != nullptr) {
       // New clients can be served without.
@@ -295,6 +301,32 @@ int CannotStart(const absl::Status& status, Logger* logger) {
   return kExitCannotStart;
 }
 
+// New clients are refused, and live sessions have time to end.
+void Drain(absl::Duration timeout, StopSignal* stop_signal, Proxy* proxy,
+           Logger* logger) {
+  constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
+  proxy->Drain();
+  const auto live = [proxy] {
+    const ProxyStats stats = proxy->GetStats();
+    return stats.sessions_active + stats.sessions_pending;
+  };
+  logger->Log(
+      LogSeverity::kInfo,
+      absl::StrCat("draining: new clients are refused, ", live(),
+                   " live sessions have ", absl::FormatDuration(timeout),
+                   " to end; a second signal stops now"));
+  // The numbers are no snapshot of one moment: a session that gets its backend
+  // just now may be in neither. So two looks must agree.
+  bool was_empty = false;
+  do {
+    const bool is_empty = live() == 0;
+    if (is_empty && was_empty) break;
+    was_empty = is_empty;
+  } while (!stop_signal->AwaitStop(kLookInterval));
+  logger->Log(LogSeverity::kInfo,
+              absl::StrCat("drained: ", live(), " live sessions are left"));
+}
+
 int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   RaiseDescriptorLimit(logger);
   HeldLog held_log(logger->Sink());
@@ -316,9 +348,10 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
+  std::atomic<bool> is_draining{false};
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
-      MakeAdminServer(settings, dependencies, proxy->get());
+      MakeAdminServer(settings, dependencies, proxy->get(), &is_draining);
   if (!admin.ok()) return CannotStart(admin.status(), logger);
   if (absl::Status status = (*proxy)->Start(); !status.ok()) {
     return CannotStart(status, logger);
@@ -332,7 +365,13 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   LogStart(settings, **proxy, logger);
   held_log.Release();
 
+  stop_signal->SetDrainTimeout(settings.drain_timeout);
   const absl::string_view signal_name = stop_signal->Wait();
+  if (settings.drain_timeout > absl::ZeroDuration()) {
+    is_draining = true;
+    Drain(settings.drain_timeout, stop_signal, proxy->get(), logger);
+  }
+  stop_signal->BeginStop();
   logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
   if (*admin != nullptr) (*admin)->Stop();
   (*proxy)->Stop();

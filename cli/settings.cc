@@ -507,6 +507,19 @@ void AddAdminSettings(TableBuilder* table) {
                  &Settings::admin_token_file);
 }
 
+void AddStopSettings(TableBuilder* table) {
+  table->Group("Stop");
+  table
+      ->AddInteger("DRAIN_TIMEOUT_SECS", "0", 0, 86400,
+                   "After SIGTERM or SIGINT live sessions go on until they "
+                   "end, so long at most, and new clients are refused; a "
+                   "second signal stops now. 0: stop at once.",
+                   [](int64_t value, Settings* settings) {
+                     settings->drain_timeout = absl::Seconds(value);
+                   })
+      .unit = "seconds";
+}
+
 void AddThreadSettings(TableBuilder* table) {
   table->Group("Threads and queues");
   table
@@ -538,6 +551,7 @@ std::vector<Setting> BuildTable() {
   AddThreadSettings(&table);
   AddFastPathSettings(&table);
   AddAdminSettings(&table);
+  AddStopSettings(&table);
   table.Group("Log");
   table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",
             "debug, info, warn or error", ApplyLogLevel);

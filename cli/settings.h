@@ -59,6 +59,8 @@ struct Settings {
   std::string admin_token;      // never logged
   std::string admin_token_file;
 
+  absl::Duration drain_timeout;  // 0: a signal stops at once
+
   LogSeverity log_level = LogSeverity::kInfo;
 };
 

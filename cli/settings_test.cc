@@ -61,7 +61,7 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
           "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR", "FAST_PATH",
           "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
-          "ADMIN_TOKEN_FILE"));
+          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -102,7 +102,8 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"PENDING_CLIENTS_MAX", 1, 1048576},
                           {"PENDING_BYTES_MAX", 65536, int64_t{1} << 40},
                           {"UNCONFIRMED_TIMEOUT_SECS", 1, 86400},
-                          {"UNCONFIRMED_REPLY_FACTOR", 0, 1000000}}) {
+                          {"UNCONFIRMED_REPLY_FACTOR", 0, 1000000},
+                          {"DRAIN_TIMEOUT_SECS", 0, 86400}}) {
     SCOPED_TRACE(range.variable);
     const Setting& setting = Find(range.variable);
     Settings settings;

@@ -6,6 +6,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <climits>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -19,6 +21,12 @@ void Raise(int event_fd) {
   const uint64_t one = 1;
   // An eventfd takes it at once, unless it was raised 2^64 times.
   if (write(event_fd, &one, sizeof(one)) != sizeof(one)) std::abort();
+}
+
+// As poll(2) takes it.
+int ToPollTimeout(absl::Duration timeout) {
+  return static_cast<int>(
+      std::clamp<int64_t>(absl::ToInt64Milliseconds(timeout), 0, INT_MAX));
 }
 
 // The signals that end the process, taken away from the default handlers.
@@ -38,8 +46,12 @@ StopSignal::StopSignal(absl::Duration grace, std::function<void()> on_overdue) {
   signal_fd_ = signalfd(-1, &signals, SFD_CLOEXEC);
   finished_fd_ = eventfd(0, EFD_CLOEXEC);
   received_fd_ = eventfd(0, EFD_CLOEXEC);
+  stopping_fd_ = eventfd(0, EFD_CLOEXEC);
   // The first descriptors of the process: without them nothing works at all.
-  if (signal_fd_ < 0 || finished_fd_ < 0 || received_fd_ < 0) std::abort();
+  if (signal_fd_ < 0 || finished_fd_ < 0 || received_fd_ < 0 ||
+      stopping_fd_ < 0) {
+    std::abort();
+  }
   watcher_ = std::thread([this, grace, on_overdue = std::move(on_overdue)] {
     Watch(grace, on_overdue);
   });
@@ -52,6 +64,7 @@ StopSignal::~StopSignal() {
   close(signal_fd_);
   close(finished_fd_);
   close(received_fd_);
+  close(stopping_fd_);
 }
 
 absl::string_view StopSignal::Wait() {
@@ -59,6 +72,28 @@ absl::string_view StopSignal::Wait() {
   while (poll(&received, 1, -1) != 1) {
   }
   return signal_number_ == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+void StopSignal::SetDrainTimeout(absl::Duration timeout) {
+  drain_timeout_milliseconds_ = ToPollTimeout(timeout);
+}
+
+bool StopSignal::AwaitStop(absl::Duration timeout) {
+  pollfd stopping{stopping_fd_, POLLIN, 0};
+  return poll(&stopping, 1, ToPollTimeout(timeout)) == 1;
+}
+
+void StopSignal::BeginStop() { Raise(stopping_fd_); }
+
+bool StopSignal::WatchDrain() {
+  pollfd events[] = {{finished_fd_, POLLIN, 0},
+                     {signal_fd_, POLLIN, 0},
+                     {stopping_fd_, POLLIN, 0}};
+  // All signals are blocked here: nothing interrupts the wait.
+  poll(events, 3, drain_timeout_milliseconds_);
+  if (events[0].revents != 0) return false;
+  Raise(stopping_fd_);
+  return true;
 }
 
 void StopSignal::Watch(absl::Duration grace,
@@ -72,10 +107,8 @@ void StopSignal::Watch(absl::Duration grace,
     signal_number_ = static_cast<int>(info.ssi_signo);
   }
   Raise(received_fd_);
-  if (poll(&events[1], 1, static_cast<int>(absl::ToInt64Milliseconds(grace))) ==
-      1) {
-    return;
-  }
+  if (!WatchDrain()) return;
+  if (poll(&events[1], 1, ToPollTimeout(grace)) == 1) return;
   on_overdue();
   _exit(0);
 }

@@ -72,6 +72,66 @@ TEST(StopSignalDeathTest, ProcessThatEndsInTimeIsLeftAlone) {
       ::testing::ExitedWithCode(7), "");
 }
 
+TEST(StopSignalDeathTest, ADrainHasItsTimeAndThenTheGrace) {
+  EXPECT_EXIT(
+      {
+        StopSignal stop_signal(absl::Milliseconds(1),
+                               [] { std::fputs("overdue", stderr); });
+        stop_signal.SetDrainTimeout(absl::Milliseconds(50));
+        kill(getpid(), SIGTERM);
+        stop_signal.Wait();
+        if (stop_signal.AwaitStop(absl::ZeroDuration())) std::exit(1);
+        if (!stop_signal.AwaitStop(absl::Minutes(1))) std::exit(2);
+        std::fputs("stopping, ", stderr);
+        while (true) pause();
+      },
+      ::testing::ExitedWithCode(0), "stopping, overdue");
+}
+
+TEST(StopSignalDeathTest, ASecondSignalEndsTheDrain) {
+  EXPECT_EXIT(
+      {
+        StopSignal stop_signal(absl::Minutes(1), [] { abort(); });
+        stop_signal.SetDrainTimeout(absl::Hours(24));
+        kill(getpid(), SIGTERM);
+        stop_signal.Wait();
+        if (stop_signal.AwaitStop(absl::ZeroDuration())) std::exit(1);
+        kill(getpid(), SIGINT);
+        if (!stop_signal.AwaitStop(absl::Minutes(1))) std::exit(2);
+        std::exit(stop_signal.Wait() == "SIGTERM" ? 7 : 3);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignalDeathTest, TheGraceCountsFromTheStop) {
+  EXPECT_EXIT(
+      {
+        StopSignal stop_signal(absl::Milliseconds(1),
+                               [] { std::fputs("overdue", stderr); });
+        stop_signal.SetDrainTimeout(absl::Hours(24));
+        kill(getpid(), SIGTERM);
+        stop_signal.Wait();
+        stop_signal.BeginStop();
+        stop_signal.BeginStop();
+        while (true) pause();
+      },
+      ::testing::ExitedWithCode(0), "overdue");
+}
+
+TEST(StopSignalDeathTest, ProcessMayEndWhileItDrains) {
+  EXPECT_EXIT(
+      {
+        {
+          StopSignal stop_signal(absl::ZeroDuration(), [] { abort(); });
+          stop_signal.SetDrainTimeout(absl::Hours(24));
+          kill(getpid(), SIGTERM);
+          stop_signal.Wait();
+        }
+        std::exit(7);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cctype>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "testing/e2e/e2e.h"
+#include "testing/http_client.h"
 
 namespace udpgate {
 namespace test {
@@ -578,6 +580,82 @@ TEST_P(StopTest, MoreThanOnce) {
   // The orchestrator is impatient.
   for (int i = 0; i < 5; ++i) gate().Signal(GetParam());
   ExpectCleanStop();
+}
+
+// A gate that drains, with one live session.
+class DrainTest : public ProcessTest {
+ protected:
+  void StartDraining(std::map<std::string, std::string> environment) {
+    SetBackend(lobby_);
+    StartGate(std::move(environment));
+    ASSERT_TRUE(IsServedBy(&player_, address(), "lobby"));
+    gate().Signal(SIGTERM);
+    ASSERT_TRUE(gate().AwaitLog("draining: "));
+  }
+
+  void ExpectEnd() {
+    absl::StatusOr<ExitResult> result = gate().AwaitExit();
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->status, 0) << gate().log();
+    EXPECT_FALSE(absl::StrContains(gate().log(), "takes too long"))
+        << gate().log();
+  }
+  bool LogHas(absl::string_view text) {
+    return absl::StrContains(gate().log(), text);
+  }
+
+  // The gate has ended: nothing is left to stop.
+  void TearDown() override {}
+
+  EchoBackend lobby_{"lobby"};
+  LoopbackPeer player_;
+};
+
+TEST_F(DrainTest, LiveSessionsGoOnUntilTheyEndAndNewClientsAreRefused) {
+  StartDraining({{"DRAIN_TIMEOUT_SECS", "86400"},
+                 {"SESSION_IDLE_TIMEOUT_SECS", "2"},
+                 {"UNCONFIRMED_TIMEOUT_SECS", "2"}});
+  EXPECT_TRUE(IsServedBy(&player_, address(), "lobby", 20));
+  LoopbackPeer newcomer;
+  ASSERT_TRUE(newcomer.Send(address(), "hello").ok());
+  EXPECT_TRUE(IsServedBy(&player_, address(), "lobby", 20));
+  ExpectEnd();
+  EXPECT_TRUE(LogHas("drained: 0 live sessions are left")) << gate().log();
+  EXPECT_TRUE(LogHas("draining 1")) << gate().log();
+  EXPECT_EQ(lobby_.sources().size(), 1u);
+}
+
+TEST_F(DrainTest, ASecondSignalStopsNow) {
+  StartDraining({{"DRAIN_TIMEOUT_SECS", "86400"}});
+  EXPECT_TRUE(IsServedBy(&player_, address(), "lobby"));
+  absl::StatusOr<ExitResult> result = gate().Terminate(SIGINT);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->status, 0) << gate().log();
+  EXPECT_LT(result->duration, kStopTimeMax);
+  EXPECT_TRUE(LogHas("drained: 1 live sessions are left")) << gate().log();
+}
+
+TEST_F(DrainTest, TheAdminEndpointIsNotReady) {
+  StartDraining(
+      {{"DRAIN_TIMEOUT_SECS", "86400"}, {"ADMIN_ADDR", "127.0.0.1:0"}});
+  const std::string log = gate().log();
+  const std::string before = "admin endpoint: http://";
+  const size_t begin = log.find(before) + before.size();
+  const absl::StatusOr<SocketAddress> admin =
+      SocketAddress::Parse(log.substr(begin, log.find('/', begin) - begin));
+  ASSERT_TRUE(admin.ok()) << log;
+  const absl::StatusOr<HttpReply> reply = HttpGet(*admin, "/readyz");
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(reply->status, 503);
+  EXPECT_TRUE(absl::StrContains(reply->body, "the gate drains"));
+  gate().Signal(SIGTERM);
+  ExpectEnd();
+}
+
+TEST_F(DrainTest, TheTimeOutEndsIt) {
+  StartDraining({{"DRAIN_TIMEOUT_SECS", "1"}});
+  ExpectEnd();
+  EXPECT_TRUE(LogHas("drained: 1 live sessions are left")) << gate().log();
 }
 
 using StopInProcessTest = InProcessGateTest;
