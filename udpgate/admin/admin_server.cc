@@ -21,6 +21,7 @@
 #include "udpgate/admin/internal/http_front.h"
 #include "udpgate/admin/internal/liveness_probe.h"
 #include "udpgate/admin/internal/metrics.h"
+#include "udpgate/admin/internal/status_page.h"
 #include "udpgate/admin/internal/token_guard.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/internal/mutex.h"
@@ -209,8 +210,10 @@ struct DisconnectAnswer {
 };
 
 // Metrics and health tell nothing of players, and are asked for by machines.
+// The page is the same for all; its numbers come from /api/v1.
 bool IsOpen(const std::string& path) {
-  return path == "/metrics" || path == "/healthz" || path == "/readyz";
+  return path == "/" || path == "/metrics" || path == "/healthz" ||
+         path == "/readyz";
 }
 
 std::string HostText(const SocketAddress& address, bool with_port) {
@@ -316,6 +319,9 @@ void AdminServer::Impl::AddRoutes() {
       (this->*handler)(request, &response);
     };
   };
+  router_.Get("/", [](const Request&, Response& response) {
+    response.set_content(internal::kStatusPage, "text/html; charset=utf-8");
+  });
   router_.Get("/metrics", bind(&Impl::Metrics));
   router_.Get("/healthz", bind(&Impl::Healthz));
   router_.Get("/readyz", bind(&Impl::Readyz));
