@@ -108,6 +108,8 @@ def udpgate_system_deps():
         _system_libraries(name = "com_github_nlohmann_json", libraries = {":json": []})
     if not native.existing_rule("com_github_jupp0r_prometheus_cpp"):
         _system_libraries(name = "com_github_jupp0r_prometheus_cpp", libraries = {"core:core": ["-lprometheus-cpp-core"]})
+    if not native.existing_rule("com_github_systemd_systemd"):
+        _system_libraries(name = "com_github_systemd_systemd", libraries = {":libsystemd": ["-lsystemd"]})
     if not native.existing_rule("com_github_google_benchmark"):
         _system_libraries(name = "com_github_google_benchmark", libraries = {":benchmark": ["-lbenchmark"]})
     if not native.existing_rule("com_google_googletest"):

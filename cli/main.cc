@@ -29,6 +29,7 @@
 #include "cli/command_line.h"
 #include "cli/logger.h"
 #include "cli/report.h"
+#include "cli/service_manager.h"
 #include "cli/settings.h"
 #include "cli/stop_signal.h"
 #include "udpgate/admin/admin_server.h"
@@ -52,6 +53,9 @@ constexpr int kExitBadSetting = 2;
 // SIGTERM and SIGINT end the process within a second; this leaves room for the
 // end itself.
 constexpr absl::Duration kStopGrace = absl::Milliseconds(900);
+
+// What the service manager is told that a stop may take, after the drain.
+constexpr absl::Duration kStopTimeMax = absl::Seconds(10);
 
 // A standard descriptor that is closed would be given to the next socket, and
 // the log would then go out as datagrams.
@@ -116,6 +120,31 @@ void ChooseListenAddress(Settings* settings, Logger* logger) {
               absl::StrCat("PROXY_ADDR=:", port, " means all addresses, ",
                            ipv6 ? "IPv4 and IPv6"
                                 : "IPv4 alone: this machine has no IPv6"));
+}
+
+// Sockets of the service manager take the place of PROXY_ADDR.
+absl::Status UseActivationSockets(Settings* settings, Logger* logger) {
+  absl::StatusOr<std::vector<int>> sockets = TakeActivationSockets();
+  if (!sockets.ok()) return sockets.status();
+  if (sockets->empty()) return absl::OkStatus();
+  sockaddr_storage bound{};
+  socklen_t size = sizeof(bound);
+  if (getsockname(sockets->front(), reinterpret_cast<sockaddr*>(&bound),
+                  &size) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("LISTEN_FDS: getsockname: ", std::strerror(errno)));
+  }
+  settings->listen_on_all_addresses = false;
+  settings->proxy.listen_address = SocketAddress::FromSockaddr(
+      reinterpret_cast<const sockaddr*>(&bound), size);
+  settings->proxy.listen_fds = *std::move(sockets);
+  settings->proxy.listener_count =
+      static_cast<int>(settings->proxy.listen_fds.size());
+  logger->Log(LogSeverity::kInfo,
+              absl::StrCat("sockets from the service manager: ",
+                           settings->proxy.listener_count,
+                           "; PROXY_ADDR and LISTENER_COUNT are not used"));
+  return absl::OkStatus();
 }
 
 RedisOptions MakeRedisOptions(const Settings& settings) {
@@ -296,6 +325,7 @@ void LogTotals(const ProxyStats& stats, Logger* logger) {
 int CannotStart(const absl::Status& status, Logger* logger) {
   const std::string why = absl::StrReplaceAll(
       status.message(), {{"listen_address:", "PROXY_ADDR:"},
+                         {"listen_fds:", "LISTEN_FDS:"},
                          {"upstream_bind_addresses:", "UPSTREAM_BIND_ADDRS:"}});
   logger->Log(LogSeverity::kError, absl::StrCat("cannot start: ", why));
   return kExitCannotStart;
@@ -328,6 +358,11 @@ void Drain(absl::Duration timeout, StopSignal* stop_signal, Proxy* proxy,
 }
 
 int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
+  ServiceManager service_manager;
+  if (absl::Status status = UseActivationSockets(&settings, logger);
+      !status.ok()) {
+    return CannotStart(status, logger);
+  }
   RaiseDescriptorLimit(logger);
   HeldLog held_log(logger->Sink());
   settings.proxy.log_sink = held_log.Sink();
@@ -364,9 +399,22 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   }
   LogStart(settings, **proxy, logger);
   held_log.Release();
+  const auto is_alive = [&proxy](absl::Duration within) {
+    return (*proxy)->IsAlive(within);
+  };
+  if (absl::Status status = service_manager.StartWatchdog(is_alive);
+      !status.ok()) {
+    return CannotStart(status, logger);
+  }
+  service_manager.NotifyReady(absl::StrCat(
+      "listening on ", (*proxy)->listen_addresses().front().ToString(), ", ",
+      BackendSource(settings)));
 
   stop_signal->SetDrainTimeout(settings.drain_timeout);
   const absl::string_view signal_name = stop_signal->Wait();
+  service_manager.NotifyStopping(
+      settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",
+      settings.drain_timeout + kStopTimeMax);
   if (settings.drain_timeout > absl::ZeroDuration()) {
     is_draining = true;
     Drain(settings.drain_timeout, stop_signal, proxy->get(), logger);
@@ -375,6 +423,7 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
   if (*admin != nullptr) (*admin)->Stop();
   (*proxy)->Stop();
+  service_manager.StopWatchdog();
   LogTotals((*proxy)->GetStats(), logger);
   return 0;
 }

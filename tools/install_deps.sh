@@ -13,6 +13,7 @@ set -euo pipefail
 packages=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto clang g++
   libabsl-dev libbpf-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
+  libsystemd-dev
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
   libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
   ethtool iproute2 nftables

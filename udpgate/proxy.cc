@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "udpgate/internal/gate_context.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/listen_socket.h"
@@ -116,6 +118,7 @@ class Proxy::Impl {
   void Drain() { context_.is_draining.store(true, std::memory_order_relaxed); }
   void Disconnect(const DisconnectTarget& target,
                   ShardMessage::DisconnectDone done);
+  bool IsAlive(absl::Duration within) const;
   ProxyStats GetStats() const;
   void ForEachSession(
       const std::function<void(const SessionInfo&)>& visit) const;
@@ -387,6 +390,27 @@ void Proxy::Impl::Finish(ShardMessage::DisconnectDone done) {
   context_.control.Post([done = std::move(done)]() mutable { done(0); });
 }
 
+bool Proxy::Impl::IsAlive(absl::Duration within) const {
+  constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
+  const auto deadline =
+      std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(within);
+  std::vector<uint64_t> turn_counts;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    turn_counts.push_back(worker->turn_count());
+    worker->inbox()->Ring();
+  }
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    while (workers_[i]->turn_count() == turn_counts[i]) {
+      if (state_ != State::kRunning ||
+          std::chrono::steady_clock::now() >= deadline) {
+        return false;
+      }
+      std::this_thread::sleep_for(absl::ToChronoNanoseconds(kLookInterval));
+    }
+  }
+  return state_ == State::kRunning;
+}
+
 ProxyStats Proxy::Impl::GetStats() const {
   ProxyStats stats;
   for (const std::unique_ptr<Reader>& reader : readers_) {
@@ -464,6 +488,10 @@ void Proxy::Drain() { impl_->Drain(); }
 void Proxy::Disconnect(const DisconnectTarget& target,
                        absl::AnyInvocable<void(int64_t ended_count)> done) {
   impl_->Disconnect(target, std::move(done));
+}
+
+bool Proxy::IsAlive(absl::Duration within) const {
+  return impl_->IsAlive(within);
 }
 
 ProxyStats Proxy::GetStats() const { return impl_->GetStats(); }

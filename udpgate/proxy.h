@@ -20,6 +20,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
@@ -92,6 +93,13 @@ class Proxy {
   // Blocks for a moment where events come faster than sessions can end.
   void Disconnect(const DisconnectTarget& target,
                   absl::AnyInvocable<void(int64_t ended_count)> done = nullptr);
+
+  // Whether every shard makes a turn within `within` of real time; idle ones
+  // are woken for that. Returns once all have, else after `within`. False
+  // where the Proxy is not started or has stopped. To feed a watchdog: a shard
+  // that hangs serves its clients no more. Threads: as above, and not from
+  // inside a call into the host.
+  bool IsAlive(absl::Duration within) const;
 
   // A snapshot; see proxy_stats.h. Takes microseconds.
   ProxyStats GetStats() const;

@@ -784,6 +784,37 @@ TEST_P(ProxyTest, WorksWithoutADisconnectSource) {
   EXPECT_EQ(Disconnect(DisconnectTarget::ForClient(client.address())), 1);
 }
 
+TEST_P(ProxyTest, IsAliveBetweenStartAndStop) {
+  Create();
+  EXPECT_FALSE(proxy_->IsAlive(absl::ZeroDuration()));
+  ASSERT_TRUE(proxy_->Start().ok());
+  // Idle, and with traffic.
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(proxy_->IsAlive(kAwaitTimeout));
+  LoopbackPeer client;
+  for (int i = 0; i < 20; ++i) {
+    Send(client, "more");
+    EXPECT_TRUE(proxy_->IsAlive(kAwaitTimeout));
+  }
+  proxy_->Stop();
+  EXPECT_FALSE(proxy_->IsAlive(kAwaitTimeout));
+}
+
+TEST_P(ProxyTest, IsNotAliveWhileAShardHangs) {
+  std::atomic<bool> hangs{false};
+  std::atomic<bool> may_go_on{false};
+  EXPECT_CALL(*resolver_, Resolve).WillOnce([&](auto&&...) {
+    hangs = true;
+    while (!may_go_on) absl::SleepFor(absl::Milliseconds(1));
+  });
+  Start();
+  LoopbackPeer client;
+  Send(client, "hello");
+  ASSERT_TRUE(AwaitTrue([&] { return hangs.load(); }));
+  EXPECT_FALSE(proxy_->IsAlive(absl::Milliseconds(50)));
+  may_go_on = true;
+  EXPECT_TRUE(proxy_->IsAlive(kAwaitTimeout));
+}
+
 TEST_P(ProxyTest, DrainRefusesNewClientsAndKeepsLiveOnes) {
   Start();
   LoopbackPeer live, late;

@@ -1,10 +1,13 @@
 // The program from outside: settings, start, stop, and what it shows of
 // itself.
 #include <dirent.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -18,8 +21,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "testing/child_process.h"
 #include "testing/e2e/e2e.h"
 #include "testing/http_client.h"
+#include "testing/temporary_directory.h"
+#include "udpgate/internal/unique_fd.h"
 
 namespace udpgate {
 namespace test {
@@ -656,6 +662,77 @@ TEST_F(DrainTest, TheTimeOutEndsIt) {
   StartDraining({{"DRAIN_TIMEOUT_SECS", "1"}});
   ExpectEnd();
   EXPECT_TRUE(LogHas("drained: 1 live sessions are left")) << gate().log();
+}
+
+// Runs the gate as systemd does, with a NOTIFY_SOCKET and one bound socket.
+constexpr char kActivate[] = R"(
+import os, socket, sys
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind(("127.0.0.1", 0))
+print("bound %s:%d" % listener.getsockname(), flush=True)
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ["LISTEN_FDS"] = "1"
+os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
+os.execv(sys.argv[1], sys.argv[1:])
+)";
+
+TEST(ServiceManagerTest, ServesOnAGivenSocketAndReports) {
+  EchoBackend lobby("lobby");
+  TemporaryDirectory directory;
+  sockaddr_un notify_address{};
+  notify_address.sun_family = AF_UNIX;
+  const std::string notify_path = absl::StrCat(directory.path(), "/notify");
+  std::strcpy(notify_address.sun_path, notify_path.c_str());
+  const internal::UniqueFd notify(
+      ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(
+      ::bind(notify.get(), reinterpret_cast<const sockaddr*>(&notify_address),
+             sizeof(notify_address)),
+      0);
+  std::string told;
+  const auto is_told = [&](absl::string_view text) {
+    return AwaitTrue([&] {
+      char buffer[4096];
+      ssize_t size;
+      while ((size = ::recv(notify.get(), buffer, sizeof(buffer),
+                            MSG_DONTWAIT)) > 0) {
+        absl::StrAppend(&told, absl::string_view(buffer, size), "\n");
+      }
+      return absl::StrContains(told, text);
+    });
+  };
+
+  ChildProcessOptions options;
+  options.arguments = {"python3", "-c", kActivate, GateBinary()};
+  options.environment = {{"BACKEND_ADDR", lobby.address().ToString()},
+                         {"DRAIN_TIMEOUT_SECS", "86400"},
+                         {"NOTIFY_SOCKET", notify_path},
+                         {"WATCHDOG_USEC", "20000000"}};
+  auto gate = ChildProcess::Start(options);
+  ASSERT_TRUE(gate.ok()) << gate.status();
+  ASSERT_TRUE(is_told("READY=1\nSTATUS=listening on 127.0.0.1:"))
+      << (*gate)->output();
+  EXPECT_TRUE(is_told("WATCHDOG=1\n"));
+  const std::string log = (*gate)->output();
+  const std::string bound =
+      log.substr(6, log.find('\n') - 6);  // behind "bound "
+  EXPECT_TRUE(absl::StrContains(log, absl::StrCat("listening on ", bound)))
+      << log;
+  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(bound);
+  ASSERT_TRUE(address.ok()) << log;
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, *address, "lobby", 5));
+
+  (*gate)->Signal(SIGTERM);
+  EXPECT_TRUE(
+      is_told("STOPPING=1\nEXTEND_TIMEOUT_USEC=86410000000\n"
+              "STATUS=draining\n"));
+  ASSERT_TRUE((*gate)->AwaitOutput("draining: "));
+  absl::StatusOr<ExitResult> result = (*gate)->SignalAndAwaitExit(SIGTERM);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->status, 0) << (*gate)->output();
+  EXPECT_LT(result->duration, kStopTimeMax);
 }
 
 using StopInProcessTest = InProcessGateTest;

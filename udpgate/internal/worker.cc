@@ -213,6 +213,10 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
       inbox_->PrepareSleep(deadline_nanoseconds)
           ? std::max<int64_t>(deadline_nanoseconds - now_nanoseconds_, 0)
           : 0;
+  // After PrepareSleep: whoever reads it here and rings finds the worker asleep
+  // or about to make another turn. This thread alone writes it.
+  turn_count_.store(turn_count_.load(std::memory_order_relaxed) + 1,
+                    std::memory_order_seq_cst);
 }
 
 void Worker::Run() {

@@ -76,6 +76,12 @@ class Worker {
   size_t Deliver(absl::Span<const ClientDatagram> datagrams,
                  int64_t now_nanoseconds);
 
+  // Turns of the worker's own thread so far. Whoever has read it and rings the
+  // inbox sees it grow soon, unless the worker hangs. Any thread.
+  uint64_t turn_count() const {
+    return turn_count_.load(std::memory_order_seq_cst);
+  }
+
   const std::shared_ptr<Inbox>& inbox() const { return inbox_; }
   const Counters& counters() const { return counters_; }
 
@@ -160,6 +166,7 @@ class Worker {
   const UniqueFd epoll_fd_;
   const std::shared_ptr<Inbox> inbox_;
   std::atomic<bool> is_stopping_{false};
+  std::atomic<uint64_t> turn_count_{0};
 
   // Of the polling thread.
   absl::AnyInvocable<void()> read_;
