@@ -18,7 +18,10 @@ packages=(
   libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
   ethtool iproute2 nftables
 )
-ci_packages=(chromium clang clang-format git libclang-rt-14-dev prometheus)
+ci_packages=(
+  chromium clang clang-format dpkg-dev git libclang-rt-14-dev prometheus
+  python3-yaml systemd
+)
 bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light
