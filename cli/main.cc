@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -237,19 +236,15 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
 // The endpoint for operators, bound; null where there is to be none.
 absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     const Settings& settings, const ProxyDependencies& dependencies,
-    Proxy* proxy, const std::atomic<bool>* is_draining) {
+    Proxy* proxy) {
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
   hooks.components = [resolver = dependencies.resolver,
-                      disconnects = dependencies.disconnects, is_draining] {
+                      disconnects = dependencies.disconnects] {
     std::vector<admin::ComponentHealth> components;
-    if (*is_draining) {
-      components.push_back(
-          {"stop_signal", absl::UnavailableError("the gate drains")});
-    }
     components.push_back({"backend_source", resolver->Health()});
     if (disconnects != nullptr) {
       // New clients can be served without.
@@ -383,10 +378,9 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
-  std::atomic<bool> is_draining{false};
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
-      MakeAdminServer(settings, dependencies, proxy->get(), &is_draining);
+      MakeAdminServer(settings, dependencies, proxy->get());
   if (!admin.ok()) return CannotStart(admin.status(), logger);
   if (absl::Status status = (*proxy)->Start(); !status.ok()) {
     return CannotStart(status, logger);
@@ -416,7 +410,7 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
       settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",
       settings.drain_timeout + kStopTimeMax);
   if (settings.drain_timeout > absl::ZeroDuration()) {
-    is_draining = true;
+    if (*admin != nullptr) (*admin)->SetDraining();
     Drain(settings.drain_timeout, stop_signal, proxy->get(), logger);
   }
   stop_signal->BeginStop();

@@ -82,6 +82,27 @@ TEST(AdminTest, IsNotReadyWithoutRedis) {
   EXPECT_EQ(Status(HttpGet(admin, "/healthz")), 200);
 }
 
+TEST(AdminTest, SaysThatASignalDrainsTheGate) {
+  EchoBackend backend;
+  GateProcessOptions options;
+  options.environment = {{"BACKEND_ADDR", backend.address().ToString()},
+                         {"ADMIN_ADDR", "127.0.0.1:0"},
+                         {"DRAIN_TIMEOUT_SECS", "60"}};
+  GateProcess gate(GateBinary(), options);
+  ASSERT_TRUE(gate.Start().ok()) << gate.log();
+  const SocketAddress admin = AdminAddress(gate.log());
+  LoopbackPeer client;
+  ASSERT_TRUE(client.Ask(gate.address(), "hello").ok());
+  gate.Signal(SIGTERM);
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return Body(HttpGet(admin, "/readyz")) == "draining\n"; }));
+  EXPECT_TRUE(absl::StrContains(Body(HttpGet(admin, "/metrics")),
+                                "\nudpgate_draining 1\n"));
+  const absl::StatusOr<ExitResult> result = gate.Terminate();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->exited_with(0));
+}
+
 TEST(AdminTest, ABusyPortNamesTheSetting) {
   GateProcessOptions options;
   options.environment = {{"BACKEND_ADDR", "127.0.0.1:9"},

@@ -653,7 +653,7 @@ TEST_F(DrainTest, TheAdminEndpointIsNotReady) {
   const absl::StatusOr<HttpReply> reply = HttpGet(*admin, "/readyz");
   ASSERT_TRUE(reply.ok()) << reply.status();
   EXPECT_EQ(reply->status, 503);
-  EXPECT_TRUE(absl::StrContains(reply->body, "the gate drains"));
+  EXPECT_TRUE(absl::StrContains(reply->body, "draining"));
   gate().Signal(SIGTERM);
   ExpectEnd();
 }

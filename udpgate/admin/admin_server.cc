@@ -237,6 +237,7 @@ class AdminServer::Impl {
   absl::Status Create();
   absl::Status Start();
   void Stop();
+  void SetDraining() { draining_ = true; }
   const SocketAddress& address() const { return front_->address(); }
 
  private:
@@ -741,6 +742,8 @@ AdminServer::~AdminServer() { Stop(); }
 absl::Status AdminServer::Start() { return impl_->Start(); }
 
 void AdminServer::Stop() { impl_->Stop(); }
+
+void AdminServer::SetDraining() { impl_->SetDraining(); }
 
 const SocketAddress& AdminServer::address() const { return impl_->address(); }
 

@@ -105,6 +105,10 @@ class AdminServer {
   // answered no more. Harmless when called twice.
   void Stop();
 
+  // Says in /readyz and the numbers that the gate drains, for a host that has
+  // called `Proxy::Drain` itself. Threads: any.
+  void SetDraining();
+
   // The bound address, with the port that the kernel chose.
   const SocketAddress& address() const;
 

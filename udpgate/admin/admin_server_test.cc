@@ -419,6 +419,20 @@ TEST_F(AdminServerTest, DrainRefusesNewClientsAlone) {
   }));
 }
 
+TEST_F(AdminServerTest, TheHostMayDrainByItself) {
+  Serve();
+  EXPECT_EQ(Get("/readyz").status, 200);
+  proxy_->Drain();
+  admin_->SetDraining();
+  EXPECT_EQ(Get("/readyz").body, "draining\n");
+  EXPECT_EQ(Json(Get("/api/v1/status"))["draining"], true);
+}
+
+TEST_F(AdminServerTest, AnEmptyBodyIsEnoughToDrain) {
+  Serve();
+  EXPECT_EQ(Post("/api/v1/drain", "").status, 200);
+}
+
 TEST_F(AdminServerTest, ReloadIsTheHostsOrNone) {
   Serve();
   HttpReply reply = Post("/api/v1/reload", "{}");
