@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""promtool takes the alert rules, and every metric that rules and dashboard
+name is one that the gate has.
+
+  rules_test.py UDP_GATE ALERTS DASHBOARD
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+
+def check_rules(path):
+    if shutil.which("promtool") is None:
+        if os.environ.get("CI") == "true":
+            sys.exit("there is no promtool")
+        print("skipped: there is no promtool")
+        return
+    subprocess.run(["promtool", "check", "rules", path], check=True)
+
+
+def metrics_of(gate):
+    """The text of /metrics of a gate of its own."""
+    process = subprocess.Popen(
+        [gate, "--proxy-addr=127.0.0.1:0", "--backend-addr=127.0.0.1:9",
+         "--admin-addr=127.0.0.1:0"],
+        stderr=subprocess.PIPE, text=True)
+    try:
+        for line in process.stderr:
+            found = re.search(r"admin endpoint: (http://\S+)", line)
+            if found:
+                url = found.group(1) + "metrics"
+                with urllib.request.urlopen(url, timeout=20) as reply:
+                    return reply.read().decode()
+        sys.exit("the gate has no admin endpoint")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main():
+    gate, alerts, dashboard = sys.argv[1:]
+    check_rules(alerts)
+    with open(alerts, encoding="utf-8") as file:
+        text = file.read()
+    with open(dashboard, encoding="utf-8") as file:
+        panels = json.load(file)["panels"]
+    for panel in panels:
+        for target in panel["targets"]:
+            text += "\n" + target["expr"]
+    used = set(re.findall(r"\b(?:udpgate|process)_[a-z_]+", text))
+    # udpgate_backend_sessions is there with the first session.
+    known = set(re.findall(r"^# TYPE (\w+)", metrics_of(gate), re.MULTILINE))
+    known.add("udpgate_backend_sessions")
+    if len(used) < 10 or used - known:
+        sys.exit(f"unknown metrics: {sorted(used - known)}")
+    print(f"{len(used)} metrics are known")
+
+
+main()
