@@ -11,7 +11,7 @@
 set -euo pipefail
 
 packages=(
-  bazel-bootstrap bazel-rules-java bazel-rules-proto clang g++
+  bazel-bootstrap bazel-rules-java bazel-rules-proto clang dpkg-dev g++
   libabsl-dev libbpf-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
   libsystemd-dev
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
@@ -19,7 +19,7 @@ packages=(
   ethtool iproute2 nftables
 )
 ci_packages=(
-  chromium clang clang-format dpkg-dev git libclang-rt-14-dev prometheus
+  chromium clang clang-format git libclang-rt-14-dev prometheus
   python3-yaml systemd
 )
 bench_packages=(

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Builds the package, unpacks it, and runs the gate from it. Where the test may
+# (UDPGATE_TEST_INSTALL=1, as root), it installs the package too.
+#
+#   package_test.sh UDP_GATE
+set -euo pipefail
+
+for tool in dpkg-shlibdeps dpkg-deb; do
+  if ! command -v "$tool" > /dev/null; then
+    echo "there is no $tool" >&2
+    [[ "${CI:-}" != true ]]
+    exit
+  fi
+done
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+folder="$(mktemp -d)"
+gate_pid=
+clean_up() {
+  if [[ -n "$gate_pid" ]]; then kill -KILL "$gate_pid" || true; fi
+  rm -rf "$folder"
+}
+trap clean_up EXIT
+
+package="$(deploy/debian/build_package.sh "$1" "$folder")"
+[[ -f "$package" ]] || fail "no package"
+
+field() { dpkg-deb --field "$package" "$1"; }
+[[ "$(field Package)" == udp-gate ]] || fail "its name is $(field Package)"
+for library in libabsl libc-ares2 libhiredis libspdlog libsystemd0; do
+  [[ "$(field Depends)" == *"$library"* ]] \
+    || fail "no $library in: $(field Depends)"
+done
+contents="$(dpkg-deb --contents "$package")"
+for path in usr/bin/udp-gate lib/systemd/system/udp-gate.service \
+  etc/udp-gate/udp-gate.env usr/share/doc/udp-gate/README.md \
+  usr/share/doc/udp-gate/copyright; do
+  grep -q " root/root .* \./$path$" <<< "$contents" || fail "no $path"
+done
+
+# run_gate UDP_GATE ENVIRONMENT_FILE: it starts with the settings that the
+# package has, and ends.
+run_gate() {
+  [[ "$("$1" --version)" == "udp-gate $(field Version)" ]] || fail "version"
+  cp "$2" "$folder/.env"
+  (cd "$folder" && exec "$1" --proxy-addr 127.0.0.1:0 \
+    --backend-addr 127.0.0.1:9) 2> "$folder/log" &
+  gate_pid=$!
+  local tries
+  for ((tries = 0; tries < 400; ++tries)); do
+    if grep -q "listening on 127.0.0.1:" "$folder/log"; then break; fi
+    sleep 0.05
+  done
+  grep -q "listening on 127.0.0.1:" "$folder/log" \
+    || fail "$(cat "$folder/log")"
+  kill -TERM "$gate_pid"
+  wait "$gate_pid" || fail "status $?: $(cat "$folder/log")"
+  gate_pid=
+}
+
+dpkg-deb --extract "$package" "$folder/root"
+run_gate "$folder/root/usr/bin/udp-gate" \
+  "$folder/root/etc/udp-gate/udp-gate.env"
+
+if [[ "${UDPGATE_TEST_INSTALL:-}" == 1 ]]; then
+  dpkg --install "$package"
+  run_gate /usr/bin/udp-gate /etc/udp-gate/udp-gate.env
+  dpkg --purge udp-gate
+  [[ ! -e /usr/bin/udp-gate ]] || fail "it is not gone"
+fi
+echo "the package works"
