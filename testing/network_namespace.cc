@@ -57,12 +57,16 @@ absl::StatusOr<std::unique_ptr<NetworkNamespace>> NetworkNamespace::Create() {
   return std::unique_ptr<NetworkNamespace>(new NetworkNamespace(std::move(fd)));
 }
 
-void NetworkNamespace::Run(absl::FunctionRef<void()> body) const {
-  const internal::UniqueFd before = OpenOwnNamespace();
+void NetworkNamespace::Enter() const {
   if (::setns(fd_.get(), CLONE_NEWNET) != 0) {
     ::perror("setns");
     ::abort();
   }
+}
+
+void NetworkNamespace::Run(absl::FunctionRef<void()> body) const {
+  const internal::UniqueFd before = OpenOwnNamespace();
+  Enter();
   body();
   if (::setns(before.get(), CLONE_NEWNET) != 0) {
     ::perror("setns");

@@ -29,6 +29,10 @@ class NetworkNamespace {
   // Calls `body` with this thread in the namespace.
   void Run(absl::FunctionRef<void()> body) const;
 
+  // Moves this thread there, and with it the threads and processes that it
+  // starts from now on.
+  void Enter() const;
+
   // Runs a line of shell in the namespace. Ends the process with the line and
   // what it printed where it fails.
   void Command(const std::string& line) const;

@@ -2,12 +2,15 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "testing/network_namespace.h"
 #include "udpgate/dns/named_backend_resolver.h"
+#include "udpgate/fastpath/kernel_flow_offload.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/static_backend_resolver.h"
@@ -25,6 +28,30 @@ T OrAbort(absl::StatusOr<T> result) {
   }
   return *std::move(result);
 }
+
+// Whether the target wants every gate on the kernel's fast path; its `env`.
+bool IsOnFastPath() { return std::getenv("UDPGATE_FAST_PATH") != nullptr; }
+
+// The whole test is then in a network namespace of its own, and so are its
+// children: its filters are nobody else's.
+class FastPathEnvironment : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    if (!IsOnFastPath()) return;
+    const absl::StatusOr<std::unique_ptr<NetworkNamespace>> space =
+        NetworkNamespace::Create();
+    if (absl::IsPermissionDenied(space.status()) &&
+        std::getenv("CI") == nullptr) {
+      GTEST_SKIP() << space.status();
+    }
+    ASSERT_TRUE(space.ok()) << space.status();
+    (*space)->Command("ip link set lo up");
+    (*space)->Enter();
+  }
+};
+
+const ::testing::Environment* const kEnvironment =
+    ::testing::AddGlobalTestEnvironment(new FastPathEnvironment);
 
 }  // namespace
 
@@ -156,6 +183,7 @@ void GateTest::StartGate(std::map<std::string, std::string> environment) {
   options.environment = std::move(environment);
   // Keeps what is there already.
   options.environment.merge(RedisEnvironment());
+  if (IsOnFastPath()) options.environment.insert({"FAST_PATH", "required"});
   gate_ = std::make_unique<GateProcess>(GateBinary(), std::move(options));
   const absl::Status started = gate_->Start();
   ASSERT_TRUE(started.ok()) << started;
@@ -198,6 +226,14 @@ InProcessGate::InProcessGate(const Options& options) {
         OrAbort(RedisBackendResolver::Create(options.redis, lookup));
     dependencies.disconnects =
         OrAbort(RedisDisconnectSource::Create(options.redis, lookup));
+  }
+  if (IsOnFastPath()) {
+    fastpath::KernelFlowOffload::Options offload_options;
+    offload_options.sessions_max = 4096;
+    offload_options.listen_addresses = {proxy_options.listen_address};
+    offload_options.log_sink = proxy_options.log_sink;
+    dependencies.flow_offload =
+        OrAbort(fastpath::KernelFlowOffload::Create(offload_options));
   }
   proxy_ = OrAbort(Proxy::Create(proxy_options, std::move(dependencies)));
   if (absl::Status started = proxy_->Start(); !started.ok()) {
