@@ -1,12 +1,15 @@
 // The real program with the kernel fast path: client, gate and backend in
 // network namespaces of their own.
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -19,6 +22,7 @@
 #include "testing/gate_process.h"
 #include "testing/loopback_peer.h"
 #include "testing/network_namespace.h"
+#include "testing/redis_server.h"
 #include "udpgate/fastpath/kernel_rights.h"
 
 namespace udpgate {
@@ -102,6 +106,35 @@ class FastPathTest : public ::testing::TestWithParam<bool> {
     while (absl::Now() < end) Ask(absl::StrCat("datagram ", asked_count_));
   }
 
+  // Keeps 16 datagrams under way for so long; none may be lost or overtaken.
+  // Calls `meanwhile` again and again.
+  void PlayHardFor(
+      absl::Duration duration, absl::FunctionRef<void()> meanwhile = [] {}) {
+    constexpr int64_t kWindow = 16;
+    const absl::Time end = absl::Now() + duration;
+    int64_t sent_count = 0;
+    int64_t received_count = 0;
+    while (absl::Now() < end || received_count < sent_count) {
+      while (sent_count - received_count < kWindow && absl::Now() < end) {
+        ASSERT_TRUE(
+            client_->Send(gate_->address(), absl::StrCat(sent_count)).ok());
+        ++sent_count;
+      }
+      const absl::StatusOr<Datagram> reply = client_->Receive(absl::Seconds(3));
+      ASSERT_TRUE(reply.ok()) << reply.status() << " no. " << received_count;
+      ASSERT_EQ(reply->payload, absl::StrCat(received_count));
+      ++received_count;
+      if (received_count % 1000 == 0) meanwhile();
+    }
+    asked_count_ += received_count;
+  }
+  // Stops the gate; its log, which says what it has done.
+  std::string StopAndReadLog() {
+    const absl::StatusOr<ExitResult> end = gate_->Terminate();
+    EXPECT_TRUE(end.ok()) << end.status();
+    return gate_->log();
+  }
+
   std::unique_ptr<NetworkNamespace> client_space_, gate_space_, backend_space_;
   std::unique_ptr<EchoBackend> backend_;
   std::unique_ptr<LoopbackPeer> client_;
@@ -147,6 +180,129 @@ TEST_P(FastPathTest, AGateThatIsKilledIsFollowedByOneThatWorks) {
         .ok();
   }));
   PlayFor(absl::Milliseconds(500));
+}
+
+TEST_P(FastPathTest, GoesOverAndBackUnderLoad) {
+  // Every change of an address takes the sessions back to their sockets; they
+  // are given to the kernel again as the idle sweep comes by.
+  StartGate({{"FAST_PATH", "required"}, {"SESSION_IDLE_TIMEOUT_SECS", "1"}});
+  int change_count = 0;
+  absl::Time next_change = absl::Now() + absl::Milliseconds(1500);
+  PlayHardFor(absl::Seconds(5), [&] {
+    if (absl::Now() < next_change) return;
+    next_change = absl::Now() + absl::Milliseconds(400);
+    gate_space_->Command(absl::StrCat(
+        "ip address ", ++change_count % 2 == 1 ? "add" : "del",
+        GetParam() ? " fd00:9::1/64 nodad" : " 10.0.9.1/24", " dev g2"));
+  });
+  EXPECT_GE(change_count, 4);
+  const std::string log = StopAndReadLog();
+  EXPECT_GE(NumberBehind(log, "sessions withdrawn "), 3) << log;
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat("1 sessions created, ", 2 * asked_count_,
+                        " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+}
+
+TEST_P(FastPathTest, ASessionThatOnlyTheKernelMovesIsNotIdleUntilItIs) {
+  StartGate({{"FAST_PATH", "required"}, {"SESSION_IDLE_TIMEOUT_SECS", "1"}});
+  PlayFor(absl::Seconds(4));
+  const size_t before = backend_->sources().size();
+  EXPECT_EQ(before, 1u);
+  // The next session has another socket towards the backend.
+  ASSERT_TRUE(AwaitTrue([&] {
+    absl::SleepFor(absl::Milliseconds(1300));
+    Ask("back again");
+    return backend_->sources().size() > before;
+  }));
+  const std::string log = StopAndReadLog();
+  EXPECT_GE(NumberBehind(log, "ended: idle "), 1) << log;
+  EXPECT_GT(NumberBehind(log, "fast path: from clients "), asked_count_ / 2)
+      << log;
+}
+
+TEST_P(FastPathTest, ARefusingBackendEndsASessionOfTheKernel) {
+  StartGate({{"FAST_PATH", "required"}});
+  PlayFor(absl::Milliseconds(1500));
+  backend_->Stop();
+  ASSERT_TRUE(AwaitTrue([&] {
+    EXPECT_TRUE(client_->Send(gate_->address(), "anyone?").ok());
+    return gate_->AwaitLog("times in a row", absl::Milliseconds(50));
+  })) << gate_->log();
+  backend_space_->Run([&] { backend_->Start(); });
+  ASSERT_TRUE(AwaitTrue([&] {
+    return client_->Ask(gate_->address(), "back", absl::Milliseconds(100)).ok();
+  }));
+  EXPECT_GE(NumberBehind(StopAndReadLog(), "backend_refused "), 1);
+}
+
+TEST_P(FastPathTest, ADisconnectTakesASessionFromTheKernel) {
+  RedisServerOptions redis_options;
+  redis_options.unix_socket = true;  // reached from any namespace
+  RedisServer redis(redis_options);
+  ASSERT_TRUE(redis.Start().ok());
+  ASSERT_TRUE(
+      redis.Command({"SET", kBackendKey, backend_->address().ToString()}).ok());
+  GateProcessOptions options;
+  options.environment = {{"FAST_PATH", "required"},
+                         {"PROXY_ADDR", Address(Ip(1, 1), 19132).ToString()},
+                         {"REDIS_ADDR", redis.unix_address()}};
+  gate_ = std::make_unique<GateProcess>(GateBinary(), options);
+  absl::Status status;
+  gate_space_->Run([&] { status = gate_->Start(); });
+  ASSERT_TRUE(status.ok()) << status << gate_->log();
+  for (int i = 1; i <= 3; ++i) {
+    PlayFor(absl::Milliseconds(1500));
+    ASSERT_EQ(static_cast<int>(backend_->sources().size()), i);
+    ASSERT_TRUE(AwaitTrue([&] {  // until the gate is subscribed
+      return redis
+                 .Command({"PUBLISH", kDisconnectChannel,
+                           client_->address().ToString()})
+                 .value() == "1";
+    }));
+    ASSERT_TRUE(AwaitTrue([&] {
+      // A reply that is on its way as the session ends is nobody's any more.
+      (void)client_->Ask(gate_->address(), "still there",
+                         absl::Milliseconds(200));
+      return static_cast<int>(backend_->sources().size()) == i + 1;
+    }));
+  }
+  const std::string log = StopAndReadLog();
+  EXPECT_EQ(NumberBehind(log, "ended: disconnected "), 3) << log;
+  EXPECT_TRUE(absl::StrContains(log, "4 sessions created, ")) << log;
+}
+
+TEST_P(FastPathTest, RelaysAThousandSessions) {
+  constexpr int kSessions = 1000;
+  rlimit limit;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = limit.rlim_max;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  StartGate({{"FAST_PATH", "required"}, {"SESSION_IDLE_TIMEOUT_SECS", "10"}});
+  std::vector<LoopbackPeer> clients;
+  client_space_->Run([&] {
+    for (int i = 0; i < kSessions; ++i) {
+      clients.emplace_back(Address(Ip(1, 2), 0));
+    }
+  });
+  const absl::Time end = absl::Now() + absl::Seconds(5);
+  while (absl::Now() < end) {
+    for (size_t i = 0; i < clients.size(); ++i) {
+      const std::string payload = absl::StrCat("client ", i);
+      const absl::StatusOr<std::string> reply =
+          clients[i].Ask(gate_->address(), payload);
+      ASSERT_TRUE(reply.ok()) << reply.status();
+      ASSERT_EQ(*reply, payload);
+      ++asked_count_;
+    }
+  }
+  const std::string log = StopAndReadLog();
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat(kSessions, " sessions created, ", 2 * asked_count_,
+                        " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+  EXPECT_GT(NumberBehind(log, "fast path: from clients "), asked_count_ / 4)
+      << log;
 }
 
 TEST_P(FastPathTest, SaysWhatIsWrongWithAnInterface) {
