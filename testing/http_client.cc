@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -14,6 +15,24 @@
 
 namespace udpgate {
 namespace test {
+namespace {
+
+// Whether `answer` has all that its Content-Length promises.
+bool IsWhole(const std::string& answer) {
+  const size_t end = answer.find("\r\n\r\n");
+  if (end == std::string::npos) return false;
+  const std::string head =
+      absl::AsciiStrToLower(absl::string_view(answer).substr(0, end));
+  const std::string name = "\r\ncontent-length:";
+  const size_t begin = head.find(name);
+  if (begin == std::string::npos) return false;
+  const absl::string_view line = absl::string_view(head).substr(
+      begin + name.size(), head.find("\r\n", begin + 2) - begin - name.size());
+  size_t length;
+  return absl::SimpleAtoi(line, &length) && answer.size() >= end + 4 + length;
+}
+
+}  // namespace
 
 absl::StatusOr<internal::UniqueFd> TcpConnect(const SocketAddress& address) {
   sockaddr_storage storage;
@@ -43,8 +62,9 @@ absl::StatusOr<HttpReply> HttpExchange(const SocketAddress& address,
   }
   std::string answer;
   char buffer[16384];
-  ssize_t count;
-  while ((count = recv(fd->get(), buffer, sizeof(buffer), 0)) > 0) {
+  ssize_t count = 0;
+  while (!IsWhole(answer) &&
+         (count = recv(fd->get(), buffer, sizeof(buffer), 0)) > 0) {
     answer.append(buffer, static_cast<size_t>(count));
   }
   if (count < 0 && errno == EAGAIN) {

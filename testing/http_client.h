@@ -25,7 +25,8 @@ struct HttpReply {
 absl::StatusOr<internal::UniqueFd> TcpConnect(const SocketAddress& address);
 
 // Sends `text` as it is, goes on where the peer refuses the rest, and reads
-// to the end of the stream.
+// to the end of the stream, or of the body where the response has a
+// Content-Length.
 absl::StatusOr<HttpReply> HttpExchange(const SocketAddress& address,
                                        absl::string_view text);
 

@@ -19,7 +19,7 @@ packages=(
   ethtool iproute2 nftables
 )
 ci_packages=(
-  chromium clang clang-format git libclang-rt-14-dev prometheus
+  chromium chromium-driver clang clang-format git libclang-rt-14-dev prometheus
   python3-yaml systemd
 )
 bench_packages=(

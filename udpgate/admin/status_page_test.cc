@@ -7,10 +7,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "testing/await.h"
 #include "testing/child_process.h"
 #include "testing/echo_backend.h"
 #include "testing/http_client.h"
@@ -24,12 +27,91 @@ namespace udpgate {
 namespace admin {
 namespace {
 
+using ::nlohmann::json;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// Statuses that only these tests give to the shell that starts the browser.
+// What the shell that starts the browser returns where there is none.
 constexpr int kNoBrowser = 99;
+
+// A browser that a test drives, by the WebDriver protocol
+// (https://www.w3.org/TR/webdriver2/) of Debian's chromium-driver.
+class Browser {
+ public:
+  // NotFound where the driver is not installed.
+  absl::Status Start() {
+    test::ChildProcessOptions options;
+    options.arguments = {"chromedriver", "--port=0"};
+    options.environment = {{"PATH", "/usr/local/bin:/usr/bin:/bin"},
+                           {"HOME", directory_.path()}};
+    absl::StatusOr<std::unique_ptr<test::ChildProcess>> driver =
+        test::ChildProcess::Start(options);
+    if (!driver.ok()) return absl::NotFoundError(driver.status().message());
+    driver_ = *std::move(driver);
+    const std::string before = "started successfully on port ";
+    if (!driver_->AwaitOutput(before) || !driver_->AwaitOutput(".\n")) {
+      return absl::InternalError(driver_->output());
+    }
+    const std::string text = driver_->output();
+    int port = 0;
+    for (size_t i = text.find(before) + before.size();
+         i < text.size() && absl::ascii_isdigit(text[i]); ++i) {
+      port = port * 10 + (text[i] - '0');
+    }
+    address_ = SocketAddress::Ipv4Loopback(static_cast<uint16_t>(port));
+    json capabilities;
+    capabilities["goog:chromeOptions"]["args"] = {
+        "--headless", "--no-sandbox", "--disable-gpu",
+        "--disable-dev-shm-usage",
+        absl::StrCat("--user-data-dir=", directory_.path())};
+    json body;
+    body["capabilities"]["alwaysMatch"] = capabilities;
+    const json session = Post("/session", body);
+    if (!session.contains("sessionId")) {
+      return absl::InternalError(session.dump());
+    }
+    path_ = "/session/" + session["sessionId"].get<std::string>();
+    return absl::OkStatus();
+  }
+  // Ends the browser; the driver ends with its object.
+  ~Browser() {
+    if (path_.empty()) return;
+    (void)test::HttpExchange(
+        address_, absl::StrCat("DELETE ", path_,
+                               " HTTP/1.1\r\nHost: ", address_.ToString(),
+                               "\r\nConnection: close\r\n\r\n"));
+  }
+
+  void Open(const std::string& url) { Post(path_ + "/url", {{"url", url}}); }
+  // What a function of this body returns.
+  json Evaluate(const std::string& script) {
+    return Post(path_ + "/execute/sync",
+                {{"script", script}, {"args", json::array()}});
+  }
+  // A command of Chrome's own protocol.
+  void Command(const std::string& command, const json& parameters) {
+    Post(path_ + "/goog/cdp/execute",
+         {{"cmd", command}, {"params", parameters}});
+  }
+
+ private:
+  json Post(const std::string& path, const json& body) {
+    const absl::StatusOr<test::HttpReply> reply =
+        test::HttpPost(address_, path, body.dump(), "Connection: close\r\n");
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    if (!reply.ok()) return json();
+    EXPECT_EQ(reply->status, 200) << reply->body;
+    const json answer = json::parse(reply->body, nullptr, false);
+    if (!answer.is_object() || !answer.contains("value")) return json();
+    return answer["value"];
+  }
+
+  test::TemporaryDirectory directory_;
+  std::unique_ptr<test::ChildProcess> driver_;
+  SocketAddress address_;
+  std::string path_;  // of the session
+};
 
 class StatusPageTest : public ::testing::Test {
  protected:
@@ -81,6 +163,18 @@ class StatusPageTest : public ::testing::Test {
     }
     ASSERT_EQ(result->status, 0);
     *document = (*browser)->output();
+  }
+
+  // Starts the browser and opens the page. Ends the test where there is none.
+  void Open(Browser* browser) {
+    const absl::Status status = browser->Start();
+    if (absl::IsNotFound(status)) {
+      const char* ci = std::getenv("CI");
+      if (ci != nullptr && *ci != '\0') FAIL() << status;
+      GTEST_SKIP() << status;
+    }
+    ASSERT_TRUE(status.ok()) << status;
+    browser->Open(absl::StrCat("http://", admin_->address().ToString(), "/"));
   }
 
   test::EchoBackend backend_;
@@ -139,6 +233,74 @@ TEST_F(StatusPageTest, AsksForTheToken) {
   if (IsSkipped() || HasFatalFailure()) return;
   EXPECT_THAT(document, Not(ContainsRegex("id=\"login\"[^>]* hidden")));
   EXPECT_THAT(document, Not(HasSubstr("data-polls=")));
+}
+
+TEST_F(StatusPageTest, ShowsTheGateOnceItHasTheToken) {
+  options_.token = "a-token-of-a-test";
+  Serve();
+  Browser browser;
+  Open(&browser);
+  if (IsSkipped() || HasFatalFailure()) return;
+  const auto give = [&browser](const std::string& token) {
+    browser.Evaluate(absl::StrCat("document.getElementById('token').value = '",
+                                  token,
+                                  "'; document.querySelector('#login button')"
+                                  ".click();"));
+  };
+  const auto shows = [&browser](const std::string& condition) {
+    return test::AwaitTrue(
+        [&] { return browser.Evaluate("return " + condition) == json(true); });
+  };
+  EXPECT_TRUE(shows("!document.getElementById('login').hidden"));
+  give("a-wrong-token-of-a-test");
+  EXPECT_TRUE(
+      shows("document.getElementById('problem').textContent === "
+            "'the token is wrong'"));
+  give(options_.token);
+  EXPECT_TRUE(
+      shows("document.getElementById('ready').textContent === 'ready'"));
+  EXPECT_TRUE(shows("document.getElementById('login').hidden"));
+  EXPECT_TRUE(shows("document.getElementById('problem').hidden"));
+}
+
+TEST_F(StatusPageTest, FitsAPhoneAndHasTwoSchemes) {
+  Serve();
+  test::LoopbackPeer client;
+  ASSERT_TRUE(client.Ask(proxy_->listen_addresses()[0], "hello").ok());
+  Browser browser;
+  Open(&browser);
+  if (IsSkipped() || HasFatalFailure()) return;
+  EXPECT_TRUE(test::AwaitTrue([&browser] {
+    return browser.Evaluate("return 'polls' in document.body.dataset") ==
+           json(true);
+  }));
+  json phone;
+  phone["width"] = 320;
+  phone["height"] = 640;
+  phone["deviceScaleFactor"] = 2;
+  phone["mobile"] = true;
+  browser.Command("Emulation.setDeviceMetricsOverride", phone);
+  EXPECT_EQ(browser.Evaluate("return innerWidth"), json(320));
+  EXPECT_EQ(browser.Evaluate("return document.documentElement.scrollWidth"),
+            json(320));
+  // How light a colour of the page is, from 0 to 765.
+  const auto lightness = [&browser](const std::string& scheme,
+                                    const std::string& property) {
+    json feature;
+    feature["name"] = "prefers-color-scheme";
+    feature["value"] = scheme;
+    json media;
+    media["features"] = json::array({feature});
+    browser.Command("Emulation.setEmulatedMedia", media);
+    const json value = browser.Evaluate(
+        "return getComputedStyle(document.body)." + property +
+        ".match(/[0-9]+/g).slice(0, 3).map(Number).reduce((a, b) => a + b)");
+    return value.is_number() ? value.get<int>() : -1;
+  };
+  EXPECT_GT(lightness("light", "backgroundColor"), 600);
+  EXPECT_LT(lightness("light", "color"), 200);
+  EXPECT_LT(lightness("dark", "backgroundColor"), 200);
+  EXPECT_GT(lightness("dark", "color"), 600);
 }
 
 TEST_F(StatusPageTest, TakesNothingFromOutside) {
