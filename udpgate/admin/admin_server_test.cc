@@ -16,6 +16,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -594,6 +596,37 @@ TEST_F(AdminServerTest, AHalfRequestEndsWithTheTimeout) {
       Sample(Get("/metrics").body, "udpgate_admin_connections_timed_out_total")
           .value_or(""),
       "3");
+}
+
+TEST_F(AdminServerTest, WhereAllWorkersAreBusyTheAnswerIsAnError) {
+  options_.worker_count = 1;
+  options_.queue_size = 1;
+  std::atomic<int> calls{0};
+  std::atomic<bool> held{true};
+  hooks_.components = [&calls, &held] {
+    ++calls;
+    while (held) absl::SleepFor(absl::Milliseconds(1));
+    return std::vector<ComponentHealth>();
+  };
+  Serve();
+  const auto ask = [this] {
+    absl::StatusOr<internal::UniqueFd> fd = test::TcpConnect(address_);
+    EXPECT_TRUE(fd.ok()) << fd.status();
+    const std::string text = "GET /readyz HTTP/1.1\r\n\r\n";
+    EXPECT_EQ(send(fd->get(), text.data(), text.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(text.size()));
+    return *std::move(fd);
+  };
+  const internal::UniqueFd handled = ask();
+  EXPECT_TRUE(AwaitTrue([&calls] { return calls == 1; }));
+  const internal::UniqueFd first = ask();
+  const internal::UniqueFd second = ask();
+  // One of them waits for the worker, and there is no room for another.
+  EXPECT_EQ(Get("/readyz").status, 503);
+  LoopbackPeer client;
+  Play(&client);
+  held = false;
+  EXPECT_TRUE(AwaitTrue([this] { return Get("/metrics").status == 200; }));
 }
 
 TEST_F(AdminServerTest, ManyIdleConnectionsHinderNobody) {
