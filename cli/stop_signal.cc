@@ -89,7 +89,7 @@ bool StopSignal::WatchDrain() {
   pollfd events[] = {{finished_fd_, POLLIN, 0},
                      {signal_fd_, POLLIN, 0},
                      {stopping_fd_, POLLIN, 0}};
-  // All signals are blocked here: nothing interrupts the wait.
+  // This thread blocks all signals: nothing interrupts the wait.
   poll(events, 3, drain_timeout_milliseconds_);
   if (events[0].revents != 0) return false;
   Raise(stopping_fd_);
@@ -98,6 +98,9 @@ bool StopSignal::WatchDrain() {
 
 void StopSignal::Watch(absl::Duration grace,
                        const std::function<void()>& on_overdue) {
+  sigset_t all_signals;
+  sigfillset(&all_signals);
+  pthread_sigmask(SIG_BLOCK, &all_signals, nullptr);
   pollfd events[] = {{signal_fd_, POLLIN, 0}, {finished_fd_, POLLIN, 0}};
   while (poll(events, 2, -1) < 0) {
   }
