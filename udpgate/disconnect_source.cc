@@ -21,9 +21,43 @@ DisconnectTarget DisconnectTarget::ForRelayPort(uint16_t port) {
   return target;
 }
 
+DisconnectTarget DisconnectTarget::ForRelay(const SocketAddress& relay) {
+  DisconnectTarget target(Kind::kRelay);
+  target.address_ = relay;
+  return target;
+}
+
+DisconnectTarget DisconnectTarget::ForClientIp(const SocketAddress& ip) {
+  DisconnectTarget target(Kind::kClientIp);
+  target.address_ = ip.WithPort(0);
+  return target;
+}
+
+DisconnectTarget DisconnectTarget::ForBackend(const SocketAddress& backend) {
+  DisconnectTarget target(Kind::kBackend);
+  target.address_ = backend;
+  return target;
+}
+
 absl::StatusOr<DisconnectTarget> DisconnectTarget::Parse(
     absl::string_view payload) {
   const absl::string_view text = absl::StripAsciiWhitespace(payload);
+  const size_t space = text.find_first_of(" \t");
+  if (space != absl::string_view::npos) {
+    const absl::string_view word = text.substr(0, space);
+    const absl::string_view rest =
+        absl::StripLeadingAsciiWhitespace(text.substr(space));
+    if (word == "ip") {
+      const absl::StatusOr<SocketAddress> ip =
+          SocketAddress::FromIpAndPort(rest, 0);
+      if (ip.ok()) return ForClientIp(*ip);
+    } else if (word == "backend" || word == "relay") {
+      const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(rest);
+      if (address.ok() && address->port() != 0) {
+        return word == "relay" ? ForRelay(*address) : ForBackend(*address);
+      }
+    }
+  }
   const bool is_number =
       !text.empty() && text.size() <= 5 &&
       std::all_of(text.begin(), text.end(), [](char c) {
@@ -41,12 +75,24 @@ absl::StatusOr<DisconnectTarget> DisconnectTarget::Parse(
   return absl::InvalidArgumentError(absl::StrCat(
       "\"", absl::CHexEscape(text.substr(0, 80)),
       "\" names no session: allowed are a client's address, 1.2.3.4:port or "
-      "[v6]:port, and a relay port, 1 to 65535"));
+      "[v6]:port, a relay port, 1 to 65535, and \"ip 1.2.3.4\", \"backend "
+      "1.2.3.4:port\", \"relay 1.2.3.4:port\""));
 }
 
 std::string DisconnectTarget::ToString() const {
-  return kind_ == Kind::kClient ? client_.ToString()
-                                : absl::StrCat(relay_port_);
+  switch (kind_) {
+    case Kind::kClient:
+      return client_.ToString();
+    case Kind::kRelayPort:
+      return absl::StrCat(relay_port_);
+    case Kind::kRelay:
+      return absl::StrCat("relay ", address_.ToString());
+    case Kind::kClientIp:
+      return absl::StrCat("ip ", address_.IpToString());
+    case Kind::kBackend:
+      return absl::StrCat("backend ", address_.ToString());
+  }
+  return "";
 }
 
 }  // namespace udpgate

@@ -18,28 +18,43 @@
 
 namespace udpgate {
 
-// Names the session, or later the sessions, that must end. A class with kinds,
-// so that more kinds can come without breaking users.
+// Names the session, or the sessions, that must end. A class with kinds, so
+// that more kinds can come without breaking users.
 class DisconnectTarget {
  public:
   enum class Kind {
     kClient,     // the session of this client address
     kRelayPort,  // the session that the gate relays from this port of its own
+    kRelay,      // the same, with the gate's source address too
+    kClientIp,   // all sessions of this IP address
+    kBackend,    // all sessions on this backend
   };
 
   static DisconnectTarget ForClient(const SocketAddress& client);
   // `port` is the gate's source port towards the backend, 1 to 65535: all that
   // a backend can see of a client.
   static DisconnectTarget ForRelayPort(uint16_t port);
+  // Exact where the gate has several source addresses
+  // (`ProxyOptions::upstream_bind_addresses`).
+  static DisconnectTarget ForRelay(const SocketAddress& relay);
+  // All sessions that live when the event comes; none that begins later. The
+  // port of `ip` is of no meaning.
+  static DisconnectTarget ForClientIp(const SocketAddress& ip);
+  // The same. Name the new backend first: a client that comes back at once asks
+  // the resolver.
+  static DisconnectTarget ForBackend(const SocketAddress& backend);
 
   // The payloads of the Redis channel: `1.2.3.4:54321` or `[v6]:port`, the
-  // client's address, or a bare integer, the relay port. White space around it
-  // is cut. InvalidArgument says what is allowed.
+  // client's address, or a bare integer, the relay port; or a word and an
+  // address, `ip 1.2.3.4`, `backend 10.0.0.5:19132`, `relay 10.0.0.1:40001`.
+  // White space around it is cut. InvalidArgument says what is allowed.
   static absl::StatusOr<DisconnectTarget> Parse(absl::string_view payload);
 
   Kind kind() const { return kind_; }
   // Valid where kind() is kClient.
   const SocketAddress& client() const { return client_; }
+  // Valid where kind() is none of the other two; port 0 where it is kClientIp.
+  const SocketAddress& address() const { return address_; }
   // Valid where kind() is kRelayPort.
   uint16_t relay_port() const { return relay_port_; }
 
@@ -48,7 +63,7 @@ class DisconnectTarget {
 
   friend bool operator==(const DisconnectTarget& a, const DisconnectTarget& b) {
     return a.kind_ == b.kind_ && a.client_ == b.client_ &&
-           a.relay_port_ == b.relay_port_;
+           a.address_ == b.address_ && a.relay_port_ == b.relay_port_;
   }
 
  private:
@@ -56,6 +71,7 @@ class DisconnectTarget {
 
   Kind kind_;
   SocketAddress client_;
+  SocketAddress address_;
   uint16_t relay_port_ = 0;
 };
 

@@ -42,6 +42,29 @@ TEST(DisconnectTargetTest, AnIntegerNamesARelayPort) {
   EXPECT_EQ(Parsed("00080").relay_port(), 80);
 }
 
+TEST(DisconnectTargetTest, AWordAndAnAddressNameSeveralSessions) {
+  EXPECT_EQ(Parsed("ip 1.2.3.4"),
+            DisconnectTarget::ForClientIp(*SocketAddress::Parse("1.2.3.4:99")));
+  EXPECT_EQ(Parsed("ip ::ffff:1.2.3.4"), Parsed("ip 1.2.3.4"));
+  const SocketAddress address = *SocketAddress::Parse("10.0.0.5:19132");
+  EXPECT_EQ(Parsed(" backend\t 10.0.0.5:19132\n"),
+            DisconnectTarget::ForBackend(address));
+  EXPECT_EQ(Parsed("relay 10.0.0.5:19132"),
+            DisconnectTarget::ForRelay(address));
+  EXPECT_FALSE(Parsed("relay 10.0.0.5:19132") ==
+               Parsed("backend 10.0.0.5:19132"));
+  for (const absl::string_view text :
+       {"ip 1.2.3.4", "ip 2001:db8::1", "backend 10.0.0.5:19132",
+        "relay [2001:db8::1]:40001"}) {
+    EXPECT_EQ(Parsed(text).ToString(), text);
+  }
+  for (const absl::string_view text :
+       {"ip 1.2.3.4:5", "ip", "ip ", "backend 10.0.0.5", "backend 10.0.0.5:0",
+        "relay 40001", "backend example.org:1", "Backend 10.0.0.5:1"}) {
+    EXPECT_FALSE(DisconnectTarget::Parse(text).ok()) << text;
+  }
+}
+
 TEST(DisconnectTargetTest, WhiteSpaceAroundItIsCut) {
   EXPECT_EQ(Parsed(" \t54321\r\n"), DisconnectTarget::ForRelayPort(54321));
   EXPECT_EQ(Parsed("\n1.2.3.4:5 "), Parsed("1.2.3.4:5"));

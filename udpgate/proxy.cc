@@ -154,6 +154,9 @@ class Proxy::Impl {
   void HandleEvent(absl::StatusOr<DisconnectTarget> target);
   // At a limited rate: whoever can publish could fill the log.
   void LogUselessEvent(absl::string_view why);
+  // One that may concern several sessions, or several shards.
+  void DisconnectInParts(const DisconnectTarget& target,
+                         ShardMessage::DisconnectDone done);
   // Ends a disconnect that concerns no session.
   void Finish(ShardMessage::DisconnectDone done);
 
@@ -353,6 +356,10 @@ void Proxy::Impl::Disconnect(const DisconnectTarget& target,
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
   ShardMessage message;
   size_t shard = 0;
+  if (target.kind() != DisconnectTarget::Kind::kClient &&
+      target.kind() != DisconnectTarget::Kind::kRelayPort) {
+    return DisconnectInParts(target, std::move(done));
+  }
   if (target.kind() == DisconnectTarget::Kind::kClient) {
     message.kind = ShardMessage::Kind::kDisconnectClient;
     message.client = target.client();
@@ -382,6 +389,54 @@ void Proxy::Impl::Disconnect(const DisconnectTarget& target,
   message.disconnect_done = std::move(done);
   if (!workers_[shard]->inbox()->PostDisconnect(std::move(message))) {
     disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
+                                    ShardMessage::DisconnectDone done) {
+  std::vector<std::pair<size_t, ShardMessage>> parts;  // with their shards
+  if (target.kind() == DisconnectTarget::Kind::kRelay) {
+    for (const internal::RelayOwner& owner :
+         context_.relay_ports.Find(target.address().port())) {
+      parts.emplace_back(owner.shard, ShardMessage());
+      parts.back().second.kind = ShardMessage::Kind::kEndSession;
+      parts.back().second.session = owner.session;
+    }
+  } else {
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      parts.emplace_back(i, ShardMessage());
+      parts.back().second.kind =
+          target.kind() == DisconnectTarget::Kind::kBackend
+              ? ShardMessage::Kind::kEndBackend
+              : ShardMessage::Kind::kEndClientIp;
+    }
+  }
+  if (parts.empty() || state_ != State::kRunning) {
+    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
+    return Finish(std::move(done));
+  }
+  // Of the control thread, which all parts report to.
+  struct Tally {
+    size_t parts_left;
+    int64_t ended_count = 0;
+    ShardMessage::DisconnectDone done;
+  };
+  auto tally = std::make_shared<Tally>();
+  tally->parts_left = parts.size();
+  tally->done = std::move(done);
+  for (auto& [shard, message] : parts) {
+    message.address = target.address();
+    message.is_part = true;
+    message.disconnect_done = [this, tally](int64_t ended_count) {
+      tally->ended_count += ended_count;
+      if (--tally->parts_left > 0) return;
+      if (tally->ended_count == 0) {
+        disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
+      }
+      if (tally->done != nullptr) tally->done(tally->ended_count);
+    };
+    // False once the gate stops, and then nobody waits for the tally.
+    workers_[shard]->inbox()->PostDisconnect(std::move(message));
   }
 }
 

@@ -85,11 +85,11 @@ class Proxy {
   // go on until they end. `GetStats().sessions_active` says how many are left.
   void Drain();
 
-  // Ends the session that `target` names, if it is live now; the client's next
-  // datagram begins a new one. A client that still waits for its backend asks
-  // again. `done`, if given, is called once from a control thread with the
-  // number of sessions concerned, 0 or 1; it is dropped uncalled where the
-  // Proxy stops first.
+  // Ends the session or the sessions that `target` names, if they are live now;
+  // the client's next datagram begins a new one. A client that still waits for
+  // its backend asks again. `done`, if given, is called once from a control
+  // thread with the number of sessions concerned; it is dropped uncalled where
+  // the Proxy stops first. Many sessions end in slices, between datagrams.
   // Blocks for a moment where events come faster than sessions can end.
   void Disconnect(const DisconnectTarget& target,
                   absl::AnyInvocable<void(int64_t ended_count)> done = nullptr);

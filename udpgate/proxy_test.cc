@@ -658,6 +658,54 @@ TEST_P(ProxyTest, DisconnectByRelayPortCountsWhatItEnded) {
   EXPECT_EQ(left[0].client, other.address());
 }
 
+TEST_P(ProxyTest, DisconnectByIpOrBackendEndsAllThatItNames) {
+  EchoBackend second("second");
+  constexpr int kClients = 40;
+  std::atomic<bool> is_moved{false};
+  EXPECT_CALL(*resolver_, Resolve)
+      .WillRepeatedly(
+          [&](const ResolveRequest& request, BackendResolver::Callback done) {
+            ResolveWith(is_moved ? second.address() : backend_.address())(
+                request, std::move(done));
+          });
+  Start();
+  std::vector<LoopbackPeer> clients(kClients);
+  for (LoopbackPeer& client : clients) {
+    EXPECT_EQ(Ask(client, "one"), "echo:one");
+  }
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForBackend(second.address())), 0);
+  is_moved = true;
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForBackend(backend_.address())),
+            kClients);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 0u);
+  for (LoopbackPeer& client : clients) {
+    EXPECT_EQ(Ask(client, "two"), "second:two");
+  }
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForClientIp(
+                *SocketAddress::FromIpAndPort("127.0.0.2", 0))),
+            0);
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForClientIp(clients[0].address())),
+            kClients);
+  EXPECT_EQ(Ask(clients[0], "three"), "second:three");
+  const ProxyStats stats = proxy_->GetStats();
+  EXPECT_EQ(stats.ended(EndReason::kDisconnected), 2u * kClients);
+  EXPECT_EQ(stats.disconnects_received, 4u);
+  EXPECT_EQ(stats.disconnects_unmatched, 2u);
+}
+
+TEST_P(ProxyTest, DisconnectByRelayIsExact) {
+  Start();
+  LoopbackPeer client;
+  EXPECT_EQ(Ask(client, "one"), "echo:one");
+  const SocketAddress relay = backend_.sources()[0];
+  const SocketAddress elsewhere =
+      *SocketAddress::FromIpAndPort("127.0.0.99", relay.port());
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForRelay(elsewhere)), 0);
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForRelay(relay)), 1);
+  EXPECT_EQ(Disconnect(DisconnectTarget::ForRelay(relay)), 0);
+  EXPECT_EQ(proxy_->GetStats().disconnects_unmatched, 2u);
+}
+
 TEST_P(ProxyTest, DisconnectWithoutDone) {
   Start();
   LoopbackPeer client;

@@ -37,6 +37,8 @@ void Try(absl::string_view payload) {
   if (target->kind() == DisconnectTarget::Kind::kClient) {
     Require(is_client && target->client() == *client,
             "a client is named by its address");
+  } else if (target->kind() != DisconnectTarget::Kind::kRelayPort) {
+    Require(target->address().is_valid(), "a word is followed by an address");
   } else {
     int port;
     Require(IsPort(text, &port) && target->relay_port() == port,

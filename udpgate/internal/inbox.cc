@@ -145,6 +145,17 @@ bool Inbox::PostDisconnect(ShardMessage message) {
   return true;
 }
 
+void Inbox::PostAgain(ShardMessage message) {
+  MutexLock lock(&mutex_);
+  PostLocked(std::move(message));
+}
+
+void Inbox::EndDisconnect() {
+  MutexLock lock(&mutex_);
+  --disconnect_count_;
+  disconnects_taken_.SignalAll();
+}
+
 void Inbox::PostLocked(ShardMessage message) {
   if (is_closed_) return;
   messages_.push_back(std::move(message));

@@ -38,7 +38,9 @@ struct ShardMessage {
   enum class Kind {
     kResolved,          // the answer for `session`
     kDisconnectClient,  // end the session of `client`, whichever is live
-    kEndSession,        // end exactly `session`
+    kEndSession,        // end exactly `session`, whose relay is `address`
+    kEndClientIp,       // end all sessions of the IP address `address`
+    kEndBackend,        // end all sessions on the backend `address`
     kListSessions,      // copy the sessions in slots from `session.slot` on
     kEvict,             // end one unconfirmed session, for another shard
   };
@@ -51,6 +53,13 @@ struct ShardMessage {
   Kind kind;
   SessionRef session;
   SocketAddress client;
+  // Invalid: whatever the session's relay is.
+  SocketAddress address;
+  // One of several messages of one disconnect, which the sender adds up.
+  bool is_part = false;
+  // Of kEndClientIp and kEndBackend: how far they are. `session` is where to
+  // go on, and the youngest that they concern.
+  int64_t ended_count = 0;
   absl::StatusOr<ResolveResult> result;
   DisconnectDone disconnect_done;
   ListDone list_done;
@@ -84,6 +93,12 @@ class Inbox {
   // Waits while `disconnects_max` of them are under way: a disconnect is never
   // dropped. False, and at once, when closed.
   bool PostDisconnect(ShardMessage message);
+
+  // The owner is not yet done with a message kEndClientIp or kEndBackend: it
+  // comes again, and keeps its room.
+  void PostAgain(ShardMessage message);
+  // The owner is done with it.
+  void EndDisconnect();
 
   // Drops the messages that wait and all that come; nobody waits any more.
   void Close();

@@ -37,6 +37,7 @@ Session* SessionTable::Insert(const SocketAddress& client, uint32_t hash,
   Session& session = at(slot);
   session.slot = slot;
   session.id = (++sessions_created_ << 8) | shard_;
+  newest_id_ = session.id;
   session.hash = hash;
   session.client = client;
   session.last_active_nanoseconds = now_nanoseconds;

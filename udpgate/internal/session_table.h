@@ -111,6 +111,9 @@ class SessionTable {
                   int64_t now_nanoseconds);
   void Erase(Session* session);
 
+  // The id of the session that began last, 0 where none has.
+  uint64_t newest_id() const { return newest_id_; }
+
   size_t size() const { return index_.size(); }
   // Slots in use lie below this.
   uint32_t slot_count() const { return slot_count_; }
@@ -155,6 +158,7 @@ class SessionTable {
 
   const uint32_t shard_;
   uint64_t sessions_created_ = 0;
+  uint64_t newest_id_ = 0;
   uint32_t slot_count_ = 0;
   std::vector<std::unique_ptr<Session[]>> chunks_;
   // Freed slots, taken again in the order in which they were freed.

@@ -277,6 +277,10 @@ void Worker::DrainMessages() {
       case ShardMessage::Kind::kEndSession:
         HandleDisconnect(&message);
         break;
+      case ShardMessage::Kind::kEndClientIp:
+      case ShardMessage::Kind::kEndBackend:
+        EndMany(&message);
+        break;
       case ShardMessage::Kind::kListSessions:
         ListSessions(&message);
         break;
@@ -948,8 +952,13 @@ void Worker::HandleDisconnect(ShardMessage* message) {
       message->kind == ShardMessage::Kind::kEndSession
           ? sessions_.Find(message->session)
           : sessions_.Find(message->client, context_->hash(message->client));
+  // The port may be another session's on another of the gate's addresses.
+  if (session != nullptr && message->address.is_valid() &&
+      session->relay != message->address) {
+    session = nullptr;
+  }
   if (session == nullptr) {
-    counters_.disconnects_unmatched.Add();
+    if (!message->is_part) counters_.disconnects_unmatched.Add();
   } else if (session->state == SessionState::kPending) {
     // It has nothing to be disconnected from; but the answer on its way may be
     // the backend that it must not get any more.
@@ -957,8 +966,52 @@ void Worker::HandleDisconnect(ShardMessage* message) {
   } else {
     End(session, EndReason::kDisconnected, DropReason::kSessionEnded);
   }
+  ReportDone(message, session == nullptr ? 0 : 1);
+}
+
+// In slices, as live sessions' datagrams wait meanwhile. Concerns the sessions
+// that live as it begins, and none that takes a slot later.
+void Worker::EndMany(ShardMessage* message) {
+  if (message->session.id == 0) message->session.id = sessions_.newest_id();
+  const uint32_t end_slot =
+      std::min(message->session.slot + kSlotsPerList, sessions_.slot_count());
+  int ended_count = 0;
+  uint32_t& slot = message->session.slot;
+  while (slot < end_slot && ended_count < kEndsPerTurn) {
+    Session* session = sessions_.FindSlot(slot++);
+    if (session == nullptr || session->id > message->session.id) continue;
+    if (EndOneOfMany(*message, session)) ++ended_count;
+  }
+  message->ended_count += ended_count;
+  if (slot < sessions_.slot_count()) {
+    inbox_->PostAgain(std::move(*message));
+    return;
+  }
+  inbox_->EndDisconnect();
+  ReportDone(message, message->ended_count);
+}
+
+// Whether the session was concerned.
+bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
+  const bool is_by_ip = message.kind == ShardMessage::Kind::kEndClientIp;
+  if (session->state == SessionState::kPending) {
+    // The answer on its way may be the backend that it must not get any more;
+    // see HandleDisconnect.
+    const bool is_concerned =
+        is_by_ip && session->client.WithPort(0) == message.address;
+    if (is_concerned || !is_by_ip) session->must_ask_again = true;
+    return is_concerned;
+  }
+  if (is_by_ip ? session->client.WithPort(0) != message.address
+               : session->backend != message.address) {
+    return false;
+  }
+  End(session, EndReason::kDisconnected, DropReason::kSessionEnded);
+  return true;
+}
+
+void Worker::ReportDone(ShardMessage* message, int64_t ended_count) {
   if (message->disconnect_done == nullptr) return;
-  const int64_t ended_count = session == nullptr ? 0 : 1;
   context_->control.Post([done = std::move(message->disconnect_done),
                           ended_count]() mutable { done(ended_count); });
 }

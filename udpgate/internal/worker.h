@@ -153,6 +153,11 @@ class Worker {
   // Messages.
   void HandleDisconnect(ShardMessage* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void EndMany(ShardMessage* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool EndOneOfMany(const ShardMessage& message, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ReportDone(ShardMessage* message, int64_t ended_count)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ListSessions(ShardMessage* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 

@@ -562,6 +562,28 @@ TEST_F(WorkerTest, ADisconnectedPendingClientAsksAgain) {
   EXPECT_THAT(ReceiveAll(&old_backend), ElementsAre());
 }
 
+// Many sessions end over many turns; a client that comes back meanwhile stays.
+TEST_F(WorkerTest, ADisconnectOfManySparesWhatBeginsAfterIt) {
+  Start();
+  constexpr int kClients = 8;
+  std::vector<LoopbackPeer> clients(kClients);
+  for (LoopbackPeer& client : clients) Connect(client);
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kEndBackend;
+  message.address = backend_.address();
+  worker_->inbox()->PostDisconnect(std::move(message));
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
+  SendAndRead(clients[0], "hello again");
+  Turn();  // ends three more, and then looks at the datagram
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("hello again"));
+  for (int i = 0; i < kClients; ++i) Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), uint64_t{kClients});
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  EXPECT_FALSE(worker_->inbox()->HasMessages());
+}
+
 // Events cannot keep a client waiting for ever.
 TEST_F(WorkerTest, ADisconnectedPendingClientStillTimesOut) {
   Start();
