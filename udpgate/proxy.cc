@@ -116,6 +116,7 @@ class Proxy::Impl {
   absl::Status Start();
   void Stop();
   void Drain() { context_.is_draining.store(true, std::memory_order_relaxed); }
+  absl::Status SetLimits(const ProxyLimits& limits);
   void Disconnect(const DisconnectTarget& target,
                   ShardMessage::DisconnectDone done);
   bool IsAlive(absl::Duration within) const;
@@ -322,6 +323,23 @@ void Proxy::Impl::Stop() {
   }
   context_.control.Stop();
   for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
+}
+
+absl::Status Proxy::Impl::SetLimits(const ProxyLimits& limits) {
+  ProxyOptions options = context_.options;
+  options.limits = limits;
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  {
+    MutexLock lock(&context_.limits_mutex);
+    context_.limits = limits;
+    // Under the lock, so that two calls leave the same one everywhere.
+    context_.admission.SetLimits(limits, WorkOutSessionsMax(options));
+    context_.limits_version.fetch_add(1, std::memory_order_release);
+  }
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->inbox()->Ring();
+  }
+  return absl::OkStatus();
 }
 
 void Proxy::Impl::HandleEvent(absl::StatusOr<DisconnectTarget> target) {
@@ -539,6 +557,10 @@ absl::Status Proxy::Start() { return impl_->Start(); }
 void Proxy::Stop() { impl_->Stop(); }
 
 void Proxy::Drain() { impl_->Drain(); }
+
+absl::Status Proxy::SetLimits(const ProxyLimits& limits) {
+  return impl_->SetLimits(limits);
+}
 
 void Proxy::Disconnect(const DisconnectTarget& target,
                        absl::AnyInvocable<void(int64_t ended_count)> done) {

@@ -85,6 +85,13 @@ class Proxy {
   // go on until they end. `GetStats().sessions_active` says how many are left.
   void Drain();
 
+  // From now on these limits hold; live sessions stay. InvalidArgument from
+  // `ProxyOptions::Validate`, and then the old ones stay in force. Limits per
+  // address (`max_sessions_per_ip`, `new_sessions_per_second_per_ip`) have no
+  // effect where the Proxy was created without either. A changed
+  // `session_idle_timeout` concerns live sessions too.
+  absl::Status SetLimits(const ProxyLimits& limits);
+
   // Ends the session or the sessions that `target` names, if they are live now;
   // the client's next datagram begins a new one. A client that still waits for
   // its backend asks again. `done`, if given, is called once from a control

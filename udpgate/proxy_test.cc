@@ -706,6 +706,31 @@ TEST_P(ProxyTest, DisconnectByRelayIsExact) {
   EXPECT_EQ(proxy_->GetStats().disconnects_unmatched, 2u);
 }
 
+TEST_P(ProxyTest, NewLimitsHoldForWhoComesAndForIdleSessions) {
+  Start();
+  LoopbackPeer first, second, third;
+  EXPECT_EQ(Ask(first, "one"), "echo:one");
+  ProxyLimits limits;
+  limits.max_sessions = 1;
+  ASSERT_TRUE(proxy_->SetLimits(limits).ok());
+  EXPECT_EQ(proxy_->max_sessions(), 1);
+  limits.backend_refusals_max = 0;
+  limits.max_sessions = 5;
+  const absl::Status refused = proxy_->SetLimits(limits);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(proxy_->max_sessions(), 1);
+  limits = ProxyLimits();
+  limits.deny_cidrs = *ParseCidrList("127.0.0.0/8");
+  limits.session_idle_timeout = absl::Milliseconds(50);
+  ASSERT_TRUE(proxy_->SetLimits(limits).ok());
+  ASSERT_TRUE(second.Send(proxy_->listen_addresses().front(), "two").ok());
+  EXPECT_TRUE(AwaitDropped(DropReason::kDenied, 1));
+  // It was to rest for a minute when it began.
+  EXPECT_TRUE(AwaitEnded(EndReason::kIdle, 1));
+  ASSERT_TRUE(proxy_->SetLimits(ProxyLimits()).ok());
+  EXPECT_EQ(Ask(third, "three"), "echo:three");
+}
+
 TEST_P(ProxyTest, DisconnectWithoutDone) {
   Start();
   LoopbackPeer client;

@@ -546,6 +546,25 @@ TEST_F(RedisConnectionTest, ASubscriptionThatIsLostIsMadeAgain) {
   EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
 }
 
+TEST_F(RedisConnectionTest, OneEventTakesABackendOut) {
+  EchoBackend lobby("lobby");
+  EchoBackend arena("arena");
+  SetBackend(lobby);
+  StartGate({{"WORKER_COUNT", "4"}});
+  Players players(address(), "lobby", 32);
+  ASSERT_TRUE(players.Join());
+  SetBackend(arena);
+  Publish(absl::StrCat("backend ", lobby.address().ToString()));
+  LoopbackPeer late;
+  EXPECT_TRUE(AwaitServedBy(&late, address(), "arena"));
+  const size_t lobby_sources = lobby.sources().size();
+  // From the same IP address as everybody.
+  SetBackend(lobby);
+  Publish("ip 127.0.0.1");
+  EXPECT_TRUE(AwaitServedBy(&late, address(), "lobby"));
+  EXPECT_EQ(lobby.sources().size(), lobby_sources + 1);
+}
+
 TEST_F(RedisConnectionTest, ASilentSubscriptionIsNoticed) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");

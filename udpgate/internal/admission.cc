@@ -28,27 +28,37 @@ Admission::Network::Network(const SocketAddress& client)
 }
 
 Admission::Admission(const ProxyLimits& limits, int64_t sessions_max)
-    : allow_(limits.allow_cidrs),
-      deny_(limits.deny_cidrs),
-      sessions_max_(sessions_max),
-      sessions_per_ip_max_(limits.max_sessions_per_ip),
-      pending_max_(limits.pending_clients_max),
-      held_bytes_max_(limits.pending_bytes_max),
-      rate_(limits.new_sessions_per_second),
-      rate_per_ip_(limits.new_sessions_per_second_per_ip),
+    : watches_networks_(limits.max_sessions_per_ip > 0 ||
+                        limits.new_sessions_per_second_per_ip > 0),
       // Twice the sessions, since they do not spread evenly, and those of the
       // last second.
       watched_per_stripe_max_(kRecentPerStripeMax +
                               2 * static_cast<size_t>(sessions_max) /
-                                  kStripes) {}
+                                  kStripes) {
+  SetLimits(limits, sessions_max);
+}
+
+void Admission::SetLimits(const ProxyLimits& limits, int64_t sessions_max) {
+  {
+    MutexLock lock(&cidrs_mutex_);
+    allow_ = limits.allow_cidrs;
+    deny_ = limits.deny_cidrs;
+    has_cidrs_ = !allow_.empty() || !deny_.empty();
+  }
+  sessions_max_ = sessions_max;
+  sessions_per_ip_max_ = limits.max_sessions_per_ip;
+  pending_max_ = limits.pending_clients_max;
+  held_bytes_max_ = limits.pending_bytes_max;
+  rate_per_second_ = limits.new_sessions_per_second;
+  rate_per_ip_per_second_ = limits.new_sessions_per_second_per_ip;
+}
 
 // From what costs least to what costs most, so that a flood is refused early.
 absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
                                             size_t held_bytes,
                                             int64_t now_nanoseconds,
                                             absl::FunctionRef<bool()> evict) {
-  if (deny_.Contains(client)) return DropReason::kDenied;
-  if (!allow_.empty() && !allow_.Contains(client)) return DropReason::kDenied;
+  if (IsDenied(client)) return DropReason::kDenied;
   if (!AddWithin(pending_max_, 1, &pending_count_)) {
     return DropReason::kPendingLimit;
   }
@@ -57,11 +67,11 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
     return DropReason::kPendingLimit;
   }
   absl::optional<DropReason> refusal =
-      watches_networks() ? TakePlaceOfNetwork(client, now_nanoseconds)
-                         : TakeRate(now_nanoseconds);
+      watches_networks_ ? TakePlaceOfNetwork(client, now_nanoseconds)
+                        : TakeRate(now_nanoseconds);
   if (!refusal.has_value() && !TakePlace(evict)) {
     refusal = DropReason::kSessionLimit;
-    if (watches_networks()) GiveBackPlaceOfNetwork(client);
+    if (watches_networks_) GiveBackPlaceOfNetwork(client);
   }
   if (refusal.has_value()) {
     GiveBackHeldBytes(held_bytes);
@@ -70,9 +80,16 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
   return refusal;
 }
 
+bool Admission::IsDenied(const SocketAddress& client) {
+  if (!has_cidrs_.load(std::memory_order_relaxed)) return false;
+  MutexLock lock(&cidrs_mutex_);
+  return deny_.Contains(client) ||
+         (!allow_.empty() && !allow_.Contains(client));
+}
+
 void Admission::End(const SocketAddress& client) {
   session_count_.fetch_sub(1, std::memory_order_relaxed);
-  if (watches_networks()) GiveBackPlaceOfNetwork(client);
+  if (watches_networks_) GiveBackPlaceOfNetwork(client);
 }
 
 bool Admission::TakeHeldBytes(size_t bytes) {
@@ -80,12 +97,13 @@ bool Admission::TakeHeldBytes(size_t bytes) {
 }
 
 absl::optional<DropReason> Admission::TakeRate(int64_t now_nanoseconds) {
-  if (!rate_.is_limited()) return absl::nullopt;
+  const Rate rate(rate_per_second_.load(std::memory_order_relaxed));
+  if (!rate.is_limited()) return absl::nullopt;
   int64_t before = full_nanoseconds_.load(std::memory_order_relaxed);
   int64_t after;
   do {
     after = before;
-    if (!rate_.Fits(now_nanoseconds, &after)) {
+    if (!rate.Fits(now_nanoseconds, &after)) {
       return DropReason::kNewSessionRate;
     }
   } while (!full_nanoseconds_.compare_exchange_weak(before, after,
@@ -110,11 +128,14 @@ absl::optional<DropReason> Admission::TakePlaceOfNetwork(
   } else if (!MakeRoom(now_nanoseconds, &stripe)) {
     return DropReason::kNewSessionRatePerIp;
   }
-  if (sessions_per_ip_max_ > 0 && after.session_count >= sessions_per_ip_max_) {
+  const int64_t sessions_max =
+      sessions_per_ip_max_.load(std::memory_order_relaxed);
+  if (sessions_max > 0 && after.session_count >= sessions_max) {
     return DropReason::kSessionLimitPerIp;
   }
-  if (rate_per_ip_.is_limited() &&
-      !rate_per_ip_.Fits(now_nanoseconds, &after.full_nanoseconds)) {
+  const Rate rate = rate_per_ip();
+  if (rate.is_limited() &&
+      !rate.Fits(now_nanoseconds, &after.full_nanoseconds)) {
     return DropReason::kNewSessionRatePerIp;
   }
   // Last, so that an address beyond its own limits takes no share of it.
@@ -149,7 +170,7 @@ void Admission::GiveBackPlaceOfNetwork(const SocketAddress& client) {
   if (found == stripe.watched.end()) return;
   // Where there is a rate, the entry stays for it, and is freed when its
   // stripe is full.
-  if (--found->second.session_count == 0 && !rate_per_ip_.is_limited()) {
+  if (--found->second.session_count == 0 && !rate_per_ip().is_limited()) {
     stripe.watched.erase(found);
   }
 }

@@ -61,6 +61,10 @@ class Admission {
   // At most `sessions_max` at a time, whatever `limits` says of that.
   Admission(const ProxyLimits& limits, int64_t sessions_max);
 
+  // From now on these hold, for who comes; nobody is ended. Whether addresses
+  // are watched at all, as the limits per address need, stays as it was.
+  void SetLimits(const ProxyLimits& limits, int64_t sessions_max);
+
   // Takes a place for a pending session of `client`, and room for the
   // `held_bytes` that it begins with, or says why there is none. Where the gate
   // is full, `evict` is asked to end another session (and
@@ -81,7 +85,9 @@ class Admission {
                           std::memory_order_relaxed);
   }
 
-  int64_t sessions_max() const { return sessions_max_; }
+  int64_t sessions_max() const {
+    return sessions_max_.load(std::memory_order_relaxed);
+  }
   // Places that are taken now.
   int64_t session_count() const {
     return session_count_.load(std::memory_order_relaxed);
@@ -125,20 +131,26 @@ class Admission {
   bool MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe->mutex);
   void GiveBackPlaceOfNetwork(const SocketAddress& client);
-  bool watches_networks() const {
-    return sessions_per_ip_max_ > 0 || rate_per_ip_.is_limited();
+  bool IsDenied(const SocketAddress& client);
+  Rate rate_per_ip() const {
+    return Rate(rate_per_ip_per_second_.load(std::memory_order_relaxed));
   }
   Stripe& StripeOf(const Network& network);
 
-  const CidrList allow_;
-  const CidrList deny_;
-  const int64_t sessions_max_;
-  const int64_t sessions_per_ip_max_;
-  const int64_t pending_max_;
-  const int64_t held_bytes_max_;
-  const Rate rate_;
-  const Rate rate_per_ip_;
+  const bool watches_networks_;
   const size_t watched_per_stripe_max_;
+
+  // Read without the lock where there are none.
+  std::atomic<bool> has_cidrs_{false};
+  Mutex cidrs_mutex_;
+  CidrList allow_ ABSL_GUARDED_BY(cidrs_mutex_);
+  CidrList deny_ ABSL_GUARDED_BY(cidrs_mutex_);
+  std::atomic<int64_t> sessions_max_{0};
+  std::atomic<int64_t> sessions_per_ip_max_{0};
+  std::atomic<int64_t> pending_max_{0};
+  std::atomic<int64_t> held_bytes_max_{0};
+  std::atomic<int64_t> rate_per_second_{0};
+  std::atomic<int64_t> rate_per_ip_per_second_{0};
 
   std::atomic<int64_t> session_count_{0};
   std::atomic<int64_t> pending_count_{0};

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/clock.h"
@@ -16,6 +17,7 @@
 #include "udpgate/internal/control_thread.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/mutex.h"
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/proxy_options.h"
@@ -38,7 +40,8 @@ struct GateContext {
                     {proxy_options.upstream_bind_addresses,
                      absl::ToInt64Nanoseconds(proxy_options.port_quarantine)}),
         control(proxy_options.log_sink, gate_clock,
-                proxy_options.event_queue_size) {}
+                proxy_options.event_queue_size),
+        limits(proxy_options.limits) {}
 
   const ProxyOptions options;
   const Clock* const clock;
@@ -55,6 +58,11 @@ struct GateContext {
   RelayPorts relay_ports;
   ControlThread control;
   std::atomic<bool> is_draining{false};
+  // The limits of a session in force. Each shard has a copy, and takes a new
+  // one where the version is another than it knows.
+  std::atomic<uint32_t> limits_version{0};
+  Mutex limits_mutex;
+  ProxyLimits limits ABSL_GUARDED_BY(limits_mutex);
   // Messages kEvict that no shard has handled yet.
   std::atomic<int> evictions_under_way{0};
 };

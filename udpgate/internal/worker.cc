@@ -202,6 +202,7 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   now_nanoseconds_ = context_->clock->NowNanoseconds();
   message_budget_ = kMessagesPerTurn;
   ++turn_;
+  TakeLimits();
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
@@ -263,6 +264,20 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
     if (is_first) return 0;
   }
   return datagrams.size() - inbox_->Push(datagrams);
+}
+
+// What has changed since the last turn, see Proxy::SetLimits.
+void Worker::TakeLimits() {
+  const uint32_t version =
+      context_->limits_version.load(std::memory_order_acquire);
+  if (version == limits_version_) return;
+  limits_version_ = version;
+  {
+    MutexLock lock(&context_->limits_mutex);
+    limits_ = context_->limits;
+  }
+  // By the old time-out the next look could be far away.
+  next_sweep_nanoseconds_ = std::min(next_sweep_nanoseconds_, now_nanoseconds_);
 }
 
 void Worker::DrainMessages() {
@@ -635,7 +650,7 @@ void Worker::Begin(const ClientDatagram& datagram) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
     counters_.Drop(*refusal);
     context_->control.ReportRefused(*refusal, datagram.client, [&] {
-      return AdmissionText(*refusal, context_->options.limits,
+      return AdmissionText(*refusal, limits_,
                            context_->admission.sessions_max());
     });
     return;

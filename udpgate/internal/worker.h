@@ -91,6 +91,7 @@ class Worker {
 
   // The parts of a turn, in order.
   void WaitForEvents(int64_t max_wait_nanoseconds);
+  void TakeLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -181,6 +182,7 @@ class Worker {
 
   ShardOwnership ownership_;
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
+  uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
   // The time of this turn, read once.
   int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
