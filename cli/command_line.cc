@@ -373,6 +373,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(const SettingSources& sources) {
       !status.ok()) {
     return status;
   }
+  for (const auto& [variable, value] : values) {
+    command_line.values[variable] = value.value;
+  }
   return command_line;
 }
 

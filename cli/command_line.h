@@ -6,6 +6,7 @@
 #define UDPGATE_CLI_COMMAND_LINE_H_
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,9 @@ struct CommandLine {
   enum class Action { kRun, kCheck, kHelp, kVersion };
 
   Action action = Action::kRun;
-  Settings settings;                  // for kRun and kCheck
+  Settings settings;  // for kRun and kCheck
+  // The values that are set, as they were given, by variable.
+  std::map<std::string, std::string> values;
   std::vector<std::string> warnings;  // one line each
 };
 

@@ -145,6 +145,8 @@ class Logger::Impl {
     logger_.log(level, spdlog::string_view_t(Printable(message)));
   }
 
+  void SetLevel(LogSeverity least) { logger_.set_level(ToLevel(least)); }
+
   int64_t dropped_lines() const { return sink_->dropped_lines(); }
 
  private:
@@ -160,6 +162,8 @@ Logger::~Logger() = default;
 void Logger::Log(LogSeverity severity, absl::string_view message) {
   impl_->Log(severity, message);
 }
+
+void Logger::SetLevel(LogSeverity least) { impl_->SetLevel(least); }
 
 LogSink Logger::Sink() const {
   return [impl = impl_](LogSeverity severity, absl::string_view message) {

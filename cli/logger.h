@@ -33,6 +33,9 @@ class Logger {
 
   void Log(LogSeverity severity, absl::string_view message);
 
+  // From now on less severe lines are left out.
+  void SetLevel(LogSeverity least);
+
   // For `ProxyOptions::log_sink` and the like; it keeps the logger's insides
   // alive by itself.
   LogSink Sink() const;

@@ -27,6 +27,7 @@
 #include "absl/types/optional.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
+#include "cli/reload.h"
 #include "cli/report.h"
 #include "cli/service_manager.h"
 #include "cli/settings.h"
@@ -236,7 +237,7 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
 // The endpoint for operators, bound; null where there is to be none.
 absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     const Settings& settings, const ProxyDependencies& dependencies,
-    Proxy* proxy) {
+    Reloader* reloader, Proxy* proxy) {
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
@@ -253,6 +254,7 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     }
     return components;
   };
+  hooks.reload = [reloader] { return reloader->Reload(); };
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> server =
       admin::AdminServer::Create(std::move(options), proxy, std::move(hooks));
   if (server.ok()) return server;
@@ -352,7 +354,18 @@ void Drain(absl::Duration timeout, StopSignal* stop_signal, Proxy* proxy,
               absl::StrCat("drained: ", live(), " live sessions are left"));
 }
 
-int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
+// The rest of what can be wrong with settings; their ranges were checked.
+absl::Status Validate(const Settings& settings) {
+  if (absl::Status status = settings.proxy.Validate(); !status.ok()) {
+    return status;
+  }
+  if (!settings.backend_address.empty()) return absl::OkStatus();
+  return MakeRedisOptions(settings).Validate();
+}
+
+int Serve(SettingSources sources, CommandLine command_line,
+          StopSignal* stop_signal, Logger* logger) {
+  Settings settings = command_line.settings;
   ServiceManager service_manager;
   if (absl::Status status = UseActivationSockets(&settings, logger);
       !status.ok()) {
@@ -378,9 +391,11 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
+  Reloader reloader(std::move(sources), std::move(command_line), Validate,
+                    proxy->get(), logger);
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
-      MakeAdminServer(settings, dependencies, proxy->get());
+      MakeAdminServer(settings, dependencies, &reloader, proxy->get());
   if (!admin.ok()) return CannotStart(admin.status(), logger);
   if (absl::Status status = (*proxy)->Start(); !status.ok()) {
     return CannotStart(status, logger);
@@ -404,6 +419,7 @@ int Serve(Settings settings, StopSignal* stop_signal, Logger* logger) {
       "listening on ", (*proxy)->listen_addresses().front().ToString(), ", ",
       BackendSource(settings)));
 
+  ReloadSignal reload_signal([&reloader] { (void)reloader.Reload(); });
   stop_signal->SetDrainTimeout(settings.drain_timeout);
   const absl::string_view signal_name = stop_signal->Wait();
   service_manager.NotifyStopping(
@@ -430,15 +446,6 @@ int Print(const std::string& text) {
   return written ? 0 : kExitCannotStart;
 }
 
-// The rest of what can be wrong with settings; their ranges were checked.
-absl::Status Validate(const Settings& settings) {
-  if (absl::Status status = settings.proxy.Validate(); !status.ok()) {
-    return status;
-  }
-  if (!settings.backend_address.empty()) return absl::OkStatus();
-  return MakeRedisOptions(settings).Validate();
-}
-
 int BadSetting(const absl::Status& status) {
   std::fputs(absl::StrCat("udp-gate: ", status.message(), "\n").c_str(),
              stderr);
@@ -458,8 +465,9 @@ int Main(int argc, const char* const* argv) {
   StopSignal stop_signal(kStopGrace, LogOverdue);
   // A log that nobody reads any more must not end the gate.
   std::signal(SIGPIPE, SIG_IGN);
-  absl::StatusOr<CommandLine> command_line =
-      ParseCommandLine(SettingSources::OfProcess(argc, argv));
+  BlockReloadSignal();
+  SettingSources sources = SettingSources::OfProcess(argc, argv);
+  absl::StatusOr<CommandLine> command_line = ParseCommandLine(sources);
   if (!command_line.ok()) return BadSetting(command_line.status());
   if (command_line->action == CommandLine::Action::kHelp) {
     return Print(HelpText());
@@ -477,7 +485,8 @@ int Main(int argc, const char* const* argv) {
   if (command_line->action == CommandLine::Action::kCheck) {
     return Print("udp-gate: the settings are valid\n");
   }
-  return Serve(std::move(command_line->settings), &stop_signal, &logger);
+  return Serve(std::move(sources), *std::move(command_line), &stop_signal,
+               &logger);
 }
 
 }  // namespace

@@ -220,7 +220,11 @@ std::function<bool(absl::string_view, Settings*)> InLimitsAsCidrs(
 // Builds the table group by group.
 class TableBuilder {
  public:
-  void Group(std::string group) { group_ = std::move(group); }
+  // The settings that follow; `is_live` is of all of them.
+  void Group(std::string group, bool is_live = false) {
+    group_ = std::move(group);
+    is_live_ = is_live;
+  }
 
   Setting& Add(std::string variable, std::string default_text, std::string help,
                std::string allowed,
@@ -228,6 +232,7 @@ class TableBuilder {
     Setting setting;
     setting.variable = std::move(variable);
     setting.group = group_;
+    setting.is_live = is_live_;
     setting.default_text = std::move(default_text);
     setting.help = std::move(help);
     setting.allowed = std::move(allowed);
@@ -288,6 +293,7 @@ class TableBuilder {
 
  private:
   std::string group_;
+  bool is_live_ = false;
   std::vector<Setting> table_;
 };
 
@@ -323,18 +329,20 @@ void AddBackendSettings(TableBuilder* table) {
               return ParseRemoteAddress(value, &settings->backend_address);
             })
       .default_note = "none: ask Redis";
-  table->AddInteger("BACKEND_REFUSALS_MAX", "3", 1, 1000,
-                    "Port-unreachable answers in a row, with no reply between "
-                    "them, that end a session.",
-                    InLimits(&ProxyLimits::backend_refusals_max));
   table
-      ->AddInteger("RESOLVE_TIMEOUT_MS", "3000", 1, 3600000,
-                   "How long a client waits for its backend.",
-                   [](int64_t value, Settings* settings) {
-                     settings->proxy.limits.resolve_timeout =
-                         absl::Milliseconds(value);
-                   })
-      .unit = "milliseconds";
+      ->AddInteger("BACKEND_REFUSALS_MAX", "3", 1, 1000,
+                   "Port-unreachable answers in a row, with no reply between "
+                   "them, that end a session.",
+                   InLimits(&ProxyLimits::backend_refusals_max))
+      .is_live = true;
+  Setting& resolve_timeout = table->AddInteger(
+      "RESOLVE_TIMEOUT_MS", "3000", 1, 3600000,
+      "How long a client waits for its backend.",
+      [](int64_t value, Settings* settings) {
+        settings->proxy.limits.resolve_timeout = absl::Milliseconds(value);
+      });
+  resolve_timeout.unit = "milliseconds";
+  resolve_timeout.is_live = true;
   table
       ->Add("UPSTREAM_BIND_ADDRS", "",
             "Source addresses towards backends, used in turn, each with a "
@@ -407,7 +415,7 @@ void AddRedisSettings(TableBuilder* table) {
 }
 
 void AddSessionSettings(TableBuilder* table) {
-  table->Group("Sessions");
+  table->Group("Sessions", /*is_live=*/true);
   table
       ->AddInteger("SESSION_IDLE_TIMEOUT_SECS", "60", 1, 86400,
                    "A session with no datagram in either direction for so "
@@ -430,7 +438,7 @@ void AddAdmissionSettings(TableBuilder* table) {
   constexpr char kCidrs[] =
       "up to 1024 IP addresses or prefixes such as 10.0.0.0/8 and "
       "2001:db8::/32, with commas between them and no bits behind the prefix";
-  table->Group("Who may come");
+  table->Group("Who may come", /*is_live=*/true);
   table
       ->Add("ALLOW_CIDRS", "", "Only clients from here may begin a session.",
             kCidrs, InLimitsAsCidrs(&ProxyLimits::allow_cidrs))
@@ -552,7 +560,7 @@ std::vector<Setting> BuildTable() {
   AddFastPathSettings(&table);
   AddAdminSettings(&table);
   AddStopSettings(&table);
-  table.Group("Log");
+  table.Group("Log", /*is_live=*/true);
   table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",
             "debug, info, warn or error", ApplyLogLevel);
   return table.Build();
@@ -587,7 +595,8 @@ std::string HelpOf(const Setting& setting) {
       Wrapped(absl::StrCat("Default: ", default_text, ". ",
                            setting.unit.empty() ? "" : "Unit: ", setting.unit,
                            setting.unit.empty() ? "" : ". ",
-                           "Allowed: ", setting.allowed, ".")));
+                           "Allowed: ", setting.allowed, ".",
+                           setting.is_live ? " A reload applies it." : "")));
 }
 
 }  // namespace
@@ -633,6 +642,9 @@ Other
   --check        check all settings and exit
   --help, -h     print this and exit
   --version, -V  print the version and exit
+
+SIGHUP reads .env again, applies what a reload applies, and names what needs a
+restart. Where a setting is wrong all stay as they are.
 
 Exit status: 0 after SIGTERM or SIGINT, 1 where the gate cannot start, 2 for a
 wrong setting.

@@ -73,6 +73,7 @@ struct Setting {
   std::string unit;          // empty where it has none
   std::string help;          // one sentence
   std::string allowed;       // what an error says
+  bool is_live = false;      // a reload (SIGHUP) applies it
   bool is_secret = false;    // has no flag, and its value is never shown
   // Takes a value that is not empty. False where it is not allowed; `settings`
   // is then unchanged.

@@ -769,6 +769,56 @@ TEST_F(StopInProcessTest, LiveSessionsDoNotNoticeThatTheNameServerHangs) {
   })) << Describe(in_process().stats());
 }
 
+// A reload.
+
+class ReloadTest : public ::testing::Test {
+ protected:
+  void Start(const std::string& dot_env) {
+    GateProcessOptions options;
+    options.environment = {{"BACKEND_ADDR", backend_.address().ToString()}};
+    options.dot_env = dot_env;
+    gate_ = std::make_unique<GateProcess>(GateBinary(), options);
+    const absl::Status started = gate_->Start();
+    ASSERT_TRUE(started.ok()) << started;
+  }
+  // The line that says what the reload has done.
+  bool Reload(const std::string& dot_env, absl::string_view line) {
+    const size_t before = gate_->log().size();
+    gate_->directory().WriteFile(".env", dot_env);
+    gate_->Signal(SIGHUP);
+    return gate_->AwaitLog(line, kAwaitTimeout, before);
+  }
+
+  EchoBackend backend_{"echo"};
+  std::unique_ptr<GateProcess> gate_;
+};
+
+TEST_F(ReloadTest, AppliesWhatCanChangeAndNamesWhatNeedsARestart) {
+  Start("DENY_CIDRS=127.0.0.0/8\n");
+  LoopbackPeer client;
+  EXPECT_FALSE(client.Ask(gate_->address(), "x", absl::Milliseconds(100)).ok());
+  ASSERT_TRUE(Reload("BATCH_SIZE=32\nMAX_SESSIONS_PER_IP=5\n",
+                     "info reload: changed DENY_CIDRS; a restart is needed for "
+                     "MAX_SESSIONS_PER_IP, BATCH_SIZE\n"))
+      << gate_->log();
+  EXPECT_TRUE(IsServedBy(&client, gate_->address(), "echo"));
+  EXPECT_EQ(gate_->Terminate()->status, 0);
+}
+
+TEST_F(ReloadTest, AWrongSettingLeavesAllAsItWas) {
+  Start("");
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, gate_->address(), "echo"));
+  ASSERT_TRUE(Reload("DENY_CIDRS=127.0.0.0/8\nMAX_SESSIONS=many\n",
+                     "error reload: the settings stay as they are: "
+                     "MAX_SESSIONS=\"many\" (.env"))
+      << gate_->log();
+  LoopbackPeer other;
+  EXPECT_TRUE(IsServedBy(&other, gate_->address(), "echo"));
+  ASSERT_TRUE(Reload("", "info reload: nothing changed\n")) << gate_->log();
+  EXPECT_EQ(gate_->Terminate()->status, 0);
+}
+
 }  // namespace
 }  // namespace test
 }  // namespace udpgate

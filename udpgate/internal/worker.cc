@@ -649,8 +649,9 @@ void Worker::Begin(const ClientDatagram& datagram) {
   if (refusal.has_value()) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
     counters_.Drop(*refusal);
+    const ProxyLimits& limits = limits_;
     context_->control.ReportRefused(*refusal, datagram.client, [&] {
-      return AdmissionText(*refusal, limits_,
+      return AdmissionText(*refusal, limits,
                            context_->admission.sessions_max());
     });
     return;

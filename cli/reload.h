@@ -1,0 +1,74 @@
+// Settings that change while the gate runs: SIGHUP, or a call.
+#ifndef UDPGATE_CLI_RELOAD_H_
+#define UDPGATE_CLI_RELOAD_H_
+
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/command_line.h"
+#include "cli/logger.h"
+#include "cli/settings.h"
+#include "udpgate/proxy.h"
+
+namespace udpgate {
+namespace cli {
+
+// Reads all sources again. What `Setting::is_live` says can change is applied;
+// what else is different is named, and stays as it was. Threads: any.
+class Reloader {
+ public:
+  using Validate = std::function<absl::Status(const Settings& settings)>;
+
+  // `running` is what the process runs with; `validate` checks more than the
+  // sources' own check. `proxy` and `logger` must outlive it.
+  Reloader(SettingSources sources, CommandLine running, Validate validate,
+           Proxy* proxy, Logger* logger);
+
+  // One line that says what was done, which is logged too. Where the settings
+  // are not valid nothing changes, and the error says what is wrong.
+  absl::StatusOr<std::string> Reload();
+
+ private:
+  // With `mutex_` held.
+  absl::StatusOr<std::string> Apply();
+  bool IsLive(const Setting& setting) const;
+
+  const SettingSources sources_;
+  const Validate validate_;
+  Proxy* const proxy_;
+  Logger* const logger_;
+  // Limits per address can change only where there were some at the start.
+  const bool watches_addresses_;
+  std::mutex mutex_;  // guards what follows
+  CommandLine running_;
+};
+
+// Keeps SIGHUP from ending the process; it waits for a `ReloadSignal`. While
+// the process has one thread.
+void BlockReloadSignal();
+
+// Calls back for each SIGHUP, from a thread of its own.
+class ReloadSignal {
+ public:
+  explicit ReloadSignal(std::function<void()> on_signal);
+  // Waits for the call under way.
+  ~ReloadSignal();
+  ReloadSignal(const ReloadSignal&) = delete;
+  ReloadSignal& operator=(const ReloadSignal&) = delete;
+
+ private:
+  void Run(const std::function<void()>& on_signal);
+
+  int signal_fd_;
+  int finished_fd_;
+  std::thread thread_;
+};
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_RELOAD_H_
