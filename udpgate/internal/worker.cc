@@ -649,11 +649,11 @@ void Worker::Begin(const ClientDatagram& datagram) {
   if (refusal.has_value()) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
     counters_.Drop(*refusal);
-    const ProxyLimits& limits = limits_;
-    context_->control.ReportRefused(*refusal, datagram.client, [&] {
-      return AdmissionText(*refusal, limits,
+    const auto why = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return AdmissionText(*refusal, limits_,
                            context_->admission.sessions_max());
-    });
+    };
+    context_->control.ReportRefused(*refusal, datagram.client, why);
     return;
   }
   Session* session =
