@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -117,6 +118,9 @@ class StatusPageTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ProxyOptions options;
+    // A browser on a busy machine takes its time.
+    options.limits.unconfirmed_timeout = absl::Minutes(10);
+    options.limits.session_idle_timeout = absl::Minutes(10);
     options.listen_address = SocketAddress::Ipv4Loopback(0);
     absl::StatusOr<std::unique_ptr<Proxy>> proxy = Proxy::Create(
         options, {std::make_shared<StaticBackendResolver>(backend_.address())});
