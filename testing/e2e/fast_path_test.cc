@@ -188,7 +188,7 @@ TEST_P(FastPathTest, GoesOverAndBackUnderLoad) {
   StartGate({{"FAST_PATH", "required"}, {"SESSION_IDLE_TIMEOUT_SECS", "1"}});
   int change_count = 0;
   absl::Time next_change = absl::Now() + absl::Milliseconds(1500);
-  PlayHardFor(absl::Seconds(5), [&] {
+  PlayHardFor(absl::Seconds(8), [&] {
     if (absl::Now() < next_change) return;
     next_change = absl::Now() + absl::Milliseconds(400);
     gate_space_->Command(absl::StrCat(
@@ -197,7 +197,8 @@ TEST_P(FastPathTest, GoesOverAndBackUnderLoad) {
   });
   EXPECT_GE(change_count, 4);
   const std::string log = StopAndReadLog();
-  EXPECT_GE(NumberBehind(log, "sessions withdrawn "), 3) << log;
+  // The second time shows that it had been given to the kernel again.
+  EXPECT_GE(NumberBehind(log, "sessions withdrawn "), 2) << log;
   EXPECT_TRUE(absl::StrContains(
       log, absl::StrCat("1 sessions created, ", 2 * asked_count_,
                         " datagrams forwarded, 0 dropped")))
