@@ -619,8 +619,8 @@ class DrainTest : public ProcessTest {
 
 TEST_F(DrainTest, LiveSessionsGoOnUntilTheyEndAndNewClientsAreRefused) {
   StartDraining({{"DRAIN_TIMEOUT_SECS", "86400"},
-                 {"SESSION_IDLE_TIMEOUT_SECS", "2"},
-                 {"UNCONFIRMED_TIMEOUT_SECS", "2"}});
+                 {"SESSION_IDLE_TIMEOUT_SECS", "6"},
+                 {"UNCONFIRMED_TIMEOUT_SECS", "6"}});
   EXPECT_TRUE(IsServedBy(&player_, address(), "lobby", 20));
   LoopbackPeer newcomer;
   ASSERT_TRUE(newcomer.Send(address(), "hello").ok());
