@@ -19,15 +19,17 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
 #include "cli/reload.h"
+#include "cli/reload_signal.h"
 #include "cli/report.h"
 #include "cli/service_manager.h"
 #include "cli/settings.h"
@@ -223,9 +225,11 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
     dependencies->flow_offload = *std::move(offload);
     return absl::OkStatus();
   }
-  std::string why(offload.status().message());
-  if (!absl::StrContains(why, "interfaces: ")) why.insert(0, "FAST_PATH: ");
-  why = absl::StrReplaceAll(why, {{"interfaces: ", "FAST_PATH_INTERFACES: "}});
+  // The library names its own field, where it is at fault.
+  absl::string_view reason = offload.status().message();
+  const std::string why = absl::ConsumePrefix(&reason, "interfaces: ")
+                              ? absl::StrCat("FAST_PATH_INTERFACES: ", reason)
+                              : absl::StrCat("FAST_PATH: ", reason);
   if (settings.fast_path == FastPath::kRequired) {
     return absl::Status(offload.status().code(), why);
   }
@@ -363,7 +367,7 @@ absl::Status Validate(const Settings& settings) {
   return MakeRedisOptions(settings).Validate();
 }
 
-int Serve(SettingSources sources, CommandLine command_line,
+int Serve(SettingSources sources, const CommandLine& command_line,
           StopSignal* stop_signal, Logger* logger) {
   Settings settings = command_line.settings;
   ServiceManager service_manager;
@@ -391,8 +395,8 @@ int Serve(SettingSources sources, CommandLine command_line,
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
-  Reloader reloader(std::move(sources), std::move(command_line), Validate,
-                    proxy->get(), logger);
+  Reloader reloader(std::move(sources), command_line, Validate, proxy->get(),
+                    logger);
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
       MakeAdminServer(settings, dependencies, &reloader, proxy->get());
@@ -426,7 +430,6 @@ int Serve(SettingSources sources, CommandLine command_line,
       settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",
       settings.drain_timeout + kStopTimeMax);
   if (settings.drain_timeout > absl::ZeroDuration()) {
-    if (*admin != nullptr) (*admin)->SetDraining();
     Drain(settings.drain_timeout, stop_signal, proxy->get(), logger);
   }
   stop_signal->BeginStop();
@@ -485,8 +488,7 @@ int Main(int argc, const char* const* argv) {
   if (command_line->action == CommandLine::Action::kCheck) {
     return Print("udp-gate: the settings are valid\n");
   }
-  return Serve(std::move(sources), *std::move(command_line), &stop_signal,
-               &logger);
+  return Serve(std::move(sources), *command_line, &stop_signal, &logger);
 }
 
 }  // namespace

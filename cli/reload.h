@@ -1,11 +1,11 @@
-// Settings that change while the gate runs: SIGHUP, or a call.
+// Settings that change while the gate runs.
 #ifndef UDPGATE_CLI_RELOAD_H_
 #define UDPGATE_CLI_RELOAD_H_
 
 #include <functional>
+#include <map>
 #include <mutex>
 #include <string>
-#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,8 +25,8 @@ class Reloader {
 
   // `running` is what the process runs with; `validate` checks more than the
   // sources' own check. `proxy` and `logger` must outlive it.
-  Reloader(SettingSources sources, CommandLine running, Validate validate,
-           Proxy* proxy, Logger* logger);
+  Reloader(SettingSources sources, const CommandLine& running,
+           Validate validate, Proxy* proxy, Logger* logger);
 
   // One line that says what was done, which is logged too. Where the settings
   // are not valid nothing changes, and the error says what is wrong.
@@ -44,28 +44,8 @@ class Reloader {
   // Limits per address can change only where there were some at the start.
   const bool watches_addresses_;
   std::mutex mutex_;  // guards what follows
-  CommandLine running_;
-};
-
-// Keeps SIGHUP from ending the process; it waits for a `ReloadSignal`. While
-// the process has one thread.
-void BlockReloadSignal();
-
-// Calls back for each SIGHUP, from a thread of its own.
-class ReloadSignal {
- public:
-  explicit ReloadSignal(std::function<void()> on_signal);
-  // Waits for the call under way.
-  ~ReloadSignal();
-  ReloadSignal(const ReloadSignal&) = delete;
-  ReloadSignal& operator=(const ReloadSignal&) = delete;
-
- private:
-  void Run(const std::function<void()>& on_signal);
-
-  int signal_fd_;
-  int finished_fd_;
-  std::thread thread_;
+  // The values in force, by variable.
+  std::map<std::string, std::string> values_;
 };
 
 }  // namespace cli

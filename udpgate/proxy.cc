@@ -116,6 +116,9 @@ class Proxy::Impl {
   absl::Status Start();
   void Stop();
   void Drain() { context_.is_draining.store(true, std::memory_order_relaxed); }
+  bool is_draining() const {
+    return context_.is_draining.load(std::memory_order_relaxed);
+  }
   absl::Status SetLimits(const ProxyLimits& limits);
   void Disconnect(const DisconnectTarget& target,
                   ShardMessage::DisconnectDone done);
@@ -372,12 +375,12 @@ void Proxy::Impl::LogUselessEvent(absl::string_view why) {
 void Proxy::Impl::Disconnect(const DisconnectTarget& target,
                              ShardMessage::DisconnectDone done) {
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
-  ShardMessage message;
-  size_t shard = 0;
   if (target.kind() != DisconnectTarget::Kind::kClient &&
       target.kind() != DisconnectTarget::Kind::kRelayPort) {
     return DisconnectInParts(target, std::move(done));
   }
+  ShardMessage message;
+  size_t shard = 0;
   if (target.kind() == DisconnectTarget::Kind::kClient) {
     message.kind = ShardMessage::Kind::kDisconnectClient;
     message.client = target.client();
@@ -557,6 +560,8 @@ absl::Status Proxy::Start() { return impl_->Start(); }
 void Proxy::Stop() { impl_->Stop(); }
 
 void Proxy::Drain() { impl_->Drain(); }
+
+bool Proxy::is_draining() const { return impl_->is_draining(); }
 
 absl::Status Proxy::SetLimits(const ProxyLimits& limits) {
   return impl_->SetLimits(limits);

@@ -84,6 +84,7 @@ class Proxy {
   // From now on new clients are refused (counted as `draining`); live sessions
   // go on until they end. `GetStats().sessions_active` says how many are left.
   void Drain();
+  bool is_draining() const;
 
   // From now on these limits hold; live sessions stay. InvalidArgument from
   // `ProxyOptions::Validate`, and then the old ones stay in force. Limits per

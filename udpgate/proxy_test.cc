@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -874,17 +875,17 @@ TEST_P(ProxyTest, IsAliveBetweenStartAndStop) {
 
 TEST_P(ProxyTest, IsNotAliveWhileAShardHangs) {
   std::atomic<bool> hangs{false};
-  std::atomic<bool> may_go_on{false};
+  std::promise<void> may_go_on;
   EXPECT_CALL(*resolver_, Resolve).WillOnce([&](auto&&...) {
     hangs = true;
-    while (!may_go_on) absl::SleepFor(absl::Milliseconds(1));
+    may_go_on.get_future().wait();
   });
   Start();
   LoopbackPeer client;
   Send(client, "hello");
   ASSERT_TRUE(AwaitTrue([&] { return hangs.load(); }));
   EXPECT_FALSE(proxy_->IsAlive(absl::Milliseconds(50)));
-  may_go_on = true;
+  may_go_on.set_value();
   EXPECT_TRUE(proxy_->IsAlive(kAwaitTimeout));
 }
 

@@ -19,7 +19,6 @@
 #include "absl/types/optional.h"
 #include "nlohmann/json.hpp"
 #include "udpgate/admin/internal/http_front.h"
-#include "udpgate/admin/internal/liveness_probe.h"
 #include "udpgate/admin/internal/metrics.h"
 #include "udpgate/admin/internal/status_page.h"
 #include "udpgate/admin/internal/token_guard.h"
@@ -231,13 +230,11 @@ class AdminServer::Impl {
         proxy_(proxy),
         hooks_(std::move(hooks)),
         token_guard_(options_.token, options_.wrong_tokens_max,
-                     options_.wrong_token_window),
-        liveness_([proxy] { proxy->ForEachSession([](const auto&) {}); }) {}
+                     options_.wrong_token_window) {}
 
   absl::Status Create();
-  absl::Status Start();
+  absl::Status Start() { return front_->Start(); }
   void Stop();
-  void SetDraining() { draining_ = true; }
   const SocketAddress& address() const { return front_->address(); }
 
  private:
@@ -270,10 +267,8 @@ class AdminServer::Impl {
   const AdminHooks hooks_;
   Router router_;
   internal::TokenGuard token_guard_;
-  internal::LivenessProbe liveness_;
   std::unique_ptr<internal::HttpFront> front_;
 
-  std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> wrong_tokens_{0};
   std::atomic<uint64_t> rate_limited_{0};
@@ -303,15 +298,9 @@ absl::Status AdminServer::Impl::Create() {
   return absl::OkStatus();
 }
 
-absl::Status AdminServer::Impl::Start() {
-  if (absl::Status status = liveness_.Start(); !status.ok()) return status;
-  return front_->Start();
-}
-
 void AdminServer::Impl::Stop() {
   stopping_ = true;
   if (front_ != nullptr) front_->Stop();
-  liveness_.Stop();
 }
 
 void AdminServer::Impl::AddRoutes() {
@@ -444,7 +433,7 @@ std::vector<ComponentHealth> AdminServer::Impl::Components() const {
 
 std::vector<std::string> AdminServer::Impl::UnreadyReasons() const {
   std::vector<std::string> reasons;
-  if (draining_) reasons.push_back("draining");
+  if (proxy_->is_draining()) reasons.push_back("draining");
   for (const ComponentHealth& component : Components()) {
     if (component.is_needed && !component.status.ok()) {
       reasons.push_back(
@@ -494,7 +483,7 @@ void AdminServer::Impl::Metrics(const Request&, Response* response) {
             static_cast<double>(proxy_->receive_buffer_bytes())));
   families.push_back(Gauge("udpgate_draining",
                            "1 where new clients are refused by a drain.",
-                           draining_ ? 1 : 0));
+                           proxy_->is_draining() ? 1 : 0));
   prometheus::MetricFamily build =
       Gauge("udpgate_build_info", "1, with the version as a label.", 1);
   build.metric[0].label = {{"version", UDPGATE_VERSION_STRING}};
@@ -536,7 +525,7 @@ void AdminServer::Impl::Metrics(const Request&, Response* response) {
 }
 
 void AdminServer::Impl::Healthz(const Request&, Response* response) {
-  if (liveness_.IsAlive(options_.liveness_timeout)) {
+  if (proxy_->IsAlive(options_.liveness_timeout)) {
     response->set_content("alive\n", kText);
     return;
   }
@@ -561,7 +550,7 @@ void AdminServer::Impl::Readyz(const Request&, Response* response) {
 void AdminServer::Impl::StatusOfAll(const Request&, Response* response) {
   const ProxyStats stats = proxy_->GetStats();
   json value = {{"version", UDPGATE_VERSION_STRING},
-                {"draining", draining_.load()},
+                {"draining", proxy_->is_draining()},
                 {"sessions_max", proxy_->max_sessions()},
                 {"receive_buffer_bytes", proxy_->receive_buffer_bytes()},
                 {"components", json::array()}};
@@ -679,7 +668,6 @@ void AdminServer::Impl::Disconnect(const Request& request, Response* response) {
 }
 
 void AdminServer::Impl::Drain(const Request&, Response* response) {
-  draining_ = true;
   proxy_->Drain();
   if (hooks_.drain != nullptr) hooks_.drain();
   SetJson(response, 200,
@@ -742,8 +730,6 @@ AdminServer::~AdminServer() { Stop(); }
 absl::Status AdminServer::Start() { return impl_->Start(); }
 
 void AdminServer::Stop() { impl_->Stop(); }
-
-void AdminServer::SetDraining() { impl_->SetDraining(); }
 
 const SocketAddress& AdminServer::address() const { return impl_->address(); }
 

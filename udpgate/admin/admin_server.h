@@ -82,10 +82,9 @@ struct AdminHooks {
   std::function<absl::StatusOr<std::string>()> reload;
 };
 
-// Threads: a loop for the sockets and `worker_count` workers, and one that
-// looks for the shards' sign of life; all block all signals and none is a
-// thread of the Proxy. `Create`, `Start` and `Stop` from one thread, which
-// must not be one of its own.
+// Threads: a loop for the sockets and `worker_count` workers; all block all
+// signals and none is a thread of the Proxy. `Create`, `Start` and `Stop` from
+// one thread, which must not be one of its own.
 //
 // Ownership: the Proxy must outlive it.
 class AdminServer {
@@ -104,10 +103,6 @@ class AdminServer {
   // Closes all connections and ends the threads. A disconnect under way is
   // answered no more. Harmless when called twice.
   void Stop();
-
-  // Says in /readyz and the numbers that the gate drains, for a host that has
-  // called `Proxy::Drain` itself. Threads: any.
-  void SetDraining();
 
   // The bound address, with the port that the kernel chose.
   const SocketAddress& address() const;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,7 +17,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -220,6 +220,10 @@ TEST_F(AdminServerTest, IsAliveAndReady) {
   Serve();
   EXPECT_EQ(Get("/healthz").status, 200);
   EXPECT_EQ(Get("/readyz").body, "ready\n");
+  proxy_->Stop();
+  const HttpReply dead = Get("/healthz");
+  EXPECT_EQ(dead.status, 503);
+  EXPECT_THAT(dead.body, HasSubstr("no turn"));
 }
 
 TEST_F(AdminServerTest, IsNotReadyWhereSomethingNeededFails) {
@@ -425,7 +429,7 @@ TEST_F(AdminServerTest, TheHostMayDrainByItself) {
   Serve();
   EXPECT_EQ(Get("/readyz").status, 200);
   proxy_->Drain();
-  admin_->SetDraining();
+  proxy_->Drain();
   EXPECT_EQ(Get("/readyz").body, "draining\n");
   EXPECT_EQ(Json(Get("/api/v1/status"))["draining"], true);
 }
@@ -602,10 +606,11 @@ TEST_F(AdminServerTest, WhereAllWorkersAreBusyTheAnswerIsAnError) {
   options_.worker_count = 1;
   options_.queue_size = 1;
   std::atomic<int> calls{0};
-  std::atomic<bool> held{true};
-  hooks_.components = [&calls, &held] {
+  std::promise<void> release;
+  const std::shared_future<void> released = release.get_future().share();
+  hooks_.components = [&calls, released] {
     ++calls;
-    while (held) absl::SleepFor(absl::Milliseconds(1));
+    released.wait();
     return std::vector<ComponentHealth>();
   };
   Serve();
@@ -625,7 +630,7 @@ TEST_F(AdminServerTest, WhereAllWorkersAreBusyTheAnswerIsAnError) {
   EXPECT_EQ(Get("/readyz").status, 503);
   LoopbackPeer client;
   Play(&client);
-  held = false;
+  release.set_value();
   EXPECT_TRUE(AwaitTrue([this] { return Get("/metrics").status == 200; }));
 }
 

@@ -1,6 +1,7 @@
 #include "udpgate/internal/admission.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/hash/hash.h"
 
@@ -39,10 +40,13 @@ Admission::Admission(const ProxyLimits& limits, int64_t sessions_max)
 }
 
 void Admission::SetLimits(const ProxyLimits& limits, int64_t sessions_max) {
+  // Copied and freed without the lock, which newcomers wait for.
+  CidrList allow = limits.allow_cidrs;
+  CidrList deny = limits.deny_cidrs;
   {
     MutexLock lock(&cidrs_mutex_);
-    allow_ = limits.allow_cidrs;
-    deny_ = limits.deny_cidrs;
+    std::swap(allow_, allow);
+    std::swap(deny_, deny);
     has_cidrs_ = !allow_.empty() || !deny_.empty();
   }
   sessions_max_ = sessions_max;

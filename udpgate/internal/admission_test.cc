@@ -71,6 +71,42 @@ TEST_F(AdmissionTest, PendingClientsAndTheirBytesAreBounded) {
   EXPECT_TRUE(admission.TakeHeldBytes(65536));
 }
 
+TEST_F(AdmissionTest, NewLimitsHoldForWhoComes) {
+  limits_.max_sessions_per_ip = 1;
+  limits_.new_sessions_per_second = 0;
+  Admission admission(limits_, 1);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), DropReason::kSessionLimitPerIp);
+  EXPECT_EQ(Begin(&admission, "2.0.0.1:1"), DropReason::kSessionLimit);
+
+  ProxyLimits limits = limits_;
+  limits.max_sessions_per_ip = 2;
+  limits.new_sessions_per_second = 1;
+  limits.deny_cidrs = *ParseCidrList("3.0.0.0/8");
+  admission.SetLimits(limits, 5);
+  EXPECT_EQ(admission.sessions_max(), 5);
+  EXPECT_EQ(Begin(&admission, "3.0.0.1:1"), DropReason::kDenied);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:3"), DropReason::kSessionLimitPerIp);
+  EXPECT_EQ(Begin(&admission, "2.0.0.1:1"), DropReason::kNewSessionRate);
+
+  admission.SetLimits(limits_, 1);
+  EXPECT_EQ(Begin(&admission, "3.0.0.1:1"), DropReason::kSessionLimit);
+  EXPECT_EQ(admission.session_count(), 2);  // nobody was ended
+}
+
+// Addresses that were not counted from the first session on cannot be limited.
+TEST_F(AdmissionTest, ALimitPerAddressThatComesLateHasNoEffect) {
+  Admission admission(limits_, 10);
+  ProxyLimits limits = limits_;
+  limits.max_sessions_per_ip = 1;
+  admission.SetLimits(limits, 10);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), absl::nullopt);
+  admission.End(Address("1.0.0.1:1"));
+  EXPECT_EQ(admission.session_count(), 1);
+}
+
 TEST_F(AdmissionTest, ARateAllowsABurstAndThenItsPace) {
   limits_.new_sessions_per_second = 10;
   Admission admission(limits_, 1000);

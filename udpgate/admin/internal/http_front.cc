@@ -35,10 +35,6 @@ using TimePoint = std::chrono::steady_clock::time_point;
 
 TimePoint Now() { return std::chrono::steady_clock::now(); }
 
-absl::Status ErrnoStatus(absl::string_view what, int error) {
-  return absl::ErrnoToStatus(error, what);
-}
-
 absl::string_view Reason(int status) {
   switch (status) {
     case 400:
@@ -186,25 +182,25 @@ absl::Status HttpFront::Listen() {
   if (size == 0) return absl::InvalidArgumentError("no address to listen on");
   listen_fd_ =
       UniqueFd(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listen_fd_.is_open()) return ErrnoStatus(name, errno);
+  if (!listen_fd_.is_open()) return absl::ErrnoToStatus(errno, name);
   const int on = 1;
   setsockopt(listen_fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   if (bind(listen_fd_.get(), reinterpret_cast<const sockaddr*>(&address),
            size) != 0 ||
       listen(listen_fd_.get(), kListenBacklog) != 0) {
-    return ErrnoStatus(name, errno);
+    return absl::ErrnoToStatus(errno, name);
   }
   size = sizeof(address);
   if (getsockname(listen_fd_.get(), reinterpret_cast<sockaddr*>(&address),
                   &size) != 0) {
-    return ErrnoStatus(name, errno);
+    return absl::ErrnoToStatus(errno, name);
   }
   address_ = SocketAddress::FromSockaddr(
       reinterpret_cast<const sockaddr*>(&address), size);
   epoll_fd_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   wake_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll_fd_.is_open() || !wake_fd_.is_open()) {
-    return ErrnoStatus("epoll", errno);
+    return absl::ErrnoToStatus(errno, "epoll");
   }
   AddToEpoll(epoll_fd_.get(), listen_fd_.get(), kListenId, EPOLLIN);
   AddToEpoll(epoll_fd_.get(), wake_fd_.get(), kWakeId, EPOLLIN);

@@ -33,20 +33,18 @@ namespace udpgate {
 namespace admin {
 namespace internal {
 
+// Those of `AdminOptions`, which has the defaults.
 struct HttpFrontOptions {
   SocketAddress listen_address;
-  // Connections at once; beyond them the oldest that waits for its request is
-  // closed for a new one.
-  int connections_max = 64;
-  int worker_count = 2;
-  // Requests that wait for a worker; beyond them the answer is 503.
-  int queue_size = 32;
-  size_t header_bytes_max = 16384;
-  size_t body_bytes_max = 65536;
+  int connections_max;
+  int worker_count;
+  int queue_size;
+  size_t header_bytes_max;
+  size_t body_bytes_max;
   // From the accept to the request's last byte, and from the response's first
   // byte to its last.
-  absl::Duration read_timeout = absl::Seconds(5);
-  absl::Duration write_timeout = absl::Seconds(5);
+  absl::Duration read_timeout;
+  absl::Duration write_timeout;
 };
 
 // One request as it came, with complete header and body.

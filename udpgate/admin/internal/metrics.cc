@@ -10,7 +10,6 @@
 #include <sstream>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -49,27 +48,45 @@ double OnSockets(uint64_t all, uint64_t fast_path) {
   return static_cast<double>(all - std::min(all, fast_path));
 }
 
+// What is shown by direction and path rather than by its name.
+struct TrafficUnit {
+  const char* name;
+  const char* text;
+  uint64_t ProxyStats::*client_received;
+  uint64_t ProxyStats::*backend_received;
+  uint64_t ProxyStats::*client_forwarded;
+  uint64_t ProxyStats::*backend_forwarded;
+  uint64_t ProxyStats::*client_fast;
+  uint64_t ProxyStats::*backend_fast;
+
+  bool Has(uint64_t ProxyStats::*value) const {
+    return value == client_received || value == backend_received ||
+           value == client_forwarded || value == backend_forwarded ||
+           value == client_fast || value == backend_fast;
+  }
+};
+
+constexpr TrafficUnit kTrafficUnits[] = {
+    {"datagrams", "Datagrams", &ProxyStats::client_datagrams_received,
+     &ProxyStats::backend_datagrams_received,
+     &ProxyStats::client_datagrams_forwarded,
+     &ProxyStats::backend_datagrams_forwarded,
+     &ProxyStats::fast_path_client_datagrams,
+     &ProxyStats::fast_path_backend_datagrams},
+    {"bytes", "Payload bytes", &ProxyStats::client_bytes_received,
+     &ProxyStats::backend_bytes_received, &ProxyStats::client_bytes_forwarded,
+     &ProxyStats::backend_bytes_forwarded, &ProxyStats::fast_path_client_bytes,
+     &ProxyStats::fast_path_backend_bytes},
+};
+
+bool IsTraffic(uint64_t ProxyStats::*value) {
+  return std::any_of(
+      std::begin(kTrafficUnits), std::end(kTrafficUnits),
+      [value](const TrafficUnit& unit) { return unit.Has(value); });
+}
+
 void AddTraffic(const ProxyStats& stats, std::vector<MetricFamily>* families) {
-  struct Unit {
-    const char* name;
-    const char* text;
-    uint64_t ProxyStats::*client_received;
-    uint64_t ProxyStats::*backend_received;
-    uint64_t ProxyStats::*client_forwarded;
-    uint64_t ProxyStats::*backend_forwarded;
-    uint64_t ProxyStats::*client_fast;
-    uint64_t ProxyStats::*backend_fast;
-  };
-  using S = ProxyStats;
-  for (const Unit& unit :
-       {Unit{"datagrams", "Datagrams", &S::client_datagrams_received,
-             &S::backend_datagrams_received, &S::client_datagrams_forwarded,
-             &S::backend_datagrams_forwarded, &S::fast_path_client_datagrams,
-             &S::fast_path_backend_datagrams},
-        Unit{"bytes", "Payload bytes", &S::client_bytes_received,
-             &S::backend_bytes_received, &S::client_bytes_forwarded,
-             &S::backend_bytes_forwarded, &S::fast_path_client_bytes,
-             &S::fast_path_backend_bytes}}) {
+  for (const TrafficUnit& unit : kTrafficUnits) {
     MetricFamily received =
         Family(absl::StrCat("udpgate_", unit.name, "_received_total"),
                absl::StrCat(unit.text, " read, by the side they came from."),
@@ -98,14 +115,6 @@ void AddTraffic(const ProxyStats& stats, std::vector<MetricFamily>* families) {
   }
 }
 
-bool IsTraffic(absl::string_view name) {
-  const std::vector<absl::string_view> words = absl::StrSplit(name, '_');
-  const bool of_a_side = words[0] == "client" || words[0] == "backend" ||
-                         (words[0] == "fast" && words.size() == 4);
-  return of_a_side && (absl::StrContains(name, "_datagrams") ||
-                       absl::StrContains(name, "_bytes"));
-}
-
 }  // namespace
 
 MetricFamily Gauge(const std::string& name, const std::string& help,
@@ -126,7 +135,7 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
   std::vector<MetricFamily> families;
   AddTraffic(stats, &families);
   for (const ProxyStatField& field : ProxyStatFields()) {
-    if (IsTraffic(field.name)) continue;
+    if (IsTraffic(field.value)) continue;
     const double value = static_cast<double>(stats.*field.value);
     const std::string help(field.help);
     families.push_back(
@@ -155,13 +164,8 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
   return families;
 }
 
-MetricFamily BackendFamily(std::vector<BackendLoad> backends,
+MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
                            int backends_max) {
-  std::sort(backends.begin(), backends.end(),
-            [](const BackendLoad& a, const BackendLoad& b) {
-              if (a.sessions != b.sessions) return a.sessions > b.sessions;
-              return a.backend < b.backend;
-            });
   MetricFamily family =
       Family("udpgate_backend_sessions",
              "Live sessions by backend; other: of all backends not named.",

@@ -29,9 +29,9 @@ struct BackendLoad {
 // datagrams and bytes instead by `direction` and `path`.
 std::vector<prometheus::MetricFamily> StatsFamilies(const ProxyStats& stats);
 
-// `udpgate_backend_sessions`. At most `backends_max` values of its label, those
-// with the most sessions; the rest add up to `other`.
-prometheus::MetricFamily BackendFamily(std::vector<BackendLoad> backends,
+// `udpgate_backend_sessions`. At most `backends_max` values of its label, the
+// first ones; the rest add up to `other`.
+prometheus::MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
                                        int backends_max);
 
 // Descriptors, memory, processor time and start of this process, from proc(5).
