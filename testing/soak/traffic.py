@@ -22,7 +22,8 @@ class Backend:
 
     def __init__(self, traffic, name):
         self.name = name
-        self.address = "127.0.0.1:0"
+        # Where nobody else takes the port while this one is dead.
+        self.address = "127.0.0.2:0"
         self._traffic = traffic
         self._socket = None
         self.come_back()
@@ -32,7 +33,7 @@ class Backend:
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         self._socket.bind(split_address(self.address))
-        self.address = "127.0.0.1:%d" % self._socket.getsockname()[1]
+        self.address = "%s:%d" % self._socket.getsockname()
         self._traffic.watch(self._socket, self)
 
     def die(self):
