@@ -401,6 +401,9 @@ int Serve(SettingSources sources, const CommandLine& command_line,
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
       MakeAdminServer(settings, dependencies, &reloader, proxy->get());
   if (!admin.ok()) return CannotStart(admin.status(), logger);
+  // Before the first client is served, who must not be cut off by a signal that
+  // comes right then.
+  stop_signal->SetDrainTimeout(settings.drain_timeout);
   if (absl::Status status = (*proxy)->Start(); !status.ok()) {
     return CannotStart(status, logger);
   }
@@ -424,7 +427,6 @@ int Serve(SettingSources sources, const CommandLine& command_line,
       BackendSource(settings)));
 
   ReloadSignal reload_signal([&reloader] { (void)reloader.Reload(); });
-  stop_signal->SetDrainTimeout(settings.drain_timeout);
   const absl::string_view signal_name = stop_signal->Wait();
   service_manager.NotifyStopping(
       settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",

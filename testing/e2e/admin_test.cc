@@ -95,7 +95,8 @@ TEST(AdminTest, SaysThatASignalDrainsTheGate) {
   ASSERT_TRUE(client.Ask(gate.address(), "hello").ok());
   gate.Signal(SIGTERM);
   EXPECT_TRUE(AwaitTrue(
-      [&] { return Body(HttpGet(admin, "/readyz")) == "draining\n"; }));
+      [&] { return Body(HttpGet(admin, "/readyz")) == "draining\n"; }))
+      << gate.log();
   EXPECT_TRUE(absl::StrContains(Body(HttpGet(admin, "/metrics")),
                                 "\nudpgate_draining 1\n"));
   const absl::StatusOr<ExitResult> result = gate.Terminate();
