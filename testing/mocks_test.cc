@@ -10,7 +10,9 @@
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
 #include "testing/mock_flow_offload.h"
+#include "testing/mock_session_observer.h"
 #include "udpgate/flow_offload.h"
+#include "udpgate/session_observer.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -136,6 +138,28 @@ TEST(MockFlowOffloadTest, LeavesSessionsOnSocketsUnlessTold) {
   EXPECT_CALL(offload, Install(Field(&SessionAddresses::client, kClient)))
       .WillOnce(::testing::Return(7u));
   EXPECT_EQ(*offload.Install(addresses), 7u);
+}
+
+TEST(MockSessionObserverTest, SeesWhatItIsTold) {
+  StrictMock<MockSessionObserver> observer;
+  SessionEvent event;
+  event.kind = SessionEvent::Kind::kEnded;
+  event.client = kClient;
+  EXPECT_CALL(observer, Observe(Field(&SessionEvent::client, kClient)));
+  observer.Observe(event);
+}
+
+TEST(RecordingSessionObserverTest, KeepsWhatItIsTold) {
+  RecordingSessionObserver observer;
+  EXPECT_TRUE(observer.events().empty());
+  SessionEvent event;
+  for (const uint64_t id : {1, 2}) {
+    event.session_id = id;
+    observer.Observe(event);
+  }
+  ASSERT_EQ(observer.events().size(), 2u);
+  EXPECT_EQ(observer.events()[0].session_id, 1u);
+  EXPECT_EQ(observer.events()[1].session_id, 2u);
 }
 
 }  // namespace

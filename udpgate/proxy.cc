@@ -150,6 +150,11 @@ class Proxy::Impl {
         event_log_limiter_(context_.clock, kEventLogInterval) {
     context_.resolver = dependencies.resolver;
     context_.flow_offload = dependencies.flow_offload;
+    if (dependencies.session_observer != nullptr) {
+      context_.session_events = std::make_unique<internal::SessionEvents>(
+          dependencies.session_observer, context_.clock,
+          options.session_events_max);
+    }
   }
 
   absl::Status OpenSockets();
@@ -287,6 +292,11 @@ absl::Status Proxy::Impl::StartThreads() {
   if (absl::Status status = context_.control.Start(); !status.ok()) {
     return status;
   }
+  if (context_.session_events != nullptr) {
+    if (absl::Status status = context_.session_events->Start(); !status.ok()) {
+      return status;
+    }
+  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     absl::StatusOr<std::thread> thread =
         internal::StartThread(absl::StrCat("udpgate-work-", i),
@@ -321,9 +331,11 @@ void Proxy::Impl::Stop() {
   }
   for (const std::unique_ptr<Worker>& worker : workers_) worker->Stop();
   for (std::thread& thread : threads_) thread.join();
+  if (context_.session_events != nullptr) context_.session_events->BeginStop();
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->EndAllSessions();
   }
+  if (context_.session_events != nullptr) context_.session_events->Stop();
   context_.control.Stop();
   for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
 }
@@ -506,6 +518,9 @@ ProxyStats Proxy::Impl::GetStats() const {
   stats.quarantined_ports_taken +=
       context_.relay_ports.quarantined_ports_taken();
   stats.events_suppressed += context_.control.suppressed();
+  if (context_.session_events != nullptr) {
+    stats.session_events_dropped += context_.session_events->dropped();
+  }
   return stats;
 }
 

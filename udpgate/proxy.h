@@ -28,6 +28,7 @@
 #include "udpgate/proxy_options.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
+#include "udpgate/session_observer.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -48,6 +49,8 @@ struct ProxyDependencies {
   internal::SysCalls* sys_calls = nullptr;
   // Null: every datagram goes through sockets. See flow_offload.h.
   std::shared_ptr<FlowOffload> flow_offload = nullptr;
+  // Null: nobody is told of sessions. See session_observer.h.
+  std::shared_ptr<SessionObserver> session_observer = nullptr;
 };
 
 // Threads: `Create` and `Start` once each and in this order; everything else
@@ -56,9 +59,10 @@ struct ProxyDependencies {
 // its threads block all signals. Several Proxies may live in one process.
 //
 // Not from inside one of its own calls into the host (a log sink, `done` of
-// Disconnect, `BackendResolver::Resolve`, a DisconnectSource's handler): Stop
-// and the destructor, which wait for that call to return. From inside
-// `Resolve` not Disconnect either, which may wait for the calling thread.
+// Disconnect, `BackendResolver::Resolve`, a DisconnectSource's handler, a
+// SessionObserver): Stop and the destructor, which wait for that call to
+// return. From inside `Resolve` not Disconnect either, which may wait for the
+// calling thread.
 class Proxy {
  public:
   // Binds the listen sockets; datagrams begin to queue in the kernel. Errors:
@@ -77,7 +81,8 @@ class Proxy {
   absl::Status Start();
 
   // Ends the threads, all sessions and the disconnect source; returns when
-  // they are gone, within milliseconds and whatever the resolver does. The
+  // they are gone, within milliseconds and whatever the resolver does. With a
+  // SessionObserver it also waits for what that is told, see there. The
   // statistics stay readable. Harmless when called twice.
   void Stop();
 

@@ -60,6 +60,8 @@ absl::Status ProxyOptions::Validate() const {
                            kQueueSizeMax));
   status.Update(
       CheckRange("event_queue_size", event_queue_size, 1, kQueueSizeMax));
+  status.Update(
+      CheckRange("session_events_max", session_events_max, 1, kQueueSizeMax));
   status.Update(CheckRange("limits.session_idle_timeout",
                            limits.session_idle_timeout, absl::Milliseconds(10),
                            absl::Hours(24)));

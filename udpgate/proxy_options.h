@@ -127,6 +127,12 @@ struct ProxyOptions {
   // (`events_suppressed`). 1 to 1,048,576.
   int event_queue_size = 1024;
 
+  // Events of sessions that wait for the `SessionObserver`, of each shard, with
+  // their memory from the start, under 200 bytes each; none without an
+  // observer. A full queue drops and counts them (`session_events_dropped`). 1
+  // to 1,048,576.
+  int session_events_max = 1024;
+
   ProxyLimits limits;
 
   // Where the log lines go; see logging.h.

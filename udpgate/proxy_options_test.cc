@@ -54,6 +54,8 @@ TEST(ProxyOptionsTest, AcceptsTheBoundsAndNamesWhatIsBeyond) {
               HasSubstr("disconnect_queue_size is 0"));
   EXPECT_THAT(With(&ProxyOptions::event_queue_size, 0).message(),
               HasSubstr("event_queue_size is 0"));
+  EXPECT_THAT(With(&ProxyOptions::session_events_max, 0).message(),
+              HasSubstr("session_events_max is 0"));
   EXPECT_THAT(With(&ProxyOptions::listen_address, SocketAddress()).message(),
               HasSubstr("listen_address is not set"));
 }

@@ -82,7 +82,9 @@ namespace udpgate {
   X(kCounter, quarantined_ports_taken,                                       \
     "Source ports used again before their rest was over.")                   \
   X(kCounter, events_suppressed,                                             \
-    "Reports to the control thread that its full queue refused.")
+    "Reports to the control thread that its full queue refused.")            \
+  X(kCounter, session_events_dropped,                                        \
+    "Events of sessions that the observer's full queue refused.")
 
 // Why a datagram was not forwarded. Each dropped datagram has exactly one.
 // (enumerator, name, help)

@@ -29,6 +29,7 @@
 #include "testing/loopback_peer.h"
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
+#include "testing/mock_session_observer.h"
 #include "testing/simulated_clock.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/static_backend_resolver.h"
@@ -141,6 +142,8 @@ INSTANTIATE_TEST_SUITE_P(
         UDPGATE_BAD(disconnect_queue_size, (1 << 20) + 1),
         UDPGATE_BAD(event_queue_size, 0),
         UDPGATE_BAD(event_queue_size, (1 << 20) + 1),
+        UDPGATE_BAD(session_events_max, 0),
+        UDPGATE_BAD(session_events_max, (1 << 20) + 1),
         UDPGATE_BAD(listen_fds, std::vector<int>(65, -1)),
         UDPGATE_BAD(batch_size, 0), UDPGATE_BAD(batch_size, 1025),
         UDPGATE_BAD(receive_buffer_bytes, 4095),
@@ -480,6 +483,51 @@ TEST_P(ProxyTest, StopEndsSessionsAndKeepsStatistics) {
   EXPECT_EQ(stats.client_datagrams_forwarded, 1u);
   EXPECT_TRUE(IsAccounted(stats));
   EXPECT_TRUE(Sessions().empty());
+}
+
+TEST_P(ProxyTest, AnObserverIsToldOfSessionsWhileTheyLiveAndByTheStop) {
+  const auto observer = std::make_shared<RecordingSessionObserver>();
+  dependencies_.session_observer = observer;
+  options_.session_events_max = 2;  // fewer than end at once
+  Start();
+  LoopbackPeer clients[10];
+  for (LoopbackPeer& client : clients) {
+    EXPECT_EQ(Ask(client, "hello"), "echo:hello");
+    const size_t opened = &client - clients + 1;
+    ASSERT_TRUE(AwaitTrue([&] { return observer->events().size() == opened; }));
+  }
+  EXPECT_EQ(observer->events()[0].kind, SessionEvent::Kind::kOpened);
+  EXPECT_EQ(observer->events()[0].client, clients[0].address());
+  EXPECT_EQ(observer->events()[0].backend, backend_.address());
+  EXPECT_EQ(observer->events()[0].local, gate());
+  proxy_->Stop();
+  const std::vector<SessionEvent> events = observer->events();
+  EXPECT_EQ(events.size(), 20u);
+  for (size_t i = 10; i < events.size(); ++i) {
+    EXPECT_EQ(events[i].kind, SessionEvent::Kind::kEnded);
+    EXPECT_EQ(events[i].end_reason, EndReason::kStopped);
+    EXPECT_EQ(events[i].client_bytes_forwarded, 5u);
+    EXPECT_EQ(events[i].backend_bytes_forwarded, 10u);
+  }
+  EXPECT_EQ(proxy_->GetStats().session_events_dropped, 0u);
+}
+
+TEST_P(ProxyTest, AnObserverThatBlocksDelaysNothingAndLosesEvents) {
+  std::promise<void> may_return;
+  const std::shared_future<void> returns = may_return.get_future().share();
+  const auto observer = std::make_shared<NiceMock<MockSessionObserver>>();
+  ON_CALL(*observer, Observe).WillByDefault([returns] { returns.wait(); });
+  dependencies_.session_observer = observer;
+  options_.session_events_max = 1;
+  Start();
+  LoopbackPeer client;
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(Ask(client, "hello"), "echo:hello");
+    EXPECT_EQ(Disconnect(DisconnectTarget::ForClient(client.address())), 1);
+  }
+  // One waits, or is in the call.
+  EXPECT_EQ(proxy_->GetStats().session_events_dropped, 19u);
+  may_return.set_value();
 }
 
 TEST_P(ProxyTest, StopFromSeveralThreadsAtOnce) {

@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "testing/loopback_peer.h"
+#include "testing/mock_session_observer.h"
 #include "udpgate/internal/reader.h"
 #include "udpgate/static_backend_resolver.h"
 
@@ -46,6 +47,9 @@ TEST(AllocationTest, ADatagramOfALiveSessionAllocatesNothing) {
   GateContext context(options, Clock::Monotonic(), SysCalls::Real(),
                       ClientHash(1), LocalPortRange(), /*sessions_max=*/10);
   context.resolver = std::make_shared<StaticBackendResolver>(backend.address());
+  context.session_events = std::make_unique<SessionEvents>(
+      std::make_shared<test::RecordingSessionObserver>(), Clock::Monotonic(),
+      options.session_events_max);
   context.listeners =
       *OpenListenSockets(SysCalls::Real(), options, context.hash);
   const std::unique_ptr<Worker> worker = *Worker::Create(&context, 0);
@@ -93,6 +97,16 @@ TEST(AllocationTest, ADatagramOfALiveSessionAllocatesNothing) {
   const int64_t before_queued = allocation_count;
   relay_queued(1000);
   EXPECT_EQ(allocation_count, before_queued);
+}
+
+TEST(AllocationTest, AnEventOfASessionAllocatesNothing) {
+  SessionEvents events(std::make_shared<test::RecordingSessionObserver>(),
+                       Clock::Monotonic(), /*queue_size=*/100);
+  SessionEventQueue* const queue = events.AddShard();
+  const int64_t before = allocation_count;
+  for (int i = 0; i < 1000; ++i) queue->Post(SessionEvent(), i);
+  EXPECT_EQ(allocation_count, before);
+  EXPECT_EQ(events.waiting(), 100);
 }
 
 }  // namespace

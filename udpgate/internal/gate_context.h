@@ -19,6 +19,7 @@
 #include "udpgate/internal/listen_socket.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/session_events.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/proxy_options.h"
 
@@ -48,7 +49,8 @@ struct GateContext {
   SysCalls* const sys_calls;
   const ClientHash hash;
   std::shared_ptr<BackendResolver> resolver;
-  std::shared_ptr<FlowOffload> flow_offload;  // may be null
+  std::shared_ptr<FlowOffload> flow_offload;      // may be null
+  std::unique_ptr<SessionEvents> session_events;  // null: nobody observes
   std::vector<ListenSocket> listeners;
   // Of all shards, by their numbers.
   std::vector<std::shared_ptr<Inbox>> inboxes;

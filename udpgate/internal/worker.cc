@@ -162,6 +162,9 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       sessions_(shard),
       upstream_(context->sys_calls, &context->relay_ports),
       offload_(context->flow_offload.get(), &counters_),
+      session_events_(context->session_events == nullptr
+                          ? nullptr
+                          : context->session_events->AddShard()),
       pending_(&sessions_),
       unconfirmed_(kProofCount + 1, SessionList(&sessions_)),
       run_(context->options.batch_size),
@@ -891,8 +894,10 @@ void Worker::MoveTo(SessionState state, Session* session) {
   CountState(state, +1);
   if (state == SessionState::kUnconfirmed) {
     unconfirmed_[session->proof_count].Append(session);
+    Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
   } else if (state == SessionState::kConfirmed) {
     offload_.Begin(context_->listeners[session->listener].address, session);
+    Report(SessionEvent::Kind::kConfirmed, *session, EndReason::kIdle);
   }
 }
 
@@ -931,6 +936,7 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   // Replies that are already read still go out; they point to the session.
   FlushReplies();
   offload_.End(session);
+  Report(SessionEvent::Kind::kEnded, *session, end);
   Leave(session);
   if (session->state == SessionState::kPending) {
     counters_.Drop(held_drop, session->held->size_bytes.size());
@@ -944,6 +950,28 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   counters_.End(end);
   context_->admission.End(session->client);
   sessions_.Erase(session);
+}
+
+void Worker::Report(SessionEvent::Kind kind, const Session& session,
+                    EndReason end) {
+  if (session_events_ == nullptr) return;
+  const SocketAddress& listen = context_->listeners[session.listener].address;
+  SessionEvent event;
+  event.kind = kind;
+  event.session_id = session.id;
+  event.state = session.state;
+  event.end_reason = end;
+  event.client = session.client;
+  event.local =
+      listen.is_any() ? session.local.WithPort(listen.port()) : listen;
+  event.backend = session.backend;
+  event.relay = session.relay;
+  event.age = absl::Nanoseconds(now_nanoseconds_ - session.created_nanoseconds);
+  event.client_datagrams_forwarded = session.client_datagrams_forwarded;
+  event.client_bytes_forwarded = session.client_bytes_forwarded;
+  event.backend_datagrams_forwarded = session.backend_datagrams_forwarded;
+  event.backend_bytes_forwarded = session.backend_bytes_forwarded;
+  session_events_->Post(event, now_nanoseconds_);
 }
 
 void Worker::EndAllSessions() {

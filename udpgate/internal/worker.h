@@ -24,12 +24,14 @@
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/gate_context.h"
 #include "udpgate/internal/inbox.h"
+#include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/shard_ownership.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/internal/upstream.h"
 #include "udpgate/proxy_stats.h"
+#include "udpgate/session_observer.h"
 
 namespace udpgate {
 namespace internal {
@@ -150,6 +152,9 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void End(Session* session, EndReason end, DropReason held_drop)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  // `end` is of kEnded alone.
+  void Report(SessionEvent::Kind kind, const Session& session, EndReason end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Messages.
   void HandleDisconnect(ShardMessage* message)
@@ -191,6 +196,7 @@ class Worker {
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
   SessionOffload offload_ ABSL_GUARDED_BY(ownership_);
+  SessionEventQueue* const session_events_;  // null: nobody observes
   // Pending sessions in the order of their deadlines; unconfirmed ones by what
   // they have proven, each list in the order of their clients' last datagrams.
   SessionList pending_ ABSL_GUARDED_BY(ownership_);

@@ -21,6 +21,7 @@
 #include "testing/failing_sys_calls.h"
 #include "testing/fake_flow_offload.h"
 #include "testing/loopback_peer.h"
+#include "testing/mock_session_observer.h"
 #include "testing/simulated_clock.h"
 #include "udpgate/internal/reader.h"
 
@@ -94,6 +95,8 @@ class WorkerTest : public ::testing::Test {
                                              sessions_max);
     context_->resolver = resolver_;
     context_->flow_offload = offload_;
+    context_->session_events = std::make_unique<SessionEvents>(
+        observer_, &clock_, options.session_events_max);
     auto listeners = OpenListenSockets(&sys_calls_, options, context_->hash);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     context_->listeners = *std::move(listeners);
@@ -203,7 +206,15 @@ class WorkerTest : public ::testing::Test {
     Turn();
   }
 
+  // What the observer has been told so far, and now.
+  std::vector<SessionEvent> Events() {
+    context_->session_events->Deliver();
+    return observer_->events();
+  }
+
   test::SimulatedClock clock_;
+  std::shared_ptr<test::RecordingSessionObserver> observer_ =
+      std::make_shared<test::RecordingSessionObserver>();
   HookedSysCalls sys_calls_;
   std::shared_ptr<HeldResolver> resolver_ = std::make_shared<HeldResolver>();
   std::shared_ptr<test::FakeFlowOffload> offload_;  // where a test wants one
@@ -1462,6 +1473,89 @@ TEST_F(WorkerOffloadTest, ASmallerPathLowersTheLimit) {
   sys_calls_.FailNext(Call::kSendMmsg, EMSGSIZE);
   SendAndRead(client_, "x");
   EXPECT_GT(flow().packet_bytes_max, 1000u) << "the MTU of lo";
+}
+
+TEST_F(WorkerOffloadTest, TheEndTellsTheTotalsOfTheFlowsToo) {
+  Confirm(&client_);
+  ASSERT_EQ(Events().size(), 2u);
+  const SessionEvent confirmed = Events().back();
+  EXPECT_EQ(confirmed.kind, SessionEvent::Kind::kConfirmed);
+  Relay(3, 4);
+  const uint64_t client_datagrams = Stats().client_datagrams_forwarded;
+  const uint64_t client_bytes = Stats().client_bytes_forwarded;
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  ASSERT_EQ(Events().size(), 3u);
+  const SessionEvent ended = Events().back();
+  EXPECT_EQ(ended.kind, SessionEvent::Kind::kEnded);
+  EXPECT_EQ(ended.state, SessionState::kConfirmed);
+  EXPECT_EQ(ended.local, listen_address_);
+  EXPECT_EQ(ended.client_datagrams_forwarded, client_datagrams + 3);
+  EXPECT_EQ(ended.client_bytes_forwarded, client_bytes + 30);
+  EXPECT_EQ(ended.backend_datagrams_forwarded,
+            confirmed.backend_datagrams_forwarded + 4);
+  EXPECT_EQ(ended.backend_bytes_forwarded,
+            confirmed.backend_bytes_forwarded + 400);
+}
+
+TEST_F(WorkerTest, TellsOfASessionsLifeInOrder) {
+  Start();
+  Confirm(&client_);
+  clock_.Advance(absl::Seconds(2));
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  const std::vector<SessionEvent> events = Events();
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(events[0].kind, SessionEvent::Kind::kOpened);
+  EXPECT_EQ(events[0].state, SessionState::kUnconfirmed);
+  EXPECT_EQ(events[0].age, absl::ZeroDuration());
+  EXPECT_EQ(events[0].client_datagrams_forwarded, 0u);
+  EXPECT_EQ(events[1].kind, SessionEvent::Kind::kConfirmed);
+  EXPECT_EQ(events[1].state, SessionState::kConfirmed);
+  EXPECT_EQ(events[2].kind, SessionEvent::Kind::kEnded);
+  EXPECT_EQ(events[2].end_reason, EndReason::kDisconnected);
+  EXPECT_EQ(events[2].age, absl::Milliseconds(3600));
+  // As Confirm does.
+  EXPECT_EQ(events[2].client_datagrams_forwarded, 5u);
+  EXPECT_EQ(events[2].client_bytes_forwarded, 9u);
+  EXPECT_EQ(events[2].backend_datagrams_forwarded, 4u);
+  EXPECT_EQ(events[2].backend_bytes_forwarded, 4u);
+  for (const SessionEvent& event : events) {
+    EXPECT_EQ(event.session_id, events[0].session_id);
+    EXPECT_EQ(event.client, client_.address());
+    EXPECT_EQ(event.local, listen_address_);
+    EXPECT_EQ(event.backend, backend_.address());
+    EXPECT_TRUE(event.relay.is_loopback());
+    EXPECT_NE(event.relay.port(), 0);
+  }
+}
+
+TEST_F(WorkerTest, TellsOfAnEndWithoutABackend) {
+  Start();
+  SendAndRead(client_, "hello");
+  Answer(absl::NotFoundError("no key"));
+  const std::vector<SessionEvent> events = Events();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].kind, SessionEvent::Kind::kEnded);
+  EXPECT_EQ(events[0].end_reason, EndReason::kResolveFailed);
+  EXPECT_EQ(events[0].state, SessionState::kPending);
+  EXPECT_EQ(events[0].client, client_.address());
+  EXPECT_FALSE(events[0].backend.is_valid());
+  EXPECT_FALSE(events[0].relay.is_valid());
+}
+
+TEST_F(WorkerTest, AnObserverThatLagsLosesEventsAndNoDatagram) {
+  ProxyOptions options;
+  options.session_events_max = 2;
+  Start(options);
+  for (int i = 0; i < 5; ++i) {
+    Connect(client_);
+    SendAndRead(client_, "x");
+    EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("x"));
+    PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  }
+  EXPECT_EQ(context_->session_events->dropped(), 8u);
+  EXPECT_EQ(Events().size(), 2u);
+  Connect(client_);
+  EXPECT_EQ(Events().size(), 3u);
 }
 
 TEST_F(WorkerTest, ListsItsSessions) {
