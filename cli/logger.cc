@@ -4,15 +4,18 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
 #include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/base_sink.h"
 #include "spdlog/spdlog.h"
@@ -23,7 +26,7 @@ namespace {
 
 // What follows a message that was cut, and room for time and severity.
 constexpr absl::string_view kCutMark = "...";
-constexpr size_t kMessageBytesMax = PIPE_BUF - 96;
+constexpr size_t kTextBytesMax = PIPE_BUF - 96;
 
 spdlog::level::level_enum ToLevel(LogSeverity severity) {
   switch (severity) {
@@ -56,11 +59,15 @@ class SeverityName final : public spdlog::custom_flag_formatter {
   }
 };
 
-std::unique_ptr<spdlog::formatter> MakeFormatter() {
+std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
   auto formatter = std::make_unique<spdlog::pattern_formatter>(
       spdlog::pattern_time_type::utc, "\n");
   formatter->add_flag<SeverityName>('*');
-  formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %* %v");
+  // In JSON the text brings the end of the object, see JsonText.
+  formatter->set_pattern(
+      format == LogFormat::kText
+          ? "%Y-%m-%dT%H:%M:%S.%eZ %* %v"
+          : R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","severity":"%*",%v)");
   return formatter;
 }
 
@@ -74,19 +81,66 @@ std::string Printable(absl::string_view message) {
     } else {
       text.push_back(c);
     }
-    if (text.size() > kMessageBytesMax - kCutMark.size()) {
-      absl::StrAppend(&text, kCutMark);
-      break;
-    }
   }
   return text;
+}
+
+std::string PlainText(absl::string_view message,
+                      const std::vector<LogField>& fields) {
+  std::string text;
+  for (const LogField& field : fields) {
+    absl::StrAppend(&text, " ", field.name, "=");
+    std::visit([&text](const auto& value) { absl::StrAppend(&text, value); },
+               field.value);
+  }
+  text = Printable(text);
+  std::string head = Printable(message);
+  if (head.size() + text.size() > kTextBytesMax) {
+    head.resize(kTextBytesMax - std::min(text.size(), kTextBytesMax / 2) -
+                kCutMark.size());
+    absl::StrAppend(&head, kCutMark);
+  }
+  return head + text;
+}
+
+// The members behind time and severity, and the end of the object.
+std::string JsonText(absl::string_view message,
+                     const std::vector<LogField>& fields) {
+  const auto dump = [&fields](const std::string& text) {
+    nlohmann::ordered_json object = {{"message", text}};
+    for (const LogField& field : fields) {
+      std::visit([&](const auto& value) { object[field.name] = value; },
+                 field.value);
+    }
+    // A client's bytes need be no UTF-8.
+    return object
+        .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
+        .substr(1);
+  };
+  std::string head(message.substr(0, kTextBytesMax));
+  std::string text = dump(head);
+  // A byte may take six, and never less than one.
+  while (text.size() > kTextBytesMax && !head.empty()) {
+    const size_t excess = text.size() + kCutMark.size() - kTextBytesMax;
+    head.resize(head.size() - std::min(head.size(), excess / 6 + 1));
+    text = dump(absl::StrCat(head, kCutMark));
+  }
+  return text;
+}
+
+std::string Text(LogFormat format, absl::string_view message,
+                 const std::vector<LogField>& fields) {
+  return format == LogFormat::kText ? PlainText(message, fields)
+                                    : JsonText(message, fields);
 }
 
 // Writes where the descriptor takes a line at once, and counts where not.
 class NonBlockingSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  explicit NonBlockingSink(int fd)
-      : spdlog::sinks::base_sink<std::mutex>(MakeFormatter()), fd_(fd) {}
+  NonBlockingSink(LogFormat format, int fd)
+      : spdlog::sinks::base_sink<std::mutex>(MakeFormatter(format)),
+        format_(format),
+        fd_(fd) {}
 
   int64_t dropped_lines() {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -96,8 +150,9 @@ class NonBlockingSink final : public spdlog::sinks::base_sink<std::mutex> {
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
     if (unreported_lines_ > 0) {
-      const std::string text =
-          absl::StrCat(unreported_lines_, " log lines were dropped here");
+      const std::string text = Text(
+          format_,
+          absl::StrCat(unreported_lines_, " log lines were dropped here"), {});
       spdlog::details::log_msg report(message.time, spdlog::source_loc{}, "",
                                       spdlog::level::warn, text);
       if (Write(report)) unreported_lines_ = 0;
@@ -125,6 +180,7 @@ class NonBlockingSink final : public spdlog::sinks::base_sink<std::mutex> {
     return written == static_cast<ssize_t>(line.size());
   }
 
+  const LogFormat format_;
   const int fd_;
   int64_t dropped_lines_ = 0;
   int64_t unreported_lines_ = 0;
@@ -134,15 +190,18 @@ class NonBlockingSink final : public spdlog::sinks::base_sink<std::mutex> {
 
 class Logger::Impl {
  public:
-  Impl(LogSeverity least, int fd)
-      : sink_(std::make_shared<NonBlockingSink>(fd)), logger_("", sink_) {
+  Impl(LogSeverity least, LogFormat format, int fd)
+      : format_(format),
+        sink_(std::make_shared<NonBlockingSink>(format, fd)),
+        logger_("", sink_) {
     logger_.set_level(ToLevel(least));
   }
 
-  void Log(LogSeverity severity, absl::string_view message) {
+  void Log(LogSeverity severity, absl::string_view message,
+           const std::vector<LogField>& fields) {
     const spdlog::level::level_enum level = ToLevel(severity);
     if (!logger_.should_log(level)) return;
-    logger_.log(level, spdlog::string_view_t(Printable(message)));
+    logger_.log(level, spdlog::string_view_t(Text(format_, message, fields)));
   }
 
   void SetLevel(LogSeverity least) { logger_.set_level(ToLevel(least)); }
@@ -150,24 +209,26 @@ class Logger::Impl {
   int64_t dropped_lines() const { return sink_->dropped_lines(); }
 
  private:
+  const LogFormat format_;
   const std::shared_ptr<NonBlockingSink> sink_;
   spdlog::logger logger_;
 };
 
-Logger::Logger(LogSeverity least, int fd)
-    : impl_(std::make_shared<Impl>(least, fd)) {}
+Logger::Logger(LogSeverity least, LogFormat format, int fd)
+    : impl_(std::make_shared<Impl>(least, format, fd)) {}
 
 Logger::~Logger() = default;
 
-void Logger::Log(LogSeverity severity, absl::string_view message) {
-  impl_->Log(severity, message);
+void Logger::Log(LogSeverity severity, absl::string_view message,
+                 const std::vector<LogField>& fields) {
+  impl_->Log(severity, message, fields);
 }
 
 void Logger::SetLevel(LogSeverity least) { impl_->SetLevel(least); }
 
 LogSink Logger::Sink() const {
   return [impl = impl_](LogSeverity severity, absl::string_view message) {
-    impl->Log(severity, message);
+    impl->Log(severity, message, {});
   };
 }
 

@@ -9,29 +9,45 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <variant>
+#include <vector>
 
 #include "udpgate/logging.h"
 
 namespace udpgate {
 namespace cli {
 
-//   Logger logger(LogSeverity::kInfo, STDERR_FILENO);
+enum class LogFormat { kText, kJson };
+
+// What a line tells beside its message, for programs that read it.
+struct LogField {
+  std::string name;
+  std::variant<std::string, uint64_t, double> value;
+};
+
+//   Logger logger(LogSeverity::kInfo, LogFormat::kText, STDERR_FILENO);
 //   logger.Log(LogSeverity::kInfo, "listening on 0.0.0.0:19132");
 //
-// writes `2026-01-02T03:04:05.678Z info listening on 0.0.0.0:19132`. Control
-// characters in a message are escaped, and what is longer than a pipe takes in
-// one piece (pipe(7), PIPE_BUF) is cut.
+// writes `2026-01-02T03:04:05.678Z info listening on 0.0.0.0:19132`, or
+// `{"time":"2026-01-02T03:04:05.678Z","severity":"info","message":"listening on
+// 0.0.0.0:19132"}` in one line. Fields follow the message, as `name=value` or
+// as members. Control characters are escaped, and a message that is longer than
+// a pipe takes in one piece (pipe(7), PIPE_BUF) is cut.
 //
 // Threads: any number at once. The host ignores SIGPIPE.
 class Logger {
  public:
   // Lines less severe than `least` are left out. `fd` is not owned.
-  Logger(LogSeverity least, int fd);
+  Logger(LogSeverity least, LogFormat format, int fd);
   ~Logger();
   Logger(const Logger&) = delete;
   Logger& operator=(const Logger&) = delete;
 
-  void Log(LogSeverity severity, absl::string_view message);
+  // The fields together must be short, some 1000 bytes at most: they are not
+  // cut.
+  void Log(LogSeverity severity, absl::string_view message,
+           const std::vector<LogField>& fields = {});
 
   // From now on less severe lines are left out.
   void SetLevel(LogSeverity least);

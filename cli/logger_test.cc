@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 namespace udpgate {
 namespace cli {
@@ -56,7 +58,7 @@ class Pipe {
 
 TEST(LoggerTest, WritesTimeSeverityAndMessage) {
   Pipe pipe;
-  Logger logger(LogSeverity::kDebug, pipe.writer());
+  Logger logger(LogSeverity::kDebug, LogFormat::kText, pipe.writer());
   logger.Log(LogSeverity::kDebug, "a debug line");
   EXPECT_THAT(pipe.ReadAll(),
               ContainsRegex("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:"
@@ -71,7 +73,7 @@ TEST(LoggerTest, WritesTimeSeverityAndMessage) {
 
 TEST(LoggerTest, LeavesOutWhatIsLessSevere) {
   Pipe pipe;
-  Logger logger(LogSeverity::kWarning, pipe.writer());
+  Logger logger(LogSeverity::kWarning, LogFormat::kText, pipe.writer());
   logger.Log(LogSeverity::kDebug, "x");
   logger.Log(LogSeverity::kInfo, "x");
   EXPECT_THAT(pipe.ReadAll(), IsEmpty());
@@ -81,14 +83,14 @@ TEST(LoggerTest, LeavesOutWhatIsLessSevere) {
 
 TEST(LoggerTest, BracesAreNoFormat) {
   Pipe pipe;
-  Logger logger(LogSeverity::kInfo, pipe.writer());
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
   logger.Log(LogSeverity::kInfo, "{} {0} %s %n");
   EXPECT_THAT(pipe.ReadAll(), HasSubstr("info {} {0} %s %n\n"));
 }
 
 TEST(LoggerTest, MessageStaysOneLine) {
   Pipe pipe;
-  Logger logger(LogSeverity::kInfo, pipe.writer());
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
   logger.Log(LogSeverity::kInfo,
              absl::string_view("a\nb\r\x1b[31m\x7f\0c \xc3\xa4", 15));
   EXPECT_THAT(pipe.ReadAll(),
@@ -97,7 +99,7 @@ TEST(LoggerTest, MessageStaysOneLine) {
 
 TEST(LoggerTest, LongMessageIsCutToOnePieceOfAPipe) {
   Pipe pipe;
-  Logger logger(LogSeverity::kInfo, pipe.writer());
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
   logger.Log(LogSeverity::kInfo, std::string(100000, '\n'));
   const std::string line = pipe.ReadAll();
   EXPECT_THAT(line, SizeIs(::testing::Le(4096u)));
@@ -108,7 +110,7 @@ TEST(LoggerTest, SinkOutlivesTheLogger) {
   Pipe pipe;
   LogSink sink;
   {
-    Logger logger(LogSeverity::kInfo, pipe.writer());
+    Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
     sink = logger.Sink();
   }
   sink(LogSeverity::kInfo, "still here");
@@ -117,7 +119,7 @@ TEST(LoggerTest, SinkOutlivesTheLogger) {
 
 TEST(LoggerTest, FullPipeDropsCountsAndSaysSoLater) {
   Pipe pipe;
-  Logger logger(LogSeverity::kInfo, pipe.writer());
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
   constexpr int kLines = 3000;  // of 100 bytes: more than a pipe's 64 KiB
   for (int i = 0; i < kLines; ++i) {
     logger.Log(LogSeverity::kInfo, std::string(100, 'x'));
@@ -144,7 +146,7 @@ TEST(LoggerTest, FullPipeDropsCountsAndSaysSoLater) {
 TEST(LoggerTest, FullDeviceIsCounted) {
   const int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
   ASSERT_GE(fd, 0);
-  Logger logger(LogSeverity::kInfo, fd);
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, fd);
   logger.Log(LogSeverity::kError, "x");
   EXPECT_EQ(logger.dropped_lines(), 1);
   close(fd);
@@ -154,9 +156,74 @@ TEST(LoggerTest, PipeWithoutReaderIsCounted) {
   std::signal(SIGPIPE, SIG_IGN);
   Pipe pipe;
   pipe.CloseReader();
-  Logger logger(LogSeverity::kInfo, pipe.writer());
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
   logger.Log(LogSeverity::kError, "x");
   EXPECT_EQ(logger.dropped_lines(), 1);
+}
+
+TEST(LoggerTest, FieldsFollowTheMessage) {
+  Pipe pipe;
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, pipe.writer());
+  logger.Log(LogSeverity::kInfo, "a player left",
+             {{"client", "[::1]:5"}, {"bytes", uint64_t{7}}, {"hours", 1.5}});
+  EXPECT_THAT(pipe.ReadAll(), HasSubstr("Z info a player left client=[::1]:5 "
+                                        "bytes=7 hours=1.5\n"));
+  logger.Log(LogSeverity::kInfo, std::string(100000, 'x'), {{"name", "a\nb"}});
+  const std::string line = pipe.ReadAll();
+  EXPECT_THAT(line, SizeIs(::testing::Le(4096u)));
+  EXPECT_THAT(line, HasSubstr("xxx... name=a\\x0ab\n"));
+}
+
+TEST(LoggerTest, JsonIsOneObjectALine) {
+  Pipe pipe;
+  Logger logger(LogSeverity::kInfo, LogFormat::kJson, pipe.writer());
+  const std::string message("a \"quote\"\n\xff\0 {} %n", 18);
+  logger.Log(LogSeverity::kWarning, message,
+             {{"client", "[::1]:5"}, {"bytes", uint64_t{7}}, {"hours", 1.5}});
+  const std::string line = pipe.ReadAll();
+  EXPECT_THAT(line,
+              ContainsRegex(
+                  "^.\"time\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:"
+                  "[0-9]{2}\\.[0-9]{3}Z\",\"severity\":\"warn\",\"message\":"));
+  EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
+  const auto object = nlohmann::json::parse(line, nullptr, false);
+  ASSERT_TRUE(object.is_object()) << line;
+  EXPECT_EQ(object.size(), 6u);
+  EXPECT_EQ(object["message"],
+            std::string("a \"quote\"\n\xef\xbf\xbd\0 {} %n", 20));
+  EXPECT_EQ(object["client"], "[::1]:5");
+  EXPECT_EQ(object["bytes"], 7);
+  EXPECT_EQ(object["hours"], 1.5);
+}
+
+TEST(LoggerTest, ALongMessageIsCutToWholeJson) {
+  Pipe pipe;
+  Logger logger(LogSeverity::kInfo, LogFormat::kJson, pipe.writer());
+  for (const char c : {'x', '\x01', '\xff'}) {
+    logger.Log(LogSeverity::kInfo, std::string(100000, c),
+               {{"n", uint64_t{1}}});
+    const std::string line = pipe.ReadAll();
+    EXPECT_THAT(line, SizeIs(::testing::Le(4096u)));
+    EXPECT_THAT(line, SizeIs(::testing::Ge(3900u)));
+    const auto object = nlohmann::json::parse(line, nullptr, false);
+    ASSERT_TRUE(object.is_object()) << line;
+    EXPECT_TRUE(absl::EndsWith(object["message"].get<std::string>(), "..."));
+    EXPECT_EQ(object["n"], 1);
+  }
+}
+
+TEST(LoggerTest, DroppedLinesAreReportedAsJsonToo) {
+  Pipe pipe;
+  Logger logger(LogSeverity::kInfo, LogFormat::kJson, pipe.writer());
+  while (logger.dropped_lines() == 0) {
+    logger.Log(LogSeverity::kInfo, std::string(1000, 'x'));
+  }
+  pipe.ReadAll();
+  logger.Log(LogSeverity::kInfo, "room again");
+  const std::vector<std::string> lines = absl::StrSplit(pipe.ReadAll(), '\n');
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(nlohmann::json::parse(lines[0], nullptr, false)["message"],
+            "1 log lines were dropped here");
 }
 
 TEST(HeldLogTest, WritesWhatItKeptOnceItIsReleased) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -32,9 +33,11 @@
 #include "cli/reload_signal.h"
 #include "cli/report.h"
 #include "cli/service_manager.h"
+#include "cli/session_log.h"
 #include "cli/settings.h"
 #include "cli/stop_signal.h"
 #include "udpgate/admin/admin_server.h"
+#include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
@@ -392,6 +395,11 @@ int Serve(SettingSources sources, const CommandLine& command_line,
       !status.ok()) {
     return CannotStart(status, logger);
   }
+  if (settings.session_log != SessionLog::kOff) {
+    dependencies.session_observer = std::make_shared<SessionLogger>(
+        settings.session_log, settings.session_log_lines_per_second_max,
+        Clock::Monotonic(), logger);
+  }
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
@@ -457,9 +465,12 @@ int BadSetting(const absl::Status& status) {
   return kExitBadSetting;
 }
 
+// The format of the log, for LogOverdue, which is there before the settings.
+std::atomic<LogFormat> overdue_format{LogFormat::kText};
+
 // A logger of its own: whatever hangs may hold the other one.
 void LogOverdue() {
-  Logger(LogSeverity::kWarning, STDERR_FILENO)
+  Logger(LogSeverity::kWarning, overdue_format, STDERR_FILENO)
       .Log(LogSeverity::kWarning,
            "the stop takes too long: the process ends now");
 }
@@ -483,7 +494,9 @@ int Main(int argc, const char* const* argv) {
   if (absl::Status status = Validate(command_line->settings); !status.ok()) {
     return BadSetting(status);
   }
-  Logger logger(command_line->settings.log_level, STDERR_FILENO);
+  overdue_format = command_line->settings.log_format;
+  Logger logger(command_line->settings.log_level,
+                command_line->settings.log_format, STDERR_FILENO);
   for (const std::string& warning : command_line->warnings) {
     logger.Log(LogSeverity::kWarning, warning);
   }

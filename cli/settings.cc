@@ -115,6 +115,25 @@ bool ApplyLogLevel(absl::string_view value, Settings* settings) {
   return false;
 }
 
+bool ApplyLogFormat(absl::string_view value, Settings* settings) {
+  if (value != "text" && value != "json") return false;
+  settings->log_format = value == "json" ? LogFormat::kJson : LogFormat::kText;
+  return true;
+}
+
+bool ApplySessionLog(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->session_log = SessionLog::kOff;
+  } else if (value == "end") {
+    settings->session_log = SessionLog::kEnd;
+  } else if (value == "all") {
+    settings->session_log = SessionLog::kAll;
+  } else {
+    return false;
+  }
+  return true;
+}
+
 // IP addresses without ports, with commas or white space between them.
 bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
   constexpr size_t kAddressesMax = 64;
@@ -547,6 +566,12 @@ void AddThreadSettings(TableBuilder* table) {
                    "Datagrams read or sent by one system call at most.",
                    InProxy(&ProxyOptions::batch_size))
       .unit = "datagrams";
+  table
+      ->AddInteger("SESSION_EVENTS_MAX", "1024", 1, 1048576,
+                   "Events of one worker's sessions that wait for SESSION_LOG "
+                   "at most; a full queue drops and counts.",
+                   InProxy(&ProxyOptions::session_events_max))
+      .unit = "events";
 }
 
 std::vector<Setting> BuildTable() {
@@ -563,6 +588,20 @@ std::vector<Setting> BuildTable() {
   table.Group("Log", /*is_live=*/true);
   table.Add("LOG_LEVEL", "info", "Least severe lines that are logged.",
             "debug, info, warn or error", ApplyLogLevel);
+  table.Group("Log");
+  table.Add("LOG_FORMAT", "text",
+            "Lines for people, or one JSON object a line for programs.",
+            "text or json", ApplyLogFormat);
+  table.Add("SESSION_LOG", "off",
+            "Whether the log says of each session that it ended, with its "
+            "totals; all: also that it opened and was confirmed.",
+            "off, end or all", ApplySessionLog);
+  table.AddInteger("SESSION_LOG_LINES_PER_SEC", "1000", 0, 1000000,
+                   "Lines on sessions in one second at most; a later one says "
+                   "how many were left out. 0: any number.",
+                   [](int64_t value, Settings* settings) {
+                     settings->session_log_lines_per_second_max = value;
+                   });
   return table.Build();
 }
 

@@ -5,6 +5,7 @@
 #define UDPGATE_CLI_SETTINGS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "cli/logger.h"
 #include "udpgate/logging.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/socket_address.h"
@@ -27,6 +29,9 @@ inline constexpr size_t kPasswordBytesMax = 4096;
 inline constexpr size_t kTokenBytesMin = 16;
 inline constexpr size_t kTokenBytesMax = 1024;
 bool IsToken(absl::string_view text);
+
+// Which events of sessions are logged.
+enum class SessionLog { kOff, kEnd, kAll };
 
 // Whether the kernel relays confirmed sessions (udpgate/fastpath).
 enum class FastPath { kOff, kAuto, kRequired };
@@ -62,6 +67,9 @@ struct Settings {
   absl::Duration drain_timeout;  // 0: a signal stops at once
 
   LogSeverity log_level = LogSeverity::kInfo;
+  LogFormat log_format = LogFormat::kText;
+  SessionLog session_log = SessionLog::kOff;
+  int64_t session_log_lines_per_second_max = 0;  // 0: any number
 };
 
 // One row of the table.

@@ -61,7 +61,8 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
           "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR", "FAST_PATH",
           "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
-          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS"));
+          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "LOG_FORMAT", "SESSION_LOG",
+          "SESSION_LOG_LINES_PER_SEC", "SESSION_EVENTS_MAX"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -247,6 +248,10 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"LOG_LEVEL",
             {"debug", "info", "warn", "error"},
             {"warning", "INFO", "trace", "0", "info "}},
+           {"LOG_FORMAT", {"text", "json"}, {"JSON", "yaml", "json "}},
+           {"SESSION_LOG", {"off", "end", "all"}, {"on", "ended", "All"}},
+           {"SESSION_LOG_LINES_PER_SEC", {"0", "1000000"}, {"-1", "1000001"}},
+           {"SESSION_EVENTS_MAX", {"1", "1048576"}, {"0", "1048577"}},
            {"FAST_PATH",
             {"off", "auto", "required"},
             {"on", "Off", "1", "true", "auto "}},

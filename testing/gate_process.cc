@@ -26,7 +26,7 @@ SocketAddress ListenAddress(const std::string& log) {
   const size_t begin = log.find(kListening.data(), 0, kListening.size());
   if (begin == std::string::npos) return SocketAddress();
   const size_t address = begin + kListening.size();
-  const size_t end = log.find_first_of(" ,;\n", address);
+  const size_t end = log.find_first_of(" ,;\"\n", address);
   absl::StatusOr<SocketAddress> parsed =
       SocketAddress::Parse(log.substr(address, end - address));
   return parsed.ok() ? *parsed : SocketAddress();

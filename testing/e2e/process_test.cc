@@ -20,7 +20,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "testing/child_process.h"
 #include "testing/e2e/e2e.h"
 #include "testing/http_client.h"
@@ -114,13 +116,16 @@ TEST(SettingsTest, TheEndsOfEachRangeAreAllowed) {
             "--max-sessions=0", "--backend-refusals-max=1",
             "--resolve-timeout-ms=1", "--redis-timeout-ms=1",
             "--pending-datagrams-max=1", "--receive-buffer-bytes=4096",
-            "--log-level=debug"},
+            "--log-level=debug", "--session-events-max=1",
+            "--session-log-lines-per-sec=0"},
            {"--redis-db=1000000", "--session-idle-timeout-secs=86400",
             "--worker-count=256", "--queue-size=1048576", "--listener-count=64",
             "--batch-size=1024", "--max-sessions=1000000",
             "--backend-refusals-max=1000", "--resolve-timeout-ms=3600000",
             "--redis-timeout-ms=60000", "--pending-datagrams-max=1024",
-            "--receive-buffer-bytes=1GiB", "--log-level=error"}}) {
+            "--receive-buffer-bytes=1GiB", "--log-level=error",
+            "--session-events-max=1048576",
+            "--session-log-lines-per-sec=1000000"}}) {
     std::vector<std::string> all = flags;
     all.push_back("--check");
     const Outcome outcome = RunWithFlags(all);
@@ -173,6 +178,10 @@ std::vector<std::pair<std::string, std::string>> BadSettings() {
   add("PENDING_DATAGRAMS_MAX", {"0", "1025", "x"});
   add("RECEIVE_BUFFER_BYTES", {"0", "4095", "x", "2GiB", "8MB"});
   add("LOG_LEVEL", {"loud", "INFO ", "0"});
+  add("LOG_FORMAT", {"JSON", "xml"});
+  add("SESSION_LOG", {"on", "ends"});
+  add("SESSION_LOG_LINES_PER_SEC", {"-1", "x"});
+  add("SESSION_EVENTS_MAX", {"0", "1048577", "x"});
   add("FAST_PATH", {"on", "yes", "AUTO"});
   add("FAST_PATH_INTERFACES", {",", "a/b", "an-interface-name-too-long"});
   add("REDIS_PASSWORD_FILE", {"/no/such/file", "/"});
@@ -396,7 +405,14 @@ TEST_F(ProcessTest, ItsThreadsBearNames) {
             names.size());
 }
 
-TEST_F(ProcessTest, ShowsItsPasswordNowhere) {
+class PasswordTest : public ProcessTest,
+                     public ::testing::WithParamInterface<std::string> {};
+
+INSTANTIATE_TEST_SUITE_P(LogFormats, PasswordTest,
+                         ::testing::Values("text", "json"),
+                         [](const auto& format) { return format.param; });
+
+TEST_P(PasswordTest, IsShownNowhere) {
   RedisServerOptions options;
   options.extra_arguments = {"--requirepass", "hunter-two"};
   options.password = "hunter-two";
@@ -404,6 +420,7 @@ TEST_F(ProcessTest, ShowsItsPasswordNowhere) {
   ASSERT_TRUE(server.Start().ok());
   StartGate({{"REDIS_ADDR", server.tcp_address()},
              {"REDIS_PASSWORD", "hunter-two"},
+             {"LOG_FORMAT", GetParam()},
              {"LOG_LEVEL", "debug"}});
   ASSERT_TRUE(AwaitSubscriber(&server));
   EXPECT_FALSE(absl::StrContains(gate().log(), "hunter")) << gate().log();
@@ -417,6 +434,107 @@ TEST_F(ProcessTest, ShowsItsPasswordNowhere) {
            absl::StrContains(gate().log(), "Connection");
   })) << gate().log();
   EXPECT_FALSE(absl::StrContains(gate().log(), "hunter")) << gate().log();
+}
+
+// The lines of a JSON log; fails where one is no object.
+std::vector<nlohmann::json> JsonLines(const std::string& log) {
+  std::vector<nlohmann::json> lines;
+  for (const absl::string_view line :
+       absl::StrSplit(log, '\n', absl::SkipEmpty())) {
+    lines.push_back(nlohmann::json::parse(line, nullptr, false));
+    EXPECT_TRUE(lines.back().is_object()) << line;
+    EXPECT_TRUE(lines.back().contains("time")) << line;
+    EXPECT_TRUE(lines.back().contains("severity")) << line;
+    EXPECT_TRUE(lines.back().contains("message")) << line;
+  }
+  return lines;
+}
+
+// With a gate of its own, whose log can be read after its end.
+class SessionLogTest : public GateTest {
+ protected:
+  void Start(const std::map<std::string, std::string>& environment) {
+    GateProcessOptions options;
+    options.environment = RedisEnvironment();
+    for (const auto& [name, value] : environment) {
+      options.environment[name] = value;
+    }
+    gate_ = std::make_unique<GateProcess>(GateBinary(), options);
+    const absl::Status started = gate_->Start();
+    ASSERT_TRUE(started.ok()) << started;
+  }
+
+  std::unique_ptr<GateProcess> gate_;
+};
+
+TEST_F(SessionLogTest, LogsSessionsAsJson) {
+  EchoBackend backend("lobby");
+  SetBackend(backend);
+  Start(
+      {{"LOG_FORMAT", "json"}, {"SESSION_LOG", "all"}, {"LOG_LEVEL", "debug"}});
+  LoopbackPeer client, other;
+  EXPECT_TRUE(IsServedBy(&client, gate_->address(), "lobby", 3));
+  EXPECT_TRUE(IsServedBy(&other, gate_->address(), "lobby"));
+  Publish(client.address().ToString());
+  ASSERT_TRUE(gate_->AwaitLog("disconnected"));
+  ASSERT_EQ(gate_->Terminate()->status, 0);
+  std::map<std::string, std::vector<nlohmann::json>> by_event;
+  for (const nlohmann::json& line : JsonLines(gate_->log())) {
+    if (line.contains("event")) by_event[line["event"]].push_back(line);
+  }
+  ASSERT_EQ(by_event["session_opened"].size(), 2u) << gate_->log();
+  ASSERT_EQ(by_event["session_ended"].size(), 2u) << gate_->log();
+  const nlohmann::json& ended = by_event["session_ended"][0];
+  EXPECT_EQ(ended["severity"], "info");
+  EXPECT_EQ(ended["message"], "session ended");
+  EXPECT_EQ(ended["client"], client.address().ToString());
+  EXPECT_EQ(ended["local"], gate_->address().ToString());
+  EXPECT_EQ(ended["backend"], backend.address().ToString());
+  EXPECT_EQ(ended["relay_port"], by_event["session_opened"][0]["relay_port"]);
+  EXPECT_EQ(ended["client_datagrams"], 3);
+  EXPECT_EQ(ended["backend_datagrams"], 3);
+  EXPECT_TRUE(ended["client_bytes"].is_number_unsigned());
+  EXPECT_TRUE(ended["duration_seconds"].is_number_float());
+  EXPECT_EQ(ended["reason"], "disconnected");
+  EXPECT_EQ(by_event["session_ended"][1]["client"], other.address().ToString());
+  EXPECT_EQ(by_event["session_ended"][1]["reason"], "stopped");
+}
+
+TEST_F(SessionLogTest, LogsTheEndsOfSessionsAsText) {
+  EchoBackend backend("lobby");
+  SetBackend(backend);
+  Start({{"SESSION_LOG", "end"}});
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, gate_->address(), "lobby"));
+  ASSERT_EQ(gate_->Terminate()->status, 0);
+  EXPECT_TRUE(absl::StrContains(gate_->log(), "info session ended "))
+      << gate_->log();
+  EXPECT_TRUE(absl::StrContains(
+      gate_->log(), absl::StrCat(" client=", client.address().ToString(), " ")))
+      << gate_->log();
+  EXPECT_TRUE(absl::StrContains(gate_->log(), " reason=stopped\n"))
+      << gate_->log();
+  EXPECT_FALSE(absl::StrContains(gate_->log(), "session opened"));
+}
+
+TEST_F(SessionLogTest, AFloodOfSessionsIsServedAndFillsNoLog) {
+  EchoBackend backend("lobby");
+  SetBackend(backend);
+  Start({{"SESSION_LOG", "all"},
+         {"SESSION_LOG_LINES_PER_SEC", "5"},
+         {"SESSION_EVENTS_MAX", "2"}});
+  std::vector<LoopbackPeer> clients(100);
+  for (LoopbackPeer& client : clients) {
+    EXPECT_TRUE(IsServedBy(&client, gate_->address(), "lobby"));
+  }
+  ASSERT_EQ(gate_->Terminate()->status, 0);
+  // Each second of the test has its five, and the report of the last one.
+  int line_count = 0;
+  for (const absl::string_view line : absl::StrSplit(gate_->log(), '\n')) {
+    if (absl::StrContains(line, "info session ")) ++line_count;
+  }
+  EXPECT_GE(line_count, 5) << gate_->log();
+  EXPECT_LT(line_count, 100) << gate_->log();
 }
 
 // The listeners of the first gate and of the second.

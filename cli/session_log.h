@@ -1,0 +1,42 @@
+// SESSION_LOG: what the log says of sessions.
+#ifndef UDPGATE_CLI_SESSION_LOG_H_
+#define UDPGATE_CLI_SESSION_LOG_H_
+
+#include <cstdint>
+
+#include "cli/logger.h"
+#include "cli/settings.h"
+#include "udpgate/clock.h"
+#include "udpgate/session_observer.h"
+
+namespace udpgate {
+namespace cli {
+
+// Writes a line for each event that `what` names, of severity info, and no more
+// than so many in a second; a later line says how many were left out. Threads:
+// one.
+class SessionLogger : public SessionObserver {
+ public:
+  // `logger` and `clock` must outlive it. `lines_per_second_max` 0: any number.
+  SessionLogger(SessionLog what, int64_t lines_per_second_max,
+                const Clock* clock, Logger* logger);
+
+  void Observe(const SessionEvent& event) override;
+
+ private:
+  // Whether there may be one more line now.
+  bool Admit();
+
+  const SessionLog what_;
+  const int64_t lines_per_second_max_;
+  const Clock* const clock_;
+  Logger* const logger_;
+  int64_t second_begin_nanoseconds_;
+  int64_t lines_in_second_ = 0;
+  int64_t left_out_ = 0;
+};
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_SESSION_LOG_H_
