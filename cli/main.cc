@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -37,6 +38,7 @@
 #include "cli/settings.h"
 #include "cli/stop_signal.h"
 #include "udpgate/admin/admin_server.h"
+#include "udpgate/admin/session_history.h"
 #include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
@@ -45,12 +47,15 @@
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/session_observer.h"
 #include "udpgate/static_backend_resolver.h"
 #include "udpgate/version.h"
 
 namespace udpgate {
 namespace cli {
 namespace {
+
+using HostMetrics = std::vector<admin::HostMetric>;
 
 constexpr int kExitCannotStart = 1;
 constexpr int kExitBadSetting = 2;
@@ -186,8 +191,34 @@ absl::Status UseFixedBackend(const Settings& settings,
   return absl::OkStatus();
 }
 
-absl::Status UseRedis(const Settings& settings,
-                      ProxyDependencies* dependencies) {
+// What Redis' resolver and source report, for /metrics.
+HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
+                         const RedisDisconnectSource& disconnects) {
+  using Kind = admin::HostMetric::Kind;
+  const RedisBackendResolverStats stats = resolver.GetStats();
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  return {
+      {Kind::kGauge, "udpgate_redis_connected",
+       "1 while Redis answers what is asked for new clients.",
+       stats.is_connected ? 1.0 : 0.0},
+      {Kind::kGauge, "udpgate_redis_subscribed",
+       "1 while disconnect events are received.",
+       disconnects.Health().ok() ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_gets_sent_total", "GETs sent to Redis.",
+       number(stats.gets_sent)},
+      {Kind::kCounter, "udpgate_redis_stale_answers_total",
+       "Questions answered with the last backend known, while Redis was away.",
+       number(stats.stale_answers)},
+      {Kind::kCounter, "udpgate_redis_questions_refused_total",
+       "Questions refused since too many waited.",
+       number(stats.questions_refused)},
+      {Kind::kGauge, "udpgate_redis_questions_waiting",
+       "Questions without an answer so far.", number(stats.questions_waiting)},
+  };
+}
+
+absl::Status UseRedis(const Settings& settings, ProxyDependencies* dependencies,
+                      std::function<HostMetrics()>* metrics) {
   const RedisOptions options = MakeRedisOptions(settings);
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
       HostLookup::Create({});
@@ -198,6 +229,9 @@ absl::Status UseRedis(const Settings& settings,
   absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
       RedisDisconnectSource::Create(options, *lookup);
   if (!disconnects.ok()) return disconnects.status();
+  *metrics = [resolver = *resolver, disconnects = *disconnects] {
+    return RedisMetrics(*resolver, *disconnects);
+  };
   dependencies->resolver = *std::move(resolver);
   dependencies->disconnects = *std::move(disconnects);
   return absl::OkStatus();
@@ -241,10 +275,47 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
   return absl::OkStatus();
 }
 
+// Tells several.
+class SessionObservers : public SessionObserver {
+ public:
+  explicit SessionObservers(
+      std::vector<std::shared_ptr<SessionObserver>> observers)
+      : observers_(std::move(observers)) {}
+  void Observe(const SessionEvent& event) override {
+    for (const auto& observer : observers_) observer->Observe(event);
+  }
+
+ private:
+  const std::vector<std::shared_ptr<SessionObserver>> observers_;
+};
+
+// The log of sessions, and what the endpoint for operators shows of them. The
+// latter first, as the log may be slow.
+void UseObservers(const Settings& settings, Logger* logger,
+                  std::shared_ptr<admin::SessionHistory>* history,
+                  ProxyDependencies* dependencies) {
+  std::vector<std::shared_ptr<SessionObserver>> observers;
+  if (settings.admin_address.is_valid()) {
+    *history =
+        std::make_shared<admin::SessionHistory>(admin::SessionHistoryOptions());
+    observers.push_back(*history);
+  }
+  if (settings.session_log != SessionLog::kOff) {
+    observers.push_back(std::make_shared<SessionLogger>(
+        settings.session_log, settings.session_log_lines_per_second_max,
+        Clock::Monotonic(), logger));
+  }
+  if (observers.empty()) return;
+  dependencies->session_observer =
+      std::make_shared<SessionObservers>(std::move(observers));
+}
+
 // The endpoint for operators, bound; null where there is to be none.
 absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     const Settings& settings, const ProxyDependencies& dependencies,
-    Reloader* reloader, Proxy* proxy) {
+    std::function<HostMetrics()> redis_metrics,
+    std::shared_ptr<admin::SessionHistory> history, Reloader* reloader,
+    Proxy* proxy, Logger* logger) {
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
@@ -262,6 +333,16 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     return components;
   };
   hooks.reload = [reloader] { return reloader->Reload(); };
+  hooks.history = std::move(history);
+  hooks.metrics = [logger, redis_metrics = std::move(redis_metrics)] {
+    HostMetrics metrics =
+        redis_metrics == nullptr ? HostMetrics() : redis_metrics();
+    metrics.push_back({admin::HostMetric::Kind::kCounter,
+                       "udpgate_log_lines_dropped_total",
+                       "Log lines that standard error did not take at once.",
+                       static_cast<double>(logger->dropped_lines())});
+    return metrics;
+  };
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> server =
       admin::AdminServer::Create(std::move(options), proxy, std::move(hooks));
   if (server.ok()) return server;
@@ -384,9 +465,11 @@ int Serve(SettingSources sources, const CommandLine& command_line,
   ChooseListenAddress(&settings, logger);
 
   ProxyDependencies dependencies;
-  const absl::Status source = settings.backend_address.empty()
-                                  ? UseRedis(settings, &dependencies)
-                                  : UseFixedBackend(settings, &dependencies);
+  std::function<HostMetrics()> redis_metrics;
+  const absl::Status source =
+      settings.backend_address.empty()
+          ? UseRedis(settings, &dependencies, &redis_metrics)
+          : UseFixedBackend(settings, &dependencies);
   if (!source.ok()) {
     const int status = CannotStart(source, logger);
     return absl::IsInvalidArgument(source) ? kExitBadSetting : status;
@@ -395,11 +478,8 @@ int Serve(SettingSources sources, const CommandLine& command_line,
       !status.ok()) {
     return CannotStart(status, logger);
   }
-  if (settings.session_log != SessionLog::kOff) {
-    dependencies.session_observer = std::make_shared<SessionLogger>(
-        settings.session_log, settings.session_log_lines_per_second_max,
-        Clock::Monotonic(), logger);
-  }
+  std::shared_ptr<admin::SessionHistory> history;
+  UseObservers(settings, logger, &history, &dependencies);
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
@@ -407,7 +487,8 @@ int Serve(SettingSources sources, const CommandLine& command_line,
                     logger);
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
-      MakeAdminServer(settings, dependencies, &reloader, proxy->get());
+      MakeAdminServer(settings, dependencies, std::move(redis_metrics),
+                      std::move(history), &reloader, proxy->get(), logger);
   if (!admin.ok()) return CannotStart(admin.status(), logger);
   // Before the first client is served, who must not be cut off by a signal that
   // comes right then.

@@ -569,7 +569,7 @@ void AddThreadSettings(TableBuilder* table) {
   table
       ->AddInteger("SESSION_EVENTS_MAX", "1024", 1, 1048576,
                    "Events of one worker's sessions that wait for SESSION_LOG "
-                   "at most; a full queue drops and counts.",
+                   "and ADMIN_ADDR at most; a full queue drops and counts.",
                    InProxy(&ProxyOptions::session_events_max))
       .unit = "events";
 }

@@ -186,6 +186,7 @@ class Proxy::Impl {
   // Disconnects come from any thread.
   std::atomic<uint64_t> disconnects_received_{0};
   std::atomic<uint64_t> disconnects_invalid_{0};
+  std::atomic<uint64_t> disconnects_matched_{0};
   std::atomic<uint64_t> disconnects_unmatched_{0};
   std::atomic<uint64_t> disconnects_ambiguous_{0};
 };
@@ -463,9 +464,8 @@ void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
     message.disconnect_done = [this, tally](int64_t ended_count) {
       tally->ended_count += ended_count;
       if (--tally->parts_left > 0) return;
-      if (tally->ended_count == 0) {
-        disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-      }
+      (tally->ended_count == 0 ? disconnects_unmatched_ : disconnects_matched_)
+          .fetch_add(1, std::memory_order_relaxed);
       if (tally->done != nullptr) tally->done(tally->ended_count);
     };
     // False once the gate stops, and then nobody waits for the tally.
@@ -506,10 +506,14 @@ ProxyStats Proxy::Impl::GetStats() const {
   }
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->counters().AddTo(&stats);
-    stats.datagrams_held += worker->inbox()->datagrams_waiting();
+    const uint64_t queued = worker->inbox()->datagrams_waiting();
+    stats.datagrams_held += queued;
+    stats.datagrams_queued += queued;
+    stats.messages_queued += worker->inbox()->messages_waiting();
   }
   stats.disconnects_received += disconnects_received_;
   stats.disconnects_invalid += disconnects_invalid_;
+  stats.disconnects_matched += disconnects_matched_;
   stats.disconnects_unmatched += disconnects_unmatched_;
   stats.disconnects_ambiguous += disconnects_ambiguous_;
   stats.relay_ports_in_use += context_.relay_ports.in_use();
@@ -520,6 +524,7 @@ ProxyStats Proxy::Impl::GetStats() const {
   stats.events_suppressed += context_.control.suppressed();
   if (context_.session_events != nullptr) {
     stats.session_events_dropped += context_.session_events->dropped();
+    stats.session_events_queued += context_.session_events->waiting();
   }
   return stats;
 }

@@ -43,6 +43,10 @@ namespace udpgate {
     "Payload bytes of backends sent on to a client.")                        \
   X(kGauge, datagrams_held,                                                  \
     "Datagrams that wait in a queue or for their client's backend.")         \
+  X(kGauge, datagrams_queued,                                                \
+    "Of datagrams_held, those that wait in a worker's queue.")               \
+  X(kGauge, messages_queued,                                                 \
+    "Answers, disconnects and the like that wait for a worker.")             \
   X(kGauge, sessions_active, "Sessions that have a backend.")                \
   X(kGauge, sessions_confirmed,                                              \
     "Active sessions whose client kept sending after replies.")              \
@@ -52,6 +56,8 @@ namespace udpgate {
   X(kCounter, resolves_failed, "Questions answered with an error.")          \
   X(kCounter, resolves_timed_out, "Questions without an answer in time.")    \
   X(kCounter, disconnects_received, "Disconnect events, of whatever form.")  \
+  X(kCounter, disconnects_matched,                                           \
+    "Disconnect events that named a live session.")                          \
   X(kCounter, disconnects_unmatched,                                         \
     "Disconnect events that named no live session.")                         \
   X(kCounter, disconnects_invalid, "Disconnect events that did not parse.")  \
@@ -84,7 +90,9 @@ namespace udpgate {
   X(kCounter, events_suppressed,                                             \
     "Reports to the control thread that its full queue refused.")            \
   X(kCounter, session_events_dropped,                                        \
-    "Events of sessions that the observer's full queue refused.")
+    "Events of sessions that the observer's full queue refused.")            \
+  X(kGauge, session_events_queued,                                           \
+    "Events of sessions that wait for the observer.")
 
 // Why a datagram was not forwarded. Each dropped datagram has exactly one.
 // (enumerator, name, help)
@@ -161,6 +169,15 @@ absl::string_view DropReasonHelp(DropReason reason);
 absl::string_view EndReasonName(EndReason reason);
 absl::string_view EndReasonHelp(EndReason reason);
 
+// How long questions to the backend resolver took until the answer was there,
+// an error included; what timed out without one is no answer. A bucket counts
+// those that took no longer than its bound, and longer than the one before; the
+// last bucket, without a bound, all that took longer still.
+inline constexpr double kResolveSecondsBounds[] = {
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5};
+inline constexpr size_t kResolveBucketCount =
+    sizeof(kResolveSecondsBounds) / sizeof(kResolveSecondsBounds[0]) + 1;
+
 // A copy; it does not change after it was taken. Threads: as any struct.
 struct ProxyStats {
 #define UDPGATE_MEMBER(kind, name, help) uint64_t name = 0;
@@ -168,6 +185,9 @@ struct ProxyStats {
 #undef UDPGATE_MEMBER
   std::array<uint64_t, kDropReasonCount> datagrams_dropped{};
   std::array<uint64_t, kEndReasonCount> sessions_ended{};
+  std::array<uint64_t, kResolveBucketCount> resolves_by_duration{};
+  // The sum of these durations.
+  uint64_t resolve_nanoseconds_total = 0;
 
   uint64_t dropped(DropReason reason) const {
     return datagrams_dropped[static_cast<size_t>(reason)];

@@ -41,9 +41,10 @@ TEST(ProxyStatsTest, BeginsWithZeros) {
 }
 
 TEST(ProxyStatsTest, FieldsReachEveryPlainNumberOnce) {
-  // All members are uint64_t: what is neither of the two arrays is a field.
+  // All members are uint64_t: what is no array, nor the sum of one, is a field.
   static_assert(sizeof(ProxyStats) % sizeof(uint64_t) == 0, "");
-  EXPECT_EQ(ProxyStatFields().size() + kDropReasonCount + kEndReasonCount,
+  EXPECT_EQ(ProxyStatFields().size() + kDropReasonCount + kEndReasonCount +
+                kResolveBucketCount + 1,
             sizeof(ProxyStats) / sizeof(uint64_t));
   ProxyStats stats;
   uint64_t value = 0;
@@ -73,8 +74,9 @@ TEST(ProxyStatsTest, WhatCanShrinkIsAGauge) {
   }
   EXPECT_EQ(gauges,
             (std::set<std::string>{
-                "datagrams_held", "sessions_active", "sessions_confirmed",
-                "sessions_pending", "relay_ports_in_use",
+                "datagrams_held", "datagrams_queued", "messages_queued",
+                "session_events_queued", "sessions_active",
+                "sessions_confirmed", "sessions_pending", "relay_ports_in_use",
                 "relay_ports_quarantined", "fast_path_sessions"}));
 }
 

@@ -692,6 +692,7 @@ TEST_P(ProxyTest, DisconnectByClientCountsWhatItEnded) {
   EXPECT_EQ(stats.ended(EndReason::kDisconnected), 1u);
   EXPECT_EQ(stats.disconnects_received, 4u);
   EXPECT_EQ(stats.disconnects_unmatched, 3u);
+  EXPECT_EQ(stats.disconnects_matched, 1u);
 }
 
 TEST_P(ProxyTest, DisconnectByRelayPortCountsWhatItEnded) {
@@ -740,6 +741,7 @@ TEST_P(ProxyTest, DisconnectByIpOrBackendEndsAllThatItNames) {
   EXPECT_EQ(stats.ended(EndReason::kDisconnected), 2u * kClients);
   EXPECT_EQ(stats.disconnects_received, 4u);
   EXPECT_EQ(stats.disconnects_unmatched, 2u);
+  EXPECT_EQ(stats.disconnects_matched, 2u);
 }
 
 TEST_P(ProxyTest, DisconnectByRelayIsExact) {

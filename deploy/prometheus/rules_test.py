@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""promtool takes the alert rules, and every metric that rules and dashboard
-name is one that the gate has.
+"""promtool takes the alert rules, every metric that rules and dashboard name is
+one that the gate has, and every one that it has is explained.
 
-  rules_test.py UDP_GATE ALERTS DASHBOARD
+  rules_test.py UDP_GATE ALERTS DASHBOARD EXPLANATION...
 """
 
 import json
@@ -26,7 +26,7 @@ def check_rules(path):
 def metrics_of(gate):
     """The text of /metrics of a gate of its own."""
     process = subprocess.Popen(
-        [gate, "--proxy-addr=127.0.0.1:0", "--backend-addr=127.0.0.1:9",
+        [gate, "--proxy-addr=127.0.0.1:0", "--redis-addr=127.0.0.1:9",
          "--admin-addr=127.0.0.1:0"],
         stderr=subprocess.PIPE, text=True)
     try:
@@ -43,7 +43,7 @@ def metrics_of(gate):
 
 
 def main():
-    gate, alerts, dashboard = sys.argv[1:]
+    gate, alerts, dashboard, *explanations = sys.argv[1:]
     check_rules(alerts)
     with open(alerts, encoding="utf-8") as file:
         text = file.read()
@@ -53,12 +53,24 @@ def main():
         for target in panel["targets"]:
             text += "\n" + target["expr"]
     used = set(re.findall(r"\b(?:udpgate|process)_[a-z_]+", text))
-    # udpgate_backend_sessions is there with the first session.
+    used = {re.sub("_bucket$", "", name) for name in used}
+    # These are there with the first session.
     known = set(re.findall(r"^# TYPE (\w+)", metrics_of(gate), re.MULTILINE))
-    known.add("udpgate_backend_sessions")
+    for name in ("", "_opened_total", "_ended_total"):
+        known.add("udpgate_backend_sessions" + name)
     if len(used) < 10 or used - known:
         sys.exit(f"unknown metrics: {sorted(used - known)}")
     print(f"{len(used)} metrics are known")
+    explained = set()
+    for path in explanations:
+        with open(path, encoding="utf-8") as file:
+            explained |= set(re.findall(r"`([a-z_]+)`", file.read()))
+    # Plain numbers go by their short names.
+    missing = {name for name in known if name not in explained and
+               re.sub("^udpgate_|_total$", "", name) not in explained}
+    if missing:
+        sys.exit(f"not explained: {sorted(missing)}")
+    print(f"{len(known)} metrics are explained")
 
 
 main()

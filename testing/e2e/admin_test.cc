@@ -74,12 +74,50 @@ TEST(AdminTest, IsNotReadyWithoutRedis) {
   const SocketAddress admin = AdminAddress(gate.log());
   EXPECT_TRUE(
       AwaitTrue([&] { return Status(HttpGet(admin, "/readyz")) == 200; }));
+  const auto says = [&](const std::string& sample) {
+    return AwaitTrue([&] {
+      return absl::StrContains(Body(HttpGet(admin, "/metrics")),
+                               absl::StrCat("\n", sample, "\n"));
+    });
+  };
+  EXPECT_TRUE(says("udpgate_redis_connected 1"));
+  EXPECT_TRUE(says("udpgate_redis_subscribed 1"));
   redis.Kill();
+  EXPECT_TRUE(says("udpgate_redis_connected 0"));
+  EXPECT_TRUE(says("udpgate_redis_subscribed 0"));
   EXPECT_TRUE(
       AwaitTrue([&] { return Status(HttpGet(admin, "/readyz")) == 503; }));
   EXPECT_TRUE(
       absl::StartsWith(Body(HttpGet(admin, "/readyz")), "backend_source: "));
   EXPECT_EQ(Status(HttpGet(admin, "/healthz")), 200);
+}
+
+TEST(AdminTest, ShowsTheEndsOfSessionsWhetherTheyAreLoggedOrNot) {
+  for (const char* session_log : {"off", "end"}) {
+    EchoBackend backend;
+    GateProcessOptions options;
+    options.environment = {{"BACKEND_ADDR", backend.address().ToString()},
+                           {"ADMIN_ADDR", "127.0.0.1:0"},
+                           {"SESSION_LOG", session_log}};
+    GateProcess gate(GateBinary(), options);
+    ASSERT_TRUE(gate.Start().ok()) << gate.log();
+    const SocketAddress admin = AdminAddress(gate.log());
+    LoopbackPeer client;
+    EXPECT_TRUE(client.Ask(gate.address(), "hello").ok());
+    EXPECT_EQ(Body(HttpPost(admin, "/api/v1/disconnect",
+                            absl::StrCat("{\"target\": \"",
+                                         client.address().ToString(), "\"}"))),
+              "{\"ended\":1}\n");
+    EXPECT_TRUE(AwaitTrue([&] {
+      return absl::StrContains(
+          Body(HttpGet(admin, "/api/v1/ends")),
+          absl::StrCat("\"client\":\"", client.address().ToString(), "\""));
+    }));
+    ASSERT_EQ(gate.Terminate()->status, 0);
+    EXPECT_EQ(absl::StrContains(gate.log(), "session ended"),
+              session_log == std::string("end"))
+        << gate.log();
+  }
 }
 
 TEST(AdminTest, SaysThatASignalDrainsTheGate) {
@@ -94,9 +132,9 @@ TEST(AdminTest, SaysThatASignalDrainsTheGate) {
   LoopbackPeer client;
   ASSERT_TRUE(client.Ask(gate.address(), "hello").ok());
   gate.Signal(SIGTERM);
-  EXPECT_TRUE(AwaitTrue(
-      [&] { return Body(HttpGet(admin, "/readyz")) == "draining\n"; }))
-      << gate.log();
+  EXPECT_TRUE(AwaitTrue([&] {
+    return Body(HttpGet(admin, "/readyz")) == "draining\n";
+  })) << gate.log();
   EXPECT_TRUE(absl::StrContains(Body(HttpGet(admin, "/metrics")),
                                 "\nudpgate_draining 1\n"));
   const absl::StatusOr<ExitResult> result = gate.Terminate();

@@ -26,6 +26,7 @@
 #include "udpgate/internal/mutex.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
+#include "udpgate/session_observer.h"
 #include "udpgate/version.h"
 
 namespace udpgate {
@@ -143,6 +144,26 @@ json SessionJson(const SessionInfo& session) {
   return value;
 }
 
+json EndJson(const SessionHistory::End& end) {
+  const SessionEvent& event = end.event;
+  json value = {{"id", event.session_id},
+                {"state", StateName(event.state)},
+                {"client", event.client.ToString()},
+                {"local", event.local.ToString()},
+                {"backend", nullptr},
+                {"relay", nullptr},
+                {"reason", std::string(EndReasonName(event.end_reason))},
+                {"ended_at", absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ",
+                                              end.time, absl::UTCTimeZone())},
+                {"duration_seconds", absl::ToDoubleSeconds(event.age)}};
+  if (event.backend.is_valid()) {
+    value["backend"] = event.backend.ToString();
+    value["relay"] = event.relay.ToString();
+  }
+  AddTraffic(event, &value);
+  return value;
+}
+
 json BackendJson(const internal::BackendLoad& load) {
   json value = {{"backend", load.backend}, {"sessions", load.sessions}};
   AddTraffic(load, &value);
@@ -252,6 +273,7 @@ class AdminServer::Impl {
   void StatusOfAll(const Request& request, Response* response);
   void Sessions(const Request& request, Response* response);
   void BackendList(const Request& request, Response* response);
+  void Ends(const Request& request, Response* response);
   void Disconnect(const Request& request, Response* response);
   void Drain(const Request& request, Response* response);
   void Reload(const Request& request, Response* response);
@@ -259,8 +281,10 @@ class AdminServer::Impl {
   std::vector<ComponentHealth> Components() const;
   // Why the gate should get no new clients; empty where it is ready.
   std::vector<std::string> UnreadyReasons() const;
-  // By session count, the most first.
-  std::vector<internal::BackendLoad> Backends() const;
+  using BackendLoads = std::vector<internal::BackendLoad>;
+  // By session count, the most first; `backends_age_max` old at most.
+  std::shared_ptr<const BackendLoads> Backends();
+  BackendLoads CountBackends() const;
 
   const AdminOptions options_;
   Proxy* const proxy_;
@@ -268,6 +292,13 @@ class AdminServer::Impl {
   Router router_;
   internal::TokenGuard token_guard_;
   std::unique_ptr<internal::HttpFront> front_;
+
+  // Held while they are counted, so that whoever asks meanwhile shares that.
+  Mutex backends_mutex_;
+  std::shared_ptr<const BackendLoads> backends_
+      ABSL_GUARDED_BY(backends_mutex_);
+  std::chrono::steady_clock::time_point backends_time_
+      ABSL_GUARDED_BY(backends_mutex_);
 
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> wrong_tokens_{0};
@@ -318,6 +349,7 @@ void AdminServer::Impl::AddRoutes() {
   router_.Get("/api/v1/status", bind(&Impl::StatusOfAll));
   router_.Get("/api/v1/sessions", bind(&Impl::Sessions));
   router_.Get("/api/v1/backends", bind(&Impl::BackendList));
+  router_.Get("/api/v1/ends", bind(&Impl::Ends));
   router_.Post("/api/v1/disconnect", bind(&Impl::Disconnect));
   router_.Post("/api/v1/drain", bind(&Impl::Drain));
   router_.Post("/api/v1/reload", bind(&Impl::Reload));
@@ -443,7 +475,19 @@ std::vector<std::string> AdminServer::Impl::UnreadyReasons() const {
   return reasons;
 }
 
-std::vector<internal::BackendLoad> AdminServer::Impl::Backends() const {
+std::shared_ptr<const AdminServer::Impl::BackendLoads>
+AdminServer::Impl::Backends() {
+  const auto age_max = absl::ToChronoNanoseconds(options_.backends_age_max);
+  MutexLock lock(&backends_mutex_);
+  const auto now = std::chrono::steady_clock::now();
+  if (backends_ == nullptr || now - backends_time_ >= age_max) {
+    backends_ = std::make_shared<const BackendLoads>(CountBackends());
+    backends_time_ = now;
+  }
+  return backends_;
+}
+
+AdminServer::Impl::BackendLoads AdminServer::Impl::CountBackends() const {
   absl::flat_hash_map<SocketAddress, internal::BackendLoad> loads;
   proxy_->ForEachSession([&loads](const SessionInfo& session) {
     if (!session.backend.is_valid()) return;
@@ -454,7 +498,7 @@ std::vector<internal::BackendLoad> AdminServer::Impl::Backends() const {
     load.backend_datagrams_forwarded += session.backend_datagrams_forwarded;
     load.backend_bytes_forwarded += session.backend_bytes_forwarded;
   });
-  std::vector<internal::BackendLoad> result;
+  BackendLoads result;
   for (auto& entry : loads) {
     entry.second.backend = entry.first.ToString();
     result.push_back(std::move(entry.second));
@@ -473,7 +517,20 @@ void AdminServer::Impl::Metrics(const Request&, Response* response) {
   std::vector<prometheus::MetricFamily> families =
       internal::StatsFamilies(proxy_->GetStats());
   families.push_back(
-      internal::BackendFamily(Backends(), options_.metric_backends_max));
+      internal::BackendFamily(*Backends(), options_.metric_backends_max));
+  if (hooks_.history != nullptr) {
+    for (prometheus::MetricFamily& family :
+         internal::HistoryFamilies(hooks_.history->Backends())) {
+      families.push_back(std::move(family));
+    }
+  }
+  if (hooks_.metrics != nullptr) {
+    for (const HostMetric& metric : hooks_.metrics()) {
+      families.push_back(metric.kind == HostMetric::Kind::kCounter
+                             ? Counter(metric.name, metric.help, metric.value)
+                             : Gauge(metric.name, metric.help, metric.value));
+    }
+  }
   families.push_back(Gauge("udpgate_sessions_max",
                            "Sessions at most, the limit in force.",
                            static_cast<double>(proxy_->max_sessions())));
@@ -625,8 +682,39 @@ void AdminServer::Impl::Sessions(const Request& request, Response* response) {
 
 void AdminServer::Impl::BackendList(const Request&, Response* response) {
   json value = {{"backends", json::array()}};
-  for (const internal::BackendLoad& load : Backends()) {
+  const std::shared_ptr<const BackendLoads> backends = Backends();
+  for (const internal::BackendLoad& load : *backends) {
     value["backends"].push_back(BackendJson(load));
+  }
+  SetJson(response, 200, value);
+}
+
+void AdminServer::Impl::Ends(const Request& request, Response* response) {
+  if (hooks_.history == nullptr) {
+    return SetError(response, 501, "this gate keeps no ends of sessions");
+  }
+  const uint64_t page_max = static_cast<uint64_t>(options_.ends_page_max);
+  uint64_t limit = std::min<uint64_t>(100, page_max);
+  AddressFilter client;
+  AddressFilter backend;
+  if (!ParseCount(request, "limit", 1, page_max, &limit, response) ||
+      !ParseFilter(request, "client", &client, response) ||
+      !ParseFilter(request, "backend", &backend, response)) {
+    return;
+  }
+  std::vector<SessionHistory::End> ends;
+  hooks_.history->ForEachEnd([&](const SessionHistory::End& end) {
+    if (client.Matches(end.event.client) &&
+        backend.Matches(end.event.backend)) {
+      ends.push_back(end);
+    }
+    return ends.size() < limit;
+  });
+  json value = {
+      {"session_events_dropped", proxy_->GetStats().session_events_dropped},
+      {"ends", json::array()}};
+  for (const SessionHistory::End& end : ends) {
+    value["ends"].push_back(EndJson(end));
   }
   SetJson(response, 200, value);
 }
@@ -711,6 +799,10 @@ absl::Status AdminOptions::Validate() const {
   if (sessions_page_max < 1) {
     return invalid("sessions_page_max: must be above 0");
   }
+  if (backends_age_max < absl::ZeroDuration()) {
+    return invalid("backends_age_max: must not be below 0");
+  }
+  if (ends_page_max < 1) return invalid("ends_page_max: must be above 0");
   if (wrong_tokens_max < 1) return invalid("wrong_tokens_max: must be above 0");
   return absl::OkStatus();
 }

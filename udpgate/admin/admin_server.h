@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "udpgate/admin/session_history.h"
 #include "udpgate/proxy.h"
 #include "udpgate/socket_address.h"
 
@@ -48,8 +49,13 @@ struct AdminOptions {
   // For a whole request, and for a whole response.
   absl::Duration read_timeout = absl::Seconds(5);
   absl::Duration write_timeout = absl::Seconds(5);
-  // Values of the label `backend` in /metrics.
+  // Values of the label `backend` of udpgate_backend_sessions in /metrics.
   int metric_backends_max = 100;
+  // What /metrics and /api/v1/backends say of backends may be so old: counting
+  // it visits all sessions.
+  absl::Duration backends_age_max = absl::Seconds(1);
+  // Ends of one answer of /api/v1/ends.
+  int ends_page_max = 1000;
   // Sessions of one answer of /api/v1/sessions.
   int sessions_page_max = 1000;
   // How long a disconnect may take, and the shards' sign of life.
@@ -72,6 +78,15 @@ struct ComponentHealth {
   bool is_needed = true;
 };
 
+// A number of the host program, without labels, for /metrics.
+struct HostMetric {
+  enum class Kind { kCounter, kGauge };
+  Kind kind = Kind::kGauge;
+  std::string name;  // as Prometheus wants it, `_total` behind a counter
+  std::string help;
+  double value = 0;
+};
+
 // What the host program adds. Each may be null. Called from several threads at
 // once, until `Stop` returns; must not block for long.
 struct AdminHooks {
@@ -80,6 +95,9 @@ struct AdminHooks {
   std::function<void()> drain;
   // Reads the settings again; the text says what was done. Null: 501.
   std::function<absl::StatusOr<std::string>()> reload;
+  std::function<std::vector<HostMetric>()> metrics;
+  // Null: no /api/v1/ends, and no ends by backend in /metrics.
+  std::shared_ptr<SessionHistory> history;
 };
 
 // Threads: a loop for the sockets and `worker_count` workers; all block all

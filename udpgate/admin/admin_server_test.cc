@@ -17,6 +17,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -27,6 +28,7 @@
 #include "testing/http_client.h"
 #include "testing/loopback_peer.h"
 #include "testing/temporary_directory.h"
+#include "udpgate/admin/session_history.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_stats.h"
@@ -72,12 +74,18 @@ class AdminServerTest : public ::testing::Test {
     ProxyOptions options;
     options.listen_address = SocketAddress::Ipv4Loopback(0);
     options.worker_count = 2;
-    absl::StatusOr<std::unique_ptr<Proxy>> proxy = Proxy::Create(
-        options, {std::make_shared<StaticBackendResolver>(backend_.address())});
+    ProxyDependencies dependencies;
+    dependencies.resolver =
+        std::make_shared<StaticBackendResolver>(backend_.address());
+    dependencies.session_observer = history_;
+    absl::StatusOr<std::unique_ptr<Proxy>> proxy =
+        Proxy::Create(options, std::move(dependencies));
     ASSERT_TRUE(proxy.ok()) << proxy.status();
     proxy_ = *std::move(proxy);
     ASSERT_TRUE(proxy_->Start().ok());
     options_.listen_address = SocketAddress::Ipv4Loopback(0);
+    options_.backends_age_max = absl::ZeroDuration();
+    hooks_.history = history_;
   }
 
   void Serve() {
@@ -105,12 +113,29 @@ class AdminServerTest : public ::testing::Test {
     return reply.ok() ? *reply : HttpReply();
   }
 
+  // Ends the client's session, and waits until that is known.
+  void End(const LoopbackPeer& client) {
+    const auto count = [this] {
+      size_t ends = 0;
+      history_->ForEachEnd([&ends](const SessionHistory::End&) {
+        ++ends;
+        return true;
+      });
+      return ends;
+    };
+    const size_t before = count();
+    proxy_->Disconnect(DisconnectTarget::ForClient(client.address()));
+    EXPECT_TRUE(AwaitTrue([&] { return count() == before + 1; }));
+  }
+
   // A datagram there and back.
   void Play(LoopbackPeer* client) {
     EXPECT_TRUE(client->Ask(proxy_->listen_addresses()[0], "hello").ok());
   }
 
   EchoBackend backend_;
+  std::shared_ptr<SessionHistory> history_ =
+      std::make_shared<SessionHistory>(SessionHistoryOptions());
   std::unique_ptr<Proxy> proxy_;
   AdminOptions options_;
   AdminHooks hooks_;
@@ -153,6 +178,70 @@ TEST_F(AdminServerTest, MetricsShowTheTraffic) {
   EXPECT_THAT(reply.body, HasSubstr("udpgate_build_info{version="));
 }
 
+TEST_F(AdminServerTest, MetricsShowWhatBecameOfSessionsAndEvents) {
+  hooks_.metrics = [] {
+    return std::vector<HostMetric>{
+        {HostMetric::Kind::kGauge, "udpgate_redis_connected", "Help.", 1},
+        {HostMetric::Kind::kCounter, "udpgate_gets_total", "Help.", 7}};
+  };
+  Serve();
+  LoopbackPeer client, other;
+  Play(&client);
+  Play(&other);
+  End(client);
+  proxy_->Disconnect(DisconnectTarget::ForClient(client.address()));
+  EXPECT_TRUE(
+      AwaitTrue([&] { return proxy_->GetStats().disconnects_unmatched == 1; }));
+  const std::string text = Get("/metrics").body;
+  const std::string backend = backend_.address().ToString();
+  const std::pair<std::string, std::string> samples[] = {
+      {absl::StrCat("udpgate_backend_sessions_opened_total{backend=\"", backend,
+                    "\"}"),
+       "2"},
+      {absl::StrCat("udpgate_backend_sessions_ended_total{backend=\"", backend,
+                    "\",reason=\"disconnected\"}"),
+       "1"},
+      {absl::StrCat("udpgate_backend_sessions_ended_total{backend=\"", backend,
+                    "\",reason=\"idle\"}"),
+       "0"},
+      {"udpgate_disconnects_received_total", "2"},
+      {"udpgate_disconnects_total{result=\"ended\"}", "1"},
+      {"udpgate_disconnects_total{result=\"not_found\"}", "1"},
+      {"udpgate_disconnects_total{result=\"invalid\"}", "0"},
+      {"udpgate_disconnects_total{result=\"ambiguous\"}", "0"},
+      {"udpgate_resolve_duration_seconds_count", "2"},
+      {"udpgate_resolve_duration_seconds_bucket{le=\"5\"}", "2"},
+      {"udpgate_resolve_duration_seconds_bucket{le=\"+Inf\"}", "2"},
+      {"udpgate_redis_connected", "1"},
+      {"udpgate_gets_total", "7"},
+      {"udpgate_datagrams_queued", "0"},
+      {"udpgate_session_events_queued", "0"},
+      {"udpgate_session_events_dropped_total", "0"}};
+  for (const auto& [name, value] : samples) {
+    EXPECT_EQ(Sample(text, name).value_or("none"), value) << name;
+  }
+  EXPECT_THAT(text, HasSubstr("# TYPE udpgate_gets_total counter"));
+}
+
+TEST_F(AdminServerTest, BackendsAreCountedNoMoreOftenThanNeeded) {
+  options_.backends_age_max = absl::Hours(1);
+  Serve();
+  LoopbackPeer first, second;
+  Play(&first);
+  const auto sessions = [this] {
+    const std::string name = absl::StrCat("udpgate_backend_sessions{backend=\"",
+                                          backend_.address().ToString(), "\"}");
+    return Sample(Get("/metrics").body, name).value_or("none");
+  };
+  EXPECT_EQ(sessions(), "1");
+  Play(&second);
+  EXPECT_EQ(sessions(), "1");
+  EXPECT_EQ(Json(Get("/api/v1/backends"))["backends"][0]["sessions"], 1);
+  options_.backends_age_max = absl::Milliseconds(1);
+  Serve();
+  EXPECT_TRUE(AwaitTrue([&] { return sessions() == "2"; }));
+}
+
 TEST_F(AdminServerTest, MetricsHaveEveryFieldAndReason) {
   Serve();
   const std::string text = Get("/metrics").body;
@@ -160,8 +249,9 @@ TEST_F(AdminServerTest, MetricsHaveEveryFieldAndReason) {
     const std::string name(field.name);
     if (absl::EndsWith(name, "_datagrams") || absl::EndsWith(name, "_bytes") ||
         absl::EndsWith(name, "_received") ||
-        absl::EndsWith(name, "_forwarded")) {
-      continue;  // by direction and path
+        absl::EndsWith(name, "_forwarded") ||
+        absl::StartsWith(name, "disconnects_")) {
+      continue;  // by direction and path, or by result
     }
     const bool is_counter = field.kind == ProxyStatField::Kind::kCounter;
     EXPECT_TRUE(
@@ -181,9 +271,15 @@ TEST_F(AdminServerTest, PromtoolFindsNoFault) {
   hooks_.components = [] {
     return std::vector<ComponentHealth>{{"redis", absl::OkStatus()}};
   };
+  hooks_.metrics = [] {
+    return std::vector<HostMetric>{
+        {HostMetric::Kind::kGauge, "udpgate_redis_connected", "Help.", 1}};
+  };
   Serve();
-  LoopbackPeer client;
+  LoopbackPeer client, gone;
   Play(&client);
+  Play(&gone);
+  End(gone);
   test::TemporaryDirectory directory;
   const std::string path = directory.WriteFile("metrics", Get("/metrics").body);
   test::ChildProcessOptions options;
@@ -352,6 +448,57 @@ TEST_F(AdminServerTest, BackendsAreListed) {
   EXPECT_EQ(backends[0]["backend_bytes_forwarded"], 10);
 }
 
+TEST_F(AdminServerTest, EndsAreListedTheNewestFirst) {
+  Serve();
+  EXPECT_EQ(Json(Get("/api/v1/ends"))["ends"].size(), 0u);
+  LoopbackPeer first, second;
+  Play(&first);
+  Play(&second);
+  const absl::Time before = absl::Now();
+  End(first);
+  End(second);
+  const json answer = Json(Get("/api/v1/ends"));
+  EXPECT_EQ(answer["session_events_dropped"], 0);
+  ASSERT_EQ(answer["ends"].size(), 2u);
+  const json& end = answer["ends"][1];
+  EXPECT_EQ(end["client"], first.address().ToString());
+  EXPECT_EQ(end["local"], proxy_->listen_addresses()[0].ToString());
+  EXPECT_EQ(end["backend"], backend_.address().ToString());
+  EXPECT_TRUE(SocketAddress::Parse(end["relay"].get<std::string>()).ok());
+  EXPECT_EQ(end["reason"], "disconnected");
+  EXPECT_EQ(end["state"], "unconfirmed");
+  EXPECT_EQ(end["client_datagrams_forwarded"], 1);
+  EXPECT_EQ(end["backend_bytes_forwarded"], 5);
+  EXPECT_GE(end["duration_seconds"], 0.0);
+  absl::Time ended_at;
+  std::string error;
+  ASSERT_TRUE(absl::ParseTime(absl::RFC3339_full,
+                              end["ended_at"].get<std::string>(), &ended_at,
+                              &error))
+      << error;
+  EXPECT_GE(ended_at, before - absl::Milliseconds(100));
+  EXPECT_LE(ended_at, absl::Now());
+
+  const json one = Json(Get("/api/v1/ends?limit=1"))["ends"];
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0]["client"], second.address().ToString());
+  const json filtered = Json(Get(absl::StrCat(
+      "/api/v1/ends?client=", first.address().ToString())))["ends"];
+  ASSERT_EQ(filtered.size(), 1u);
+  EXPECT_EQ(filtered[0], end);
+  EXPECT_EQ(Json(Get("/api/v1/ends?backend=10.9.9.9"))["ends"].size(), 0u);
+  EXPECT_EQ(Get("/api/v1/ends?limit=0").status, 400);
+  EXPECT_EQ(Get("/api/v1/ends?client=x").status, 400);
+}
+
+TEST_F(AdminServerTest, WithoutAHistoryThereAreNoEnds) {
+  hooks_.history = nullptr;
+  Serve();
+  const HttpReply reply = Get("/api/v1/ends");
+  EXPECT_EQ(reply.status, 501);
+  EXPECT_THAT(Json(reply)["error"].get<std::string>(), HasSubstr("no ends"));
+}
+
 TEST_F(AdminServerTest, StatusHasAllNumbers) {
   hooks_.components = [] {
     return std::vector<ComponentHealth>{
@@ -474,8 +621,8 @@ TEST_F(AdminServerTest, OffLoopbackTheTokenIsNeeded) {
   for (const char* path : {"/metrics", "/healthz", "/readyz"}) {
     EXPECT_EQ(Get(path).status, 200) << path;
   }
-  for (const char* path :
-       {"/api/v1/status", "/api/v1/sessions", "/api/v1/backends", "/nothing"}) {
+  for (const char* path : {"/api/v1/status", "/api/v1/sessions",
+                           "/api/v1/backends", "/api/v1/ends", "/nothing"}) {
     const HttpReply reply = Get(path);
     EXPECT_EQ(reply.status, 401) << path;
     EXPECT_THAT(reply.head, HasSubstr("WWW-Authenticate: Bearer"));

@@ -34,12 +34,25 @@ struct alignas(64) Counters {
 #undef UDPGATE_MEMBER
   std::array<Counter, kDropReasonCount> datagrams_dropped;
   std::array<Counter, kEndReasonCount> sessions_ended;
+  std::array<Counter, kResolveBucketCount> resolves_by_duration;
+  Counter resolve_nanoseconds_total;
 
   void Drop(DropReason reason, uint64_t count = 1) {
     datagrams_dropped[static_cast<size_t>(reason)].Add(count);
   }
   void End(EndReason reason) {
     sessions_ended[static_cast<size_t>(reason)].Add();
+  }
+
+  void Resolve(int64_t nanoseconds) {
+    const double seconds = static_cast<double>(nanoseconds) / 1e9;
+    size_t bucket = 0;
+    while (bucket + 1 < kResolveBucketCount &&
+           seconds > kResolveSecondsBounds[bucket]) {
+      ++bucket;
+    }
+    resolves_by_duration[bucket].Add();
+    resolve_nanoseconds_total.Add(static_cast<uint64_t>(nanoseconds));
   }
 
   void AddTo(ProxyStats* stats) const {
@@ -52,6 +65,10 @@ struct alignas(64) Counters {
     for (size_t i = 0; i < kEndReasonCount; ++i) {
       stats->sessions_ended[i] += sessions_ended[i].value();
     }
+    for (size_t i = 0; i < kResolveBucketCount; ++i) {
+      stats->resolves_by_duration[i] += resolves_by_duration[i].value();
+    }
+    stats->resolve_nanoseconds_total += resolve_nanoseconds_total.value();
   }
 };
 

@@ -120,6 +120,9 @@ class Inbox {
   bool HasMessages() const {
     return message_count_.load(std::memory_order_seq_cst) != 0;
   }
+  int64_t messages_waiting() const {
+    return message_count_.load(std::memory_order_relaxed);
+  }
   int64_t datagrams_waiting() const {
     return datagrams_waiting_.load(std::memory_order_seq_cst);
   }

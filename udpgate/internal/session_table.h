@@ -77,9 +77,10 @@ struct Session {
   SocketAddress relay;
   std::string label;
 
-  // While pending: whether the answer under way is of no use any more, the
-  // deadline, and what waits.
+  // While pending: whether the answer under way is of no use any more, when it
+  // was asked for, the deadline, and what waits.
   bool must_ask_again = false;
+  int64_t asked_nanoseconds = 0;
   int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;
 

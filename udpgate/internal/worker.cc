@@ -735,6 +735,7 @@ void Worker::Keep(Session* session, const ClientDatagram& datagram) {
 void Worker::AskForBackend(Session* session,
                            absl::Span<const char> first_datagram) {
   session->must_ask_again = false;
+  session->asked_nanoseconds = now_nanoseconds_;
   counters_.resolves_started.Add();
   ResolveRequest request;
   request.client = session->client;
@@ -757,6 +758,7 @@ void Worker::HandleAnswer(ShardMessage* message) {
   if (session == nullptr || session->state != SessionState::kPending) {
     return;  // too late
   }
+  counters_.Resolve(now_nanoseconds_ - session->asked_nanoseconds);
   if (session->must_ask_again) {
     AskForBackend(session, FirstHeld(*session));
     return;
@@ -1001,8 +1003,13 @@ void Worker::HandleDisconnect(ShardMessage* message) {
       session->relay != message->address) {
     session = nullptr;
   }
+  if (!message->is_part) {
+    (session == nullptr ? counters_.disconnects_unmatched
+                        : counters_.disconnects_matched)
+        .Add();
+  }
   if (session == nullptr) {
-    if (!message->is_part) counters_.disconnects_unmatched.Add();
+    // Nothing to end.
   } else if (session->state == SessionState::kPending) {
     // It has nothing to be disconnected from; but the answer on its way may be
     // the backend that it must not get any more.

@@ -396,6 +396,42 @@ TEST_F(WorkerTest, AQuestionTimesOutAndItsLateAnswerIsIgnored) {
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("next"));
 }
 
+TEST_F(WorkerTest, AnswersAreCountedByTheTimeTheyTook) {
+  Start();
+  for (const absl::Duration wait :
+       {absl::ZeroDuration(), absl::Milliseconds(30), absl::Seconds(2)}) {
+    LoopbackPeer client;
+    SendAndRead(client, "x");
+    clock_.Advance(wait);
+    Answer(absl::NotFoundError(""));
+  }
+  // The one that times out counts at no bound.
+  SendAndRead(client_, "x");
+  clock_.Advance(absl::Minutes(1));
+  Turn();
+  AnswerWith(backend_.address());
+  const ProxyStats stats = Stats();
+  EXPECT_EQ(stats.resolves_timed_out, 1u);
+  EXPECT_EQ(stats.resolve_nanoseconds_total, 2'030'000'000u);
+  for (size_t i = 0; i < kResolveBucketCount; ++i) {
+    const bool is_one =
+        i == 0 ||
+        (i + 1 < kResolveBucketCount &&
+         (kResolveSecondsBounds[i] == 0.05 || kResolveSecondsBounds[i] == 2.5));
+    EXPECT_EQ(stats.resolves_by_duration[i], is_one ? 1u : 0u) << i;
+  }
+}
+
+TEST_F(WorkerTest, AnAnswerBeyondAllBoundsIsCountedInTheLastBucket) {
+  ProxyOptions options;
+  options.limits.resolve_timeout = absl::Minutes(2);
+  Start(options);
+  SendAndRead(client_, "x");
+  clock_.Advance(absl::Minutes(1));
+  Answer(absl::NotFoundError(""));
+  EXPECT_EQ(Stats().resolves_by_duration.back(), 1u);
+}
+
 TEST_F(WorkerTest, TimeOutsComeInOrder) {
   Start();
   LoopbackPeer second, third;

@@ -202,6 +202,7 @@ RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
   stats.stale_answers = log_->stale_answers();
   stats.questions_refused = log_->refused();
   stats.questions_waiting = log_->waiting();
+  stats.is_connected = connection_.Health().ok();
   return stats;
 }
 

@@ -23,6 +23,8 @@ struct RedisBackendResolverStats {
   uint64_t questions_refused = 0;
   // Gauge: questions without an answer.
   uint64_t questions_waiting = 0;
+  // Whether Redis answers, whatever it answers.
+  bool is_connected = false;
 };
 
 // Reads `RedisOptions::backend_key` for each new client. The answer always

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <sstream>
 #include <utility>
 
@@ -85,6 +86,50 @@ bool IsTraffic(uint64_t ProxyStats::*value) {
       [value](const TrafficUnit& unit) { return unit.Has(value); });
 }
 
+// What is shown by result rather than by its name.
+struct DisconnectResult {
+  const char* name;
+  uint64_t ProxyStats::*value;
+};
+
+constexpr DisconnectResult kDisconnectResults[] = {
+    {"ended", &ProxyStats::disconnects_matched},
+    {"not_found", &ProxyStats::disconnects_unmatched},
+    {"invalid", &ProxyStats::disconnects_invalid},
+    {"ambiguous", &ProxyStats::disconnects_ambiguous},
+};
+
+bool IsDisconnectResult(uint64_t ProxyStats::*value) {
+  return std::any_of(std::begin(kDisconnectResults),
+                     std::end(kDisconnectResults),
+                     [value](const DisconnectResult& result) {
+                       return result.value == value;
+                     });
+}
+
+MetricFamily ResolveDurations(const ProxyStats& stats) {
+  MetricFamily family = Family(
+      "udpgate_resolve_duration_seconds",
+      "Time until the backend resolver's answer was there, an error included.",
+      MetricType::Histogram);
+  ClientMetric metric;
+  uint64_t count = 0;
+  for (size_t i = 0; i < kResolveBucketCount; ++i) {
+    count += stats.resolves_by_duration[i];
+    ClientMetric::Bucket bucket;
+    bucket.cumulative_count = count;
+    bucket.upper_bound = i + 1 < kResolveBucketCount
+                             ? kResolveSecondsBounds[i]
+                             : std::numeric_limits<double>::infinity();
+    metric.histogram.bucket.push_back(bucket);
+  }
+  metric.histogram.sample_count = count;
+  metric.histogram.sample_sum =
+      static_cast<double>(stats.resolve_nanoseconds_total) / 1e9;
+  family.metric.push_back(std::move(metric));
+  return family;
+}
+
 void AddTraffic(const ProxyStats& stats, std::vector<MetricFamily>* families) {
   for (const TrafficUnit& unit : kTrafficUnits) {
     MetricFamily received =
@@ -135,7 +180,7 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
   std::vector<MetricFamily> families;
   AddTraffic(stats, &families);
   for (const ProxyStatField& field : ProxyStatFields()) {
-    if (IsTraffic(field.value)) continue;
+    if (IsTraffic(field.value) || IsDisconnectResult(field.value)) continue;
     const double value = static_cast<double>(stats.*field.value);
     const std::string help(field.help);
     families.push_back(
@@ -144,6 +189,15 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
                       value)
             : Gauge(absl::StrCat("udpgate_", field.name), help, value));
   }
+  MetricFamily disconnects =
+      Family("udpgate_disconnects_total",
+             "Disconnect events by what became of them.", MetricType::Counter);
+  for (const DisconnectResult& result : kDisconnectResults) {
+    Add(&disconnects, {{"result", result.name}},
+        static_cast<double>(stats.*result.value));
+  }
+  families.push_back(std::move(disconnects));
+  families.push_back(ResolveDurations(stats));
   MetricFamily drops =
       Family("udpgate_datagrams_dropped_total",
              "Datagrams that were not forwarded.", MetricType::Counter);
@@ -183,6 +237,30 @@ MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
     Add(&family, {{"backend", "other"}}, static_cast<double>(other));
   }
   return family;
+}
+
+std::vector<MetricFamily> HistoryFamilies(
+    absl::Span<const SessionHistory::Backend> backends) {
+  if (backends.empty()) return {};
+  MetricFamily opened =
+      Family("udpgate_backend_sessions_opened_total",
+             "Sessions that got a backend, by backend; other: all not named.",
+             MetricType::Counter);
+  MetricFamily ended =
+      Family("udpgate_backend_sessions_ended_total",
+             "Sessions of a backend that ended; other: of all not named.",
+             MetricType::Counter);
+  for (const SessionHistory::Backend& backend : backends) {
+    const std::string name =
+        backend.address.is_valid() ? backend.address.ToString() : "other";
+    Add(&opened, {{"backend", name}}, static_cast<double>(backend.opened));
+    for (size_t i = 0; i < kEndReasonCount; ++i) {
+      const std::string reason(EndReasonName(static_cast<EndReason>(i)));
+      Add(&ended, {{"backend", name}, {"reason", reason}},
+          static_cast<double>(backend.ended[i]));
+    }
+  }
+  return {std::move(opened), std::move(ended)};
 }
 
 std::vector<MetricFamily> ProcessFamilies() {

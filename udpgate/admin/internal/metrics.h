@@ -8,6 +8,7 @@
 
 #include "absl/types/span.h"
 #include "prometheus/metric_family.h"
+#include "udpgate/admin/session_history.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {
@@ -26,13 +27,19 @@ struct BackendLoad {
 
 // All numbers of `stats`, so that a field that comes new is shown without more
 // ado. Names: `udpgate_` and the field's, with `_total` behind a counter;
-// datagrams and bytes instead by `direction` and `path`.
+// datagrams and bytes instead by `direction` and `path`, what became of
+// disconnects by `result`.
 std::vector<prometheus::MetricFamily> StatsFamilies(const ProxyStats& stats);
 
 // `udpgate_backend_sessions`. At most `backends_max` values of its label, the
 // first ones; the rest add up to `other`.
 prometheus::MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
                                        int backends_max);
+
+// `udpgate_backend_sessions_opened_total` and `..._ended_total`; none where
+// there are no backends.
+std::vector<prometheus::MetricFamily> HistoryFamilies(
+    absl::Span<const SessionHistory::Backend> backends);
 
 // Descriptors, memory, processor time and start of this process, from proc(5).
 // What cannot be read is left out.
