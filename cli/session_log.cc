@@ -67,13 +67,7 @@ bool SessionLogger::Admit() {
   if (now_nanoseconds - second_begin_nanoseconds_ >= kSecondNanoseconds) {
     second_begin_nanoseconds_ = now_nanoseconds;
     lines_in_second_ = 0;
-    if (left_out_ > 0) {
-      logger_->Log(LogSeverity::kWarning,
-                   absl::StrCat(left_out_,
-                                " lines on sessions were left out, beyond "
-                                "SESSION_LOG_LINES_PER_SEC"));
-      left_out_ = 0;
-    }
+    ReportLeftOut();
   }
   if (lines_in_second_ == lines_per_second_max_) {
     ++left_out_;
@@ -81,6 +75,15 @@ bool SessionLogger::Admit() {
   }
   ++lines_in_second_;
   return true;
+}
+
+void SessionLogger::ReportLeftOut() {
+  if (left_out_ == 0) return;
+  logger_->Log(LogSeverity::kWarning,
+               absl::StrCat(left_out_,
+                            " lines on sessions were left out, beyond "
+                            "SESSION_LOG_LINES_PER_SEC"));
+  left_out_ = 0;
 }
 
 }  // namespace cli

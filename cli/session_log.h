@@ -13,19 +13,23 @@ namespace udpgate {
 namespace cli {
 
 // Writes a line for each event that `what` names, of severity info, and no more
-// than so many in a second; a later line says how many were left out. Threads:
-// one.
+// than so many in a second; a later line, or one at the end, says how many were
+// left out. Threads: one.
 class SessionLogger : public SessionObserver {
  public:
   // `logger` and `clock` must outlive it. `lines_per_second_max` 0: any number.
   SessionLogger(SessionLog what, int64_t lines_per_second_max,
                 const Clock* clock, Logger* logger);
+  ~SessionLogger() override { ReportLeftOut(); }
+  SessionLogger(const SessionLogger&) = delete;
+  SessionLogger& operator=(const SessionLogger&) = delete;
 
   void Observe(const SessionEvent& event) override;
 
  private:
   // Whether there may be one more line now.
   bool Admit();
+  void ReportLeftOut();
 
   const SessionLog what_;
   const int64_t lines_per_second_max_;

@@ -129,6 +129,19 @@ TEST_F(SessionLogTest, AFloodIsCutToSoManyLinesASecond) {
   EXPECT_THAT(Lines(), SizeIs(1));
 }
 
+TEST_F(SessionLogTest, TheEndSaysWhatWasLeftOut) {
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, writer());
+  {
+    SessionLogger session_log(SessionLog::kEnd, 1, &clock_, &logger);
+    session_log.Observe(Event(SessionEvent::Kind::kEnded));
+    session_log.Observe(Event(SessionEvent::Kind::kEnded));
+    EXPECT_THAT(Lines(), SizeIs(1));
+  }
+  const std::vector<std::string> lines = Lines();
+  ASSERT_THAT(lines, SizeIs(1));
+  EXPECT_THAT(lines[0], HasSubstr("warn 1 lines on sessions were left out"));
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate

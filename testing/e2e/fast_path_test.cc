@@ -143,7 +143,7 @@ class FastPathTest : public ::testing::TestWithParam<bool> {
 };
 
 TEST_P(FastPathTest, RelaysAConfirmedSessionAndCountsEachDatagramOnce) {
-  StartGate({{"FAST_PATH", "required"}});
+  StartGate({{"FAST_PATH", "required"}, {"SESSION_LOG", "end"}});
   EXPECT_TRUE(absl::StrContains(gate_->log(), "fast path: the kernel relays"))
       << gate_->log();
   PlayFor(absl::Seconds(2));
@@ -156,6 +156,12 @@ TEST_P(FastPathTest, RelaysAConfirmedSessionAndCountsEachDatagramOnce) {
   EXPECT_TRUE(absl::StrContains(
       log, absl::StrCat("1 sessions created, ", 2 * asked_count_,
                         " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat(" client_datagrams=", asked_count_, " ")))
+      << asked_count_ << log;
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat(" backend_datagrams=", asked_count_, " ")))
       << asked_count_ << log;
   // It was confirmed after a second, so about half of them.
   const int64_t from_client = NumberBehind(log, "fast path: from clients ");

@@ -23,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -144,6 +145,59 @@ struct Coverage {
   int64_t sessions_confirmed = 0;
 };
 
+// Adds up what an observer is told, and checks its order.
+class SessionTally : public SessionObserver {
+ public:
+  void Observe(const SessionEvent& event) override {
+    const bool is_opened = opened_ids_.count(event.session_id) > 0;
+    const bool is_confirmed = confirmed_ids_.count(event.session_id) > 0;
+    if (ended_ids_.count(event.session_id) > 0) {
+      broken = "an event comes after the end of its session";
+    }
+    switch (event.kind) {
+      case SessionEvent::Kind::kOpened:
+        if (is_opened) broken = "a session opens twice";
+        opened_ids_.insert(event.session_id);
+        ++opened_live;
+        break;
+      case SessionEvent::Kind::kConfirmed:
+        if (!is_opened || is_confirmed) broken = "confirmed out of turn";
+        confirmed_ids_.insert(event.session_id);
+        ++confirmed_live;
+        break;
+      case SessionEvent::Kind::kEnded:
+        if (is_opened != (event.state != SessionState::kPending) ||
+            is_confirmed != (event.state == SessionState::kConfirmed)) {
+          broken = "an end of another state than was told";
+        }
+        ended_ids_.insert(event.session_id);
+        if (is_opened) --opened_live;
+        if (is_confirmed) --confirmed_live;
+        ++ended[static_cast<size_t>(event.end_reason)];
+        client_datagrams += event.client_datagrams_forwarded;
+        client_bytes += event.client_bytes_forwarded;
+        backend_datagrams += event.backend_datagrams_forwarded;
+        backend_bytes += event.backend_bytes_forwarded;
+        break;
+    }
+  }
+
+  std::string broken;  // the last rule; empty where none was
+  uint64_t opened_live = 0;
+  uint64_t confirmed_live = 0;
+  std::array<uint64_t, kEndReasonCount> ended{};
+  // Of the sessions that ended.
+  uint64_t client_datagrams = 0;
+  uint64_t client_bytes = 0;
+  uint64_t backend_datagrams = 0;
+  uint64_t backend_bytes = 0;
+
+ private:
+  std::set<uint64_t> opened_ids_;
+  std::set<uint64_t> confirmed_ids_;
+  std::set<uint64_t> ended_ids_;
+};
+
 // One seed.
 class Simulation : public test::SimulatedWorld, public BackendResolver {
  public:
@@ -263,6 +317,8 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   test::SimulatedClock clock_;
   const int64_t start_nanoseconds_ = clock_.NowNanoseconds();
   test::SimulatedSysCalls sys_calls_;
+  const std::shared_ptr<SessionTally> observer_ =
+      std::make_shared<SessionTally>();
   std::unique_ptr<GateContext> context_;
   std::unique_ptr<Worker> worker_;
   std::vector<std::unique_ptr<Reader>> readers_;
@@ -352,6 +408,8 @@ void Simulation::Start() {
                                            ClientHash(1), ports, sessions_max_);
   context_->resolver = std::shared_ptr<BackendResolver>(
       this, [](BackendResolver*) { /* not owned */ });
+  context_->session_events = std::make_unique<SessionEvents>(
+      observer_, &clock_, options.session_events_max);
   context_->listeners =
       *OpenListenSockets(&sys_calls_, options, context_->hash);
   worker_ = *Worker::Create(context_.get(), 0);
@@ -687,6 +745,12 @@ void Simulation::Stop() {
   Require(stats.sessions_created == stats.ended_total() &&
               stats.datagrams_held == 0,
           "something is left after the stop");
+  Require(
+      observer_->client_datagrams == stats.client_datagrams_forwarded &&
+          observer_->client_bytes == stats.client_bytes_forwarded &&
+          observer_->backend_datagrams == stats.backend_datagrams_forwarded &&
+          observer_->backend_bytes == stats.backend_bytes_forwarded,
+      "the totals that the observer was told do not add up");
   ProxyStats* const sum = &coverage_->stats;
   for (size_t i = 0; i < kDropReasonCount; ++i) {
     sum->datagrams_dropped[i] += stats.datagrams_dropped[i];
@@ -1052,6 +1116,12 @@ void Simulation::CheckAlways() {
       stats.sessions_created ==
           stats.sessions_active + stats.sessions_pending + stats.ended_total(),
       "sessions do not add up");
+  context_->session_events->Deliver();
+  Require(observer_->broken.empty(), observer_->broken);
+  Require(observer_->opened_live == stats.sessions_active &&
+              observer_->confirmed_live == stats.sessions_confirmed &&
+              observer_->ended == stats.sessions_ended,
+          "the observer was told something else than is counted");
   Require(stats.client_datagrams_received == client_received_ &&
               stats.client_datagrams_forwarded == client_forwarded_ &&
               stats.backend_datagrams_received == backend_received_ &&
