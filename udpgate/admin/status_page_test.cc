@@ -21,6 +21,7 @@
 #include "testing/loopback_peer.h"
 #include "testing/temporary_directory.h"
 #include "udpgate/admin/admin_server.h"
+#include "udpgate/admin/session_history.h"
 #include "udpgate/proxy.h"
 #include "udpgate/static_backend_resolver.h"
 
@@ -122,12 +123,32 @@ class StatusPageTest : public ::testing::Test {
     options.limits.unconfirmed_timeout = absl::Minutes(10);
     options.limits.session_idle_timeout = absl::Minutes(10);
     options.listen_address = SocketAddress::Ipv4Loopback(0);
-    absl::StatusOr<std::unique_ptr<Proxy>> proxy = Proxy::Create(
-        options, {std::make_shared<StaticBackendResolver>(backend_.address())});
+    ProxyDependencies dependencies;
+    dependencies.resolver =
+        std::make_shared<StaticBackendResolver>(backend_.address());
+    dependencies.session_observer = history_;
+    absl::StatusOr<std::unique_ptr<Proxy>> proxy =
+        Proxy::Create(options, std::move(dependencies));
     ASSERT_TRUE(proxy.ok()) << proxy.status();
     proxy_ = *std::move(proxy);
     ASSERT_TRUE(proxy_->Start().ok());
     options_.listen_address = SocketAddress::Ipv4Loopback(0);
+    hooks_.history = history_;
+  }
+
+  // A session that has come and gone.
+  void PlayAndLeave(test::LoopbackPeer* client) {
+    ASSERT_TRUE(client->Ask(proxy_->listen_addresses()[0], "hello").ok());
+    proxy_->Disconnect(DisconnectTarget::ForClient(client->address()));
+    const auto is_known = [this] {
+      bool is_there = false;
+      history_->ForEachEnd([&is_there](const SessionHistory::End&) {
+        is_there = true;
+        return false;
+      });
+      return is_there;
+    };
+    ASSERT_TRUE(test::AwaitTrue(is_known));
   }
 
   void Serve() {
@@ -182,6 +203,8 @@ class StatusPageTest : public ::testing::Test {
   }
 
   test::EchoBackend backend_;
+  std::shared_ptr<SessionHistory> history_ =
+      std::make_shared<SessionHistory>(SessionHistoryOptions());
   std::unique_ptr<Proxy> proxy_;
   AdminOptions options_;
   AdminHooks hooks_;
@@ -193,8 +216,9 @@ TEST_F(StatusPageTest, ShowsTheGate) {
     return std::vector<ComponentHealth>{{"backend_source", absl::OkStatus()}};
   };
   Serve();
-  test::LoopbackPeer client;
+  test::LoopbackPeer client, gone;
   ASSERT_TRUE(client.Ask(proxy_->listen_addresses()[0], "hello").ok());
+  PlayAndLeave(&gone);
   std::string document;
   Browse(&document);
   if (IsSkipped() || HasFatalFailure()) return;
@@ -204,6 +228,11 @@ TEST_F(StatusPageTest, ShowsTheGate) {
               HasSubstr(absl::StrCat("<td>", backend_.address().ToString(),
                                      "</td><td>1</td><td>1</td><td>1</td>")));
   EXPECT_THAT(document, HasSubstr("<td>backend source</td><td>ok</td>"));
+  EXPECT_THAT(document, ContainsRegex(absl::StrCat(
+                            "<td>[0-9:]{8}</td><td>", gone.address().ToString(),
+                            "</td><td>", backend_.address().ToString(),
+                            "</td><td>disconnected</td><td>[0-9.]+ s</td>"
+                            "<td>1</td><td>1</td>")));
   EXPECT_THAT(document, HasSubstr(proxy_->listen_addresses()[0].ToString()));
   // Each plot has a curve of some points.
   EXPECT_THAT(document, ContainsRegex("aria-label=\"Sessions, now 1\""));
@@ -219,10 +248,12 @@ TEST_F(StatusPageTest, ShowsWhyTheGateIsNotReady) {
     return std::vector<ComponentHealth>{
         {"backend_source", absl::UnavailableError("<img src=x> away")}};
   };
+  hooks_.history = nullptr;
   Serve();
   std::string document;
   Browse(&document);
   if (IsSkipped() || HasFatalFailure()) return;
+  EXPECT_THAT(document, ContainsRegex("id=\"recent\"><tr><td[^>]*>none</td>"));
   EXPECT_THAT(document, HasSubstr("role=\"status\">not ready: backend_source: "
                                   "&lt;img src=x&gt; away</span>"));
   EXPECT_THAT(document, Not(HasSubstr("<img")));
@@ -269,8 +300,9 @@ TEST_F(StatusPageTest, ShowsTheGateOnceItHasTheToken) {
 
 TEST_F(StatusPageTest, FitsAPhoneAndHasTwoSchemes) {
   Serve();
-  test::LoopbackPeer client;
+  test::LoopbackPeer client, gone;
   ASSERT_TRUE(client.Ask(proxy_->listen_addresses()[0], "hello").ok());
+  PlayAndLeave(&gone);
   Browser browser;
   Open(&browser);
   if (IsSkipped() || HasFatalFailure()) return;
@@ -287,6 +319,10 @@ TEST_F(StatusPageTest, FitsAPhoneAndHasTwoSchemes) {
   EXPECT_EQ(browser.Evaluate("return innerWidth"), json(320));
   EXPECT_EQ(browser.Evaluate("return document.documentElement.scrollWidth"),
             json(320));
+  // The widest table scrolls by itself.
+  EXPECT_EQ(browser.Evaluate("return document.getElementById('recent')"
+                             ".rows.length"),
+            json(2));
   // How light a colour of the page is, from 0 to 765.
   const auto lightness = [&browser](const std::string& scheme,
                                     const std::string& property) {
