@@ -171,6 +171,11 @@ SysCallResult FailingSysCalls::Close(int fd) {
   return error != 0 ? Failure(error) : result;
 }
 
+SysCallResult FailingSysCalls::Duplicate(int fd) {
+  const int error = Enter(Call::kDuplicate, fd);
+  return error != 0 ? Failure(error) : SysCalls::Duplicate(fd);
+}
+
 SysCallResult FailingSysCalls::RecvMmsg(int fd, mmsghdr* messages,
                                         unsigned int count, int flags) {
   const int error = Enter(Call::kRecvMmsg, fd);

@@ -39,6 +39,7 @@ enum class Call {
   kSetSockOpt,
   kGetSockOpt,
   kClose,
+  kDuplicate,
   kRecvMmsg,
   kSendMmsg,
   kEpollCreate,
@@ -109,6 +110,7 @@ class FailingSysCalls : public internal::SysCalls {
   internal::SysCallResult GetSockOpt(int fd, int level, int name, void* value,
                                      socklen_t* size) override;
   internal::SysCallResult Close(int fd) override;
+  internal::SysCallResult Duplicate(int fd) override;
   internal::SysCallResult RecvMmsg(int fd, mmsghdr* messages,
                                    unsigned int count, int flags) override;
   internal::SysCallResult SendMmsg(int fd, mmsghdr* messages,

@@ -180,6 +180,7 @@ TEST_F(FailingSysCallsTest, EveryKindOfCallCanFail) {
       calls_.GetSockName(fd, &address, &size),
       calls_.SetSockOpt(fd, SOL_SOCKET, SO_SNDBUF, &value, value_size),
       calls_.GetSockOpt(fd, SOL_SOCKET, SO_SNDBUF, &value, &value_size),
+      calls_.Duplicate(fd),
       Receive(),
       Send(),
       calls_.EpollCreate(),

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/gate_context.h"
+#include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/listen_socket.h"
 #include "udpgate/internal/mutex.h"
@@ -26,6 +27,9 @@
 namespace udpgate {
 
 using internal::GateContext;
+using internal::HandedGate;
+using internal::HandedPort;
+using internal::HandedSession;
 using internal::Mutex;
 using internal::MutexLock;
 using internal::Reader;
@@ -74,16 +78,26 @@ void GrowDescriptorTable(int fd, int64_t descriptors) {
   if (copy >= 0) ::close(copy);
 }
 
-// One slice of sessions on its way from a shard to ForEachSession. Destroyed
-// unanswered, as a closed inbox does, it answers "none".
+// One slice of sessions on its way from a shard to who asked for it. Destroyed
+// unanswered, as a closed inbox does, it answers "none". `T` is SessionInfo or
+// HandedSession.
+template <typename T>
 class SessionSlice {
  public:
   struct Answer {
     Mutex mutex;
     internal::ConditionVariable changed;
     bool is_there ABSL_GUARDED_BY(mutex) = false;
-    std::vector<SessionInfo> sessions ABSL_GUARDED_BY(mutex);
+    std::vector<T> sessions ABSL_GUARDED_BY(mutex);
     uint32_t next_slot ABSL_GUARDED_BY(mutex) = 0;
+
+    // Waits for it.
+    std::vector<T> Take(uint32_t* slot) {
+      MutexLock lock(&mutex);
+      while (!is_there) changed.Wait(&mutex);
+      *slot = next_slot;
+      return std::move(sessions);
+    }
   };
 
   explicit SessionSlice(std::shared_ptr<Answer> answer)
@@ -93,7 +107,7 @@ class SessionSlice {
     if (answer_ != nullptr) (*this)({}, 0);
   }
 
-  void operator()(std::vector<SessionInfo> sessions, uint32_t next_slot) {
+  void operator()(std::vector<T> sessions, uint32_t next_slot) {
     MutexLock lock(&answer_->mutex);
     if (answer_->is_there) return;
     answer_->is_there = true;
@@ -108,7 +122,7 @@ class SessionSlice {
 
 }  // namespace
 
-class Proxy::Impl {
+class Proxy::Impl : public internal::Handover {
  public:
   static absl::StatusOr<std::unique_ptr<Impl>> Create(
       const ProxyOptions& options, ProxyDependencies dependencies);
@@ -120,7 +134,8 @@ class Proxy::Impl {
     return context_.is_draining.load(std::memory_order_relaxed);
   }
   absl::Status SetLimits(const ProxyLimits& limits);
-  void Disconnect(const DisconnectTarget& target,
+  // Concerns sessions that began by `came_nanoseconds`.
+  void Disconnect(const DisconnectTarget& target, int64_t came_nanoseconds,
                   ShardMessage::DisconnectDone done);
   bool IsAlive(absl::Duration within) const;
   ProxyStats GetStats() const;
@@ -133,8 +148,23 @@ class Proxy::Impl {
   int64_t receive_buffer_bytes() const { return receive_buffer_bytes_; }
   int64_t max_sessions() const { return context_.admission.sessions_max(); }
 
+  uint64_t hash_seed() const override { return context_.hash.seed(); }
+  std::vector<int> listen_fds() const override;
+  absl::Status VisitSockets(
+      absl::FunctionRef<absl::Status(std::vector<internal::HandedSession>)>
+          visit) override;
+  absl::Status HandOver(
+      absl::FunctionRef<absl::Status(const internal::HandedGate&)> give)
+      override;
+  absl::Status ListenForDisconnects() override;
+  bool HearsDisconnects() const override {
+    return disconnects_ == nullptr || disconnects_->Health().ok();
+  }
+  absl::Status TakeOver(internal::HandedGate gate) override;
+
  private:
-  enum class State { kCreated, kRunning, kStopped };
+  // kTaking: between ListenForDisconnects and Start.
+  enum class State { kCreated, kTaking, kRunning, kStopped };
 
   Impl(const ProxyOptions& options, const ProxyDependencies& dependencies)
       : context_(options,
@@ -142,7 +172,9 @@ class Proxy::Impl {
                                                : Clock::Monotonic(),
                  dependencies.sys_calls != nullptr ? dependencies.sys_calls
                                                    : internal::SysCalls::Real(),
-                 internal::ClientHash::Random(),
+                 options.client_hash_seed != 0
+                     ? internal::ClientHash(options.client_hash_seed)
+                     : internal::ClientHash::Random(),
                  options.relay_ports.empty() ? internal::LocalPortRange()
                                              : options.relay_ports,
                  WorkOutSessionsMax(options)),
@@ -159,12 +191,29 @@ class Proxy::Impl {
 
   absl::Status OpenSockets();
   absl::Status CreateWorkers();
-  absl::Status StartThreads();
-  void HandleEvent(absl::StatusOr<DisconnectTarget> target);
+  absl::Status StartDisconnects()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  // The data plane's.
+  absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  void StopThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  internal::HandedGate HandOut()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  // Ends what is left once the data plane has stopped.
+  void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+
+  // What the disconnect source brings, and when.
+  struct Event {
+    int64_t came_nanoseconds;
+    absl::StatusOr<DisconnectTarget> target;
+  };
+  void TakeEvent(absl::StatusOr<DisconnectTarget> target);
+  void ReleaseEvents();
+  void HandleEvent(Event event);
   // At a limited rate: whoever can publish could fill the log.
   void LogUselessEvent(absl::string_view why);
   // One that may concern several sessions, or several shards.
   void DisconnectInParts(const DisconnectTarget& target,
+                         int64_t came_nanoseconds,
                          ShardMessage::DisconnectDone done);
   // Ends a disconnect that concerns no session.
   void Finish(ShardMessage::DisconnectDone done);
@@ -182,6 +231,17 @@ class Proxy::Impl {
   // Held by Start and Stop from end to end, so that they cannot cross.
   Mutex start_stop_mutex_;
   std::atomic<State> state_{State::kCreated};
+
+  // While another gate is taken over from: what the disconnect source has
+  // brought meanwhile.
+  Mutex events_mutex_;
+  internal::ConditionVariable events_changed_;
+  bool keeps_events_ ABSL_GUARDED_BY(events_mutex_) = false;
+  std::vector<Event> kept_events_ ABSL_GUARDED_BY(events_mutex_);
+
+  // What that gate has counted.
+  mutable Mutex taken_stats_mutex_;
+  ProxyStats taken_stats_ ABSL_GUARDED_BY(taken_stats_mutex_);
 
   // Disconnects come from any thread.
   std::atomic<uint64_t> disconnects_received_{0};
@@ -271,33 +331,36 @@ absl::Status Proxy::Impl::Start() {
   absl::Status status;
   {
     MutexLock lock(&start_stop_mutex_);
-    if (state_ != State::kCreated) {
+    const bool is_taking = state_ == State::kTaking;
+    if (state_ != State::kCreated && !is_taking) {
       return absl::FailedPreconditionError(state_ == State::kRunning
                                                ? "the Proxy was already started"
                                                : "the Proxy was stopped");
     }
     state_ = State::kRunning;
-    status = StartThreads();
-    if (status.ok() && disconnects_ != nullptr) {
-      status =
-          disconnects_->Start([this](absl::StatusOr<DisconnectTarget> target) {
-            HandleEvent(std::move(target));
-          });
+    if (!is_taking) status = context_.control.Start();
+    if (status.ok() && context_.session_events != nullptr) {
+      status = context_.session_events->Start();
     }
+    if (status.ok()) status = StartThreads();
+    if (status.ok() && !is_taking) status = StartDisconnects();
   }
-  if (!status.ok()) Stop();
-  return status;
+  if (!status.ok()) {
+    Stop();
+    return status;
+  }
+  ReleaseEvents();
+  return absl::OkStatus();
+}
+
+absl::Status Proxy::Impl::StartDisconnects() {
+  if (disconnects_ == nullptr) return absl::OkStatus();
+  return disconnects_->Start([this](absl::StatusOr<DisconnectTarget> target) {
+    TakeEvent(std::move(target));
+  });
 }
 
 absl::Status Proxy::Impl::StartThreads() {
-  if (absl::Status status = context_.control.Start(); !status.ok()) {
-    return status;
-  }
-  if (context_.session_events != nullptr) {
-    if (absl::Status status = context_.session_events->Start(); !status.ok()) {
-      return status;
-    }
-  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     absl::StatusOr<std::thread> thread =
         internal::StartThread(absl::StrCat("udpgate-work-", i),
@@ -306,6 +369,12 @@ absl::Status Proxy::Impl::StartThreads() {
     threads_.push_back(*std::move(thread));
   }
   for (size_t i = 0; i < reader_threads_.size(); ++i) {
+    // The process that these sockets were taken over from has changed it.
+    if (absl::Status status =
+            reader_threads_[i]->SetWaitMax(ReaderThread::kWaitMax);
+        !status.ok()) {
+      return status;
+    }
     absl::StatusOr<std::thread> thread = internal::StartThread(
         absl::StrCat("udpgate-read-", i),
         [reader = reader_threads_[i].get()] { reader->Run(); });
@@ -319,26 +388,254 @@ void Proxy::Impl::Stop() {
   MutexLock lock(&start_stop_mutex_);
   const State before = state_.exchange(State::kStopped);
   if (before == State::kStopped) return;
-  // First the inboxes: a disconnect that waits for room lets go, and with it
-  // the source's thread.
+  // First what a disconnect may wait for, and with it the source's thread.
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->inbox()->Close();
   }
-  if (before == State::kRunning && disconnects_ != nullptr) {
+  ReleaseEvents();
+  if (before != State::kCreated && disconnects_ != nullptr) {
     disconnects_->Stop();
   }
+  StopThreads();
+  if (context_.session_events != nullptr) context_.session_events->BeginStop();
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->EndAllSessions();
+  }
+  Close();
+}
+
+void Proxy::Impl::StopThreads() {
   for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
     reader->Stop();
   }
   for (const std::unique_ptr<Worker>& worker : workers_) worker->Stop();
   for (std::thread& thread : threads_) thread.join();
-  if (context_.session_events != nullptr) context_.session_events->BeginStop();
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->EndAllSessions();
-  }
+  threads_.clear();
+}
+
+void Proxy::Impl::Close() {
   if (context_.session_events != nullptr) context_.session_events->Stop();
   context_.control.Stop();
   for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
+}
+
+// Take-over: the giver.
+
+std::vector<int> Proxy::Impl::listen_fds() const {
+  std::vector<int> fds;
+  for (const internal::ListenSocket& socket : context_.listeners) {
+    fds.push_back(socket.fd.get());
+  }
+  return fds;
+}
+
+absl::Status Proxy::Impl::VisitSockets(
+    absl::FunctionRef<absl::Status(std::vector<HandedSession>)> visit) {
+  using Slice = SessionSlice<HandedSession>;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    uint32_t slot = 0;
+    do {
+      if (state_ != State::kRunning) {
+        return absl::FailedPreconditionError("the gate is not running");
+      }
+      auto answer = std::make_shared<Slice::Answer>();
+      ShardMessage message;
+      message.kind = ShardMessage::Kind::kCopySockets;
+      message.session.slot = slot;
+      message.copy_done = Slice(answer);
+      worker->inbox()->Post(std::move(message));
+      if (absl::Status status = visit(answer->Take(&slot)); !status.ok()) {
+        return status;
+      }
+    } while (slot != 0);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Proxy::Impl::HandOver(
+    absl::FunctionRef<absl::Status(const HandedGate&)> give) {
+  // A reader that waits would delay the stop of the traffic: from its next wait
+  // on it waits less.
+  for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
+    if (absl::Status status = reader->SetWaitMax(absl::Milliseconds(1));
+        !status.ok()) {
+      return status;
+    }
+  }
+  std::this_thread::sleep_for(absl::ToChronoNanoseconds(ReaderThread::kWaitMax +
+                                                        absl::Milliseconds(5)));
+
+  MutexLock lock(&start_stop_mutex_);
+  if (state_ != State::kRunning) {
+    return absl::FailedPreconditionError("the gate is not running");
+  }
+  const int64_t pause_began_nanoseconds = context_.clock->NowNanoseconds();
+  StopThreads();
+  HandedGate gate = HandOut();
+  gate.pause_began_nanoseconds = pause_began_nanoseconds;
+  absl::Status status = give(gate);
+  for (HandedSession& session : gate.sessions) session.upstream_fd.Release();
+  if (!status.ok()) {
+    // As many threads as there were a moment ago; but another program may have
+    // taken the place of one, and the players are worth the wait.
+    while (!StartThreads().ok()) {
+      StopThreads();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return status;
+  }
+  state_ = State::kStopped;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->inbox()->Close();
+  }
+  if (disconnects_ != nullptr) disconnects_->Stop();
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->LetGo();
+  Close();
+  return absl::OkStatus();
+}
+
+HandedGate Proxy::Impl::HandOut() {
+  HandedGate gate;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->HandOut(&gate.sessions);
+    gate.session_number =
+        std::max(gate.session_number, worker->session_number());
+  }
+  gate.now_nanoseconds = context_.clock->NowNanoseconds();
+  for (const std::unique_ptr<Reader>& reader : readers_) {
+    gate.kernel_drops.push_back(reader->kernel_drops());
+  }
+  gate.quarantined = context_.relay_ports.Quarantined();
+  gate.stats = GetStats();
+  for (const ProxyStatField& field : ProxyStatFields()) {
+    if (field.kind == ProxyStatField::Kind::kGauge) gate.stats.*field.value = 0;
+  }
+  return gate;
+}
+
+// Take-over: the taker.
+
+absl::Status Proxy::Impl::ListenForDisconnects() {
+  absl::Status status;
+  {
+    MutexLock lock(&start_stop_mutex_);
+    if (state_ != State::kCreated) {
+      return absl::FailedPreconditionError("the Proxy was already started");
+    }
+    state_ = State::kTaking;
+    {
+      MutexLock events_lock(&events_mutex_);
+      keeps_events_ = true;
+    }
+    status = context_.control.Start();
+    if (status.ok()) status = StartDisconnects();
+  }
+  if (!status.ok()) Stop();
+  return status;
+}
+
+absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
+  MutexLock lock(&start_stop_mutex_);
+  if (state_ != State::kTaking) {
+    return absl::FailedPreconditionError("the Proxy was already started");
+  }
+  // No sum or difference of such numbers overflows.
+  const auto is_time = [](int64_t nanoseconds) {
+    return nanoseconds >= 0 && nanoseconds <= INT64_MAX / 4;
+  };
+  constexpr uint64_t kSessionNumberMax = uint64_t{1} << 54;
+  bool is_sound =
+      is_time(gate.now_nanoseconds) && gate.session_number < kSessionNumberMax;
+  for (const HandedPort& port : gate.quarantined) {
+    is_sound = is_sound && is_time(port.since_nanoseconds);
+  }
+  for (const HandedSession& session : gate.sessions) {
+    is_sound = is_sound && is_time(session.first_proof_nanoseconds) &&
+               is_time(session.created_nanoseconds) &&
+               is_time(session.last_active_nanoseconds) &&
+               is_time(session.client_active_nanoseconds) &&
+               is_time(session.resolve_deadline_nanoseconds) &&
+               internal::SessionTable::NumberOf(session.id) < kSessionNumberMax;
+  }
+  if (!is_sound) {
+    return absl::InvalidArgumentError("a time or an id is out of range");
+  }
+  if (gate.kernel_drops.size() != readers_.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("numbers of ", gate.kernel_drops.size(), " listeners for ",
+                     readers_.size()));
+  }
+  for (size_t i = 0; i < readers_.size(); ++i) {
+    readers_[i]->SetKernelDrops(gate.kernel_drops[i]);
+  }
+  // One clock serves all processes of a host, but for those in another time
+  // namespace (time_namespaces(7)).
+  constexpr int64_t kTransferMaxNanoseconds = 60'000'000'000;
+  int64_t shift_nanoseconds =
+      context_.clock->NowNanoseconds() - gate.now_nanoseconds;
+  if (shift_nanoseconds >= 0 && shift_nanoseconds < kTransferMaxNanoseconds) {
+    shift_nanoseconds = 0;
+  }
+  for (HandedPort& port : gate.quarantined) {
+    port.since_nanoseconds += shift_nanoseconds;
+  }
+  context_.relay_ports.AdoptQuarantined(gate.quarantined);
+
+  uint64_t session_number = gate.session_number;
+  std::vector<std::vector<HandedSession>> parts(workers_.size());
+  for (HandedSession& session : gate.sessions) {
+    session.first_proof_nanoseconds += shift_nanoseconds;
+    session.created_nanoseconds += shift_nanoseconds;
+    session.last_active_nanoseconds += shift_nanoseconds;
+    session.client_active_nanoseconds += shift_nanoseconds;
+    session.resolve_deadline_nanoseconds += shift_nanoseconds;
+    session_number =
+        std::max(session_number, internal::SessionTable::NumberOf(session.id));
+    parts[context_.hash(session.client) % parts.size()].push_back(
+        std::move(session));
+  }
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (absl::Status status =
+            workers_[i]->TakeOver(std::move(parts[i]), session_number);
+        !status.ok()) {
+      return status;
+    }
+  }
+  MutexLock stats_lock(&taken_stats_mutex_);
+  taken_stats_ = gate.stats;
+  return absl::OkStatus();
+}
+
+void Proxy::Impl::TakeEvent(absl::StatusOr<DisconnectTarget> target) {
+  Event event{context_.clock->NowNanoseconds(), std::move(target)};
+  {
+    MutexLock lock(&events_mutex_);
+    const auto size_max =
+        static_cast<size_t>(context_.options.disconnect_queue_size);
+    while (keeps_events_ && kept_events_.size() >= size_max) {
+      events_changed_.Wait(&events_mutex_);
+    }
+    if (keeps_events_) {
+      kept_events_.push_back(std::move(event));
+      return;
+    }
+  }
+  HandleEvent(std::move(event));
+}
+
+// Those that have waited go before all that come.
+void Proxy::Impl::ReleaseEvents() {
+  for (;;) {
+    std::vector<Event> events;
+    {
+      MutexLock lock(&events_mutex_);
+      events.swap(kept_events_);
+      if (events.empty()) keeps_events_ = false;
+      events_changed_.SignalAll();
+    }
+    if (events.empty()) return;
+    for (Event& event : events) HandleEvent(std::move(event));
+  }
 }
 
 absl::Status Proxy::Impl::SetLimits(const ProxyLimits& limits) {
@@ -358,14 +655,14 @@ absl::Status Proxy::Impl::SetLimits(const ProxyLimits& limits) {
   return absl::OkStatus();
 }
 
-void Proxy::Impl::HandleEvent(absl::StatusOr<DisconnectTarget> target) {
-  if (target.ok()) {
-    Disconnect(*target, nullptr);
+void Proxy::Impl::HandleEvent(Event event) {
+  if (event.target.ok()) {
+    Disconnect(*event.target, event.came_nanoseconds, nullptr);
     return;
   }
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
   disconnects_invalid_.fetch_add(1, std::memory_order_relaxed);
-  LogUselessEvent(target.status().message());
+  LogUselessEvent(event.target.status().message());
 }
 
 void Proxy::Impl::LogUselessEvent(absl::string_view why) {
@@ -386,13 +683,15 @@ void Proxy::Impl::LogUselessEvent(absl::string_view why) {
 }
 
 void Proxy::Impl::Disconnect(const DisconnectTarget& target,
+                             int64_t came_nanoseconds,
                              ShardMessage::DisconnectDone done) {
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
   if (target.kind() != DisconnectTarget::Kind::kClient &&
       target.kind() != DisconnectTarget::Kind::kRelayPort) {
-    return DisconnectInParts(target, std::move(done));
+    return DisconnectInParts(target, came_nanoseconds, std::move(done));
   }
   ShardMessage message;
+  message.came_nanoseconds = came_nanoseconds;
   size_t shard = 0;
   if (target.kind() == DisconnectTarget::Kind::kClient) {
     message.kind = ShardMessage::Kind::kDisconnectClient;
@@ -427,6 +726,7 @@ void Proxy::Impl::Disconnect(const DisconnectTarget& target,
 }
 
 void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
+                                    int64_t came_nanoseconds,
                                     ShardMessage::DisconnectDone done) {
   std::vector<std::pair<size_t, ShardMessage>> parts;  // with their shards
   if (target.kind() == DisconnectTarget::Kind::kRelay) {
@@ -460,6 +760,7 @@ void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
   tally->done = std::move(done);
   for (auto& [shard, message] : parts) {
     message.address = target.address();
+    message.came_nanoseconds = came_nanoseconds;
     message.is_part = true;
     message.disconnect_done = [this, tally](int64_t ended_count) {
       tally->ended_count += ended_count;
@@ -501,6 +802,10 @@ bool Proxy::Impl::IsAlive(absl::Duration within) const {
 
 ProxyStats Proxy::Impl::GetStats() const {
   ProxyStats stats;
+  {
+    MutexLock lock(&taken_stats_mutex_);
+    stats = taken_stats_;
+  }
   for (const std::unique_ptr<Reader>& reader : readers_) {
     reader->counters().AddTo(&stats);
   }
@@ -535,20 +840,13 @@ void Proxy::Impl::ForEachSession(
     uint32_t slot = 0;
     do {
       if (state_ != State::kRunning) return;
-      auto answer = std::make_shared<SessionSlice::Answer>();
+      auto answer = std::make_shared<SessionSlice<SessionInfo>::Answer>();
       ShardMessage message;
       message.kind = ShardMessage::Kind::kListSessions;
       message.session.slot = slot;
-      message.list_done = SessionSlice(answer);
+      message.list_done = SessionSlice<SessionInfo>(answer);
       worker->inbox()->Post(std::move(message));
-      std::vector<SessionInfo> sessions;
-      {
-        MutexLock lock(&answer->mutex);
-        while (!answer->is_there) answer->changed.Wait(&answer->mutex);
-        sessions = std::move(answer->sessions);
-        slot = answer->next_slot;
-      }
-      for (const SessionInfo& session : sessions) visit(session);
+      for (const SessionInfo& session : answer->Take(&slot)) visit(session);
     } while (slot != 0);
   }
 }
@@ -589,7 +887,7 @@ absl::Status Proxy::SetLimits(const ProxyLimits& limits) {
 
 void Proxy::Disconnect(const DisconnectTarget& target,
                        absl::AnyInvocable<void(int64_t ended_count)> done) {
-  impl_->Disconnect(target, std::move(done));
+  impl_->Disconnect(target, INT64_MAX, std::move(done));
 }
 
 bool Proxy::IsAlive(absl::Duration within) const {
@@ -612,5 +910,7 @@ int64_t Proxy::receive_buffer_bytes() const {
 }
 
 int64_t Proxy::max_sessions() const { return impl_->max_sessions(); }
+
+internal::Handover* Proxy::handover() { return impl_.get(); }
 
 }  // namespace udpgate

@@ -34,6 +34,7 @@
 namespace udpgate {
 
 namespace internal {
+class Handover;
 class SysCalls;
 }  // namespace internal
 
@@ -134,6 +135,9 @@ class Proxy {
 
   // The limit on sessions in force, after `max_sessions` 0 was worked out.
   int64_t max_sessions() const;
+
+  // For //udpgate/takeover. Lives as long as the Proxy.
+  internal::Handover* handover();
 
  private:
   class Impl;

@@ -133,6 +133,11 @@ struct ProxyOptions {
   // to 1,048,576.
   int session_events_max = 1024;
 
+  // Of the hash that spreads clients over shards and listeners; 0: a random
+  // one. Only sockets of another gate (`listen_fds`) need the one that it had:
+  // the kernel goes on to choose the listener by it.
+  uint64_t client_hash_seed = 0;
+
   ProxyLimits limits;
 
   // Where the log lines go; see logging.h.

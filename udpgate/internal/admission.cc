@@ -84,6 +84,19 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
   return refusal;
 }
 
+void Admission::Adopt(const SocketAddress& client, bool is_pending,
+                      size_t held_bytes) {
+  session_count_.fetch_add(1, std::memory_order_relaxed);
+  if (is_pending) pending_count_.fetch_add(1, std::memory_order_relaxed);
+  held_bytes_.fetch_add(static_cast<int64_t>(held_bytes),
+                        std::memory_order_relaxed);
+  if (!watches_networks_) return;
+  const Network network(client);
+  Stripe& stripe = StripeOf(network);
+  MutexLock lock(&stripe.mutex);
+  ++stripe.watched[network].session_count;
+}
+
 bool Admission::IsDenied(const SocketAddress& client) {
   if (!has_cidrs_.load(std::memory_order_relaxed)) return false;
   MutexLock lock(&cidrs_mutex_);

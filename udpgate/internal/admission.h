@@ -72,6 +72,9 @@ class Admission {
   absl::optional<DropReason> Begin(const SocketAddress& client,
                                    size_t held_bytes, int64_t now_nanoseconds,
                                    absl::FunctionRef<bool()> evict);
+  // Takes a place for a session that began in another process, and what it
+  // holds, whatever the limits say.
+  void Adopt(const SocketAddress& client, bool is_pending, size_t held_bytes);
   // The session has a backend now, or is about to end.
   void EndPending() { pending_count_.fetch_sub(1, std::memory_order_relaxed); }
   // The session has ended; its place is free.

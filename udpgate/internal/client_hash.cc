@@ -43,7 +43,8 @@ void AppendFold(Program* program, uint32_t shift) {
 }  // namespace
 
 ClientHash::ClientHash(uint64_t seed)
-    : start_(static_cast<uint32_t>(Mix(seed))),
+    : seed_(seed),
+      start_(static_cast<uint32_t>(Mix(seed))),
       word_multiplier_(static_cast<uint32_t>(Mix(seed + 1)) | 1),
       port_multiplier_(static_cast<uint32_t>(Mix(seed + 2)) | 1),
       final_multiplier_(static_cast<uint32_t>(Mix(seed + 3)) | 1) {}

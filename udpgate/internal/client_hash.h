@@ -25,6 +25,8 @@ class ClientHash {
   // With a seed from the system's random numbers.
   static ClientHash Random();
 
+  uint64_t seed() const { return seed_; }
+
   // Of address and port; the scope of a link-local address is left out, since
   // the kernel's program cannot see it.
   uint32_t operator()(const SocketAddress& client) const;
@@ -35,6 +37,7 @@ class ClientHash {
   std::vector<sock_filter> ReuseportProgram(uint32_t listener_count) const;
 
  private:
+  uint64_t seed_;
   // Multipliers are odd, else a multiplication would lose bits.
   uint32_t start_;
   uint32_t word_multiplier_;

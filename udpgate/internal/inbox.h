@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/internal/datagram_batch.h"
+#include "udpgate/internal/handover.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/session_info.h"
@@ -42,6 +43,7 @@ struct ShardMessage {
     kEndClientIp,       // end all sessions of the IP address `address`
     kEndBackend,        // end all sessions on the backend `address`
     kListSessions,      // copy the sessions in slots from `session.slot` on
+    kCopySockets,       // likewise, with copies of their sockets
     kEvict,             // end one unconfirmed session, for another shard
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
@@ -50,11 +52,16 @@ struct ShardMessage {
   using ListDone = absl::AnyInvocable<void(std::vector<SessionInfo> sessions,
                                            uint32_t next_slot)>;
 
+  using CopyDone = absl::AnyInvocable<void(std::vector<HandedSession> sessions,
+                                           uint32_t next_slot)>;
+
   Kind kind;
   SessionRef session;
   SocketAddress client;
   // Invalid: whatever the session's relay is.
   SocketAddress address;
+  // Of a disconnect: it concerns no session that began later.
+  int64_t came_nanoseconds = INT64_MAX;
   // One of several messages of one disconnect, which the sender adds up.
   bool is_part = false;
   // Of kEndClientIp and kEndBackend: how far they are. `session` is where to
@@ -63,6 +70,7 @@ struct ShardMessage {
   absl::StatusOr<ResolveResult> result;
   DisconnectDone disconnect_done;
   ListDone list_done;
+  CopyDone copy_done;
 };
 
 // Threads: `Push`, `Post...`, `Close`, `Ring` and the counts from any thread;

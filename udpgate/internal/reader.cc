@@ -9,13 +9,6 @@
 
 namespace udpgate {
 namespace internal {
-namespace {
-
-// How long a reader waits before it looks whether it is to stop.
-constexpr timeval kWaitMax = {0, 100'000};
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
     GateContext* context, uint16_t listener, std::vector<Worker*> workers) {
   std::unique_ptr<Reader> reader(
@@ -23,12 +16,15 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Create(
   if (absl::Status status = reader->batch_.CheckMemory(); !status.ok()) {
     return status;
   }
-  const SysCallResult result = context->sys_calls->SetSockOpt(
-      reader->fd_, SOL_SOCKET, SO_RCVTIMEO, &kWaitMax, sizeof(kWaitMax));
-  if (!result.ok()) {
-    return ErrnoToStatus(result.error, "setsockopt SO_RCVTIMEO");
-  }
   return reader;
+}
+
+absl::Status Reader::SetWaitMax(absl::Duration wait_max) {
+  const timeval value = absl::ToTimeval(wait_max);
+  const SysCallResult result = context_->sys_calls->SetSockOpt(
+      fd_, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof(value));
+  if (result.ok()) return absl::OkStatus();
+  return ErrnoToStatus(result.error, "setsockopt SO_RCVTIMEO");
 }
 
 Reader::Reader(GateContext* context, uint16_t listener,

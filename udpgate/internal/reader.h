@@ -9,7 +9,9 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "udpgate/internal/counters.h"
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/gate_context.h"
@@ -32,11 +34,19 @@ class Reader {
   // Reads one batch, if there is one, and hands it over. Returns the time at
   // which it had read. Never waits.
   int64_t ReadBatch() { return ReadBatch(MSG_DONTWAIT); }
-  // The same, but waits for a batch, a tenth of a second at most. In
+  // The same, but waits for a batch, as long as `SetWaitMax` says. In
   // recvmmsg(2) and not in epoll_wait(2): a call fewer for each batch.
   int64_t WaitAndReadBatch() { return ReadBatch(MSG_WAITFORONE); }
 
+  // For calls of WaitAndReadBatch that begin later. It is the socket's, and so
+  // of all processes that have it. While it is not set they wait for ever.
+  absl::Status SetWaitMax(absl::Duration wait_max);
+
   int fd() const { return fd_; }
+  // What the kernel had dropped at the socket (SO_RXQ_OVFL) when this was last
+  // looked at. While nobody reads.
+  uint32_t kernel_drops() const { return kernel_drops_; }
+  void SetKernelDrops(uint32_t total) { kernel_drops_ = total; }
   const Counters& counters() const { return counters_; }
 
  private:

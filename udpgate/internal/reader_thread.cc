@@ -26,7 +26,10 @@ ReaderThread::ReaderThread(Reader* reader, Worker* host)
       threads_meter_(kThreadsStretchNanoseconds) {}
 
 absl::Status ReaderThread::Attach() {
-  if (host_ == nullptr) return absl::OkStatus();
+  if (absl::Status status = SetWaitMax(kWaitMax);
+      !status.ok() || host_ == nullptr) {
+    return status;
+  }
   is_hosted_.store(true, std::memory_order_release);
   return host_->AddReader(reader_->fd(), [this] { ReadAsHost(); });
 }
@@ -40,6 +43,7 @@ void ReaderThread::Run() {
     const int64_t now_nanoseconds = reader_->WaitAndReadBatch();
     if (ShouldGiveBack(now_nanoseconds)) GiveBack();
   }
+  is_stopping_.store(false, std::memory_order_relaxed);
 }
 
 void ReaderThread::Stop() {

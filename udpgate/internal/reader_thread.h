@@ -37,12 +37,20 @@ class ReaderThread {
   ReaderThread(const ReaderThread&) = delete;
   ReaderThread& operator=(const ReaderThread&) = delete;
 
-  // Gives the socket to the host. Before the host's first turn.
+  // Gives the socket to the host, where there is one. Before the host's first
+  // turn.
   absl::Status Attach();
 
   // Reads whenever the host does not, until Stop.
   void Run();
-  // Makes Run return within a tenth of a second.
+  // Limits how long Run takes to see `Stop`, from its next look at the socket
+  // on; see Reader::SetWaitMax.
+  static constexpr absl::Duration kWaitMax = absl::Milliseconds(100);
+  absl::Status SetWaitMax(absl::Duration wait_max) {
+    return reader_->SetWaitMax(wait_max);
+  }
+  // Makes Run return within kWaitMax, or what was set; it may be called again
+  // then.
   void Stop();
 
   // Whether the host reads now.

@@ -144,20 +144,72 @@ absl::optional<SocketAddress> RelayPorts::Take(
   EndRests();
   const absl::optional<Choice> choice = Choose(is_ours_first);
   if (!choice.has_value()) return absl::nullopt;
-  const uint16_t port_index = choice->port_index;
-  Source& source = sources_[choice->source];
-  uses_[Key(choice->source, port_index)] = {
-      owner, choice->quarantined_until_nanoseconds};
-  SetBit(port_index, &source.is_unavailable);
-  SetBit(port_index, &is_used_somewhere_);
-  ++source.use_count;
-  ++use_counts_[port_index];
-  in_use_.store(in_use() + 1, std::memory_order_relaxed);
+  NoteUse(choice->source, choice->port_index,
+          {owner, choice->quarantined_until_nanoseconds});
   if (choice->quarantined_until_nanoseconds > latest_nanoseconds_) {
     quarantined_ports_taken_.store(quarantined_ports_taken() + 1,
                                    std::memory_order_relaxed);
   }
-  return source.ip.WithPort(ports_[port_index]);
+  return sources_[choice->source].ip.WithPort(ports_[choice->port_index]);
+}
+
+void RelayPorts::NoteUse(size_t source, uint16_t port_index, const Use& use) {
+  uses_[Key(source, port_index)] = use;
+  SetBit(port_index, &sources_[source].is_unavailable);
+  SetBit(port_index, &is_used_somewhere_);
+  ++sources_[source].use_count;
+  ++use_counts_[port_index];
+  in_use_.store(in_use() + 1, std::memory_order_relaxed);
+}
+
+bool RelayPorts::AdoptUse(const SocketAddress& relay, const RelayOwner& owner) {
+  MutexLock lock(&mutex_);
+  const absl::optional<uint16_t> port_index = IndexOfAdopted(relay.port());
+  if (!port_index.has_value()) return true;
+  const size_t source = FindOrAddSource(relay.WithPort(0));
+  if (uses_.contains(Key(source, *port_index))) return false;
+  NoteUse(source, *port_index, {owner, 0});
+  return true;
+}
+
+void RelayPorts::AdoptQuarantined(absl::Span<const HandedPort> ports) {
+  MutexLock lock(&mutex_);
+  for (const HandedPort& port : ports) {
+    const absl::optional<uint16_t> port_index =
+        IndexOfAdopted(port.relay.port());
+    if (!port_index.has_value()) continue;
+    Source& source = sources_[FindOrAddSource(port.relay.WithPort(0))];
+    const uint64_t word = source.is_unavailable[*port_index / kWordBits];
+    if ((word >> (*port_index % kWordBits) & 1) != 0) continue;
+    // Rests begin in the order of time.
+    Advance(port.since_nanoseconds);
+    SetBit(*port_index, &source.is_unavailable);
+    BeginRest(&source, &Source::quarantined, *port_index);
+  }
+}
+
+std::vector<HandedPort> RelayPorts::Quarantined() const {
+  std::vector<HandedPort> ports;
+  MutexLock lock(&mutex_);
+  for (const Source& source : sources_) {
+    for (const Rest& rest : source.quarantined) {
+      ports.push_back({source.ip.WithPort(ports_[rest.port_index]),
+                       rest.since_nanoseconds});
+    }
+  }
+  return ports;
+}
+
+// Where `ports_` has it, which is below `never_taken_` then.
+absl::optional<uint16_t> RelayPorts::IndexOfAdopted(uint16_t port) {
+  const uint16_t index = index_by_port_[port];
+  if (index >= ports_.size() || ports_[index] != port) return absl::nullopt;
+  if (index < never_taken_) return index;
+  // Nothing is known of either yet.
+  const auto first = static_cast<uint16_t>(never_taken_++);
+  std::swap(ports_[index], ports_[first]);
+  std::swap(index_by_port_[ports_[index]], index_by_port_[port]);
+  return first;
 }
 
 void RelayPorts::GiveBack(const SocketAddress& relay, PortFate fate,

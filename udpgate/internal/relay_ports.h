@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/socket_address.h"
@@ -108,6 +109,15 @@ class RelayPorts {
   void GiveBack(const SocketAddress& relay, PortFate fate,
                 int64_t now_nanoseconds);
 
+  // From another process, before the first Take. A port that a session has
+  // there; false where it has one here already. One that `ports` has not is in
+  // no one's way: it is not noted, and `Find` does not know it.
+  bool AdoptUse(const SocketAddress& relay, const RelayOwner& owner);
+  // Ports in quarantine there, the oldest first.
+  void AdoptQuarantined(absl::Span<const HandedPort> ports);
+  // Those in quarantine here, the oldest first at each address.
+  std::vector<HandedPort> Quarantined() const;
+
   // The sessions that relay from this port, normally one or none.
   std::vector<RelayOwner> Find(uint16_t port) const;
 
@@ -176,6 +186,10 @@ class RelayPorts {
   absl::optional<Choice> Choose(bool is_ours_first)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::optional<uint16_t> TakeFree() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteUse(size_t source, uint16_t port_index, const Use& use)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::optional<uint16_t> IndexOfAdopted(uint16_t port)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A port that rests at other addresses, or is in use there. The lowest bit of
   // a word first, so that few ports are shared by many and not many by few.
   absl::optional<Choice> FindUnique() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -184,7 +198,7 @@ class RelayPorts {
   absl::optional<Choice> TakeOldest(RestRow Source::*row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const std::vector<uint16_t> ports_;
+  std::vector<uint16_t> ports_;  // fixed from the first Take on
   const int64_t quarantine_nanoseconds_;
   std::vector<uint16_t> index_by_port_;  // where `ports_` has it
   std::vector<size_t> ipv4_bind_sources_;

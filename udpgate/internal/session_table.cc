@@ -24,6 +24,25 @@ Session* SessionTable::FindSlot(uint32_t slot) {
 
 Session* SessionTable::Insert(const SocketAddress& client, uint32_t hash,
                               int64_t now_nanoseconds) {
+  newest_id_ = (++session_number_ << 8) | shard_;
+  Session* session = Place(client, hash, newest_id_);
+  session->last_active_nanoseconds = now_nanoseconds;
+  session->created_nanoseconds = now_nanoseconds;
+  return session;
+}
+
+Session* SessionTable::Adopt(const SocketAddress& client, uint32_t hash,
+                             uint64_t id) {
+  return Place(client, hash, id);
+}
+
+void SessionTable::SetSessionNumber(uint64_t number) {
+  session_number_ = number;
+  newest_id_ = (number << 8) | 0xff;
+}
+
+Session* SessionTable::Place(const SocketAddress& client, uint32_t hash,
+                             uint64_t id) {
   uint32_t slot;
   if (free_slots_.empty()) {
     slot = slot_count_++;
@@ -36,12 +55,9 @@ Session* SessionTable::Insert(const SocketAddress& client, uint32_t hash,
   }
   Session& session = at(slot);
   session.slot = slot;
-  session.id = (++sessions_created_ << 8) | shard_;
-  newest_id_ = session.id;
+  session.id = id;
   session.hash = hash;
   session.client = client;
-  session.last_active_nanoseconds = now_nanoseconds;
-  session.created_nanoseconds = now_nanoseconds;
   index_.insert(slot);
   return &session;
 }

@@ -23,6 +23,12 @@ namespace internal {
 struct HeldDatagrams {
   std::string bytes;                 // one behind the other
   std::vector<uint32_t> size_bytes;  // of each
+
+  // The oldest one, empty where there is none.
+  absl::Span<const char> first() const {
+    if (size_bytes.empty()) return {};
+    return absl::MakeConstSpan(bytes.data(), size_bytes.front());
+  }
 };
 
 inline constexpr uint32_t kNoSlot = UINT32_MAX;
@@ -110,10 +116,19 @@ class SessionTable {
   // A new pending session. The client must have none.
   Session* Insert(const SocketAddress& client, uint32_t hash,
                   int64_t now_nanoseconds);
+  // A session that began in another process, with the id that it has there, and
+  // which no session here has. The client must have none.
+  Session* Adopt(const SocketAddress& client, uint32_t hash, uint64_t id);
   void Erase(Session* session);
 
   // The id of the session that began last, 0 where none has.
   uint64_t newest_id() const { return newest_id_; }
+
+  // What new ids count up from; the part of an id that counts. Where a number
+  // is set, ids of all shards up to it are taken.
+  uint64_t session_number() const { return session_number_; }
+  void SetSessionNumber(uint64_t number);
+  static uint64_t NumberOf(uint64_t id) { return id >> 8; }
 
   size_t size() const { return index_.size(); }
   // Slots in use lie below this.
@@ -158,7 +173,9 @@ class SessionTable {
   }
 
   const uint32_t shard_;
-  uint64_t sessions_created_ = 0;
+  Session* Place(const SocketAddress& client, uint32_t hash, uint64_t id);
+
+  uint64_t session_number_ = 0;
   uint64_t newest_id_ = 0;
   uint32_t slot_count_ = 0;
   std::vector<std::unique_ptr<Session[]>> chunks_;

@@ -42,6 +42,20 @@ class ABSL_LOCKABLE ShardOwnership {
   std::atomic<bool> is_awaited_{false};
 };
 
+// Acquires it while it lives.
+class ABSL_SCOPED_LOCKABLE OwnershipLock {
+ public:
+  explicit OwnershipLock(ShardOwnership* ownership)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(ownership)
+      : ownership_(ownership) {
+    ownership_->Acquire();
+  }
+  ~OwnershipLock() ABSL_UNLOCK_FUNCTION() { ownership_->Release(); }
+
+ private:
+  ShardOwnership* const ownership_;
+};
+
 }  // namespace internal
 }  // namespace udpgate
 

@@ -1,6 +1,7 @@
 #include "udpgate/internal/sys_calls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -84,6 +85,10 @@ SysCallResult SysCalls::SetSockOpt(int fd, int level, int name,
 SysCallResult SysCalls::GetSockOpt(int fd, int level, int name, void* value,
                                    socklen_t* size) {
   return Repeat([&] { return ::getsockopt(fd, level, name, value, size); });
+}
+
+SysCallResult SysCalls::Duplicate(int fd) {
+  return Repeat([&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 0); });
 }
 
 SysCallResult SysCalls::Close(int fd) {

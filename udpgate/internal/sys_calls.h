@@ -57,6 +57,8 @@ class SysCalls {
   virtual SysCallResult GetSockOpt(int fd, int level, int name, void* value,
                                    socklen_t* size);
   virtual SysCallResult Close(int fd);
+  // Another descriptor of the same file, close-on-exec.
+  virtual SysCallResult Duplicate(int fd);
 
   // Messages have one buffer each. The result is the number of datagrams, at
   // least 1 where ok. One datagram goes by recv(2) or sendto(2) where these can

@@ -102,26 +102,6 @@ bool IsOfEarlierDatagram(int error) {
          error == EMSGSIZE;
 }
 
-// The oldest datagram that the pending session holds, empty where none.
-absl::Span<const char> FirstHeld(const Session& session) {
-  const HeldDatagrams& held = *session.held;
-  if (held.size_bytes.empty()) return {};
-  return absl::MakeConstSpan(held.bytes.data(), held.size_bytes.front());
-}
-
-class ABSL_SCOPED_LOCKABLE OwnershipLock {
- public:
-  explicit OwnershipLock(ShardOwnership* ownership)
-      ABSL_EXCLUSIVE_LOCK_FUNCTION(ownership)
-      : ownership_(ownership) {
-    ownership_->Acquire();
-  }
-  ~OwnershipLock() ABSL_UNLOCK_FUNCTION() { ownership_->Release(); }
-
- private:
-  ShardOwnership* const ownership_;
-};
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
@@ -225,6 +205,7 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
 
 void Worker::Run() {
   while (!is_stopping_.load(std::memory_order_acquire)) PollOnce(INT64_MAX);
+  is_stopping_.store(false, std::memory_order_relaxed);
 }
 
 void Worker::Stop() {
@@ -301,6 +282,9 @@ void Worker::DrainMessages() {
         break;
       case ShardMessage::Kind::kListSessions:
         ListSessions(&message);
+        break;
+      case ShardMessage::Kind::kCopySockets:
+        CopySockets(&message);
         break;
       case ShardMessage::Kind::kEvict:
         EvictLeastProven();
@@ -760,7 +744,7 @@ void Worker::HandleAnswer(ShardMessage* message) {
   }
   counters_.Resolve(now_nanoseconds_ - session->asked_nanoseconds);
   if (session->must_ask_again) {
-    AskForBackend(session, FirstHeld(*session));
+    AskForBackend(session, session->held->first());
     return;
   }
   if (message->result.ok()) {
@@ -1003,6 +987,10 @@ void Worker::HandleDisconnect(ShardMessage* message) {
       session->relay != message->address) {
     session = nullptr;
   }
+  if (session != nullptr &&
+      session->created_nanoseconds > message->came_nanoseconds) {
+    session = nullptr;
+  }
   if (!message->is_part) {
     (session == nullptr ? counters_.disconnects_unmatched
                         : counters_.disconnects_matched)
@@ -1030,7 +1018,10 @@ void Worker::EndMany(ShardMessage* message) {
   uint32_t& slot = message->session.slot;
   while (slot < end_slot && ended_count < kEndsPerTurn) {
     Session* session = sessions_.FindSlot(slot++);
-    if (session == nullptr || session->id > message->session.id) continue;
+    if (session == nullptr || session->id > message->session.id ||
+        session->created_nanoseconds > message->came_nanoseconds) {
+      continue;
+    }
     if (EndOneOfMany(*message, session)) ++ended_count;
   }
   message->ended_count += ended_count;

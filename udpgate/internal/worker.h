@@ -23,6 +23,7 @@
 #include "udpgate/internal/counters.h"
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/gate_context.h"
+#include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
@@ -66,11 +67,26 @@ class Worker {
 
   // Calls PollOnce until Stop.
   void Run();
-  // Makes Run return soon.
+  // Makes Run return soon; it may be called again then.
   void Stop();
   // Ends all sessions and drops what waits, counted as session_ended. After
   // Run has returned and the readers have stopped. The destructor does it too.
   void EndAllSessions();
+
+  // The parts of a take-over (see Handover), while neither Run nor a reader
+  // runs. What waits is dealt with, and the sessions are appended to
+  // `sessions`; their sockets stay the worker's. Flows go back to the sockets.
+  void HandOut(std::vector<HandedSession>* sessions);
+  // Forgets the sessions, and closes its descriptors of their sockets: another
+  // process has them.
+  void LetGo();
+  // Takes sessions of this shard, and their descriptors. New ones get ids
+  // beyond those of `session_number`. An error says what does not fit; the
+  // sessions that did are there then.
+  absl::Status TakeOver(std::vector<HandedSession> sessions,
+                        uint64_t session_number);
+  // The number in the highest id so far. While nobody runs a turn.
+  uint64_t session_number();
 
   // Takes a client's datagrams, all of this shard: handles them at once where
   // the shard is idle and its queue empty, queues them otherwise. Returns how
@@ -120,8 +136,8 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void FlushReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  // The life of a session. `MoveTo` and `End` are the only places that change
-  // its state.
+  // The life of a session. `MoveTo` and `End`, and in a take-over `LetGo` and
+  // `TakeOverOne`, are the only places that change its state.
   void Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -165,6 +181,12 @@ class Worker {
   void ReportDone(ShardMessage* message, int64_t ended_count)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ListSessions(ShardMessage* message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // Take-over, in worker_handover.cc.
+  void CopySockets(ShardMessage* message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  absl::Status TakeOverOne(HandedSession* handed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // A session is confirmed by so many datagrams of its client, each after

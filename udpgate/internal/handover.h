@@ -1,0 +1,118 @@
+// What a gate hands to its successor, another process that goes on with its
+// sockets: the plain data, and the part of a Proxy that gives and takes it.
+// How it gets from one process to the other is //udpgate/takeover's.
+#ifndef UDPGATE_INTERNAL_HANDOVER_H_
+#define UDPGATE_INTERNAL_HANDOVER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/proxy_stats.h"
+#include "udpgate/session_info.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// One session. The fields are those of `Session`, where each is explained;
+// times are the giver's clock.
+struct HandedSession {
+  uint64_t id = 0;
+  SessionState state = SessionState::kPending;
+  SocketAddress client;
+  SocketAddress local;
+  SocketAddress backend;
+  SocketAddress relay;
+  std::string label;
+  uint16_t listener = 0;
+  int refusals = 0;
+  bool has_answered = false;
+  bool has_unanswered_reply = false;
+  uint8_t proof_count = 0;
+  int64_t first_proof_nanoseconds = 0;
+  int64_t created_nanoseconds = 0;
+  int64_t last_active_nanoseconds = 0;
+  int64_t client_active_nanoseconds = 0;
+  int64_t resolve_deadline_nanoseconds = 0;
+  uint64_t reply_bytes = 0;
+  uint64_t client_datagrams_forwarded = 0;
+  uint64_t client_bytes_forwarded = 0;
+  uint64_t backend_datagrams_forwarded = 0;
+  uint64_t backend_bytes_forwarded = 0;
+
+  // Towards the backend; none while pending. A copy (dup(2)) where the giver
+  // still serves, its own one, on loan, where it does not.
+  UniqueFd upstream_fd;
+  // The datagrams that a pending one holds, in order.
+  std::vector<std::string> held;
+};
+
+// A source port that rests, see RelayPorts.
+struct HandedPort {
+  SocketAddress relay;
+  int64_t since_nanoseconds = 0;
+};
+
+// The rest of a gate.
+struct HandedGate {
+  // By the giver's clock: when it gave this, and when it stopped all traffic.
+  int64_t now_nanoseconds = 0;
+  int64_t pause_began_nanoseconds = 0;
+  // The number in the highest id so far; see SessionTable.
+  uint64_t session_number = 0;
+  // The counters; gauges are 0, since the taker has its own.
+  ProxyStats stats;
+  // Of each listener, as its reader has counted them; see SO_RXQ_OVFL.
+  std::vector<uint32_t> kernel_drops;
+  std::vector<HandedPort> quarantined;
+  std::vector<HandedSession> sessions;
+};
+
+// A Proxy as giver or as taker. Threads: one at a time, and none of the
+// Proxy's own.
+class Handover {
+ public:
+  virtual ~Handover() = default;
+
+  // The giver's part, while the Proxy runs.
+
+  // See ProxyOptions::client_hash_seed.
+  virtual uint64_t hash_seed() const = 0;
+  // The listen sockets, the Proxy's own until `HandOver` has succeeded.
+  virtual std::vector<int> listen_fds() const = 0;
+  // Calls `visit` with the sessions that have a socket, in slices, each with a
+  // copy of it; the data plane goes on between the slices. A session that
+  // begins or ends meanwhile may be missing, and so may one for whose copy
+  // there was no descriptor. Stops where `visit` fails.
+  virtual absl::Status VisitSockets(
+      absl::FunctionRef<absl::Status(std::vector<HandedSession> sessions)>
+          visit) = 0;
+  // Stops all traffic, deals with what was read, and calls `give` with all that
+  // the taker must have; each `upstream_fd` is a loan then. If `give` succeeds,
+  // the taker has it all: the Proxy lets go of it, without an end of a session,
+  // and is stopped. If not, it goes on as if nothing had been, and this returns
+  // what `give` did. FailedPrecondition where the Proxy does not run.
+  virtual absl::Status HandOver(
+      absl::FunctionRef<absl::Status(const HandedGate& gate)> give) = 0;
+
+  // The taker's part, between Create and Start, in this order.
+
+  // Starts the disconnect source, and keeps what it brings until Start: the
+  // giver ends the sessions that it has, and this Proxy those that it gets.
+  virtual absl::Status ListenForDisconnects() = 0;
+  // Whether that source works, or there is none.
+  virtual bool HearsDisconnects() const = 0;
+  // Takes everything, whatever the own limits say; Start then goes on with it.
+  // InvalidArgument where it does not fit together; then the Proxy is of no use
+  // any more. The descriptors are the Proxy's, also then.
+  virtual absl::Status TakeOver(HandedGate gate) = 0;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_HANDOVER_H_

@@ -1,0 +1,109 @@
+// What two gates say to each other in a take-over: messages of MessagePack,
+// each a map with its `type`. README.md lists them.
+//
+// Everything has a name: what a reader does not know it leaves out, and what it
+// misses keeps its default. So a gate and its successor need not be of the same
+// version; `kVersion` goes up only when names are not enough.
+#ifndef UDPGATE_TAKEOVER_INTERNAL_MESSAGES_H_
+#define UDPGATE_TAKEOVER_INTERNAL_MESSAGES_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "nlohmann/json.hpp"
+#include "udpgate/internal/handover.h"
+#include "udpgate/takeover/internal/channel.h"
+
+namespace udpgate {
+namespace takeover {
+namespace internal {
+
+inline constexpr int64_t kVersion = 1;
+
+// A map with this type and nothing else yet.
+nlohmann::json NewMessage(absl::string_view type);
+
+std::vector<uint8_t> Encode(const nlohmann::json& message);
+
+// InvalidArgument where it is no message; where it is an error that the other
+// process reports, that one as Aborted. Allocates no more than some hundred
+// times the bytes.
+absl::StatusOr<nlohmann::json> Decode(absl::Span<const uint8_t> bytes);
+
+// Sends it, and receives one that must be of this type.
+absl::Status SendMessage(const nlohmann::json& message, Channel* channel,
+                         absl::Span<const int> descriptors = {});
+struct Incoming {
+  std::string type;
+  nlohmann::json fields;
+  std::vector<udpgate::internal::UniqueFd> descriptors;
+};
+absl::StatusOr<Incoming> ReceiveMessage(Channel* channel);
+absl::StatusOr<Incoming> ReceiveMessage(absl::string_view type,
+                                        Channel* channel);
+
+// OK where the other process speaks this version.
+absl::Status CheckVersion(const nlohmann::json& message);
+
+// A number of a message; InvalidArgument where it is none or not there.
+absl::StatusOr<uint64_t> ReadNumber(const nlohmann::json& message,
+                                    const char* name);
+
+using SessionIds = absl::flat_hash_set<uint64_t>;
+
+// Sends sessions in as few messages as they need: of those that the other
+// process knows, what changes while their gate serves; of the others all, with
+// their sockets.
+absl::Status SendSessions(
+    absl::Span<const udpgate::internal::HandedSession> sessions,
+    const SessionIds& known, Channel* channel);
+// Sends a gate, `state` last, by which the other process knows that it has
+// everything.
+absl::Status SendGate(const udpgate::internal::HandedGate& gate,
+                      const SessionIds& known, Channel* channel);
+
+// Collects what comes. Threads: one.
+class GateReader {
+ public:
+  // From `sessions`, `held`, `quarantined` or `state`; another type is left
+  // out. InvalidArgument says what is wrong.
+  absl::Status Read(Incoming message);
+  // Sessions that were read before must be read again to count: the others
+  // have ended since.
+  void BeginState();
+  // `state` was read.
+  bool has_state() const { return has_state_; }
+  // All that came since BeginState. InvalidArgument where some is missing.
+  absl::StatusOr<udpgate::internal::HandedGate> Take();
+
+ private:
+  struct Entry {
+    udpgate::internal::HandedSession session;
+    bool is_current = false;
+  };
+
+  absl::Status ReadSessions(Incoming message);
+  absl::Status ReadHeld(const nlohmann::json& message);
+  absl::Status ReadQuarantined(const nlohmann::json& message);
+  absl::Status ReadState(const nlohmann::json& message);
+
+  absl::flat_hash_map<uint64_t, Entry> sessions_;
+  bool is_state_ = false;
+  bool has_state_ = false;
+  uint64_t session_count_ = 0;  // as `state` says
+  udpgate::internal::HandedGate gate_;
+};
+
+}  // namespace internal
+}  // namespace takeover
+}  // namespace udpgate
+
+#endif  // UDPGATE_TAKEOVER_INTERNAL_MESSAGES_H_

@@ -1,0 +1,243 @@
+#include "udpgate/takeover/predecessor.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include <chrono>
+#include <map>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "udpgate/clock.h"
+#include "udpgate/internal/handover.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/takeover/internal/channel.h"
+#include "udpgate/takeover/internal/messages.h"
+
+namespace udpgate {
+namespace takeover {
+
+using internal::Channel;
+using internal::Incoming;
+
+using udpgate::internal::HandedGate;
+using udpgate::internal::Handover;
+using udpgate::internal::UniqueFd;
+
+absl::Status PredecessorOptions::Validate() const {
+  if (absl::Status status = internal::ToUnixAddress(socket_path).status();
+      !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("socket_path: ", status.message()));
+  }
+  if (step_timeout < absl::Milliseconds(10) ||
+      step_timeout > absl::Minutes(1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step_timeout: ", absl::FormatDuration(step_timeout),
+                     " is not 10 ms to 1 minute"));
+  }
+  if (disconnects_timeout < absl::ZeroDuration() ||
+      disconnects_timeout > absl::Minutes(1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "disconnects_timeout: ", absl::FormatDuration(disconnects_timeout),
+        " is not 0 to 1 minute"));
+  }
+  return absl::OkStatus();
+}
+
+class Predecessor::Impl {
+ public:
+  explicit Impl(PredecessorOptions options) : options_(std::move(options)) {}
+
+  absl::Status Connect();
+  void FillIn(ProxyOptions* options);
+  int TakeSocket(const std::string& name);
+  absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
+  void Release() { channel_.reset(); }
+  const SocketAddress& listen_address() const { return listen_address_; }
+
+ private:
+  absl::Status ReadGate(Incoming message);
+  absl::StatusOr<HandedGate> ReadSessions(Handover* handover);
+
+  const PredecessorOptions options_;
+  std::unique_ptr<Channel> channel_;
+  uint64_t hash_seed_ = 0;
+  SocketAddress listen_address_;
+  std::vector<UniqueFd> listen_fds_;
+  std::map<std::string, UniqueFd> extra_sockets_;
+};
+
+absl::Status Predecessor::Impl::Connect() {
+  const std::string& path = options_.socket_path;
+  const absl::StatusOr<sockaddr_un> address = internal::ToUnixAddress(path);
+  if (!address.ok()) return address.status();
+  UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket.is_open())
+    return udpgate::internal::ErrnoToStatus(errno, "socket");
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address),
+                sizeof(*address)) != 0) {
+    return udpgate::internal::ErrnoToStatus(errno,
+                                            absl::StrCat("connect ", path));
+  }
+  channel_ = std::make_unique<Channel>(std::move(socket));
+  absl::Status status = channel_->SetTimeout(options_.step_timeout);
+  if (status.ok()) status = channel_->CheckPeer().status();
+  if (!status.ok()) return status;
+  nlohmann::json hello = internal::NewMessage("hello");
+  hello["version"] = internal::kVersion;
+  status = internal::SendMessage(hello, channel_.get());
+  if (!status.ok()) return status;
+  absl::StatusOr<Incoming> message =
+      internal::ReceiveMessage("gate", channel_.get());
+  if (!message.ok()) return message.status();
+  return ReadGate(*std::move(message));
+}
+
+absl::Status Predecessor::Impl::ReadGate(Incoming message) {
+  if (absl::Status status = internal::CheckVersion(message.fields);
+      !status.ok()) {
+    return status;
+  }
+  const absl::StatusOr<uint64_t> seed =
+      internal::ReadNumber(message.fields, "hash_seed");
+  if (!seed.ok()) return seed.status();
+  hash_seed_ = *seed;
+  const nlohmann::json& names = message.fields["sockets"];
+  if (!names.is_array() || names.size() != message.descriptors.size()) {
+    return absl::InvalidArgumentError("its sockets have no names");
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!names[i].is_string()) continue;
+    if (names[i] == "listen") {
+      listen_fds_.push_back(std::move(message.descriptors[i]));
+    } else {
+      extra_sockets_[names[i].get<std::string>()] =
+          std::move(message.descriptors[i]);
+    }
+  }
+  sockaddr_storage name{};
+  socklen_t size = sizeof(name);
+  if (listen_fds_.empty() ||
+      ::getsockname(listen_fds_.front().get(),
+                    reinterpret_cast<sockaddr*>(&name), &size) != 0) {
+    return absl::InvalidArgumentError("it has no listen socket");
+  }
+  listen_address_ = SocketAddress::FromSockaddr(
+      reinterpret_cast<const sockaddr*>(&name), size);
+  return absl::OkStatus();
+}
+
+void Predecessor::Impl::FillIn(ProxyOptions* options) {
+  options->client_hash_seed = hash_seed_;
+  options->listen_address = listen_address_;
+  options->listener_count = static_cast<int>(listen_fds_.size());
+  options->listen_fds.clear();
+  for (UniqueFd& fd : listen_fds_) {
+    options->listen_fds.push_back(fd.Release());
+  }
+}
+
+int Predecessor::Impl::TakeSocket(const std::string& name) {
+  const auto found = extra_sockets_.find(name);
+  return found == extra_sockets_.end() ? -1 : found->second.Release();
+}
+
+absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
+  Handover* const handover = proxy->handover();
+  absl::Status status = handover->ListenForDisconnects();
+  if (!status.ok()) return status;
+  absl::StatusOr<HandedGate> gate = ReadSessions(handover);
+  if (!gate.ok()) return gate.status();
+  TakenOver taken;
+  taken.session_count = static_cast<int64_t>(gate->sessions.size());
+  const int64_t pause_began_nanoseconds = gate->pause_began_nanoseconds;
+  status = handover->TakeOver(*std::move(gate));
+  if (!status.ok()) {
+    nlohmann::json error = internal::NewMessage("error");
+    error["text"] = std::string(status.message());
+    (void)internal::SendMessage(error, channel_.get());
+    return status;
+  }
+  status =
+      internal::SendMessage(internal::NewMessage("complete"), channel_.get());
+  if (status.ok()) {
+    status = internal::ReceiveMessage("let_go", channel_.get()).status();
+  }
+  if (!status.ok()) return status;
+  status = proxy->Start();
+  if (!status.ok()) {
+    return absl::Status(status.code(),
+                        absl::StrCat("the other gate has let go, and this one "
+                                     "cannot start: ",
+                                     status.message()));
+  }
+  taken.pause = absl::Nanoseconds(Clock::Monotonic()->NowNanoseconds() -
+                                  pause_began_nanoseconds);
+  return taken;
+}
+
+absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
+  internal::GateReader reader;
+  absl::Status status =
+      internal::SendMessage(internal::NewMessage("sockets"), channel_.get());
+  if (!status.ok()) return status;
+  for (;;) {
+    absl::StatusOr<Incoming> message = internal::ReceiveMessage(channel_.get());
+    if (!message.ok()) return message.status();
+    if (message->type == "sockets_end") break;
+    status = reader.Read(*std::move(message));
+    if (!status.ok()) return status;
+  }
+  // A disconnect must reach one of the two.
+  constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
+  const absl::Time deadline = absl::Now() + options_.disconnects_timeout;
+  while (!handover->HearsDisconnects() && absl::Now() < deadline) {
+    std::this_thread::sleep_for(absl::ToChronoNanoseconds(kLookInterval));
+  }
+  status = internal::SendMessage(internal::NewMessage("pause"), channel_.get());
+  if (!status.ok()) return status;
+  reader.BeginState();
+  while (!reader.has_state()) {
+    absl::StatusOr<Incoming> message = internal::ReceiveMessage(channel_.get());
+    if (!message.ok()) return message.status();
+    status = reader.Read(*std::move(message));
+    if (!status.ok()) return status;
+  }
+  return reader.Take();
+}
+
+absl::StatusOr<std::unique_ptr<Predecessor>> Predecessor::Connect(
+    PredecessorOptions options) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  auto impl = std::make_unique<Impl>(std::move(options));
+  if (absl::Status status = impl->Connect(); !status.ok()) return status;
+  return std::unique_ptr<Predecessor>(new Predecessor(std::move(impl)));
+}
+
+Predecessor::Predecessor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Predecessor::~Predecessor() = default;
+
+const SocketAddress& Predecessor::listen_address() const {
+  return impl_->listen_address();
+}
+
+void Predecessor::FillIn(ProxyOptions* options) { impl_->FillIn(options); }
+
+int Predecessor::TakeSocket(const std::string& name) {
+  return impl_->TakeSocket(name);
+}
+
+absl::StatusOr<TakenOver> Predecessor::TakeOver(Proxy* proxy) {
+  return impl_->TakeOver(proxy);
+}
+
+void Predecessor::Release() { impl_->Release(); }
+
+}  // namespace takeover
+}  // namespace udpgate

@@ -1,0 +1,311 @@
+#include "udpgate/takeover/takeover_server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "udpgate/internal/handover.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/thread.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/takeover/internal/channel.h"
+#include "udpgate/takeover/internal/messages.h"
+
+namespace udpgate {
+namespace takeover {
+
+using internal::Channel;
+using internal::Incoming;
+
+using udpgate::internal::HandedGate;
+using udpgate::internal::HandedSession;
+using udpgate::internal::Mutex;
+using udpgate::internal::MutexLock;
+using udpgate::internal::UniqueFd;
+
+absl::Status TakeoverServerOptions::Validate() const {
+  if (absl::Status status = internal::ToUnixAddress(socket_path).status();
+      !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("socket_path: ", status.message()));
+  }
+  for (const auto& [name, value] :
+       {std::make_pair("step_timeout", step_timeout),
+        std::make_pair("pause_max", pause_max)}) {
+    if (value < absl::Milliseconds(10) || value > absl::Minutes(1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": ", absl::FormatDuration(value),
+                       " is not 10 ms to 1 minute"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+class TakeoverServer::Impl {
+ public:
+  Impl(TakeoverServerOptions options, Proxy* proxy,
+       std::function<void()> on_handed_over)
+      : options_(std::move(options)),
+        proxy_(proxy),
+        on_handed_over_(std::move(on_handed_over)),
+        stop_fd_(::eventfd(0, EFD_CLOEXEC)) {}
+
+  absl::Status Start();
+  void Stop();
+  void AwaitSuccessor(absl::Duration timeout);
+
+ private:
+  absl::Status Listen();
+  void Run();
+  // One conversation. OK where everything was handed over.
+  absl::Status Serve(Channel* channel);
+  absl::Status Give(const HandedGate& gate, const internal::SessionIds& known,
+                    Channel* channel);
+  void Log(LogSeverity severity, const std::string& text) const {
+    if (options_.log_sink != nullptr) options_.log_sink(severity, text);
+  }
+
+  const TakeoverServerOptions options_;
+  Proxy* const proxy_;
+  const std::function<void()> on_handed_over_;
+  const UniqueFd stop_fd_;
+  UniqueFd listen_fd_;
+  struct stat socket_file_ {};
+  std::thread thread_;
+  // Set once everything was handed over.
+  std::atomic<bool> is_handed_over_{false};
+
+  // The conversation under way, for Stop.
+  Mutex mutex_;
+  udpgate::internal::ConditionVariable changed_;
+  Channel* channel_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool is_finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+absl::Status TakeoverServer::Impl::Start() {
+  if (!stop_fd_.is_open())
+    return udpgate::internal::ErrnoToStatus(errno, "eventfd");
+  if (absl::Status status = Listen(); !status.ok()) return status;
+  absl::StatusOr<std::thread> thread =
+      udpgate::internal::StartThread("udpgate-takeover", [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
+  return absl::OkStatus();
+}
+
+absl::Status TakeoverServer::Impl::Listen() {
+  const std::string& path = options_.socket_path;
+  const absl::StatusOr<sockaddr_un> address = internal::ToUnixAddress(path);
+  if (!address.ok()) return address.status();
+  const auto* const name = reinterpret_cast<const sockaddr*>(&*address);
+  const auto failed = [&path](const char* call) {
+    return udpgate::internal::ErrnoToStatus(errno,
+                                            absl::StrCat(call, " ", path));
+  };
+  listen_fd_.Reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!listen_fd_.is_open() || !probe.is_open()) return failed("socket");
+  struct stat file {};
+  if (::lstat(path.c_str(), &file) == 0) {
+    if (!S_ISSOCK(file.st_mode)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(path, ": there is a file, which is no socket"));
+    }
+    if (!options_.replaces_live_socket &&
+        ::connect(probe.get(), name, sizeof(*address)) == 0) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(path, ": another gate listens there"));
+    }
+    ::unlink(path.c_str());
+  }
+  // Before bind: the file never has another mode (net/unix/af_unix.c of Linux
+  // takes it from the socket).
+  if (::fchmod(listen_fd_.get(), S_IRUSR | S_IWUSR) != 0) {
+    return failed("fchmod");
+  }
+  if (::bind(listen_fd_.get(), name, sizeof(*address)) != 0) {
+    return failed("bind");
+  }
+  if (::lstat(path.c_str(), &socket_file_) != 0) return failed("lstat");
+  constexpr int kWaitingMax = 4;
+  if (::listen(listen_fd_.get(), kWaitingMax) != 0) return failed("listen");
+  return absl::OkStatus();
+}
+
+void TakeoverServer::Impl::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    is_stopping_ = true;
+    if (channel_ != nullptr) channel_->Shutdown();
+  }
+  const uint64_t one = 1;
+  if (::write(stop_fd_.get(), &one, sizeof(one)) != sizeof(one)) return;
+  if (thread_.joinable()) thread_.join();
+  if (!listen_fd_.is_open()) return;
+  listen_fd_.Reset();
+  struct stat file {};
+  const bool is_ours = ::lstat(options_.socket_path.c_str(), &file) == 0 &&
+                       file.st_dev == socket_file_.st_dev &&
+                       file.st_ino == socket_file_.st_ino;
+  if (is_ours && !is_handed_over_) ::unlink(options_.socket_path.c_str());
+}
+
+void TakeoverServer::Impl::AwaitSuccessor(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  MutexLock lock(&mutex_);
+  while (!is_finished_ && absl::Now() < deadline) {
+    changed_.WaitFor(&mutex_,
+                     absl::ToChronoNanoseconds(deadline - absl::Now()));
+  }
+}
+
+void TakeoverServer::Impl::Run() {
+  pollfd events[] = {{listen_fd_.get(), POLLIN, 0},
+                     {stop_fd_.get(), POLLIN, 0}};
+  for (;;) {
+    // All signals are blocked: nothing interrupts the wait.
+    ::poll(events, 2, -1);
+    if (events[1].revents != 0) return;
+    UniqueFd socket(
+        ::accept4(listen_fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket.is_open()) continue;
+    Channel channel(std::move(socket));
+    {
+      MutexLock lock(&mutex_);
+      if (is_stopping_) return;
+      channel_ = &channel;
+    }
+    absl::Status status = Serve(&channel);
+    if (!status.ok()) {
+      Log(LogSeverity::kWarning,
+          absl::StrCat("take-over given up, this gate goes on: ",
+                       status.message()));
+      nlohmann::json message = internal::NewMessage("error");
+      message["text"] = std::string(status.message());
+      (void)internal::SendMessage(message, &channel);
+    } else {
+      // Whatever comes: it is gone, or needs this process no more.
+      (void)channel.Receive();
+    }
+    MutexLock lock(&mutex_);
+    channel_ = nullptr;
+    if (!status.ok()) continue;
+    is_finished_ = true;
+    changed_.SignalAll();
+    return;
+  }
+}
+
+absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
+  if (absl::Status status = channel->SetTimeout(options_.step_timeout);
+      !status.ok()) {
+    return status;
+  }
+  const absl::StatusOr<pid_t> peer = channel->CheckPeer();
+  if (!peer.ok()) return peer.status();
+  const absl::StatusOr<Incoming> hello =
+      internal::ReceiveMessage("hello", channel);
+  if (!hello.ok()) return hello.status();
+  if (absl::Status status = internal::CheckVersion(hello->fields);
+      !status.ok()) {
+    return status;
+  }
+  udpgate::internal::Handover* const handover = proxy_->handover();
+  nlohmann::json gate_message = internal::NewMessage("gate");
+  gate_message["version"] = internal::kVersion;
+  gate_message["hash_seed"] = handover->hash_seed();
+  nlohmann::json& names = gate_message["sockets"] = nlohmann::json::array();
+  std::vector<int> descriptors = handover->listen_fds();
+  for (size_t i = 0; i < descriptors.size(); ++i) names.push_back("listen");
+  for (const auto& [name, fd] : options_.extra_sockets) {
+    names.push_back(name);
+    descriptors.push_back(fd);
+  }
+  if (absl::Status status =
+          internal::SendMessage(gate_message, channel, descriptors);
+      !status.ok()) {
+    return status;
+  }
+
+  if (absl::Status status =
+          internal::ReceiveMessage("sockets", channel).status();
+      !status.ok()) {
+    return status;
+  }
+  internal::SessionIds known;
+  absl::Status status = handover->VisitSockets(
+      [&](std::vector<HandedSession> sessions) -> absl::Status {
+        absl::Status sent = internal::SendSessions(sessions, {}, channel);
+        for (const HandedSession& session : sessions) known.insert(session.id);
+        return sent;
+      });
+  if (!status.ok()) return status;
+  status = internal::SendMessage(internal::NewMessage("sockets_end"), channel);
+  if (!status.ok()) return status;
+
+  status = internal::ReceiveMessage("pause", channel).status();
+  if (!status.ok()) return status;
+  size_t session_count = 0;
+  status = handover->HandOver([&](const HandedGate& gate) {
+    session_count = gate.sessions.size();
+    return Give(gate, known, channel);
+  });
+  if (!status.ok()) return status;
+  is_handed_over_ = true;
+  Log(LogSeverity::kInfo, absl::StrCat("process ", *peer, " has taken over ",
+                                       session_count, " sessions"));
+  on_handed_over_();
+  return channel->SetTimeout(absl::ZeroDuration());
+}
+
+// While all traffic stands still. Where this fails, the Proxy goes on.
+absl::Status TakeoverServer::Impl::Give(const HandedGate& gate,
+                                        const internal::SessionIds& known,
+                                        Channel* channel) {
+  absl::Status status = channel->SetTimeout(options_.pause_max);
+  if (status.ok()) status = internal::SendGate(gate, known, channel);
+  if (status.ok()) {
+    status = internal::ReceiveMessage("complete", channel).status();
+  }
+  // The last word: once it is on its way, the sessions are the other's.
+  if (status.ok()) {
+    status = internal::SendMessage(internal::NewMessage("let_go"), channel);
+  }
+  return status;
+}
+
+absl::StatusOr<std::unique_ptr<TakeoverServer>> TakeoverServer::Create(
+    TakeoverServerOptions options, Proxy* proxy,
+    std::function<void()> on_handed_over) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  return std::unique_ptr<TakeoverServer>(
+      new TakeoverServer(std::make_unique<Impl>(std::move(options), proxy,
+                                                std::move(on_handed_over))));
+}
+
+TakeoverServer::TakeoverServer(std::unique_ptr<Impl> impl)
+    : impl_(std::move(impl)) {}
+
+TakeoverServer::~TakeoverServer() { Stop(); }
+
+absl::Status TakeoverServer::Start() { return impl_->Start(); }
+
+void TakeoverServer::Stop() { impl_->Stop(); }
+
+void TakeoverServer::AwaitSuccessor(absl::Duration timeout) {
+  impl_->AwaitSuccessor(timeout);
+}
+
+}  // namespace takeover
+}  // namespace udpgate

@@ -1,0 +1,626 @@
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "testing/await.h"
+#include "testing/echo_backend.h"
+#include "testing/loopback_peer.h"
+#include "testing/mock_backend_resolver.h"
+#include "testing/mock_disconnect_source.h"
+#include "testing/temporary_directory.h"
+#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/unique_fd.h"
+#include "udpgate/proxy.h"
+#include "udpgate/static_backend_resolver.h"
+#include "udpgate/takeover/internal/channel.h"
+#include "udpgate/takeover/internal/messages.h"
+#include "udpgate/takeover/predecessor.h"
+#include "udpgate/takeover/takeover_server.h"
+
+namespace udpgate {
+namespace test {
+namespace {
+
+using ::testing::_;
+using ::testing::HasSubstr;
+using ::testing::NiceMock;
+using ::udpgate::internal::UniqueFd;
+using ::udpgate::takeover::Predecessor;
+using ::udpgate::takeover::TakenOver;
+using ::udpgate::takeover::TakeoverServer;
+using ::udpgate::takeover::TakeoverServerOptions;
+using ::udpgate::takeover::internal::Channel;
+using ::udpgate::takeover::internal::Incoming;
+using ::udpgate::takeover::internal::NewMessage;
+using ::udpgate::takeover::internal::ReceiveMessage;
+using ::udpgate::takeover::internal::SendMessage;
+using ::udpgate::takeover::internal::ToUnixAddress;
+
+// Workers and listeners.
+struct Shape {
+  int worker_count;
+  int listener_count;
+};
+
+// A gate that can be taken over from.
+class Gate {
+ public:
+  explicit Gate(const std::string& path) : path_(path) {}
+
+  void Create(ProxyOptions options, std::shared_ptr<BackendResolver> resolver,
+              std::shared_ptr<DisconnectSource> disconnects = nullptr) {
+    options.log_sink = nullptr;
+    ProxyDependencies dependencies;
+    dependencies.resolver = std::move(resolver);
+    dependencies.disconnects = std::move(disconnects);
+    absl::StatusOr<std::unique_ptr<Proxy>> proxy =
+        Proxy::Create(std::move(options), std::move(dependencies));
+    ASSERT_TRUE(proxy.ok()) << proxy.status();
+    proxy_ = *std::move(proxy);
+  }
+  void Serve(TakeoverServerOptions options = {}) {
+    options.socket_path = path_;
+    options.log_sink = [this](LogSeverity, absl::string_view text) {
+      internal::MutexLock lock(&mutex_);
+      absl::StrAppend(&log_, text, "\n");
+    };
+    absl::StatusOr<std::unique_ptr<TakeoverServer>> server =
+        TakeoverServer::Create(options, proxy_.get(),
+                               [this] { is_handed_over_ = true; });
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    ASSERT_TRUE(server_->Start().ok());
+  }
+
+  Proxy* operator->() { return proxy_.get(); }
+  Proxy* get() { return proxy_.get(); }
+  TakeoverServer* server() { return server_.get(); }
+  bool is_handed_over() const { return is_handed_over_; }
+  std::string log() {
+    internal::MutexLock lock(&mutex_);
+    return log_;
+  }
+  std::vector<SessionInfo> Sessions() const {
+    std::vector<SessionInfo> sessions;
+    proxy_->ForEachSession(
+        [&](const SessionInfo& session) { sessions.push_back(session); });
+    std::sort(
+        sessions.begin(), sessions.end(),
+        [](const SessionInfo& a, const SessionInfo& b) { return a.id < b.id; });
+    return sessions;
+  }
+
+ private:
+  const std::string path_;
+  std::atomic<bool> is_handed_over_{false};
+  internal::Mutex mutex_;
+  std::string log_;
+  std::unique_ptr<Proxy> proxy_;
+  std::unique_ptr<TakeoverServer> server_;
+};
+
+class TakeoverTest : public ::testing::Test {
+ protected:
+  TakeoverTest() : old_(path_), new_(path_) {}
+
+  static ProxyOptions Options(const Shape& shape = {1, 1}) {
+    ProxyOptions options;
+    options.listen_address = SocketAddress::Ipv4Loopback(0);
+    options.worker_count = shape.worker_count;
+    options.listener_count = shape.listener_count;
+    return options;
+  }
+  static std::shared_ptr<BackendResolver> Fixed(const EchoBackend& backend) {
+    return std::make_shared<StaticBackendResolver>(backend.address());
+  }
+
+  void StartOld(const Shape& shape = {1, 1}, TakeoverServerOptions options = {},
+                std::shared_ptr<BackendResolver> resolver = nullptr) {
+    old_.Create(Options(shape), resolver != nullptr ? resolver : Fixed(first_));
+    ASSERT_TRUE(old_->Start().ok());
+    address_ = old_->listen_addresses().front();
+    old_.Serve(std::move(options));
+  }
+  // The new one takes over. Its backend for new clients is another one.
+  absl::StatusOr<TakenOver> TakeOver(
+      const Shape& shape = {1, 1},
+      std::shared_ptr<BackendResolver> resolver = nullptr,
+      std::shared_ptr<DisconnectSource> disconnects = nullptr) {
+    absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+        Predecessor::Connect({path_});
+    if (!predecessor.ok()) return predecessor.status();
+    ProxyOptions options = Options(shape);
+    (*predecessor)->FillIn(&options);
+    new_.Create(std::move(options),
+                resolver != nullptr ? resolver : Fixed(second_),
+                std::move(disconnects));
+    return (*predecessor)->TakeOver(new_.get());
+  }
+  // Whether the gate that was there first still serves.
+  void ExpectTheOldServes() {
+    EXPECT_FALSE(old_.is_handed_over());
+    EXPECT_THAT(client_.Ask(address_, "still").value_or("nothing"),
+                HasSubstr("still"));
+    LoopbackPeer newcomer;
+    EXPECT_EQ(newcomer.Ask(address_, "new").value_or("nothing"), "first:new");
+  }
+  // A process that is no gate.
+  std::unique_ptr<Channel> ConnectRaw() {
+    UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    const sockaddr_un name = *ToUnixAddress(path_);
+    EXPECT_EQ(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&name),
+                        sizeof(name)),
+              0);
+    auto channel = std::make_unique<Channel>(std::move(socket));
+    EXPECT_TRUE(channel->SetTimeout(kAwaitTimeout).ok());
+    return channel;
+  }
+  static nlohmann::json Hello() {
+    nlohmann::json hello = NewMessage("hello");
+    hello["version"] = takeover::internal::kVersion;
+    return hello;
+  }
+  // The conversation up to the pause.
+  void AskForPause(Channel* channel) {
+    ASSERT_TRUE(SendMessage(Hello(), channel).ok());
+    ASSERT_TRUE(ReceiveMessage("gate", channel).ok());
+    ASSERT_TRUE(SendMessage(NewMessage("sockets"), channel).ok());
+    for (;;) {
+      const absl::StatusOr<Incoming> message = ReceiveMessage(channel);
+      ASSERT_TRUE(message.ok()) << message.status();
+      if (message->type == "sockets_end") break;
+    }
+    ASSERT_TRUE(SendMessage(NewMessage("pause"), channel).ok());
+  }
+
+  TemporaryDirectory directory_;
+  const std::string path_ = directory_.path() + "/takeover.sock";
+  EchoBackend first_{"first"};
+  EchoBackend second_{"second"};
+  LoopbackPeer client_;
+  Gate old_;
+  Gate new_;
+  SocketAddress address_;
+};
+
+class TakeoverShapeTest
+    : public TakeoverTest,
+      public ::testing::WithParamInterface<std::pair<Shape, Shape>> {};
+
+TEST_P(TakeoverShapeTest, SessionsGoOnWhereTheyWere) {
+  constexpr int kClients = 100;
+  const auto& [old_shape, new_shape] = GetParam();
+  StartOld(old_shape);
+  std::vector<LoopbackPeer> clients(kClients);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_EQ(client.Ask(address_, "a").value_or("nothing"), "first:a");
+  }
+  const std::vector<SessionInfo> before = old_.Sessions();
+  ASSERT_EQ(before.size(), clients.size());
+  const ProxyStats stats_before = old_->GetStats();
+
+  const absl::StatusOr<TakenOver> taken = TakeOver(new_shape);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->session_count, kClients);
+  EXPECT_GT(taken->pause, absl::ZeroDuration());
+  EXPECT_TRUE(old_.is_handed_over());
+
+  const std::vector<SessionInfo> after = new_.Sessions();
+  ASSERT_EQ(after.size(), before.size());
+  for (size_t i = 0; i < after.size(); ++i) {
+    EXPECT_EQ(after[i].id, before[i].id);
+    EXPECT_EQ(after[i].client, before[i].client);
+    EXPECT_EQ(after[i].backend, before[i].backend);
+    EXPECT_EQ(after[i].relay, before[i].relay);
+    EXPECT_EQ(after[i].label, before[i].label);
+    EXPECT_EQ(after[i].state, before[i].state);
+    EXPECT_EQ(after[i].client_bytes_forwarded,
+              before[i].client_bytes_forwarded);
+    EXPECT_EQ(after[i].backend_datagrams_forwarded,
+              before[i].backend_datagrams_forwarded);
+    EXPECT_GE(after[i].age, before[i].age);
+    EXPECT_GE(after[i].idle, before[i].idle);
+    EXPECT_LT(after[i].idle, absl::Seconds(20));
+  }
+  const ProxyStats stats_after = new_->GetStats();
+  EXPECT_EQ(stats_after.sessions_created, stats_before.sessions_created);
+  EXPECT_EQ(stats_after.sessions_active, stats_before.sessions_active);
+  EXPECT_EQ(stats_after.ended_total(), stats_before.ended_total());
+  EXPECT_EQ(stats_after.client_datagrams_received,
+            stats_before.client_datagrams_received);
+  EXPECT_EQ(stats_after.relay_ports_in_use, stats_before.relay_ports_in_use);
+  EXPECT_EQ(old_->GetStats().ended_total(), 0u);
+  EXPECT_EQ(old_->GetStats().sessions_active, 0u);
+
+  for (LoopbackPeer& client : clients) {
+    EXPECT_EQ(client.Ask(address_, "b").value_or("nothing"), "first:b");
+  }
+  EXPECT_EQ(first_.sources().size(), clients.size());
+  // A new session gets the new gate's backend, an id and a port of its own.
+  LoopbackPeer newcomer;
+  EXPECT_EQ(newcomer.Ask(address_, "c").value_or("nothing"), "second:c");
+  EXPECT_GT(new_.Sessions().back().id, before.back().id);
+  EXPECT_EQ(new_->GetStats().relay_ports_in_use, clients.size() + 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, TakeoverShapeTest,
+    ::testing::Values(std::make_pair(Shape{1, 1}, Shape{1, 1}),
+                      std::make_pair(Shape{4, 2}, Shape{2, 1}),
+                      std::make_pair(Shape{0, 2}, Shape{3, 1}),
+                      std::make_pair(Shape{3, 2}, Shape{0, 1})));
+
+TEST_F(TakeoverTest, ManySessionsTakeSeveralMessages) {
+  constexpr int kClients = 700;
+  StartOld({2, 1});
+  std::vector<LoopbackPeer> clients(kClients);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_TRUE(client.Ask(address_, "a").ok());
+  }
+  const absl::StatusOr<TakenOver> taken = TakeOver();
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->session_count, kClients);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_EQ(client.Ask(address_, "b").value_or("nothing"), "first:b");
+  }
+}
+
+TEST_F(TakeoverTest, AClientThatWaitsForItsBackendGetsOneFromTheSuccessor) {
+  auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
+  HeldResolves held;
+  EXPECT_CALL(*resolver, Resolve).WillOnce(HoldResolveIn(&held));
+  StartOld({1, 1}, {}, resolver);
+  ASSERT_TRUE(client_.Send(address_, "one").ok());
+  absl::StatusOr<HeldResolve> question = held.Take();
+  ASSERT_TRUE(question.ok());
+  ASSERT_TRUE(client_.Send(address_, std::string(60000, 'x')).ok());
+  ASSERT_TRUE(client_.Send(address_, "three").ok());
+  ASSERT_TRUE(AwaitTrue([&] { return old_->GetStats().datagrams_held == 3; }));
+
+  ASSERT_TRUE(TakeOver().ok());
+  question->done(ResolveResult{first_.address(), "late"});
+  ASSERT_TRUE(second_.AwaitReceived(3));
+  const std::vector<Datagram> received = second_.received();
+  EXPECT_EQ(received[0].payload, "one");
+  EXPECT_EQ(received[1].payload, std::string(60000, 'x'));
+  EXPECT_EQ(received[2].payload, "three");
+  EXPECT_EQ(new_->GetStats().datagrams_held, 0u);
+  EXPECT_EQ(first_.received_count(), 0u);
+}
+
+TEST_F(TakeoverTest, WhatIsKnownOfAClientGoesAlong) {
+  ProxyOptions options = Options();
+  options.limits.max_sessions_per_ip = 1;
+  old_.Create(std::move(options), Fixed(first_));
+  ASSERT_TRUE(old_->Start().ok());
+  address_ = old_->listen_addresses().front();
+  old_.Serve();
+  // Until it counts as confirmed, which takes a second.
+  ASSERT_TRUE(AwaitTrue([&] {
+    return client_.Ask(address_, "a").ok() &&
+           old_->GetStats().sessions_confirmed == 1;
+  }));
+  const SessionInfo before = old_.Sessions().front();
+
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok());
+  ProxyOptions new_options = Options();
+  new_options.limits.max_sessions_per_ip = 1;
+  (*predecessor)->FillIn(&new_options);
+  new_.Create(std::move(new_options), Fixed(second_));
+  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  EXPECT_EQ(new_->GetStats().sessions_confirmed, 1u);
+  EXPECT_EQ(new_.Sessions().front().state, SessionState::kConfirmed);
+  // Its place is taken, and free once it has ended.
+  LoopbackPeer other;
+  ASSERT_TRUE(other.Send(address_, "b").ok());
+  EXPECT_TRUE(AwaitTrue([&] {
+    return new_->GetStats().dropped(DropReason::kSessionLimitPerIp) == 1;
+  }));
+  std::atomic<int64_t> ended{-1};
+  new_->Disconnect(DisconnectTarget::ForRelayPort(before.relay.port()),
+                   [&](int64_t count) { ended = count; });
+  EXPECT_TRUE(AwaitTrue([&] { return ended == 1; }));
+  EXPECT_EQ(other.Ask(address_, "c").value_or("nothing"), "second:c");
+  // The port that the backend knows rests.
+  EXPECT_EQ(new_->GetStats().relay_ports_quarantined, 1u);
+}
+
+TEST_F(TakeoverTest, PortsThatRestGoOnToRest) {
+  ProxyOptions options = Options();
+  options.relay_ports = {40001, 40002, 40003};
+  old_.Create(options, Fixed(first_));
+  ASSERT_TRUE(old_->Start().ok());
+  address_ = old_->listen_addresses().front();
+  old_.Serve();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  const uint16_t rested = old_.Sessions().front().relay.port();
+  std::atomic<int64_t> ended{-1};
+  old_->Disconnect(DisconnectTarget::ForClient(client_.address()),
+                   [&](int64_t count) { ended = count; });
+  ASSERT_TRUE(AwaitTrue([&] { return ended == 1; }));
+
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok());
+  (*predecessor)->FillIn(&options);
+  new_.Create(options, Fixed(second_));
+  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  EXPECT_EQ(new_->GetStats().relay_ports_quarantined, 1u);
+  EXPECT_EQ(new_->GetStats().ended(EndReason::kDisconnected), 1u);
+  std::vector<LoopbackPeer> clients(2);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_TRUE(client.Ask(address_, "b").ok());
+  }
+  for (const SessionInfo& session : new_.Sessions()) {
+    EXPECT_NE(session.relay.port(), rested);
+  }
+  EXPECT_EQ(new_->GetStats().quarantined_ports_taken, 0u);
+}
+
+TEST_F(TakeoverTest, ADisconnectThatComesMeanwhileIsKept) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  DisconnectSource::Handler handler;
+  auto disconnects = std::make_shared<NiceMock<MockDisconnectSource>>();
+  EXPECT_CALL(*disconnects, Start)
+      .WillOnce([&](DisconnectSource::Handler given) {
+        // As it does not start before: what comes now is for later.
+        given(DisconnectTarget::ForClient(client_.address()));
+        given(absl::InvalidArgumentError("no target"));
+        handler = std::move(given);
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(TakeOver({1, 1}, nullptr, disconnects).ok());
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return new_->GetStats().ended(EndReason::kDisconnected) == 1; }));
+  EXPECT_EQ(new_->GetStats().disconnects_invalid, 1u);
+  EXPECT_EQ(client_.Ask(address_, "b").value_or("nothing"), "second:b");
+  handler(DisconnectTarget::ForClient(client_.address()));
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return new_->GetStats().ended(EndReason::kDisconnected) == 2; }));
+}
+
+TEST_F(TakeoverTest, NothingIsLostOrOvertakenWhileClientsSend) {
+  constexpr int kClients = 50;
+  constexpr int kRounds = 5;
+  StartOld({2, 2});
+  std::vector<LoopbackPeer> clients(kClients);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_EQ(client.Ask(address_, "0").value_or("nothing"), "first:0");
+  }
+  // Each sends numbers and wants them back in order.
+  std::atomic<bool> is_over{false};
+  std::atomic<int64_t> sent{0};
+  std::atomic<int64_t> received{0};
+  std::atomic<int64_t> disordered{0};
+  std::thread traffic([&] {
+    std::vector<int64_t> next(kClients, 1);
+    const auto receive = [&](int i) {
+      for (absl::StatusOr<Datagram> reply = clients[i].TryReceive(); reply.ok();
+           reply = clients[i].TryReceive()) {
+        if (reply->payload != absl::StrCat("first:", next[i])) ++disordered;
+        ++next[i];
+        ++received;
+      }
+    };
+    for (int64_t number = 1; !is_over; ++number) {
+      for (int i = 0; i < kClients; ++i) {
+        if (clients[i].Send(address_, absl::StrCat(number)).ok()) ++sent;
+        receive(i);
+      }
+      absl::SleepFor(absl::Milliseconds(2));  // the rate of the traffic
+    }
+    EXPECT_TRUE(AwaitTrue([&] {
+      for (int i = 0; i < kClients; ++i) receive(i);
+      return received == sent;
+    }));
+  });
+  // The new one is the next one's old one.
+  std::vector<std::unique_ptr<Gate>> gates;
+  for (int round = 0; round < kRounds; ++round) {
+    const int64_t sent_before = sent;
+    ASSERT_TRUE(AwaitTrue([&] { return sent > sent_before + 10 * kClients; }));
+    absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+        Predecessor::Connect({path_});
+    ASSERT_TRUE(predecessor.ok()) << predecessor.status();
+    ProxyOptions options = Options({1 + round % 3, 1});
+    (*predecessor)->FillIn(&options);
+    gates.push_back(std::make_unique<Gate>(path_));
+    gates.back()->Create(std::move(options), Fixed(second_));
+    const absl::StatusOr<TakenOver> taken =
+        (*predecessor)->TakeOver(gates.back()->get());
+    ASSERT_TRUE(taken.ok()) << taken.status();
+    EXPECT_EQ(taken->session_count, kClients);
+    RecordProperty(absl::StrCat("pause_microseconds_", round),
+                   static_cast<int>(absl::ToInt64Microseconds(taken->pause)));
+    TakeoverServerOptions server_options;
+    server_options.replaces_live_socket = true;
+    gates.back()->Serve(server_options);
+  }
+  is_over = true;
+  traffic.join();
+  EXPECT_EQ(disordered, 0);
+  EXPECT_EQ(received, sent);
+  EXPECT_EQ(first_.sources().size(), static_cast<size_t>(kClients));
+  const ProxyStats stats = (*gates.back())->GetStats();
+  EXPECT_EQ(stats.sessions_created, static_cast<uint64_t>(kClients));
+  EXPECT_EQ(stats.client_datagrams_forwarded,
+            static_cast<uint64_t>(sent + kClients));
+  EXPECT_EQ(stats.dropped_total(), 0u);
+  while (!gates.empty()) gates.pop_back();  // the youngest first
+}
+
+// What goes wrong.
+
+TEST_F(TakeoverTest, WithoutAGateTheErrorNamesThePath) {
+  const absl::Status status = Predecessor::Connect({path_}).status();
+  EXPECT_THAT(std::string(status.message()), HasSubstr(path_));
+  EXPECT_EQ(Predecessor::Connect({std::string(200, 'x')}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(TakeoverTest, ASuccessorThatDiesChangesNothing) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  for (int step = 0; step < 5; ++step) {
+    const auto channel = ConnectRaw();
+    if (step > 0) {
+      ASSERT_TRUE(SendMessage(Hello(), channel.get()).ok());
+    }
+    if (step > 1) {
+      ASSERT_TRUE(ReceiveMessage("gate", channel.get()).ok());
+    }
+    if (step > 2) {
+      ASSERT_TRUE(SendMessage(NewMessage("sockets"), channel.get()).ok());
+    }
+    if (step > 3) {
+      ASSERT_TRUE(SendMessage(NewMessage("pause"), channel.get()).ok());
+    }
+  }
+  {
+    // It got everything and never said so.
+    const auto channel = ConnectRaw();
+    AskForPause(channel.get());
+    for (;;) {
+      const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
+      ASSERT_TRUE(message.ok());
+      if (message->type == "state") break;
+    }
+  }
+  ExpectTheOldServes();
+  // And the next one can take over.
+  EXPECT_TRUE(TakeOver().ok());
+}
+
+TEST_F(TakeoverTest, ASuccessorThatStallsInThePauseIsGivenUp) {
+  TakeoverServerOptions options;
+  options.pause_max = absl::Milliseconds(50);
+  StartOld({1, 1}, options);
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  const auto channel = ConnectRaw();
+  AskForPause(channel.get());
+  EXPECT_TRUE(
+      AwaitTrue([&] { return absl::StrContains(old_.log(), "is too slow"); }));
+  ExpectTheOldServes();
+}
+
+TEST_F(TakeoverTest, GarbageIsRefused) {
+  StartOld();
+  const auto answer = [&](absl::Span<const uint8_t> bytes) {
+    const auto channel = ConnectRaw();
+    EXPECT_TRUE(channel->Send(bytes).ok());
+    return ReceiveMessage(channel.get()).status();
+  };
+  EXPECT_EQ(answer({1, 2, 3}).code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(answer(std::vector<uint8_t>(150000, 0x91)).message()),
+              HasSubstr("nested"));
+  EXPECT_THAT(std::string(answer({0xdd, 0xff, 0xff, 0xff, 0xff}).message()),
+              HasSubstr("MessagePack"));
+  EXPECT_THAT(
+      std::string(
+          answer(takeover::internal::Encode(NewMessage("sockets"))).message()),
+      HasSubstr("should be \"hello\""));
+  nlohmann::json newer = Hello();
+  newer["version"] = takeover::internal::kVersion + 1;
+  EXPECT_THAT(std::string(answer(takeover::internal::Encode(newer)).message()),
+              HasSubstr("version"));
+  // Descriptors that nobody asked for.
+  const auto channel = ConnectRaw();
+  const int fds[] = {0, 1, 2};
+  EXPECT_TRUE(SendMessage(NewMessage("pause"), channel.get(), fds).ok());
+  EXPECT_FALSE(ReceiveMessage("gate", channel.get()).ok());
+  ExpectTheOldServes();
+}
+
+TEST_F(TakeoverTest, AFieldThatIsNotKnownIsLeftOut) {
+  StartOld();
+  const auto channel = ConnectRaw();
+  nlohmann::json hello = Hello();
+  hello["colour"] = "green";
+  EXPECT_TRUE(SendMessage(hello, channel.get()).ok());
+  EXPECT_TRUE(ReceiveMessage("gate", channel.get()).ok());
+}
+
+TEST_F(TakeoverTest, ThePathIsPrivateAndGoesWithTheGate) {
+  StartOld();
+  struct stat file {};
+  ASSERT_EQ(::lstat(path_.c_str(), &file), 0);
+  EXPECT_EQ(file.st_mode & 0777u, 0600u);
+  // Another gate does not get it by mistake.
+  new_.Create(Options(), Fixed(second_));
+  TakeoverServerOptions options;
+  options.socket_path = path_;
+  auto server = TakeoverServer::Create(options, new_.get(), [] {});
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ((*server)->Start().code(), absl::StatusCode::kAlreadyExists);
+  old_.server()->Stop();
+  EXPECT_NE(::lstat(path_.c_str(), &file), 0);
+  // A file of another kind stays.
+  directory_.WriteFile("takeover.sock", "mine");
+  EXPECT_EQ((*server)->Start().code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_EQ(::unlink(path_.c_str()), 0);
+  // One that a gate left behind which did not end well is replaced.
+  {
+    UniqueFd left(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    const sockaddr_un name = *ToUnixAddress(path_);
+    ASSERT_EQ(::bind(left.get(), reinterpret_cast<const sockaddr*>(&name),
+                     sizeof(name)),
+              0);
+  }
+  EXPECT_TRUE((*server)->Start().ok());
+}
+
+TEST_F(TakeoverTest, FurtherSocketsHaveNames) {
+  UniqueFd extra(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  TakeoverServerOptions options;
+  options.extra_sockets["admin"] = extra.get();
+  StartOld({1, 1}, options);
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok());
+  EXPECT_EQ((*predecessor)->listen_address(), address_);
+  const UniqueFd taken((*predecessor)->TakeSocket("admin"));
+  struct stat ours {};
+  struct stat theirs {};
+  ASSERT_EQ(::fstat(extra.get(), &ours), 0);
+  ASSERT_EQ(::fstat(taken.get(), &theirs), 0);
+  EXPECT_EQ(ours.st_ino, theirs.st_ino);
+  EXPECT_EQ((*predecessor)->TakeSocket("admin"), -1);
+  EXPECT_EQ((*predecessor)->TakeSocket("none"), -1);
+}
+
+TEST_F(TakeoverTest, OptionsAreChecked) {
+  TakeoverServerOptions options;
+  EXPECT_THAT(std::string(options.Validate().message()),
+              HasSubstr("socket_path"));
+  options.socket_path = path_;
+  EXPECT_TRUE(options.Validate().ok());
+  options.pause_max = absl::ZeroDuration();
+  EXPECT_THAT(std::string(options.Validate().message()),
+              HasSubstr("pause_max"));
+}
+
+}  // namespace
+}  // namespace test
+}  // namespace udpgate
