@@ -222,7 +222,7 @@ TEST_P(TakeoverShapeTest, SessionsGoOnWhereTheyWere) {
   ASSERT_TRUE(taken.ok()) << taken.status();
   EXPECT_EQ(taken->session_count, kClients);
   EXPECT_GT(taken->pause, absl::ZeroDuration());
-  EXPECT_TRUE(old_.is_handed_over());
+  EXPECT_TRUE(AwaitTrue([&] { return old_.is_handed_over(); }));
 
   const std::vector<SessionInfo> after = new_.Sessions();
   ASSERT_EQ(after.size(), before.size());
