@@ -127,6 +127,12 @@ absl::Status MissingValue(const Setting& setting) {
                    "): the value is missing; allowed: ", setting.allowed));
 }
 
+absl::Status MissingTakeoverPath() {
+  return absl::InvalidArgumentError(
+      "--takeover: the value is missing; allowed: the TAKEOVER_SOCKET of the "
+      "gate that runs");
+}
+
 // `--flag=` as two arguments: CLI11 takes an empty value for a missing one and
 // would eat the next argument instead.
 std::vector<std::string> SplitEmptyValues(
@@ -147,7 +153,7 @@ std::vector<std::string> SplitEmptyValues(
 // Fills in the action and the values that the flags give. Where a flag comes
 // twice the last one holds.
 absl::Status ParseFlags(const std::vector<std::string>& arguments,
-                        CommandLine::Action* action, ValuesByVariable* values) {
+                        CommandLine* command_line, ValuesByVariable* values) {
   CLI::App app;
   app.set_help_flag("");
   app.allow_extras();
@@ -157,6 +163,10 @@ absl::Status ParseFlags(const std::vector<std::string>& arguments,
   app.add_flag("-h,--help", help)->disable_flag_override();
   app.add_flag("-V,--version", version)->disable_flag_override();
   app.add_flag("--check", check)->disable_flag_override();
+  CLI::Option* const takeover =
+      app.add_option("--takeover", command_line->takeover_path);
+  takeover->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  takeover->expected(1);
   std::map<std::string, CLI::Option*> options;
   for (const Setting& setting : SettingTable()) {
     if (setting.is_secret) continue;
@@ -170,6 +180,9 @@ absl::Status ParseFlags(const std::vector<std::string>& arguments,
   try {
     app.parse(std::move(reversed));
   } catch (const CLI::ArgumentMismatch&) {
+    if (!arguments.empty() && arguments.back() == "--takeover") {
+      return MissingTakeoverPath();
+    }
     const Setting* setting = LastFlag(arguments);
     return setting != nullptr ? MissingValue(*setting)
                               : absl::InvalidArgumentError(
@@ -182,6 +195,10 @@ absl::Status ParseFlags(const std::vector<std::string>& arguments,
   for (const std::string& extra : app.remaining()) {
     if (extra != "--") return UnknownArgument(extra);
   }
+  if (takeover->count() > 0 && command_line->takeover_path.empty()) {
+    return MissingTakeoverPath();
+  }
+  CommandLine::Action* const action = &command_line->action;
   if (check) *action = CommandLine::Action::kCheck;
   if (version) *action = CommandLine::Action::kVersion;
   if (help) *action = CommandLine::Action::kHelp;
@@ -355,7 +372,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const SettingSources& sources) {
   CommandLine command_line;
   ValuesByVariable values;
   if (absl::Status status =
-          ParseFlags(sources.arguments, &command_line.action, &values);
+          ParseFlags(sources.arguments, &command_line, &values);
       !status.ok()) {
     return status;
   }

@@ -35,6 +35,8 @@ struct CommandLine {
 
   Action action = Action::kRun;
   Settings settings;  // for kRun and kCheck
+  // Where the running gate waits for its successor, if this is to be that.
+  std::string takeover_path;
   // The values that are set, as they were given, by variable.
   std::map<std::string, std::string> values;
   std::vector<std::string> warnings;  // one line each

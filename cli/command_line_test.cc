@@ -213,6 +213,18 @@ TEST_F(CommandLineTest, UnknownFlagsAndArguments) {
   }
 }
 
+TEST_F(CommandLineTest, TakeoverIsAFlagWithAPath) {
+  arguments_ = {"--takeover=/run/a", "--takeover", "/run/b", "--check"};
+  const absl::StatusOr<CommandLine> command_line = Parse();
+  ASSERT_TRUE(command_line.ok()) << command_line.status();
+  EXPECT_EQ(command_line->takeover_path, "/run/b");
+  EXPECT_EQ(command_line->action, CommandLine::Action::kCheck);
+  for (const char* argument : {"--takeover", "--takeover="}) {
+    arguments_ = {argument};
+    EXPECT_THAT(ParseError(), HasSubstr("--takeover: the value is missing"));
+  }
+}
+
 TEST_F(CommandLineTest, PasswordHasNoFlagAndIsNotShown) {
   arguments_ = {absl::StrCat("--redis-password=", kSecret)};
   EXPECT_THAT(ParseError(), HasSubstr("REDIS_PASSWORD has no flag"));

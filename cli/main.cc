@@ -31,12 +31,13 @@
 #include "cli/command_line.h"
 #include "cli/logger.h"
 #include "cli/reload.h"
-#include "cli/reload_signal.h"
 #include "cli/report.h"
 #include "cli/service_manager.h"
 #include "cli/session_log.h"
 #include "cli/settings.h"
+#include "cli/signal_calls.h"
 #include "cli/stop_signal.h"
+#include "cli/successor.h"
 #include "udpgate/admin/admin_server.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/clock.h"
@@ -49,6 +50,8 @@
 #include "udpgate/redis/redis_options.h"
 #include "udpgate/session_observer.h"
 #include "udpgate/static_backend_resolver.h"
+#include "udpgate/takeover/predecessor.h"
+#include "udpgate/takeover/takeover_server.h"
 #include "udpgate/version.h"
 
 namespace udpgate {
@@ -66,6 +69,10 @@ constexpr absl::Duration kStopGrace = absl::Milliseconds(900);
 
 // What the service manager is told that a stop may take, after the drain.
 constexpr absl::Duration kStopTimeMax = absl::Seconds(10);
+
+// How long a successor may need this process still, until the service manager
+// knows it.
+constexpr absl::Duration kSuccessorTimeMax = absl::Seconds(10);
 
 // A standard descriptor that is closed would be given to the next socket, and
 // the log would then go out as datagrams.
@@ -132,21 +139,54 @@ void ChooseListenAddress(Settings* settings, Logger* logger) {
                                 : "IPv4 alone: this machine has no IPv6"));
 }
 
+// The name of the admin endpoint's socket in a take-over.
+constexpr char kAdminSocket[] = "admin";
+
+// The address that a socket is bound to.
+absl::StatusOr<SocketAddress> BoundAddress(int fd) {
+  sockaddr_storage bound{};
+  socklen_t size = sizeof(bound);
+  auto* const address = reinterpret_cast<sockaddr*>(&bound);
+  if (getsockname(fd, address, &size) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("getsockname: ", std::strerror(errno)));
+  }
+  return SocketAddress::FromSockaddr(address, size);
+}
+
+// The running gate's sockets take the place of PROXY_ADDR.
+absl::StatusOr<std::unique_ptr<takeover::Predecessor>> UsePredecessor(
+    const std::string& path, Settings* settings, Logger* logger) {
+  takeover::PredecessorOptions options;
+  options.socket_path = path;
+  absl::StatusOr<std::unique_ptr<takeover::Predecessor>> predecessor =
+      takeover::Predecessor::Connect(options);
+  if (!predecessor.ok()) {
+    return absl::Status(
+        predecessor.status().code(),
+        absl::StrCat("--takeover: ", predecessor.status().message()));
+  }
+  settings->listen_on_all_addresses = false;
+  (*predecessor)->FillIn(&settings->proxy);
+  logger->Log(LogSeverity::kInfo,
+              absl::StrCat("taking over from the gate at ", path,
+                           ", listeners: ", settings->proxy.listener_count,
+                           "; PROXY_ADDR and LISTENER_COUNT are not used"));
+  return predecessor;
+}
+
 // Sockets of the service manager take the place of PROXY_ADDR.
 absl::Status UseActivationSockets(Settings* settings, Logger* logger) {
   absl::StatusOr<std::vector<int>> sockets = TakeActivationSockets();
   if (!sockets.ok()) return sockets.status();
   if (sockets->empty()) return absl::OkStatus();
-  sockaddr_storage bound{};
-  socklen_t size = sizeof(bound);
-  if (getsockname(sockets->front(), reinterpret_cast<sockaddr*>(&bound),
-                  &size) != 0) {
+  const absl::StatusOr<SocketAddress> address = BoundAddress(sockets->front());
+  if (!address.ok()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("LISTEN_FDS: getsockname: ", std::strerror(errno)));
+        absl::StrCat("LISTEN_FDS: ", address.status().message()));
   }
   settings->listen_on_all_addresses = false;
-  settings->proxy.listen_address = SocketAddress::FromSockaddr(
-      reinterpret_cast<const sockaddr*>(&bound), size);
+  settings->proxy.listen_address = *address;
   settings->proxy.listen_fds = *std::move(sockets);
   settings->proxy.listener_count =
       static_cast<int>(settings->proxy.listen_fds.size());
@@ -310,15 +350,33 @@ void UseObservers(const Settings& settings, Logger* logger,
       std::make_shared<SessionObservers>(std::move(observers));
 }
 
+// The running gate's socket, where it has the address that is wanted; -1 where
+// not. `predecessor` may be null.
+int TakeAdminSocket(const SocketAddress& wanted,
+                    takeover::Predecessor* predecessor) {
+  const int fd = predecessor == nullptr || !wanted.is_valid()
+                     ? -1
+                     : predecessor->TakeSocket(kAdminSocket);
+  if (fd < 0) return -1;
+  const absl::StatusOr<SocketAddress> bound = BoundAddress(fd);
+  if (bound.ok() && (*bound == wanted ||
+                     (wanted.port() == 0 && bound->WithPort(0) == wanted))) {
+    return fd;
+  }
+  close(fd);
+  return -1;
+}
+
 // The endpoint for operators, bound; null where there is to be none.
 absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     const Settings& settings, const ProxyDependencies& dependencies,
-    std::function<HostMetrics()> redis_metrics,
+    int listen_fd, std::function<HostMetrics()> redis_metrics,
     std::shared_ptr<admin::SessionHistory> history, Reloader* reloader,
     Proxy* proxy, Logger* logger) {
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
+  options.listen_fd = listen_fd;
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
   hooks.components = [resolver = dependencies.resolver,
@@ -360,6 +418,64 @@ void LogAdmin(const Settings& settings, const admin::AdminServer& server,
                 "ADMIN_ADDR is no loopback address and there is no "
                 "ADMIN_TOKEN: only /metrics, /healthz and /readyz are served");
   }
+}
+
+// Where a successor takes over; null where none can.
+absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
+    const Settings& settings, bool has_predecessor,
+    const admin::AdminServer* admin, Proxy* proxy, StopSignal* stop_signal) {
+  if (settings.takeover_socket.empty()) return nullptr;
+  takeover::TakeoverServerOptions options;
+  options.socket_path = settings.takeover_socket;
+  options.replaces_live_socket = has_predecessor;
+  if (admin != nullptr)
+    options.extra_sockets[kAdminSocket] = admin->listen_fd();
+  options.log_sink = settings.proxy.log_sink;
+  absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> server =
+      takeover::TakeoverServer::Create(
+          options, proxy, [stop_signal] { stop_signal->Cancel(); });
+  absl::Status status = server.ok() ? (*server)->Start() : server.status();
+  if (status.ok()) return server;
+  return absl::Status(status.code(),
+                      absl::StrCat("TAKEOVER_SOCKET: ", status.message()));
+}
+
+// SIGUSR2: the next gate takes over.
+void Upgrade(const Settings& settings, const std::string& program,
+             const std::vector<std::string>& arguments, Logger* logger) {
+  if (settings.takeover_socket.empty()) {
+    logger->Log(LogSeverity::kWarning,
+                "SIGUSR2: no successor can take over without TAKEOVER_SOCKET");
+    return;
+  }
+  const absl::StatusOr<pid_t> process = StartSuccessor(
+      program, SuccessorArguments(arguments, settings.takeover_socket));
+  if (process.ok()) {
+    logger->Log(LogSeverity::kInfo, absl::StrCat("SIGUSR2: process ", *process,
+                                                 " is to take over"));
+  } else {
+    logger->Log(LogSeverity::kError,
+                absl::StrCat("SIGUSR2: cannot start a successor: ",
+                             process.status().message()));
+  }
+}
+
+// Serves from here on: from nothing, or with what another gate had.
+absl::Status StartServing(takeover::Predecessor* predecessor, Proxy* proxy,
+                          Logger* logger) {
+  if (predecessor == nullptr) return proxy->Start();
+  const absl::StatusOr<takeover::TakenOver> taken =
+      predecessor->TakeOver(proxy);
+  if (!taken.ok()) {
+    return absl::Status(taken.status().code(),
+                        absl::StrCat("--takeover: ", taken.status().message()));
+  }
+  logger->Log(LogSeverity::kInfo,
+              absl::StrCat("took over ", taken->session_count,
+                           " sessions; their datagrams waited for ",
+                           absl::FormatDuration(absl::Trunc(
+                               taken->pause, absl::Microseconds(1)))));
+  return absl::OkStatus();
 }
 
 std::string BackendSource(const Settings& settings) {
@@ -451,14 +567,22 @@ absl::Status Validate(const Settings& settings) {
   return MakeRedisOptions(settings).Validate();
 }
 
-int Serve(SettingSources sources, const CommandLine& command_line,
-          StopSignal* stop_signal, Logger* logger) {
+int Serve(const std::string& program, SettingSources sources,
+          const CommandLine& command_line, StopSignal* stop_signal,
+          Logger* logger) {
   Settings settings = command_line.settings;
   ServiceManager service_manager;
-  if (absl::Status status = UseActivationSockets(&settings, logger);
-      !status.ok()) {
+  std::unique_ptr<takeover::Predecessor> predecessor;
+  if (!command_line.takeover_path.empty()) {
+    absl::StatusOr<std::unique_ptr<takeover::Predecessor>> connected =
+        UsePredecessor(command_line.takeover_path, &settings, logger);
+    if (!connected.ok()) return CannotStart(connected.status(), logger);
+    predecessor = *std::move(connected);
+  } else if (absl::Status status = UseActivationSockets(&settings, logger);
+             !status.ok()) {
     return CannotStart(status, logger);
   }
+  const std::vector<std::string> arguments = sources.arguments;
   RaiseDescriptorLimit(logger);
   HeldLog held_log(logger->Sink());
   settings.proxy.log_sink = held_log.Sink();
@@ -487,13 +611,18 @@ int Serve(SettingSources sources, const CommandLine& command_line,
                     logger);
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
-      MakeAdminServer(settings, dependencies, std::move(redis_metrics),
-                      std::move(history), &reloader, proxy->get(), logger);
+      MakeAdminServer(
+          settings, dependencies,
+          TakeAdminSocket(settings.admin_address, predecessor.get()),
+          std::move(redis_metrics), std::move(history), &reloader, proxy->get(),
+          logger);
   if (!admin.ok()) return CannotStart(admin.status(), logger);
   // Before the first client is served, who must not be cut off by a signal that
   // comes right then.
   stop_signal->SetDrainTimeout(settings.drain_timeout);
-  if (absl::Status status = (*proxy)->Start(); !status.ok()) {
+  if (absl::Status status =
+          StartServing(predecessor.get(), proxy->get(), logger);
+      !status.ok()) {
     return CannotStart(status, logger);
   }
   if (*admin != nullptr) {
@@ -501,6 +630,14 @@ int Serve(SettingSources sources, const CommandLine& command_line,
       return CannotStart(status, logger);
     }
     LogAdmin(settings, **admin, logger);
+  }
+  const absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> successors =
+      StartTakeoverServer(settings, predecessor != nullptr, admin->get(),
+                          proxy->get(), stop_signal);
+  if (!successors.ok()) {
+    // Players are on it already.
+    if (predecessor == nullptr) return CannotStart(successors.status(), logger);
+    logger->Log(LogSeverity::kError, successors.status().message());
   }
   LogStart(settings, **proxy, logger);
   held_log.Release();
@@ -511,12 +648,27 @@ int Serve(SettingSources sources, const CommandLine& command_line,
       !status.ok()) {
     return CannotStart(status, logger);
   }
-  service_manager.NotifyReady(absl::StrCat(
+  const std::string status_line = absl::StrCat(
       "listening on ", (*proxy)->listen_addresses().front().ToString(), ", ",
-      BackendSource(settings)));
+      BackendSource(settings));
+  if (predecessor == nullptr) {
+    service_manager.NotifyReady(status_line);
+  } else {
+    service_manager.NotifyTakenOver(status_line);
+    predecessor->Release();
+  }
 
-  ReloadSignal reload_signal([&reloader] { (void)reloader.Reload(); });
+  SignalCalls signal_calls(
+      {{SIGHUP, [&reloader] { (void)reloader.Reload(); }},
+       {SIGUSR2, [&] { Upgrade(settings, program, arguments, logger); }}});
   const absl::string_view signal_name = stop_signal->Wait();
+  if (signal_name.empty()) {
+    // Nobody asks this one any more.
+    if (*admin != nullptr) (*admin)->Stop();
+    service_manager.StopWatchdog();
+    (*successors)->AwaitSuccessor(kSuccessorTimeMax);
+    return 0;
+  }
   service_manager.NotifyStopping(
       settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",
       settings.drain_timeout + kStopTimeMax);
@@ -525,6 +677,7 @@ int Serve(SettingSources sources, const CommandLine& command_line,
   }
   stop_signal->BeginStop();
   logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
+  if (successors.ok() && *successors != nullptr) (*successors)->Stop();
   if (*admin != nullptr) (*admin)->Stop();
   (*proxy)->Stop();
   service_manager.StopWatchdog();
@@ -562,7 +715,7 @@ int Main(int argc, const char* const* argv) {
   StopSignal stop_signal(kStopGrace, LogOverdue);
   // A log that nobody reads any more must not end the gate.
   std::signal(SIGPIPE, SIG_IGN);
-  BlockReloadSignal();
+  BlockCalledSignals();
   SettingSources sources = SettingSources::OfProcess(argc, argv);
   absl::StatusOr<CommandLine> command_line = ParseCommandLine(sources);
   if (!command_line.ok()) return BadSetting(command_line.status());
@@ -584,7 +737,8 @@ int Main(int argc, const char* const* argv) {
   if (command_line->action == CommandLine::Action::kCheck) {
     return Print("udp-gate: the settings are valid\n");
   }
-  return Serve(std::move(sources), *command_line, &stop_signal, &logger);
+  return Serve(argv[0], std::move(sources), *command_line, &stop_signal,
+               &logger);
 }
 
 }  // namespace

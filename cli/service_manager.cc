@@ -58,6 +58,13 @@ void ServiceManager::NotifyReady(absl::string_view status) {
   Notify(absl::StrCat("READY=1\nSTATUS=", OneLine(status)));
 }
 
+void ServiceManager::NotifyTakenOver(absl::string_view status) {
+  constexpr uint64_t kWaitMaxMicroseconds = 5'000'000;
+  Notify(absl::StrCat("MAINPID=", getpid(),
+                      "\nREADY=1\nSTATUS=", OneLine(status)));
+  sd_notify_barrier(0, kWaitMaxMicroseconds);
+}
+
 void ServiceManager::NotifyStopping(absl::string_view status,
                                     absl::Duration stop_time_max) {
   Notify(absl::StrCat("STOPPING=1\nEXTEND_TIMEOUT_USEC=",

@@ -42,6 +42,10 @@ class ServiceManager {
 
   // `status` is what `systemctl status` shows, one line.
   void NotifyReady(absl::string_view status);
+  // Likewise, where this process has taken over from the unit's main process:
+  // it is that from now on. Waits until the service manager knows it, for a few
+  // seconds at most; the other process must not end before.
+  void NotifyTakenOver(absl::string_view status);
   // The stop begins. `stop_time_max` is how long it may take; the service
   // manager waits that long even if its own limit is shorter.
   void NotifyStopping(absl::string_view status, absl::Duration stop_time_max);

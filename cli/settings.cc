@@ -22,6 +22,8 @@ namespace cli {
 namespace {
 
 constexpr size_t kTextBytesMax = 1024;
+// sun_path of unix(7), and its last byte is 0.
+constexpr size_t kUnixPathBytesMax = 107;
 
 // Digits alone: no sign, no white space, no overflow, unlike absl::SimpleAtoi.
 bool ParseInteger(absl::string_view text, int64_t minimum, int64_t maximum,
@@ -535,7 +537,7 @@ void AddAdminSettings(TableBuilder* table) {
 }
 
 void AddStopSettings(TableBuilder* table) {
-  table->Group("Stop");
+  table->Group("Stop and upgrade");
   table
       ->AddInteger("DRAIN_TIMEOUT_SECS", "0", 0, 86400,
                    "After SIGTERM or SIGINT live sessions go on until they "
@@ -545,6 +547,10 @@ void AddStopSettings(TableBuilder* table) {
                      settings->drain_timeout = absl::Seconds(value);
                    })
       .unit = "seconds";
+  table->AddText("TAKEOVER_SOCKET", "", kUnixPathBytesMax,
+                 "Unix socket where a successor gets all sockets and sessions "
+                 "(--takeover); SIGUSR2 starts one. Empty: none can.",
+                 &Settings::takeover_socket);
 }
 
 void AddThreadSettings(TableBuilder* table) {
@@ -679,14 +685,17 @@ last one holds.
   absl::StrAppend(&text, R"(
 Other
   --check        check all settings and exit
+  --takeover PATH  take over all sockets and sessions of the gate that runs
+                 with TAKEOVER_SOCKET=PATH, which ends then
   --help, -h     print this and exit
   --version, -V  print the version and exit
 
 SIGHUP reads .env again, applies what a reload applies, and names what needs a
-restart. Where a setting is wrong all stay as they are.
+restart. Where a setting is wrong all stay as they are. SIGUSR2 starts this
+program anew, and it takes over, so that no session ends (TAKEOVER_SOCKET).
 
-Exit status: 0 after SIGTERM or SIGINT, 1 where the gate cannot start, 2 for a
-wrong setting.
+Exit status: 0 after SIGTERM, SIGINT or a take-over, 1 where the gate cannot
+start, 2 for a wrong setting.
 )");
   return text;
 }

@@ -66,6 +66,8 @@ struct Settings {
 
   absl::Duration drain_timeout;  // 0: a signal stops at once
 
+  std::string takeover_socket;  // empty: no other process can take over
+
   LogSeverity log_level = LogSeverity::kInfo;
   LogFormat log_format = LogFormat::kText;
   SessionLog session_log = SessionLog::kOff;

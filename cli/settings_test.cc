@@ -61,8 +61,9 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
           "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR", "FAST_PATH",
           "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
-          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "LOG_FORMAT", "SESSION_LOG",
-          "SESSION_LOG_LINES_PER_SEC", "SESSION_EVENTS_MAX"));
+          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
+          "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
+          "SESSION_EVENTS_MAX"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -267,6 +268,7 @@ TEST(SettingTableTest, AddressesAndWords) {
             {std::string(15, 't'), std::string(1025, 't'), "sixteen characters",
              "umlaut-\xc3\xa4-0123456789"}},
            {"ADMIN_TOKEN_FILE", {"/f"}, {std::string(1025, 'f')}},
+           {"TAKEOVER_SOCKET", {"/run/t.sock"}, {std::string(108, 'f')}},
            {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},

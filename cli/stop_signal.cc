@@ -71,7 +71,19 @@ absl::string_view StopSignal::Wait() {
   pollfd received{received_fd_, POLLIN, 0};
   while (poll(&received, 1, -1) != 1) {
   }
-  return signal_number_ == SIGINT ? "SIGINT" : "SIGTERM";
+  switch (signal_number_) {
+    case SIGINT:
+      return "SIGINT";
+    case SIGTERM:
+      return "SIGTERM";
+    default:
+      return "";
+  }
+}
+
+void StopSignal::Cancel() {
+  SetDrainTimeout(absl::ZeroDuration());
+  Raise(received_fd_);
 }
 
 void StopSignal::SetDrainTimeout(absl::Duration timeout) {

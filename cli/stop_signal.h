@@ -39,8 +39,13 @@ class StopSignal {
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
 
-  // Returns when one of the signals has come, with its name. Threads: any.
+  // Returns when one of the signals has come, with its name, or after `Cancel`,
+  // and then it is empty. Threads: any.
   absl::string_view Wait();
+
+  // The process has no more reason to wait for a signal, which ends it without
+  // a drain from now on. Threads: any.
+  void Cancel();
 
   // How long a drain may take; 0, as at first: there is none. Concerns a first
   // signal that comes later. Threads: any.

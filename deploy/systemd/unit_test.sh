@@ -24,7 +24,7 @@ trap 'rm -rf "$folder"' EXIT
 # The program lies elsewhere here.
 sed "s|^ExecStart=/usr/bin/udp-gate|ExecStart=$gate|" \
   "$units/udp-gate.service" > "$folder/udp-gate.service"
-grep -q "^ExecStart=$gate$" "$folder/udp-gate.service" || fail "no ExecStart"
+grep -q "^ExecStart=$gate " "$folder/udp-gate.service" || fail "no ExecStart"
 cp "$units/udp-gate.socket" "$folder"
 
 # verify_is_silent: systemd-analyze names each unknown key, value and file.

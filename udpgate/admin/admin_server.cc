@@ -257,6 +257,7 @@ class AdminServer::Impl {
   absl::Status Start() { return front_->Start(); }
   void Stop();
   const SocketAddress& address() const { return front_->address(); }
+  int listen_fd() const { return front_->listen_fd(); }
 
  private:
   using Handler = void (Impl::*)(const Request&, Response*);
@@ -311,6 +312,7 @@ absl::Status AdminServer::Impl::Create() {
   AddRoutes();
   internal::HttpFrontOptions front;
   front.listen_address = options_.listen_address;
+  front.listen_fd = options_.listen_fd;
   front.connections_max = options_.connections_max;
   front.worker_count = options_.worker_count;
   front.queue_size = options_.queue_size;
@@ -824,6 +826,8 @@ absl::Status AdminServer::Start() { return impl_->Start(); }
 void AdminServer::Stop() { impl_->Stop(); }
 
 const SocketAddress& AdminServer::address() const { return impl_->address(); }
+
+int AdminServer::listen_fd() const { return impl_->listen_fd(); }
 
 }  // namespace admin
 }  // namespace udpgate

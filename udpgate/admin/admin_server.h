@@ -33,6 +33,9 @@ namespace admin {
 struct AdminOptions {
   // Port 0: the kernel chooses, see `AdminServer::address`.
   SocketAddress listen_address;
+  // A listening socket of that address, to adopt instead of binding it; -1:
+  // none. The server's from `Create` on.
+  int listen_fd = -1;
   // Whoever asks for more than metrics and health must send it as
   // `Authorization: Bearer <token>`. Empty: no token on a loopback address,
   // and elsewhere nothing but metrics and health.
@@ -124,6 +127,9 @@ class AdminServer {
 
   // The bound address, with the port that the kernel chose.
   const SocketAddress& address() const;
+  // The listening socket, for another process that goes on with it. The
+  // server's, and open until `Stop`.
+  int listen_fd() const;
 
  private:
   class Impl;

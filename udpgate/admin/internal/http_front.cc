@@ -174,11 +174,11 @@ HttpFront::HttpFront(const HttpFrontOptions& options, Handler handler)
 
 HttpFront::~HttpFront() { Stop(); }
 
-absl::Status HttpFront::Listen() {
+absl::Status HttpFront::Bind() {
   const std::string name = options_.listen_address.ToString();
   sockaddr_storage address;
   const int family = options_.listen_address.family();
-  socklen_t size = options_.listen_address.ToSockaddr(family, &address);
+  const socklen_t size = options_.listen_address.ToSockaddr(family, &address);
   if (size == 0) return absl::InvalidArgumentError("no address to listen on");
   listen_fd_ =
       UniqueFd(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -190,7 +190,18 @@ absl::Status HttpFront::Listen() {
       listen(listen_fd_.get(), kListenBacklog) != 0) {
     return absl::ErrnoToStatus(errno, name);
   }
-  size = sizeof(address);
+  return absl::OkStatus();
+}
+
+absl::Status HttpFront::Listen() {
+  const std::string name = options_.listen_address.ToString();
+  if (options_.listen_fd >= 0) {
+    listen_fd_ = UniqueFd(options_.listen_fd);
+  } else if (absl::Status status = Bind(); !status.ok()) {
+    return status;
+  }
+  sockaddr_storage address;
+  socklen_t size = sizeof(address);
   if (getsockname(listen_fd_.get(), reinterpret_cast<sockaddr*>(&address),
                   &size) != 0) {
     return absl::ErrnoToStatus(errno, name);

@@ -36,6 +36,7 @@ namespace internal {
 // Those of `AdminOptions`, which has the defaults.
 struct HttpFrontOptions {
   SocketAddress listen_address;
+  int listen_fd;
   int connections_max;
   int worker_count;
   int queue_size;
@@ -98,6 +99,7 @@ class HttpFront {
   void Stop();
 
   const SocketAddress& address() const { return address_; }
+  int listen_fd() const { return listen_fd_.get(); }
   Counts counts() const;
 
  private:
@@ -113,6 +115,7 @@ class HttpFront {
 
   HttpFront(const HttpFrontOptions& options, Handler handler);
 
+  absl::Status Bind();
   absl::Status Listen();
   void Loop();
   void Work();

@@ -404,13 +404,20 @@ json WriteStats(const ProxyStats& stats) {
   return values;
 }
 
-// A number for each reason.
-template <typename Reason, size_t kCount>
+// A bucket of the histogram of resolves, by its bound.
+std::string BucketName(size_t bucket) {
+  return bucket + 1 < kResolveBucketCount
+             ? absl::StrCat(kResolveSecondsBounds[bucket])
+             : "more";
+}
+
+// A number for each reason, or bucket.
+template <typename Key, typename Name, size_t kCount>
 json WriteReasons(const std::array<uint64_t, kCount>& counts,
-                  absl::string_view (*name)(Reason)) {
+                  Name (*name)(Key)) {
   json values = json::object();
   for (size_t i = 0; i < kCount; ++i) {
-    values[std::string(name(static_cast<Reason>(i)))] = counts[i];
+    values[std::string(name(static_cast<Key>(i)))] = counts[i];
   }
   return values;
 }
@@ -427,12 +434,12 @@ bool ReadStats(const json& values, ProxyStats* stats) {
   return true;
 }
 
-template <typename Reason, size_t kCount>
-bool ReadReasons(const json& values, absl::string_view (*name)(Reason),
+template <typename Key, typename Name, size_t kCount>
+bool ReadReasons(const json& values, Name (*name)(Key),
                  std::array<uint64_t, kCount>* counts) {
   if (!values.is_object()) return false;
   for (size_t i = 0; i < kCount; ++i) {
-    const auto found = values.find(std::string(name(static_cast<Reason>(i))));
+    const auto found = values.find(std::string(name(static_cast<Key>(i))));
     if (found != values.end() && !ReadInteger(*found, &(*counts)[i])) {
       return false;
     }
@@ -468,6 +475,9 @@ absl::Status SendGate(const HandedGate& gate, const SessionIds& known,
       WriteReasons(gate.stats.datagrams_dropped, &DropReasonName);
   message["sessions_ended"] =
       WriteReasons(gate.stats.sessions_ended, &EndReasonName);
+  message["resolves_by_duration"] =
+      WriteReasons(gate.stats.resolves_by_duration, &BucketName);
+  message["resolve_nanoseconds_total"] = gate.stats.resolve_nanoseconds_total;
   return SendMessage(message, channel);
 }
 
@@ -603,7 +613,11 @@ absl::Status GateReader::ReadState(const json& message) {
       !ReadReasons(part("datagrams_dropped"), &DropReasonName,
                    &gate_.stats.datagrams_dropped) ||
       !ReadReasons(part("sessions_ended"), &EndReasonName,
-                   &gate_.stats.sessions_ended)) {
+                   &gate_.stats.sessions_ended) ||
+      !ReadReasons(part("resolves_by_duration"), &BucketName,
+                   &gate_.stats.resolves_by_duration) ||
+      !ReadInteger(part("resolve_nanoseconds_total"),
+                   &gate_.stats.resolve_nanoseconds_total)) {
     return Invalid("its counters are none");
   }
   has_state_ = true;

@@ -1,4 +1,4 @@
-#include "cli/reload_signal.h"
+#include "cli/signal_calls.h"
 
 #include <unistd.h>
 
@@ -15,21 +15,24 @@ namespace {
 // In a process of its own: a signal is a matter of the process.
 
 void CountCalls() {
-  BlockReloadSignal();
+  BlockCalledSignals();
   kill(getpid(), SIGHUP);  // early: waits
-  std::promise<void> first, second;
+  std::promise<void> first, second, other;
   int call_count = 0;
   {
-    ReloadSignal reload_signal(
-        [&] { (++call_count == 1 ? first : second).set_value(); });
+    SignalCalls calls(
+        {{SIGHUP, [&] { (++call_count == 1 ? first : second).set_value(); }},
+         {SIGUSR2, [&] { other.set_value(); }}});
     first.get_future().wait();
+    kill(getpid(), SIGUSR2);
+    other.get_future().wait();
     kill(getpid(), SIGHUP);
     second.get_future().wait();
   }
   std::exit(call_count == 2 ? 7 : 1);
 }
 
-TEST(ReloadSignalTest, EachSignalIsACallAndNoneIsLost) {
+TEST(SignalCallsTest, EachSignalIsItsCallAndNoneIsLost) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(CountCalls(), ::testing::ExitedWithCode(7), "");
 }

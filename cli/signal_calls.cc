@@ -1,4 +1,4 @@
-#include "cli/reload_signal.h"
+#include "cli/signal_calls.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -15,31 +15,32 @@ namespace udpgate {
 namespace cli {
 namespace {
 
-sigset_t ReloadSignals() {
+sigset_t CalledSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGHUP);
+  sigaddset(&signals, SIGUSR2);
   return signals;
 }
 
 }  // namespace
 
-void BlockReloadSignal() {
-  const sigset_t signals = ReloadSignals();
+void BlockCalledSignals() {
+  const sigset_t signals = CalledSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-ReloadSignal::ReloadSignal(std::function<void()> on_signal) {
-  const sigset_t signals = ReloadSignals();
+SignalCalls::SignalCalls(std::map<int, std::function<void()>> calls)
+    : calls_(std::move(calls)) {
+  const sigset_t signals = CalledSignals();
   signal_fd_ = signalfd(-1, &signals, SFD_CLOEXEC);
   finished_fd_ = eventfd(0, EFD_CLOEXEC);
   if (signal_fd_ < 0 || finished_fd_ < 0) std::abort();
-  thread_ =
-      std::thread([this, on_signal = std::move(on_signal)] { Run(on_signal); });
+  thread_ = std::thread([this] { Run(); });
   pthread_setname_np(thread_.native_handle(), "udpgate-reload");
 }
 
-ReloadSignal::~ReloadSignal() {
+SignalCalls::~SignalCalls() {
   const uint64_t one = 1;
   if (write(finished_fd_, &one, sizeof(one)) != sizeof(one)) std::abort();
   thread_.join();
@@ -47,7 +48,7 @@ ReloadSignal::~ReloadSignal() {
   close(finished_fd_);
 }
 
-void ReloadSignal::Run(const std::function<void()>& on_signal) {
+void SignalCalls::Run() {
   sigset_t all_signals;
   sigfillset(&all_signals);
   pthread_sigmask(SIG_BLOCK, &all_signals, nullptr);
@@ -56,7 +57,9 @@ void ReloadSignal::Run(const std::function<void()>& on_signal) {
     if (poll(events, 2, -1) < 0) continue;
     if (events[1].revents != 0) return;
     signalfd_siginfo info;
-    if (read(signal_fd_, &info, sizeof(info)) == sizeof(info)) on_signal();
+    if (read(signal_fd_, &info, sizeof(info)) != sizeof(info)) continue;
+    const auto call = calls_.find(static_cast<int>(info.ssi_signo));
+    if (call != calls_.end()) call->second();
   }
 }
 
