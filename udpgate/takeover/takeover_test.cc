@@ -249,7 +249,8 @@ TEST_P(TakeoverShapeTest, SessionsGoOnWhereTheyWere) {
             stats_before.client_datagrams_received);
   EXPECT_EQ(stats_after.resolves_by_duration,
             stats_before.resolves_by_duration);
-  EXPECT_GT(stats_after.resolve_nanoseconds_total, 0u);
+  EXPECT_EQ(stats_after.resolve_nanoseconds_total,
+            stats_before.resolve_nanoseconds_total);
   EXPECT_EQ(stats_after.relay_ports_in_use, stats_before.relay_ports_in_use);
   EXPECT_EQ(old_->GetStats().ended_total(), 0u);
   EXPECT_EQ(old_->GetStats().sessions_active, 0u);
