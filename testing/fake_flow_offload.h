@@ -12,10 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <utility>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "udpgate/flow_offload.h"
 
 namespace udpgate {
@@ -26,12 +24,11 @@ class FakeFlowOffload : public FlowOffload {
  public:
   struct Flow {
     SessionAddresses addresses;
-    // By direction.
-    std::array<DirectionActivity, 2> activity;
-    std::array<int64_t, 2> handled_nanoseconds{};
+    FlowState state = FlowState::kInstalled;
+    SessionActivity activity;
+    std::array<int64_t, 2> handled_nanoseconds{};  // by direction
     uint32_t packet_bytes_max = 0;  // from the client; 0: none was set
     bool is_removed = false;
-    bool is_released = false;
   };
 
   // All that were ever installed, by slot.
@@ -40,19 +37,27 @@ class FakeFlowOffload : public FlowOffload {
   // What was relayed in a direction, so far in all.
   void SetActivity(uint32_t slot, FlowDirection direction,
                    const DirectionActivity& activity) {
-    flows_[slot].activity[static_cast<size_t>(direction)] = activity;
+    SessionActivity& all = flows_[slot].activity;
+    (direction == FlowDirection::kFromClient ? all.from_client
+                                             : all.from_backend) = activity;
   }
-  // The network has changed.
-  void Withdraw(uint32_t slot) { flows_[slot].is_removed = true; }
-  // From now on Install fails, unless the status is OK.
-  void RefuseWith(absl::Status status) { refusal_ = std::move(status); }
+  // What was relayed of removed sessions beside.
+  void SetLateActivity(const SessionActivity& activity) { late_ = activity; }
+  // It has decided, or the network has changed.
+  void SetState(uint32_t slot, FlowState state) { flows_[slot].state = state; }
+  // From now on Install begins with this state.
+  void AnswerWith(FlowState state) { answer_ = state; }
+  // From now on Install has room, or none.
+  void set_has_room(bool has_room) { has_room_ = has_room; }
 
-  absl::StatusOr<uint32_t> Install(const SessionAddresses& addresses) override {
-    if (!refusal_.ok()) return refusal_;
+  absl::optional<uint32_t> Install(const SessionAddresses& addresses) override {
+    if (!has_room_) return absl::nullopt;
     flows_.emplace_back();
     flows_.back().addresses = addresses;
+    flows_.back().state = answer_;
     return static_cast<uint32_t>(flows_.size() - 1);
   }
+  FlowState state(uint32_t slot) const override { return flows_[slot].state; }
   void PublishHandled(uint32_t slot, FlowDirection direction,
                       int64_t receive_time_nanoseconds) override {
     flows_[slot].handled_nanoseconds[static_cast<size_t>(direction)] =
@@ -64,21 +69,19 @@ class FakeFlowOffload : public FlowOffload {
       flows_[slot].packet_bytes_max = bytes;
     }
   }
-  DirectionActivity ReadActivity(uint32_t slot,
-                                 FlowDirection direction) const override {
-    return flows_[slot].activity[static_cast<size_t>(direction)];
+  SessionActivity ReadActivity(uint32_t slot) const override {
+    return flows_[slot].activity;
   }
-  bool is_withdrawn(uint32_t slot) const override {
-    return flows_[slot].is_removed;
-  }
-  void Remove(uint32_t slot) override { flows_[slot].is_removed = true; }
-  void Release(uint32_t slot) override {
+  SessionActivity Remove(uint32_t slot) override {
     flows_[slot].is_removed = true;
-    flows_[slot].is_released = true;
+    return flows_[slot].activity;
   }
+  SessionActivity LateActivity() const override { return late_; }
 
  private:
-  absl::Status refusal_;
+  bool has_room_ = true;
+  FlowState answer_ = FlowState::kInstalled;
+  SessionActivity late_;
   std::deque<Flow> flows_;
 };
 

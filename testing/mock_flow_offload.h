@@ -7,28 +7,27 @@
 
 #include <cstdint>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "gmock/gmock.h"
 #include "udpgate/flow_offload.h"
 
 namespace udpgate {
 namespace test {
 
-// `Install` without an expectation fails, so that every session stays on its
-// sockets; no activity and nothing withdrawn.
+// `Install` without an expectation has no room, so that every session stays on
+// its sockets; no activity.
 class MockFlowOffload : public FlowOffload {
  public:
   MockFlowOffload() {
     ON_CALL(*this, Install)
         .WillByDefault([](const SessionAddresses& /*addresses*/) {
-          return absl::StatusOr<uint32_t>(
-              absl::ResourceExhaustedError("no slot is free"));
+          return absl::optional<uint32_t>();
         });
   }
 
-  MOCK_METHOD(absl::StatusOr<uint32_t>, Install,
+  MOCK_METHOD(absl::optional<uint32_t>, Install,
               (const SessionAddresses& addresses), (override));
+  MOCK_METHOD(FlowState, state, (uint32_t slot), (const, override));
   MOCK_METHOD(void, PublishHandled,
               (uint32_t slot, FlowDirection direction,
                int64_t receive_time_nanoseconds),
@@ -36,11 +35,10 @@ class MockFlowOffload : public FlowOffload {
   MOCK_METHOD(void, LowerPacketBytesMax,
               (uint32_t slot, FlowDirection direction, uint32_t bytes),
               (override));
-  MOCK_METHOD(DirectionActivity, ReadActivity,
-              (uint32_t slot, FlowDirection direction), (const, override));
-  MOCK_METHOD(bool, is_withdrawn, (uint32_t slot), (const, override));
-  MOCK_METHOD(void, Remove, (uint32_t slot), (override));
-  MOCK_METHOD(void, Release, (uint32_t slot), (override));
+  MOCK_METHOD(SessionActivity, ReadActivity, (uint32_t slot),
+              (const, override));
+  MOCK_METHOD(SessionActivity, Remove, (uint32_t slot), (override));
+  MOCK_METHOD(SessionActivity, LateActivity, (), (const, override));
 };
 
 }  // namespace test

@@ -131,9 +131,9 @@ TEST(MockDisconnectSourceTest, FailToStartRefuses) {
 TEST(MockFlowOffloadTest, LeavesSessionsOnSocketsUnlessTold) {
   NiceMock<MockFlowOffload> offload;
   const SessionAddresses addresses = {kClient, kBackend, kClient, kBackend};
-  EXPECT_TRUE(absl::IsResourceExhausted(offload.Install(addresses).status()));
-  EXPECT_EQ(offload.ReadActivity(0, FlowDirection::kFromClient).datagrams, 0u);
-  EXPECT_FALSE(offload.is_withdrawn(0));
+  EXPECT_FALSE(offload.Install(addresses).has_value());
+  EXPECT_EQ(offload.ReadActivity(0).from_client.datagrams, 0u);
+  EXPECT_EQ(offload.LateActivity().from_client.datagrams, 0u);
 
   EXPECT_CALL(offload, Install(Field(&SessionAddresses::client, kClient)))
       .WillOnce(::testing::Return(7u));

@@ -13,7 +13,7 @@
 
 #include <cstdint>
 
-#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -35,19 +35,40 @@ struct DirectionActivity {
   int64_t last_relayed_nanoseconds = 0;  // CLOCK_MONOTONIC; 0: never
 };
 
-// Threads: all methods from any thread at any time; a `Proxy` calls them from
-// the threads that move datagrams, so none may wait for anything. A slot names
-// a session from Install to Release.
+struct SessionActivity {
+  DirectionActivity from_client;
+  DirectionActivity from_backend;
+};
+
+// How far a session is with the offload.
+enum class FlowState : uint8_t {
+  kWaiting,    // Install has been called, and nothing is decided yet
+  kInstalled,  // its datagrams are relayed as soon as that overtakes none
+  kRefused,    // nothing was relayed, nor will be
+  kWithdrawn,  // nothing is relayed any more, since the way that the session's
+               // datagrams take has changed
+};
+
+// Threads: all methods from any thread at any time, but for one slot one at a
+// time. A `Proxy` calls them from the threads that move datagrams, so none may
+// wait for anything, ask the kernel anything that takes long, or allocate
+// memory; what does is left to a thread of the offload's own, which is heard of
+// in `state`. LateActivity is the exception.
+//
+// A slot names a session from Install to Remove.
 class FlowOffload {
  public:
   virtual ~FlowOffload() = default;
 
-  // Has the session's datagrams relayed as soon as that overtakes none that is
-  // still on its way through the process. The result is its slot. An error
-  // leaves the session on its sockets; it may be tried again later. Takes some
-  // ten microseconds.
-  virtual absl::StatusOr<uint32_t> Install(
+  // Asks to have the session's datagrams relayed. The result is its slot, with
+  // no activity and kWaiting, or none where there is no room. The session goes
+  // on over its sockets whatever becomes of it; where it is refused it may be
+  // tried again, after Remove.
+  virtual absl::optional<uint32_t> Install(
       const SessionAddresses& addresses) = 0;
+
+  // A load from memory.
+  virtual FlowState state(uint32_t slot) const = 0;
 
   // The kernel receive time (SO_TIMESTAMPNS, socket(7)) of the newest datagram
   // of this direction that the process has dealt with: after it was sent on.
@@ -55,23 +76,24 @@ class FlowOffload {
   virtual void PublishHandled(uint32_t slot, FlowDirection direction,
                               int64_t receive_time_nanoseconds) = 0;
 
-  // Datagrams that make larger IP packets go to the sockets from now on.
+  // Datagrams that make larger IP packets go to the sockets from now on. Holds
+  // also where it comes before the session is installed.
   virtual void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
                                    uint32_t bytes) = 0;
 
   // Since Install. Loads from memory.
-  virtual DirectionActivity ReadActivity(uint32_t slot,
-                                         FlowDirection direction) const = 0;
+  virtual SessionActivity ReadActivity(uint32_t slot) const = 0;
 
-  // True once nothing is relayed any more, because the way that the session's
-  // datagrams take has changed, or `Remove` was called.
-  virtual bool is_withdrawn(uint32_t slot) const = 0;
+  // The session's next datagram goes to the sockets, also where it was not
+  // installed yet, and the slot is given back. The result is what was relayed
+  // since Install; a datagram that is being relayed this moment may be missing
+  // there, and is in LateActivity then.
+  virtual SessionActivity Remove(uint32_t slot) = 0;
 
-  // The session's next datagram goes to the sockets. Its activity can still be
-  // read.
-  virtual void Remove(uint32_t slot) = 0;
-  // Removes, where that was not done, and gives the slot back.
-  virtual void Release(uint32_t slot) = 0;
+  // What was relayed of sessions beside what Remove has returned for them, all
+  // of them together; `last_relayed_nanoseconds` is 0. Not for the threads that
+  // move datagrams: it may wait.
+  virtual SessionActivity LateActivity() const = 0;
 };
 
 }  // namespace udpgate

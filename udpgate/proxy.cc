@@ -19,6 +19,7 @@
 #include "udpgate/internal/reader.h"
 #include "udpgate/internal/reader_thread.h"
 #include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
 #include "udpgate/internal/upstream.h"
@@ -830,6 +831,11 @@ ProxyStats Proxy::Impl::GetStats() const {
   if (context_.session_events != nullptr) {
     stats.session_events_dropped += context_.session_events->dropped();
     stats.session_events_queued += context_.session_events->waiting();
+  }
+  if (context_.flow_offload != nullptr) {
+    internal::Counters late;
+    internal::CountRelayed(context_.flow_offload->LateActivity(), &late);
+    late.AddTo(&stats);
   }
   return stats;
 }

@@ -209,6 +209,12 @@ static __always_inline int is_same_tuple(const struct udpgate_tuple* a,
          left[3] == right[3] && left[4] == right[4];
 }
 
+// The session has ended, or its way has changed; the index will follow.
+static __always_inline int is_given_back(
+    const volatile struct udpgate_flow* flow) {
+  return flow->packet_bytes_max == 0;
+}
+
 static __always_inline int lease_has_ended(__u64 now_nanoseconds) {
   __u32 zero = 0;
   const volatile __u64* renewed = bpf_map_lookup_elem(&udpgate_lease, &zero);
@@ -381,7 +387,8 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
   const struct udpgate_flow* flow = bpf_map_lookup_elem(&udpgate_flows, &index);
   struct udpgate_activity* activity =
       bpf_map_lookup_elem(&udpgate_activity, &index);
-  if (!flow || !activity || !is_same_tuple(&packet.tuple, &flow->expected)) {
+  if (!flow || !activity || is_given_back(flow) ||
+      !is_same_tuple(&packet.tuple, &flow->expected)) {
     return pass_up(UDPGATE_NO_FLOW);
   }
 

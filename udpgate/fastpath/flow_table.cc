@@ -13,13 +13,33 @@ static_assert(sizeof(udpgate_tuple) == 40, "layout.h");
 static_assert(sizeof(udpgate_flow) == 128, "layout.h");
 static_assert(sizeof(udpgate_activity) == 64, "layout.h");
 
+// A number that the program, or another thread, reads meanwhile.
+template <typename Number>
+void Publish(Number* to, Number value) {
+  __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
+template <typename Number>
+Number Load(const Number* from) {
+  return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+
+// From Take to GiveBack a limit only ever sinks, so it does not matter who
+// comes first: path, network, or the end, which is 0.
+void Lower(__u32* limit, uint32_t bytes) {
+  __u32 now = Load(limit);
+  while (bytes < now &&
+         !__atomic_compare_exchange_n(limit, &now, bytes, /*weak=*/true,
+                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+  }
+}
+
+// All but what shards write.
 void Write(const udpgate_tuple& expected, const udpgate_tuple& rewritten,
            const Exit& exit, udpgate_flow* flow) {
-  std::memset(flow, 0, sizeof(*flow));
   flow->expected = expected;
   flow->rewritten = rewritten;
   flow->interface_index = exit.interface_index;
-  flow->packet_bytes_max = exit.packet_bytes_max;
   flow->is_loopback = exit.is_loopback ? 1 : 0;
   // The two addresses lie side by side, and so do the two ports.
   flow->address_difference =
@@ -27,7 +47,33 @@ void Write(const udpgate_tuple& expected, const udpgate_tuple& rewritten,
   flow->port_difference = ChecksumDifference(
       reinterpret_cast<const uint8_t*>(&expected.source_port),
       reinterpret_cast<const uint8_t*>(&rewritten.source_port), 4);
+  Lower(&flow->packet_bytes_max, exit.packet_bytes_max);
 }
+
+DirectionActivity Read(const udpgate_activity& record) {
+  DirectionActivity activity;
+  activity.datagrams = Load(&record.datagrams);
+  activity.payload_bytes = Load(&record.payload_bytes);
+  activity.last_relayed_nanoseconds =
+      static_cast<int64_t>(Load(&record.last_relayed_nanoseconds));
+  return activity;
+}
+
+void AddDifference(const DirectionActivity& now,
+                   const DirectionActivity& counted, DirectionActivity* sum) {
+  sum->datagrams += now.datagrams - counted.datagrams;
+  sum->payload_bytes += now.payload_bytes - counted.payload_bytes;
+}
+
+void AddDifference(const SessionActivity& now, const SessionActivity& counted,
+                   SessionActivity* sum) {
+  AddDifference(now.from_client, counted.from_client, &sum->from_client);
+  AddDifference(now.from_backend, counted.from_backend, &sum->from_backend);
+}
+
+// Requests in the queue: the slot, and which of the two it is.
+constexpr uint32_t TakenRequest(uint32_t slot) { return slot * 2; }
+constexpr uint32_t GivenBackRequest(uint32_t slot) { return slot * 2 + 1; }
 
 }  // namespace
 
@@ -58,78 +104,143 @@ udpgate_tuple MakeTuple(const SocketAddress& source,
 }
 
 FlowTable::FlowTable(Program* program, int sessions_max)
-    : program_(program), slots_(static_cast<size_t>(sessions_max)) {
-  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
-    resting_.push_back(slot);
+    : program_(program),
+      slots_(static_cast<size_t>(sessions_max)),
+      phases_(static_cast<size_t>(sessions_max)),
+      free_(static_cast<uint32_t>(sessions_max)),
+      requests_(2 * static_cast<size_t>(sessions_max)) {
+  for (uint32_t slot = static_cast<uint32_t>(sessions_max); slot > 0;) {
+    free_.Put(--slot);
   }
 }
 
-absl::StatusOr<uint32_t> FlowTable::Add(const SessionAddresses& addresses,
-                                        const Exit& to_backend,
-                                        const Exit& to_client,
-                                        int64_t now_nanoseconds) {
-  if (resting_.empty() ||
-      slots_[resting_.front()].free_at_nanoseconds > now_nanoseconds) {
-    return absl::ResourceExhaustedError("no free slot for a flow");
+absl::optional<uint32_t> FlowTable::Take(const SessionAddresses& addresses) {
+  const absl::optional<uint32_t> slot = free_.Take();
+  if (!slot.has_value()) return absl::nullopt;
+  slots_[*slot].addresses = addresses;
+  for (const FlowDirection direction :
+       {FlowDirection::kFromClient, FlowDirection::kFromBackend}) {
+    std::memset(&activity(*slot, direction), 0, sizeof(udpgate_activity));
+    Publish<__u64>(&flow(*slot, direction).handled_nanoseconds, 0);
+    Publish<__u32>(&flow(*slot, direction).packet_bytes_max, UINT32_MAX);
   }
-  const uint32_t slot = resting_.front();
-  WriteRecords(slot, addresses, to_backend, to_client);
-  const udpgate_tuple& from_client =
-      flow(slot, FlowDirection::kFromClient).expected;
-  absl::Status status = program_->AddToIndex(from_client, slot * 2);
-  if (!status.ok()) return status;
-  status = program_->AddToIndex(
-      flow(slot, FlowDirection::kFromBackend).expected, slot * 2 + 1);
-  if (!status.ok()) {
-    program_->RemoveFromIndex(from_client).IgnoreError();
-    // The program may have seen the first half.
-    slots_[slot].free_at_nanoseconds = now_nanoseconds + kRestNanoseconds;
-    resting_.pop_front();
-    resting_.push_back(slot);
-    return status;
-  }
-  resting_.pop_front();
-  Slot& taken = slots_[slot];
-  taken.in_use = true;
-  taken.withdrawn.store(false, std::memory_order_release);
-  taken.addresses = addresses;
-  taken.to_backend = to_backend;
-  taken.to_client = to_client;
+  phases_[*slot].store(Phase::kWaiting, std::memory_order_release);
+  requests_.Push(TakenRequest(*slot));
   return slot;
 }
 
-void FlowTable::WriteRecords(uint32_t slot, const SessionAddresses& addresses,
-                             const Exit& to_backend, const Exit& to_client) {
+FlowState FlowTable::state(uint32_t slot) const {
+  switch (phases_[slot].load(std::memory_order_acquire)) {
+    case Phase::kWaiting:
+      return FlowState::kWaiting;
+    case Phase::kInstalled:
+      return FlowState::kInstalled;
+    case Phase::kWithdrawn:
+      return FlowState::kWithdrawn;
+    default:
+      return FlowState::kRefused;
+  }
+}
+
+void FlowTable::PublishHandled(uint32_t slot, FlowDirection direction,
+                               int64_t receive_time_nanoseconds) {
+  Publish<__u64>(&flow(slot, direction).handled_nanoseconds,
+                 static_cast<uint64_t>(receive_time_nanoseconds));
+}
+
+void FlowTable::LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
+                                    uint32_t bytes) {
+  Lower(&flow(slot, direction).packet_bytes_max, bytes);
+}
+
+SessionActivity FlowTable::ReadActivity(uint32_t slot) const {
+  return {Read(activity(slot, FlowDirection::kFromClient)),
+          Read(activity(slot, FlowDirection::kFromBackend))};
+}
+
+SessionActivity FlowTable::GiveBack(uint32_t slot) {
+  PassUp(slot);
+  const SessionActivity counted = ReadActivity(slot);
+  slots_[slot].counted = counted;
+  phases_[slot].store(Phase::kRemoved, std::memory_order_release);
+  requests_.Push(GivenBackRequest(slot));
+  return counted;
+}
+
+void FlowTable::PassUp(uint32_t slot) {
+  LowerPacketBytesMax(slot, FlowDirection::kFromClient, 0);
+  LowerPacketBytesMax(slot, FlowDirection::kFromBackend, 0);
+}
+
+absl::optional<FlowTable::Request> FlowTable::NextRequest() {
+  for (;;) {
+    const absl::optional<uint32_t> request = requests_.Pop();
+    if (!request.has_value()) return absl::nullopt;
+    const uint32_t slot = *request / 2;
+    if (*request == GivenBackRequest(slot)) return Request{slot, true};
+    // Else it was given back since, and that request follows.
+    if (phases_[slot].load(std::memory_order_acquire) == Phase::kWaiting) {
+      return Request{slot, false};
+    }
+  }
+}
+
+bool FlowTable::MoveTo(Phase phase, uint32_t slot) {
+  Phase now = phases_[slot].load(std::memory_order_acquire);
+  while (now != Phase::kRemoved) {
+    if (phases_[slot].compare_exchange_weak(
+            now, phase, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+absl::Status FlowTable::Add(uint32_t slot, const Exit& to_backend,
+                            const Exit& to_client) {
+  Slot& taken = slots_[slot];
+  WriteRecords(slot, to_backend, to_client);
+  const udpgate_tuple& from_client =
+      flow(slot, FlowDirection::kFromClient).expected;
+  absl::Status status = program_->AddToIndex(from_client, slot * 2);
+  if (status.ok()) {
+    taken.must_rest = true;  // whatever follows, the program may have seen it
+    status = program_->AddToIndex(
+        flow(slot, FlowDirection::kFromBackend).expected, slot * 2 + 1);
+    if (!status.ok()) program_->RemoveFromIndex(from_client).IgnoreError();
+  }
+  if (!status.ok()) {
+    Refuse(slot);
+    return status;
+  }
+  taken.is_indexed = true;
+  taken.to_backend = to_backend;
+  taken.to_client = to_client;
+  MoveTo(Phase::kInstalled, slot);
+  return absl::OkStatus();
+}
+
+void FlowTable::Refuse(uint32_t slot) { MoveTo(Phase::kRefused, slot); }
+
+void FlowTable::WriteRecords(uint32_t slot, const Exit& to_backend,
+                             const Exit& to_client) {
+  const SessionAddresses& addresses = slots_[slot].addresses;
   Write(MakeTuple(addresses.client, addresses.listen),
         MakeTuple(addresses.relay, addresses.backend), to_backend,
         &flow(slot, FlowDirection::kFromClient));
   Write(MakeTuple(addresses.backend, addresses.relay),
         MakeTuple(addresses.listen, addresses.client), to_client,
         &flow(slot, FlowDirection::kFromBackend));
-  for (const FlowDirection direction :
-       {FlowDirection::kFromClient, FlowDirection::kFromBackend}) {
-    std::memset(&activity(slot, direction), 0, sizeof(udpgate_activity));
-  }
 }
 
-void FlowTable::Withdraw(uint32_t slot) {
-  Slot& taken = slots_[slot];
-  if (!taken.in_use || taken.withdrawn.load(std::memory_order_relaxed)) return;
+void FlowTable::RemoveFromIndex(uint32_t slot) {
+  if (!slots_[slot].is_indexed) return;
+  slots_[slot].is_indexed = false;
   for (const FlowDirection direction :
        {FlowDirection::kFromClient, FlowDirection::kFromBackend}) {
     // NotFound cannot be: nobody else removes it, and nothing else fails.
     program_->RemoveFromIndex(flow(slot, direction).expected).IgnoreError();
   }
-  taken.withdrawn.store(true, std::memory_order_release);
-}
-
-void FlowTable::Release(uint32_t slot, int64_t now_nanoseconds) {
-  Slot& taken = slots_[slot];
-  if (!taken.in_use) return;
-  Withdraw(slot);
-  taken.in_use = false;
-  taken.free_at_nanoseconds = now_nanoseconds + kRestNanoseconds;
-  resting_.push_back(slot);
 }
 
 int FlowTable::WithdrawWhere(
@@ -138,14 +249,49 @@ int FlowTable::WithdrawWhere(
   int withdrawn = 0;
   for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
     const Slot& taken = slots_[slot];
-    if (!taken.in_use || taken.withdrawn.load(std::memory_order_relaxed) ||
+    if (!taken.is_indexed ||
         !concerns(taken.addresses, taken.to_backend, taken.to_client)) {
       continue;
     }
-    Withdraw(slot);
-    ++withdrawn;
+    PassUp(slot);
+    RemoveFromIndex(slot);
+    if (MoveTo(Phase::kWithdrawn, slot)) ++withdrawn;
   }
   return withdrawn;
+}
+
+void FlowTable::Clear(uint32_t slot, int64_t now_nanoseconds) {
+  RemoveFromIndex(slot);
+  if (slots_[slot].must_rest) {
+    resting_.push_back({slot, now_nanoseconds + kRestNanoseconds});
+  } else {
+    Free(slot);
+  }
+}
+
+void FlowTable::FreeRested(int64_t now_nanoseconds) {
+  while (!resting_.empty() &&
+         resting_.front().end_nanoseconds <= now_nanoseconds) {
+    Free(resting_.front().slot);
+    resting_.pop_front();
+  }
+}
+
+void FlowTable::Free(uint32_t slot) {
+  AddDifference(ReadActivity(slot), slots_[slot].counted, &late_);
+  slots_[slot].must_rest = false;
+  phases_[slot].store(Phase::kFree, std::memory_order_relaxed);
+  free_.Put(slot);
+}
+
+SessionActivity FlowTable::LateActivity() const {
+  SessionActivity sum = late_;
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (phases_[slot].load(std::memory_order_acquire) == Phase::kRemoved) {
+      AddDifference(ReadActivity(slot), slots_[slot].counted, &sum);
+    }
+  }
+  return sum;
 }
 
 }  // namespace fastpath

@@ -1,8 +1,20 @@
 // The sessions that the program in the kernel knows: which slot is whose.
 //
-// A slot's life: free -> in use (installed, perhaps withdrawn) -> resting ->
-// free. While a slot rests nobody writes its records, so that a program that
-// was at work while the session was removed still finds them as they were.
+// A slot's life, and whose hands it is in:
+//
+//   free --Take--> waiting --Add--> installed --Withdraw--> withdrawn
+//    ^   (a shard)    |  \                |                    |
+//    |                |   --Refuse--> refused                  |
+//    |                |                   |                    |
+//    |                +---- GiveBack -----+------- (a shard) --+
+//    |                        |
+//    +------ (the owner) -- removed, resting
+//
+// Shards change no index of the kernel's and take no lock: what they want of a
+// slot is a store to memory that program and owner see, and a number in a queue
+// for the owner. While a slot rests nobody writes its records, so that a
+// program that was at work while the session was removed still finds them as
+// they were.
 #ifndef UDPGATE_FASTPATH_FLOW_TABLE_H_
 #define UDPGATE_FASTPATH_FLOW_TABLE_H_
 
@@ -14,8 +26,9 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "udpgate/fastpath/program.h"
+#include "udpgate/fastpath/slot_queue.h"
 #include "udpgate/flow_offload.h"
 #include "udpgate/socket_address.h"
 
@@ -38,7 +51,6 @@ uint32_t ChecksumDifference(const uint8_t* before, const uint8_t* after,
 udpgate_tuple MakeTuple(const SocketAddress& source,
                         const SocketAddress& destination);
 
-// Threads: one at a time, but for `flow` and `activity` of a slot in use.
 class FlowTable {
  public:
   // How long a slot rests. A program runs for some microseconds.
@@ -47,26 +59,53 @@ class FlowTable {
   // `program` must outlive the table.
   FlowTable(Program* program, int sessions_max);
 
-  // A slot whose flows the program observes from now on. ResourceExhausted
-  // where no slot is free or the kernel has no room.
-  absl::StatusOr<uint32_t> Add(const SessionAddresses& addresses,
-                               const Exit& to_backend, const Exit& to_client,
-                               int64_t now_nanoseconds);
-  // Takes the flows of a slot in use from the program. Its activity can still
-  // be read. Nothing happens where that was done before.
-  void Withdraw(uint32_t slot);
-  // Gives a withdrawn slot back.
-  void Release(uint32_t slot, int64_t now_nanoseconds);
+  // For shards. Threads: any, but for one slot one at a time. None waits, makes
+  // a system call or allocates memory.
+
+  // A free slot, of which the owner hears in NextRequest; none where all are
+  // taken or rest. The program relays nothing of it yet.
+  absl::optional<uint32_t> Take(const SessionAddresses& addresses);
+  FlowState state(uint32_t slot) const;
+  void PublishHandled(uint32_t slot, FlowDirection direction,
+                      int64_t receive_time_nanoseconds);
+  void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
+                           uint32_t bytes);
+  SessionActivity ReadActivity(uint32_t slot) const;
+  // From now on the program passes up what it has not begun with.
+  SessionActivity GiveBack(uint32_t slot);
+
+  // For the owner. Threads: one at a time.
+
+  // What a shard has asked for next, if anything; in the order in which they
+  // asked. A slot that was taken needs Add or Refuse; one that was given back
+  // needs Clear.
+  struct Request {
+    uint32_t slot;
+    bool is_given_back;
+  };
+  absl::optional<Request> NextRequest();
+  const SessionAddresses& addresses(uint32_t slot) const {
+    return slots_[slot].addresses;
+  }
+  // The program observes the flows from now on; unless the slot was given back
+  // meanwhile. ResourceExhausted where the kernel has no room, AlreadyExists
+  // where another session has these addresses; refuses the slot then.
+  absl::Status Add(uint32_t slot, const Exit& to_backend,
+                   const Exit& to_client);
+  void Refuse(uint32_t slot);
+  // Takes the flows of a slot that was given back out of the index. Others may
+  // have it at once where the program has never seen it, else after its rest.
+  void Clear(uint32_t slot, int64_t now_nanoseconds);
   // Withdraws the slots for which `concerns` says so. Their number.
   int WithdrawWhere(
       absl::FunctionRef<bool(const SessionAddresses&, const Exit& to_backend,
                              const Exit& to_client)>
           concerns);
+  // Lets others have the slots whose rest is over.
+  void FreeRested(int64_t now_nanoseconds);
+  // See FlowOffload.
+  SessionActivity LateActivity() const;
 
-  // Threads: any, while the slot is in use.
-  bool is_withdrawn(uint32_t slot) const {
-    return slots_[slot].withdrawn.load(std::memory_order_acquire);
-  }
   udpgate_flow& flow(uint32_t slot, FlowDirection direction) const {
     return program_->flow(slot * 2 + static_cast<uint32_t>(direction));
   }
@@ -75,21 +114,45 @@ class FlowTable {
   }
 
  private:
+  enum class Phase : uint8_t {
+    kFree,
+    kWaiting,
+    kInstalled,
+    kRefused,
+    kWithdrawn,
+    kRemoved,  // given back; the rest is the owner's
+  };
   struct Slot {
-    bool in_use = false;
-    std::atomic<bool> withdrawn{false};
-    int64_t free_at_nanoseconds = 0;
+    // Of whoever has taken it, until it is given back.
     SessionAddresses addresses;
+    SessionActivity counted;  // what GiveBack has returned
+    // Of the owner.
+    bool is_indexed = false;
+    bool must_rest = false;
     Exit to_backend;
     Exit to_client;
   };
+  struct Rest {
+    uint32_t slot;
+    int64_t end_nanoseconds;
+  };
 
-  void WriteRecords(uint32_t slot, const SessionAddresses& addresses,
-                    const Exit& to_backend, const Exit& to_client);
+  // To `phase`, unless the slot was given back meanwhile.
+  bool MoveTo(Phase phase, uint32_t slot);
+  void WriteRecords(uint32_t slot, const Exit& to_backend,
+                    const Exit& to_client);
+  void PassUp(uint32_t slot);
+  void RemoveFromIndex(uint32_t slot);
+  void Free(uint32_t slot);
 
   Program* const program_;
   std::vector<Slot> slots_;
-  std::deque<uint32_t> resting_;  // and free ones, the longest first
+  // Apart from the slots, since LateActivity looks at all of them.
+  std::vector<std::atomic<Phase>> phases_;
+  FreeSlots free_;
+  RequestQueue requests_;
+  std::deque<Rest> resting_;  // the longest first
+  SessionActivity late_;      // of slots whose rest is over
 };
 
 }  // namespace fastpath

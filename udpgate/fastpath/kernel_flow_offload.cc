@@ -28,16 +28,8 @@ constexpr int kRenewMilliseconds =
 
 int64_t NowNanoseconds() { return Clock::Monotonic()->NowNanoseconds(); }
 
-// A store that the program sees whole.
-template <typename Number>
-void Publish(Number* to, Number value) {
-  __atomic_store_n(to, value, __ATOMIC_RELEASE);
-}
-
-template <typename Number>
-Number Load(const Number* from) {
-  return __atomic_load_n(from, __ATOMIC_ACQUIRE);
-}
+// Requests in a row before the lease and the network have their turn again.
+constexpr int kRequestsPerRound = 64;
 
 bool IsLinkLocal(const SocketAddress& address) {
   return address.is_ipv6() && address.ip_bytes()[0] == 0xFE &&
@@ -80,19 +72,25 @@ absl::StatusOr<std::unique_ptr<KernelFlowOffload>> KernelFlowOffload::Create(
 
 KernelFlowOffload::~KernelFlowOffload() {
   if (thread_.joinable()) {
-    ::eventfd_write(stop_event_.get(), 1);
+    is_stopping_ = true;
+    Wake();
     thread_.join();
   } else {
     DetachAll();
   }
 }
 
+void KernelFlowOffload::SetLease(int64_t now_nanoseconds) {
+  __atomic_store_n(program_->lease_nanoseconds(),
+                   static_cast<uint64_t>(now_nanoseconds), __ATOMIC_RELEASE);
+}
+
 void KernelFlowOffload::DetachAll() {
   // From here on everything goes up, whether a filter can be taken off or not.
-  if (program_ != nullptr) Publish<uint64_t>(program_->lease_nanoseconds(), 0);
+  if (program_ != nullptr) SetLease(0);
   MutexLock lock(&mutex_);
   for (const int index : attached_) {
-    absl::Status status = Program::Detach(index, lock_.number());
+    absl::Status status = program_->Detach(index, lock_.number());
     if (!status.ok()) Log(LogSeverity::kWarning, status.message());
   }
 }
@@ -106,12 +104,16 @@ absl::Status KernelFlowOffload::Start() {
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
   table_ = std::make_unique<FlowTable>(program_.get(), options_.sessions_max);
+  {
+    MutexLock guard(&mutex_);
+    install_status_.resize(static_cast<size_t>(options_.sessions_max));
+  }
   // Before the first look at links and routes, so that no change is missed.
   absl::StatusOr<RouteWatcher> watcher = RouteWatcher::Open();
   if (!watcher.ok()) return watcher.status();
   watcher_ = std::make_unique<RouteWatcher>(*std::move(watcher));
-  stop_event_ = internal::UniqueFd(::eventfd(0, EFD_CLOEXEC));
-  if (!stop_event_.is_open()) {
+  wake_event_ = internal::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_event_.is_open()) {
     return internal::ErrnoToStatus(errno, "eventfd");
   }
   {
@@ -125,8 +127,7 @@ absl::Status KernelFlowOffload::Start() {
     status = AttachAtStart();
     if (!status.ok()) return status;
   }
-  Publish<uint64_t>(program_->lease_nanoseconds(),
-                    static_cast<uint64_t>(NowNanoseconds()));
+  SetLease(NowNanoseconds());
   absl::StatusOr<std::thread> thread =
       internal::StartThread("udpgate-offload", [this] { Run(); });
   if (!thread.ok()) return thread.status();
@@ -160,7 +161,7 @@ void KernelFlowOffload::RemoveLeftovers() {
            !InstanceLock::IsFree(filter.handle))) {
         continue;
       }
-      absl::Status status = Program::Detach(link.index, filter.handle);
+      absl::Status status = Program::RemoveFilter(link.index, filter.handle);
       Log(status.ok() ? LogSeverity::kInfo : LogSeverity::kWarning,
           status.ok()
               ? absl::StrCat("fast path: removed what an earlier run left on ",
@@ -210,7 +211,7 @@ absl::Status KernelFlowOffload::AttachAtStart() {
 absl::Status KernelFlowOffload::Attach(const Link& link) {
   absl::Status status = CheckDeviceFeatures(link.name);
   if (!status.ok()) return status;
-  status = program_->Attach(link, lock_.number());
+  status = program_->Attach(link, lock_.number(), options_.may_use_tcx);
   if (!status.ok()) return status;
   attached_.insert(link.index);
   LogFiltersBehind(link);
@@ -223,7 +224,9 @@ void KernelFlowOffload::LogFiltersBehind(const Link& link) {
   if (!filters.ok()) return;
   std::vector<std::string> names;
   for (const IngressFilter& filter : *filters) {
-    if (filter.priority < kFilterPriority || IsOurs(filter)) continue;
+    const bool is_behind =
+        program_->HasTcxLink(link.index) || filter.priority >= kFilterPriority;
+    if (!is_behind || IsOurs(filter)) continue;
     names.push_back(filter.name.empty() ? filter.kind : filter.name);
   }
   if (names.empty()) return;
@@ -240,7 +243,7 @@ absl::StatusOr<Exit> KernelFlowOffload::FindExit(
   const auto found = links_.find(route->interface_index);
   if (found == links_.end()) {
     // It is so new that we have not been told of it yet.
-    return absl::UnavailableError("the interface is not known yet");
+    return absl::FailedPreconditionError("the interface is not known yet");
   }
   const Link& link = found->second;
   Exit exit;
@@ -257,53 +260,28 @@ absl::StatusOr<Exit> KernelFlowOffload::FindExit(
   return exit;
 }
 
-absl::StatusOr<uint32_t> KernelFlowOffload::Install(
+absl::optional<uint32_t> KernelFlowOffload::Install(
     const SessionAddresses& addresses) {
-  absl::Status status = Check(addresses);
-  if (!status.ok()) return status;
-  // Routes are looked up and flows added under one lock: a route that changes
-  // after the look is told after that, and finds the flows to withdraw.
+  const absl::optional<uint32_t> slot = table_->Take(addresses);
+  if (slot.has_value()) Wake();
+  return slot;
+}
+
+void KernelFlowOffload::Wake() {
+  if (!is_woken_.exchange(true)) ::eventfd_write(wake_event_.get(), 1);
+}
+
+SessionActivity KernelFlowOffload::LateActivity() const {
   MutexLock lock(&mutex_);
-  absl::StatusOr<Exit> to_backend =
-      FindExit(addresses.relay, addresses.backend);
-  if (!to_backend.ok()) return to_backend.status();
-  absl::StatusOr<Exit> to_client = FindExit(addresses.listen, addresses.client);
-  if (!to_client.ok()) return to_client.status();
-  return table_->Add(addresses, *to_backend, *to_client, NowNanoseconds());
+  return table_->LateActivity();
 }
 
-void KernelFlowOffload::PublishHandled(uint32_t slot, FlowDirection direction,
-                                       int64_t receive_time_nanoseconds) {
-  Publish<__u64>(&table_->flow(slot, direction).handled_nanoseconds,
-                 static_cast<uint64_t>(receive_time_nanoseconds));
-}
-
-void KernelFlowOffload::LowerPacketBytesMax(uint32_t slot,
-                                            FlowDirection direction,
-                                            uint32_t bytes) {
-  __u32* const limit = &table_->flow(slot, direction).packet_bytes_max;
-  if (bytes < Load(limit)) Publish<__u32>(limit, bytes);
-}
-
-DirectionActivity KernelFlowOffload::ReadActivity(
-    uint32_t slot, FlowDirection direction) const {
-  const udpgate_activity& record = table_->activity(slot, direction);
-  DirectionActivity activity;
-  activity.datagrams = Load(&record.datagrams);
-  activity.payload_bytes = Load(&record.payload_bytes);
-  activity.last_relayed_nanoseconds =
-      static_cast<int64_t>(Load(&record.last_relayed_nanoseconds));
-  return activity;
-}
-
-void KernelFlowOffload::Remove(uint32_t slot) {
+absl::Status KernelFlowOffload::InstallStatus(uint32_t slot) const {
   MutexLock lock(&mutex_);
-  table_->Withdraw(slot);
-}
-
-void KernelFlowOffload::Release(uint32_t slot) {
-  MutexLock lock(&mutex_);
-  table_->Release(slot, NowNanoseconds());
+  if (table_->state(slot) == FlowState::kWaiting) {
+    return absl::UnavailableError("not installed yet");
+  }
+  return install_status_[slot];
 }
 
 std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
@@ -314,19 +292,62 @@ std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
 }
 
 void KernelFlowOffload::Run() {
+  bool has_more = false;
   for (;;) {
-    Publish<uint64_t>(program_->lease_nanoseconds(),
-                      static_cast<uint64_t>(NowNanoseconds()));
+    SetLease(NowNanoseconds());
     pollfd waited[] = {{watcher_->fd(), POLLIN, 0},
-                       {stop_event_.get(), POLLIN, 0}};
-    ::poll(waited, 2, kRenewMilliseconds);
+                       {wake_event_.get(), POLLIN, 0}};
+    ::poll(waited, 2, has_more ? 0 : kRenewMilliseconds);
     // Here and not in the destructor: this thread surely is in the network
     // namespace that the indices belong to.
-    if (waited[1].revents != 0) return DetachAll();
+    if (is_stopping_) return DetachAll();
     if (waited[0].revents != 0) {
       watcher_->Read([this](const NetworkChange& change) { Apply(change); });
     }
+    if (waited[1].revents != 0) {
+      eventfd_t count;
+      ::eventfd_read(wake_event_.get(), &count);
+      // Before the look: whoever asks after it wakes us again.
+      is_woken_.exchange(false);
+    }
+    // Also where nobody woke us: what is given back does not.
+    has_more = HandleRequests();
   }
+}
+
+bool KernelFlowOffload::HandleRequests() {
+  MutexLock lock(&mutex_);
+  table_->FreeRested(NowNanoseconds());
+  for (int i = 0; i < kRequestsPerRound; ++i) {
+    const absl::optional<FlowTable::Request> request = table_->NextRequest();
+    if (!request.has_value()) return false;
+    if (request->is_given_back) {
+      table_->Clear(request->slot, NowNanoseconds());
+      continue;
+    }
+    install_status_[request->slot] = Add(request->slot);
+  }
+  return true;
+}
+
+// Routes are looked up and flows added by the thread that hears of changes: one
+// that comes after the look is told after that, and finds the flows to
+// withdraw.
+absl::Status KernelFlowOffload::Add(uint32_t slot) {
+  const SessionAddresses& addresses = table_->addresses(slot);
+  absl::Status status = Check(addresses);
+  absl::StatusOr<Exit> to_backend, to_client;
+  if (status.ok()) {
+    to_backend = FindExit(addresses.relay, addresses.backend);
+    status = to_backend.status();
+  }
+  if (status.ok()) {
+    to_client = FindExit(addresses.listen, addresses.client);
+    status = to_client.status();
+  }
+  if (status.ok()) return table_->Add(slot, *to_backend, *to_client);
+  table_->Refuse(slot);
+  return status;
 }
 
 void KernelFlowOffload::Apply(const NetworkChange& change) {
@@ -346,6 +367,7 @@ void KernelFlowOffload::Apply(const NetworkChange& change) {
     case NetworkChange::Kind::kLinkRemoved:
       withdrawn = WithdrawLink(change.link.index);
       attached_.erase(change.link.index);
+      program_->Forget(change.link.index);
       links_.erase(change.link.index);
       break;
   }

@@ -9,8 +9,8 @@
 //   }
 //
 // Belongs to the network namespace of the thread that creates it. Ending it
-// takes our filters off; the ingress hook (clsact) stays, since others may have
-// hung something there meanwhile.
+// takes the program off; a hook for filters (clsact) stays, since others may
+// have hung something there meanwhile.
 #ifndef UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
 #define UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
 
@@ -28,6 +28,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "udpgate/fastpath/flow_table.h"
 #include "udpgate/fastpath/instance_lock.h"
 #include "udpgate/fastpath/netlink.h"
@@ -45,12 +46,16 @@ namespace fastpath {
 class KernelFlowOffload : public FlowOffload {
  public:
   struct Options {
-    // Room for so many sessions; 1 or more.
+    // Room for so many sessions, those included that have ended within the last
+    // second; 1 or more.
     int sessions_max = 0;
     // Interfaces to attach to. Empty: those that carry a listen address, and
     // those by which a session's datagrams leave.
     std::vector<std::string> interfaces;
     std::vector<SocketAddress> listen_addresses;
+    // Where the kernel allows it, hang the program to interfaces by links
+    // (TCX) rather than as a filter of clsact.
+    bool may_use_tcx = true;
     LogSink log_sink;
   };
 
@@ -62,27 +67,38 @@ class KernelFlowOffload : public FlowOffload {
   KernelFlowOffload(const KernelFlowOffload&) = delete;
   KernelFlowOffload& operator=(const KernelFlowOffload&) = delete;
 
-  // Threads: any, all of the following.
-
-  // Has the program observe a session and relay its datagrams as soon as it
-  // may. Takes some 20 microseconds, and may attach the program to an
-  // interface.
-  absl::StatusOr<uint32_t> Install(const SessionAddresses& addresses) override;
+  // See FlowOffload. Install and Remove leave to the offload's thread what they
+  // ask for, at the price of some stores to memory; Install also wakes it. A
+  // request waits in a queue that has room for those of `sessions_max`
+  // sessions, so it is never full.
+  absl::optional<uint32_t> Install(const SessionAddresses& addresses) override;
+  FlowState state(uint32_t slot) const override { return table_->state(slot); }
   void PublishHandled(uint32_t slot, FlowDirection direction,
-                      int64_t receive_time_nanoseconds) override;
+                      int64_t receive_time_nanoseconds) override {
+    table_->PublishHandled(slot, direction, receive_time_nanoseconds);
+  }
   void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
-                           uint32_t bytes) override;
-  DirectionActivity ReadActivity(uint32_t slot,
-                                 FlowDirection direction) const override;
-  bool is_withdrawn(uint32_t slot) const override {
-    return table_->is_withdrawn(slot);
+                           uint32_t bytes) override {
+    table_->LowerPacketBytesMax(slot, direction, bytes);
+  }
+  SessionActivity ReadActivity(uint32_t slot) const override {
+    return table_->ReadActivity(slot);
   }
   // A datagram that the program has begun with may still leave, some
-  // microseconds later.
-  void Remove(uint32_t slot) override;
-  // The slot is not used again for a second.
-  void Release(uint32_t slot) override;
+  // microseconds later. The slot is not used again for a second.
+  SessionActivity Remove(uint32_t slot) override {
+    return table_->GiveBack(slot);
+  }
+  SessionActivity LateActivity() const override;
 
+  // Threads: any, all of the following; they may wait.
+
+  // What became of the last Install that had this slot: Unavailable while it
+  // waits, else OK, or why it was refused: NotFound where there is no route,
+  // InvalidArgument or Unimplemented where the addresses cannot be relayed,
+  // AlreadyExists where another session has them, ResourceExhausted where the
+  // kernel has no room.
+  absl::Status InstallStatus(uint32_t slot) const;
   // How often a packet went to the sockets, by `udpgate_reason`.
   std::array<uint64_t, UDPGATE_REASONS> PassedUp() const {
     return program_->PassedUp();
@@ -107,10 +123,16 @@ class KernelFlowOffload : public FlowOffload {
                                 const SocketAddress& destination)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  void Wake();
+  void SetLease(int64_t now_nanoseconds);
   void DetachAll();
 
-  // The thread: renews the lease and follows the network's changes.
+  // The thread: renews the lease, follows the network's changes, and does what
+  // Install and Remove have asked for.
   void Run();
+  // Some of it. Whether there may be more.
+  bool HandleRequests();
+  absl::Status Add(uint32_t slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Apply(const NetworkChange& change);
   int ApplyLink(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int WithdrawLink(int interface_index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -121,15 +143,19 @@ class KernelFlowOffload : public FlowOffload {
   const Options options_;
   InstanceLock lock_;
   std::unique_ptr<Program> program_;
-  std::unique_ptr<FlowTable> table_;  // its non-const methods: under mutex_
+  std::unique_ptr<FlowTable> table_;  // what is its owner's: under mutex_
 
+  // Never taken by Install and Remove.
   mutable internal::Mutex mutex_;
   std::unique_ptr<Netlink> netlink_ ABSL_GUARDED_BY(mutex_);
   std::map<int, Link> links_ ABSL_GUARDED_BY(mutex_);  // by index
   std::set<int> attached_ ABSL_GUARDED_BY(mutex_);     // indices
+  std::vector<absl::Status> install_status_ ABSL_GUARDED_BY(mutex_);  // by slot
 
   std::unique_ptr<RouteWatcher> watcher_;
-  internal::UniqueFd stop_event_;
+  internal::UniqueFd wake_event_;
+  std::atomic<bool> is_woken_{false};  // or about to be
+  std::atomic<bool> is_stopping_{false};
   std::thread thread_;
   std::atomic<uint64_t> withdrawn_by_changes_{0};
 };

@@ -30,8 +30,9 @@ struct udpgate_flow {
   // Receive time of the newest datagram of this direction that the process has
   // dealt with, see "Hand-over" in fastpath.bpf.c. 0: none yet.
   __u64 handled_nanoseconds;
-  __u32 interface_index;     // to leave by
-  __u32 packet_bytes_max;    // of an IP packet, header included
+  __u32 interface_index;  // to leave by
+  // Of an IP packet, header included. 0: all go up, as if there were no flow.
+  __u32 packet_bytes_max;
   __u32 address_difference;  // ones' complement, for the checksums (RFC 1624)
   __u32 port_difference;
   __u32 is_loopback;  // interface_index is that of lo

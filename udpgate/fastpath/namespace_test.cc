@@ -47,7 +47,18 @@ SocketAddress Address(const std::string& ip, uint16_t port) {
 }
 
 // client ns: c0 10.1.0.2 --- g1 10.1.0.1 gate ns 10.2.0.1 g2 --- b0 10.2.0.2
-class Namespaces : public ::testing::TestWithParam<bool> {
+// The address family, and whether the program may hang by links (TCX).
+struct Setup {
+  bool ipv6;
+  bool may_use_tcx;
+};
+
+std::string NameOf(const ::testing::TestParamInfo<Setup>& info) {
+  return absl::StrCat(info.param.ipv6 ? "Ipv6" : "Ipv4",
+                      info.param.may_use_tcx ? "" : "ByFilter");
+}
+
+class Namespaces : public ::testing::TestWithParam<Setup> {
  protected:
   void SetUp() override {
     absl::StatusOr<std::unique_ptr<NetworkNamespace>> first =
@@ -66,6 +77,14 @@ class Namespaces : public ::testing::TestWithParam<bool> {
     GiveAddresses(*gate_space_, "g2", "2", "1");
     GiveAddresses(*backend_space_, "b0", "2", "2");
     // Only a relay lets them reach each other: the gate's host is no router.
+    // Where an interface gets its hook for filters, it drops what is sent
+    // meanwhile.
+    for (const char* link : {"lo", "g1", "g2"}) {
+      if (!HasLinks()) {
+        gate_space_->Command(
+            absl::StrCat("tc qdisc add dev ", link, " clsact"));
+      }
+    }
   }
 
   void TearDown() override {
@@ -75,7 +94,9 @@ class Namespaces : public ::testing::TestWithParam<bool> {
     offload_.reset();
   }
 
-  bool ipv6() const { return GetParam(); }
+  bool ipv6() const { return GetParam().ipv6; }
+  // Else it hangs as a filter of clsact.
+  bool HasLinks() const { return GetParam().may_use_tcx; }
   SocketAddress ClientAddress() const { return Ip("1", "2").WithPort(0); }
   SocketAddress GateAddress() const { return Ip("1", "1").WithPort(19132); }
   SocketAddress BackendAddress() const { return Ip("2", "2").WithPort(0); }
@@ -89,6 +110,7 @@ class Namespaces : public ::testing::TestWithParam<bool> {
     options.sessions_max = 2000;
     options.interfaces = std::move(interfaces);
     options.listen_addresses = {listen_};
+    options.may_use_tcx = GetParam().may_use_tcx;
     options.log_sink = [this](LogSeverity, absl::string_view line) {
       internal::MutexLock lock(&log_mutex_);
       absl::StrAppend(&log_, line, "\n");
@@ -178,6 +200,20 @@ class Namespaces : public ::testing::TestWithParam<bool> {
     EXPECT_EQ(gate_->from_backend() - from_backend, count) << Describe();
   }
 
+  // What becomes of it.
+  absl::Status InstallStatus(const SessionAddresses& addresses) {
+    const absl::optional<uint32_t> slot = offload_->Install(addresses);
+    if (!slot.has_value()) return absl::ResourceExhaustedError("no free slot");
+    absl::Status status;
+    EXPECT_TRUE(AwaitTrue([&] {
+      status = offload_->InstallStatus(*slot);
+      return !absl::IsUnavailable(status);
+    }));
+    EXPECT_EQ(offload_->state(*slot),
+              status.ok() ? FlowState::kInstalled : FlowState::kRefused);
+    return status;
+  }
+
   std::string Log() const {
     internal::MutexLock lock(&log_mutex_);
     return log_;
@@ -225,14 +261,19 @@ class Namespaces : public ::testing::TestWithParam<bool> {
   std::vector<std::unique_ptr<LoopbackPeer>> peers_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Family, Namespaces, ::testing::Values(false, true),
-                         [](const ::testing::TestParamInfo<bool>& family) {
-                           return family.param ? "Ipv6" : "Ipv4";
-                         });
+INSTANTIATE_TEST_SUITE_P(Setups, Namespaces,
+                         ::testing::Values(Setup{false, true},
+                                           Setup{true, true},
+                                           Setup{false, false},
+                                           Setup{true, false}),
+                         NameOf);
 
 // What there is no IPv6 for.
 class OnIpv4 : public Namespaces {};
-INSTANTIATE_TEST_SUITE_P(Family, OnIpv4, ::testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(Setups, OnIpv4,
+                         ::testing::Values(Setup{false, true},
+                                           Setup{false, false}),
+                         NameOf);
 
 TEST_P(Namespaces, RelaysBothWays) {
   StartAll();
@@ -563,7 +604,7 @@ TEST_P(Namespaces, SessionsWithATranslatedSourceStayOnSockets) {
 constexpr char kFiltersOfG1[] = "tc filter show dev g1 ingress";
 
 TEST_P(Namespaces, LeavesProgramsOfOthersAlone) {
-  gate_space_->Command("tc qdisc add dev g1 clsact");
+  gate_space_->Command("tc qdisc replace dev g1 clsact");
   // Both see every packet and match none.
   gate_space_->Command(
       "tc filter add dev g1 ingress pref 1 handle 1 bpf bytecode '1,6 0 0 0' "
@@ -577,8 +618,12 @@ TEST_P(Namespaces, LeavesProgramsOfOthersAlone) {
   LoopbackPeer& peer = NewPeer();
   Promote(peer);
   ExpectRelayed(peer, 10);
-  EXPECT_TRUE(
-      absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"));
+  // A link goes before all filters, a filter between them.
+  EXPECT_TRUE(absl::StrContains(
+      Log(), HasLinks() ? "what we relay: bpf, bpf" : "what we relay: bpf\n"))
+      << Log();
+  EXPECT_EQ(absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"),
+            !HasLinks());
   TearDown();
   EXPECT_EQ(gate_space_->Output(kFiltersOfG1), before);
 }
@@ -590,8 +635,8 @@ TEST_P(Namespaces, TwoGatesOnOneInterface) {
   std::unique_ptr<KernelFlowOffload> first = std::move(offload_);
   ASSERT_TRUE(Load().ok());
   const std::string filters = gate_space_->Output(kFiltersOfG1);
-  EXPECT_TRUE(absl::StrContains(filters, "handle 0x1 ")) << filters;
-  EXPECT_TRUE(absl::StrContains(filters, "handle 0x2 ")) << filters;
+  EXPECT_EQ(absl::StrContains(filters, "handle 0x1 "), !HasLinks()) << filters;
+  EXPECT_EQ(absl::StrContains(filters, "handle 0x2 "), !HasLinks()) << filters;
   ExpectRelayed(peer, 10);
   offload_.reset();
   ExpectRelayed(peer, 10);
@@ -624,19 +669,67 @@ TEST_P(Namespaces, RemovedFlowsGoBackToTheSockets) {
   StartAll();
   LoopbackPeer& peer = NewPeer();
   Promote(peer);
+  ExpectRelayed(peer, 10);
   gate_->RemoveFlows();
-  const DirectionActivity activity =
-      gate_->Activity(peer.address(), FlowDirection::kFromClient);
-  EXPECT_GT(activity.datagrams, 0u) << "still readable";
+  const SessionActivity relayed = gate_->RelayedInAll();
+  EXPECT_GE(relayed.from_client.datagrams, 10u);
+  EXPECT_GE(relayed.from_backend.datagrams, 10u);
   ExpectOnSockets(peer, 10);
-  EXPECT_EQ(
-      gate_->Activity(peer.address(), FlowDirection::kFromClient).datagrams,
-      activity.datagrams);
+  // Nothing was under way.
+  EXPECT_EQ(offload_->LateActivity().from_client.datagrams, 0u);
+}
+
+// A client that floods while its session goes over and back: each datagram is
+// counted by the sockets or by the fast path, also those that the program was
+// at work with as the flows were removed.
+TEST_P(Namespaces, CountsEachDatagramOnceWhileFlowsAreRemoved) {
+  constexpr int kRounds = 200;
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const size_t received_before = backend_->received_count();
+  const int from_clients_before = gate_->from_clients();
+  const uint64_t relayed_before = gate_->RelayedInAll().from_client.datagrams;
+  std::atomic<bool> is_done{false};
+  std::atomic<uint32_t> unanswered{0};
+  size_t sent = 0;
+  std::thread sender([&] {
+    while (!is_done) {
+      if (unanswered >= 32) continue;
+      EXPECT_TRUE(peer.Send(gate_->address(), "flood").ok());
+      ++unanswered;
+      ++sent;
+    }
+  });
+  int round = 0;
+  uint64_t removed_at = relayed_before;
+  EXPECT_TRUE(AwaitTrue([&] {
+    for (int i = 0; i < 1000 && peer.TryReceive().ok(); ++i) --unanswered;
+    // Each time as soon as it relays.
+    const uint64_t relayed = gate_->RelayedInAll().from_client.datagrams;
+    if (relayed > removed_at) {
+      removed_at = relayed;
+      EXPECT_TRUE(gate_->Reinstall(peer.address()).ok());
+      ++round;
+    }
+    return round == kRounds;
+  }));
+  is_done = true;
+  sender.join();
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return backend_->received_count() - received_before == sent; }));
+  const SessionActivity late = offload_->LateActivity();
+  EXPECT_EQ(static_cast<uint64_t>(gate_->from_clients() - from_clients_before) +
+                gate_->RelayedInAll().from_client.datagrams - relayed_before,
+            sent);
+  std::cout << sent << " datagrams, " << kRounds << " removals, "
+            << late.from_client.datagrams + late.from_backend.datagrams
+            << " counted late\n";
 }
 
 TEST_P(Namespaces, EndingTakesTheFiltersOff) {
   StartAll();
-  EXPECT_NE(gate_space_->Output(kFiltersOfG1), "");
+  EXPECT_EQ(gate_space_->Output(kFiltersOfG1) == "", HasLinks());
   TearDown();
   EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
 }
@@ -662,7 +755,7 @@ class GateProcess : public Namespaces {
     StartBackend(*backend_space_, backend);
     NewPeer();
     ASSERT_TRUE(AwaitTrue([&] { return Asked(); }));
-    for (int i = 0; i < 100; ++i) ASSERT_TRUE(Asked());
+    ASSERT_TRUE(AwaitTrue([&] { return IsRelayed(); }));
   }
   void TearDown() override {
     Kill();
@@ -675,6 +768,15 @@ class GateProcess : public Namespaces {
     }
     return peers_.front()->Ask(listen_, "hello", absl::Milliseconds(20)).ok();
   }
+  // Whether there are replies while nobody but the program is there. Gives it
+  // datagrams to promote the session with, too.
+  bool IsRelayed() {
+    for (int i = 0; i < 20; ++i) Asked();
+    ::kill(child_, SIGSTOP);
+    const bool is_relayed = Asked() && Asked();
+    ::kill(child_, SIGCONT);
+    return is_relayed;
+  }
   void Kill() {
     if (child_ <= 0) return;
     ::kill(child_, SIGKILL);
@@ -684,22 +786,27 @@ class GateProcess : public Namespaces {
 
   pid_t child_ = 0;
 };
-INSTANTIATE_TEST_SUITE_P(Family, GateProcess, ::testing::Values(false, true),
-                         [](const ::testing::TestParamInfo<bool>& family) {
-                           return family.param ? "Ipv6" : "Ipv4";
-                         });
+INSTANTIATE_TEST_SUITE_P(Setups, GateProcess,
+                         ::testing::Values(Setup{false, true},
+                                           Setup{true, true},
+                                           Setup{false, false},
+                                           Setup{true, false}),
+                         NameOf);
 
-// A process that is killed leaves its filters. They relay for two seconds more
-// at most, and the next start takes them off.
+// A process that is killed takes its links with it, and leaves its filters.
+// They relay for two seconds more at most, and the next start takes them off.
 TEST_P(GateProcess, Killed) {
   Kill();
   const absl::Time killed = absl::Now();
   // Nobody but the program is there now.
-  EXPECT_TRUE(Asked());
+  if (!HasLinks()) {
+    EXPECT_TRUE(Asked());
+  }
   ASSERT_TRUE(AwaitTrue([&] { return !Asked(); }));
-  EXPECT_LT(absl::Now() - killed, absl::Seconds(5));
-  EXPECT_TRUE(
-      absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"));
+  EXPECT_LT(absl::Now() - killed, absl::Seconds(HasLinks() ? 1 : 5));
+  EXPECT_EQ(absl::StrContains(gate_space_->Output(kFiltersOfG1), "udpgate_eth"),
+            !HasLinks());
+  if (HasLinks()) return;
 
   ASSERT_TRUE(Load({"g2"}).ok());
   EXPECT_TRUE(absl::StrContains(Log(), "earlier run left on g1")) << Log();
@@ -712,14 +819,7 @@ TEST_P(GateProcess, StoppedForAWhile) {
   ASSERT_TRUE(AwaitTrue([&] { return !Asked(); }));
   ASSERT_EQ(::kill(child_, SIGCONT), 0);
   ASSERT_TRUE(AwaitTrue([&] { return Asked(); }));
-  // It is relayed again: for a while nobody but the program answers.
-  ASSERT_TRUE(AwaitTrue([&] {
-    for (int i = 0; i < 20; ++i) Asked();
-    ::kill(child_, SIGSTOP);
-    const bool relayed = Asked();
-    ::kill(child_, SIGCONT);
-    return relayed;
-  }));
+  ASSERT_TRUE(AwaitTrue([&] { return IsRelayed(); })) << "again";
 }
 
 TEST_P(Namespaces, RefusesWhatItCannotRelay) {
@@ -729,12 +829,12 @@ TEST_P(Namespaces, RefusesWhatItCannotRelay) {
   addresses.listen = *SocketAddress::Parse("10.1.0.1:19132");
   addresses.relay = *SocketAddress::Parse("[fd00:2::1]:5000");
   addresses.backend = *SocketAddress::Parse("[fd00:2::2]:19133");
-  EXPECT_TRUE(absl::IsUnimplemented(offload_->Install(addresses).status()));
+  EXPECT_TRUE(absl::IsUnimplemented(InstallStatus(addresses)));
   addresses.relay = *SocketAddress::Parse("10.2.0.1:5000");
   addresses.backend = *SocketAddress::Parse("10.99.0.2:19133");
-  EXPECT_TRUE(absl::IsNotFound(offload_->Install(addresses).status()));
+  EXPECT_TRUE(absl::IsNotFound(InstallStatus(addresses)));
   addresses.listen = SocketAddress::Ipv4Any(19132);
-  EXPECT_TRUE(absl::IsInvalidArgument(offload_->Install(addresses).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(InstallStatus(addresses)));
 }
 
 // --- Hand-over under load.

@@ -19,6 +19,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "udpgate/clock.h"
 #include "udpgate/fastpath/flow_table.h"
 #include "udpgate/fastpath/kernel_rights.h"
@@ -419,11 +420,17 @@ class PacketTest : public ::testing::Test {
       // The last two sessions stay on lo.
       exit.is_loopback = number >= kSessions - 2;
       exit.interface_index = exit.is_loopback ? kLoopbackIndex : kOtherIndex;
-      absl::StatusOr<uint32_t> slot =
-          table_->Add(SessionNumber(number), exit, exit, 0);
-      ASSERT_TRUE(slot.ok()) << slot.status();
-      ASSERT_EQ(*slot, number);
+      ASSERT_EQ(table_->Take(SessionNumber(number)), number);
+      ASSERT_EQ(NextRequest(), absl::StrCat("add ", number));
+      ASSERT_TRUE(table_->Add(number, exit, exit).ok());
     }
+  }
+
+  std::string NextRequest() {
+    const absl::optional<FlowTable::Request> request = table_->NextRequest();
+    if (!request.has_value()) return "";
+    return absl::StrCat(request->is_given_back ? "clear " : "add ",
+                        request->slot);
   }
 
   struct Outcome {
@@ -699,40 +706,140 @@ TEST_F(OnePacketTest, KeepsToTheLimitOfItsFlow) {
   EXPECT_EQ(program_->PassedUp()[UDPGATE_TOO_BIG], 1u);
 }
 
-// A slot rests before another session gets it, and begins empty then.
-TEST_F(OnePacketTest, ASlotRestsBeforeItIsUsedAgain) {
-  Exit exit;
-  exit.packet_bytes_max = kMtuBytes;
-  program_->activity(6).datagrams = 5;
-  table_->Withdraw(3);
-  EXPECT_EQ(program_->activity(6).datagrams, 5u) << "still readable";
-  EXPECT_TRUE(table_->is_withdrawn(3));
-  table_->Release(3, 1000);
-  EXPECT_EQ(program_->activity(6).datagrams, 5u);
-  EXPECT_TRUE(absl::IsResourceExhausted(
-      table_
-          ->Add(SessionNumber(3), exit, exit,
-                1000 + FlowTable::kRestNanoseconds - 1)
-          .status()));
-  absl::StatusOr<uint32_t> slot = table_->Add(
-      SessionNumber(3), exit, exit, 1000 + FlowTable::kRestNanoseconds);
-  ASSERT_TRUE(slot.ok()) << slot.status();
-  EXPECT_EQ(*slot, 3u);
-  EXPECT_EQ(program_->activity(6).datagrams, 0u);
+// From the moment on in which its session gives it back, whether or not the
+// index has followed.
+TEST_F(OnePacketTest, PassesUpWhatWasGivenBack) {
+  const Bytes frame = Good(0);
+  Prepare(HandOver::kComplete, 7, &program_->flow(0), &program_->activity(0),
+          &program_->activity(1));
+  EXPECT_EQ(Feed(frame, At(8)).verdict, kRedirect);
+  EXPECT_EQ(table_->GiveBack(0).from_client.datagrams, 1u);
+  const Outcome outcome = Feed(frame, At(9));
+  EXPECT_EQ(outcome.verdict, kContinue);
+  EXPECT_EQ(outcome.frame, frame);
+  EXPECT_EQ(program_->PassedUp()[UDPGATE_NO_FLOW], 1u);
+  EXPECT_EQ(program_->activity(0).passed_up_nanoseconds, 7u) << "not noted";
 }
 
-TEST_F(OnePacketTest, TakesATupleOnce) {
-  table_->Release(7, 0);
-  Exit exit;
+// --- The life of a slot, without packets.
+
+class SlotTest : public OnePacketTest {
+ protected:
+  void SetUp() override {
+    OnePacketTest::SetUp();
+    exit_.packet_bytes_max = kMtuBytes;
+  }
+  bool IsInIndex(const SessionAddresses& addresses) {
+    const udpgate_tuple tuple = MakeTuple(addresses.client, addresses.listen);
+    if (!program_->RemoveFromIndex(tuple).ok()) return false;
+    EXPECT_TRUE(program_->AddToIndex(tuple, 0).ok());
+    return true;
+  }
+
+  Exit exit_;
+};
+
+TEST_F(SlotTest, RestsBeforeItIsUsedAgain) {
+  program_->activity(6).datagrams = 5;
+  EXPECT_EQ(table_->GiveBack(3).from_client.datagrams, 5u);
+  EXPECT_EQ(NextRequest(), "clear 3");
+  table_->Clear(3, 1000);
+  table_->FreeRested(1000 + FlowTable::kRestNanoseconds - 1);
+  EXPECT_EQ(table_->Take(SessionNumber(3)), absl::nullopt);
+  EXPECT_EQ(program_->activity(6).datagrams, 5u);
+  table_->FreeRested(1000 + FlowTable::kRestNanoseconds);
+  EXPECT_EQ(table_->Take(SessionNumber(3)), 3u);
+  EXPECT_EQ(table_->state(3), FlowState::kWaiting);
+  EXPECT_EQ(table_->ReadActivity(3).from_client.datagrams, 0u);
+}
+
+// What a program that was at work counts after the session has looked.
+TEST_F(SlotTest, CountsWhatComesLate) {
+  program_->activity(6).datagrams = 5;
+  program_->activity(7).payload_bytes = 500;
+  EXPECT_EQ(table_->GiveBack(3).from_backend.payload_bytes, 500u);
+  EXPECT_EQ(table_->LateActivity().from_client.datagrams, 0u);
+  program_->activity(6).datagrams = 7;
+  EXPECT_EQ(table_->LateActivity().from_client.datagrams, 2u);
+  EXPECT_EQ(NextRequest(), "clear 3");
+  table_->Clear(3, 0);
+  program_->activity(7).payload_bytes = 540;
+  EXPECT_EQ(table_->LateActivity().from_backend.payload_bytes, 40u);
+  table_->FreeRested(FlowTable::kRestNanoseconds);
+  EXPECT_EQ(table_->Take(SessionNumber(3)), 3u);
+  const SessionActivity late = table_->LateActivity();
+  EXPECT_EQ(late.from_client.datagrams, 2u);
+  EXPECT_EQ(late.from_backend.payload_bytes, 40u);
+}
+
+// Install is asked for and taken back before anybody has looked.
+TEST_F(SlotTest, IsNeverInstalledOnceItWasGivenBack) {
+  table_->GiveBack(3);
+  EXPECT_EQ(NextRequest(), "clear 3");
+  table_->Clear(3, 0);
+  table_->FreeRested(FlowTable::kRestNanoseconds);
+  ASSERT_EQ(table_->Take(SessionNumber(3)), 3u);
+  table_->GiveBack(3);
+  EXPECT_EQ(NextRequest(), "clear 3") << "and nothing to add";
+  table_->Clear(3, 0);
+  EXPECT_FALSE(IsInIndex(SessionNumber(3)));
+  // The program has never seen it, so it need not rest.
+  EXPECT_EQ(table_->Take(SessionNumber(3)), 3u);
+  EXPECT_EQ(NextRequest(), "add 3");
+  // While the owner is at it.
+  table_->GiveBack(3);
+  EXPECT_TRUE(table_->Add(3, exit_, exit_).ok());
+  EXPECT_EQ(program_->flow(6).packet_bytes_max, 0u);
+  EXPECT_EQ(program_->flow(7).packet_bytes_max, 0u);
+  EXPECT_NE(table_->state(3), FlowState::kInstalled);
+  EXPECT_EQ(NextRequest(), "clear 3");
+  table_->Clear(3, 0);
+  EXPECT_FALSE(IsInIndex(SessionNumber(3)));
+  EXPECT_EQ(table_->Take(SessionNumber(3)), absl::nullopt) << "it rests";
+}
+
+// The path may become narrower before the flow is there.
+TEST_F(SlotTest, KeepsTheLowestLimit) {
+  table_->GiveBack(3);
+  EXPECT_EQ(NextRequest(), "clear 3");
+  table_->Clear(3, 0);
+  table_->FreeRested(FlowTable::kRestNanoseconds);
+  ASSERT_EQ(table_->Take(SessionNumber(3)), 3u);
+  table_->LowerPacketBytesMax(3, FlowDirection::kFromClient, 600);
+  table_->LowerPacketBytesMax(3, FlowDirection::kFromClient, 900);
+  ASSERT_TRUE(table_->Add(3, exit_, exit_).ok());
+  EXPECT_EQ(program_->flow(6).packet_bytes_max, 600u);
+  EXPECT_EQ(program_->flow(7).packet_bytes_max, kMtuBytes);
+}
+
+TEST_F(SlotTest, WithdrawingEndsTheFlowsAndKeepsTheSlot) {
+  program_->activity(6).datagrams = 5;
+  const auto concerns = [](const SessionAddresses& addresses, const Exit&,
+                           const Exit&) {
+    return addresses.client == SessionNumber(3).client;
+  };
+  EXPECT_EQ(table_->WithdrawWhere(concerns), 1);
+  EXPECT_EQ(table_->state(3), FlowState::kWithdrawn);
+  EXPECT_FALSE(IsInIndex(SessionNumber(3)));
+  EXPECT_EQ(program_->flow(6).packet_bytes_max, 0u);
+  EXPECT_EQ(table_->ReadActivity(3).from_client.datagrams, 5u);
+  EXPECT_EQ(table_->WithdrawWhere(concerns), 0);
+  EXPECT_EQ(table_->Take(SessionNumber(3)), absl::nullopt);
+}
+
+TEST_F(SlotTest, TakesATupleOnce) {
+  table_->GiveBack(7);
+  EXPECT_EQ(NextRequest(), "clear 7");
+  table_->Clear(7, 0);
+  table_->FreeRested(FlowTable::kRestNanoseconds);
   SessionAddresses addresses = SessionNumber(6);
   addresses.client = *SocketAddress::Parse("10.6.0.3:1");
+  ASSERT_EQ(table_->Take(addresses), 7u);
   // From the backend it would be the same tuple as session 6.
-  EXPECT_TRUE(absl::IsAlreadyExists(
-      table_->Add(addresses, exit, exit, FlowTable::kRestNanoseconds)
-          .status()));
+  EXPECT_TRUE(absl::IsAlreadyExists(table_->Add(7, exit_, exit_)));
+  EXPECT_EQ(table_->state(7), FlowState::kRefused);
   // And nothing is left of the half that was there.
-  EXPECT_TRUE(absl::IsNotFound(program_->RemoveFromIndex(
-      MakeTuple(addresses.client, addresses.listen))));
+  EXPECT_FALSE(IsInIndex(addresses));
 }
 
 }  // namespace

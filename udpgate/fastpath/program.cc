@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -27,6 +28,8 @@ namespace {
 constexpr char kEthernetProgram[] = "udpgate_eth";
 constexpr char kRawProgram[] = "udpgate_raw";
 constexpr size_t kVerifierLogBytes = 1 << 20;
+// BPF_TCX_INGRESS of linux/bpf.h, from kernel 6.6 on.
+constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 
 // libbpf prints to stderr by default, through one function of the whole
 // process. While a Program is loaded, what libbpf says in this thread becomes
@@ -200,8 +203,20 @@ absl::Status Program::MapMemory(int sessions_max) {
   return lease_.Map("udpgate_lease", map_fd("udpgate_lease"), sizeof(uint64_t));
 }
 
-absl::Status Program::Attach(const Link& link, uint32_t handle) {
+absl::Status Program::Attach(const Link& link, uint32_t handle,
+                             bool may_use_tcx) {
   ScopedOutput output;
+  const bpf_program* const program = bpf_object__find_program_by_name(
+      object_, HasLinkHeader(link.hardware) ? kEthernetProgram : kRawProgram);
+  const int program_fd = bpf_program__fd(program);
+  if (may_use_tcx) {
+    internal::UniqueFd tcx_link(
+        bpf_link_create(program_fd, link.index, kTcxIngress, nullptr));
+    if (tcx_link.is_open()) {
+      tcx_links_[link.index] = std::move(tcx_link);
+      return absl::OkStatus();
+    }
+  }
   bpf_tc_hook hook = HookOf(link.index);
   int error = bpf_tc_hook_create(&hook);
   if (error != 0 && error != -EEXIST) {
@@ -210,9 +225,7 @@ absl::Status Program::Attach(const Link& link, uint32_t handle) {
   }
   bpf_tc_opts options = OptionsOf(handle);
   options.flags = BPF_TC_F_REPLACE;
-  const bpf_program* const program = bpf_object__find_program_by_name(
-      object_, HasLinkHeader(link.hardware) ? kEthernetProgram : kRawProgram);
-  options.prog_fd = bpf_program__fd(program);
+  options.prog_fd = program_fd;
   error = bpf_tc_attach(&hook, &options);
   if (error == 0) return absl::OkStatus();
   return internal::ErrnoToStatus(
@@ -220,6 +233,11 @@ absl::Status Program::Attach(const Link& link, uint32_t handle) {
 }
 
 absl::Status Program::Detach(int interface_index, uint32_t handle) {
+  if (tcx_links_.erase(interface_index) > 0) return absl::OkStatus();
+  return RemoveFilter(interface_index, handle);
+}
+
+absl::Status Program::RemoveFilter(int interface_index, uint32_t handle) {
   ScopedOutput output;
   const bpf_tc_hook hook = HookOf(interface_index);
   const bpf_tc_opts options = OptionsOf(handle);

@@ -5,14 +5,16 @@
 //   absl::Status status = (*program)->Attach(link, handle);
 //
 // Nothing is pinned: when the process ends, however it ends, the kernel closes
-// the maps, and only the filters stay, which pass everything up from two
-// seconds later on (the lease).
+// the maps and takes off what hangs by a link (TCX, from kernel 6.6 on). On
+// older kernels the filters stay, and pass everything up from two seconds later
+// on (the lease).
 #ifndef UDPGATE_FASTPATH_PROGRAM_H_
 #define UDPGATE_FASTPATH_PROGRAM_H_
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -21,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "udpgate/fastpath/layout.h"
 #include "udpgate/fastpath/netlink.h"
+#include "udpgate/internal/unique_fd.h"
 
 struct bpf_object;
 
@@ -67,12 +70,23 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
-  // Makes the ingress hook (clsact, tc-bpf(8)) where there is none, and puts
-  // the program there.
-  absl::Status Attach(const Link& link, uint32_t handle);
+  // Hangs the program to an interface: by a link where `may_use_tcx` and the
+  // kernel allow it, behind other programs with links and before all filters.
+  // Else as a filter, for which it makes the ingress hook (clsact, tc-bpf(8))
+  // where there is none; then the interface drops for some milliseconds what is
+  // sent by it.
+  absl::Status Attach(const Link& link, uint32_t handle, bool may_use_tcx);
+  // Whether it hangs there by a link.
+  bool HasTcxLink(int interface_index) const {
+    return tcx_links_.count(interface_index) > 0;
+  }
+  // Undoes Attach.
+  absl::Status Detach(int interface_index, uint32_t handle);
+  // The interface is gone.
+  void Forget(int interface_index) { tcx_links_.erase(interface_index); }
 
   // Takes a filter of ours off, and nothing else.
-  static absl::Status Detach(int interface_index, uint32_t handle);
+  static absl::Status RemoveFilter(int interface_index, uint32_t handle);
 
   // Directions: 2 a session, see layout.h.
   udpgate_flow& flow(uint32_t index) const {
@@ -105,6 +119,7 @@ class Program {
   bpf_object* object_ = nullptr;
   int index_fd_ = -1;  // these belong to object_
   int counters_fd_ = -1;
+  std::map<int, internal::UniqueFd> tcx_links_;  // by interface
   SharedMemory flows_;
   SharedMemory activity_;
   SharedMemory lease_;

@@ -9,6 +9,8 @@
 
 #include <cstring>
 
+#include "testing/await.h"
+
 namespace udpgate {
 namespace fastpath {
 namespace {
@@ -95,6 +97,22 @@ bool Receive(int fd, Received* received) {
   return true;
 }
 
+const DirectionActivity& Of(FlowDirection direction,
+                            const SessionActivity& activity) {
+  return direction == FlowDirection::kFromClient ? activity.from_client
+                                                 : activity.from_backend;
+}
+
+void Add(const DirectionActivity& more, DirectionActivity* sum) {
+  sum->datagrams += more.datagrams;
+  sum->payload_bytes += more.payload_bytes;
+}
+
+void Add(const SessionActivity& more, SessionActivity* sum) {
+  Add(more.from_client, &sum->from_client);
+  Add(more.from_backend, &sum->from_backend);
+}
+
 void Watch(int epoll, int fd) {
   epoll_event event{};
   event.events = EPOLLIN;
@@ -169,10 +187,14 @@ void TinyGate::FromBackend(Session* session) {
     const socklen_t bytes = session->client.ToSockaddr(listen_.family(), &to);
     ::sendto(socket_.get(), received.payload.data(), received.payload.size(), 0,
              reinterpret_cast<const sockaddr*>(&to), bytes);
+    if (session->installed &&
+        offload_->state(session->slot) == FlowState::kRefused) {
+      Remove(session);
+    }
     if (session->installed) {
       offload_->PublishHandled(session->slot, FlowDirection::kFromBackend,
                                received.time_nanoseconds);
-    } else if (offload_ != nullptr) {
+    } else if (offload_ != nullptr && may_install_) {
       Install(session);
     }
   }
@@ -195,12 +217,13 @@ TinyGate::Session* TinyGate::FindOrOpen(const SocketAddress& client) {
 }
 
 void TinyGate::Install(Session* session) {
-  absl::StatusOr<uint32_t> slot =
+  const absl::optional<uint32_t> slot =
       offload_->Install({session->client, listen_, session->relay, backend_});
-  install_status_ = slot.status();
-  if (!slot.ok()) return;
-  session->installed = true;
+  session->installed = slot.has_value();
+  is_full_ = !slot.has_value();
+  if (!slot.has_value()) return;
   session->slot = *slot;
+  installed_last_ = *slot;
 }
 
 DirectionActivity TinyGate::Activity(const SocketAddress& client,
@@ -208,7 +231,7 @@ DirectionActivity TinyGate::Activity(const SocketAddress& client,
   MutexLock lock(&mutex_);
   const auto found = sessions_.find(client.ToString());
   if (found == sessions_.end() || !found->second->installed) return {};
-  return offload_->ReadActivity(found->second->slot, direction);
+  return Of(direction, offload_->ReadActivity(found->second->slot));
 }
 
 DirectionActivity TinyGate::Total(FlowDirection direction) const {
@@ -217,7 +240,7 @@ DirectionActivity TinyGate::Total(FlowDirection direction) const {
   for (const auto& entry : sessions_) {
     if (!entry.second->installed) continue;
     const DirectionActivity one =
-        offload_->ReadActivity(entry.second->slot, direction);
+        Of(direction, offload_->ReadActivity(entry.second->slot));
     total.datagrams += one.datagrams;
     total.payload_bytes += one.payload_bytes;
   }
@@ -228,28 +251,53 @@ bool TinyGate::IsWithdrawn(const SocketAddress& client) const {
   MutexLock lock(&mutex_);
   const auto found = sessions_.find(client.ToString());
   return found != sessions_.end() && found->second->installed &&
-         offload_->is_withdrawn(found->second->slot);
+         offload_->state(found->second->slot) == FlowState::kWithdrawn;
 }
 
 absl::Status TinyGate::Reinstall(const SocketAddress& client) {
-  MutexLock lock(&mutex_);
-  Session* const session = FindOrOpen(client);
-  if (session->installed) offload_->Release(session->slot);
+  {
+    MutexLock lock(&mutex_);
+    Session* const session = FindOrOpen(client);
+    Remove(session);
+    Install(session);
+  }
+  return install_status();
+}
+
+void TinyGate::Remove(Session* session) {
+  if (!session->installed) return;
+  Add(offload_->Remove(session->slot), &removed_);
   session->installed = false;
-  Install(session);
-  return install_status_;
 }
 
 void TinyGate::RemoveFlows() {
   MutexLock lock(&mutex_);
-  for (auto& entry : sessions_) {
-    if (entry.second->installed) offload_->Remove(entry.second->slot);
+  for (auto& entry : sessions_) Remove(entry.second.get());
+  may_install_ = false;
+}
+
+SessionActivity TinyGate::RelayedInAll() const {
+  MutexLock lock(&mutex_);
+  SessionActivity sum = removed_;
+  Add(offload_->LateActivity(), &sum);
+  for (const auto& entry : sessions_) {
+    if (!entry.second->installed) continue;
+    Add(offload_->ReadActivity(entry.second->slot), &sum);
   }
+  return sum;
 }
 
 absl::Status TinyGate::install_status() const {
-  MutexLock lock(&mutex_);
-  return install_status_;
+  absl::Status status;
+  test::AwaitTrue([&] {
+    MutexLock lock(&mutex_);
+    status = is_full_ ? absl::ResourceExhaustedError("no free slot")
+             : installed_last_ == kNone
+                 ? absl::UnavailableError("none was installed")
+                 : offload_->InstallStatus(installed_last_);
+    return !absl::IsUnavailable(status);
+  });
+  return status;
 }
 
 }  // namespace fastpath

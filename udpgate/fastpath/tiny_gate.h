@@ -38,14 +38,16 @@ class TinyGate {
                              FlowDirection direction) const;
   // Of all sessions together.
   DirectionActivity Total(FlowDirection direction) const;
+  // Of all sessions there ever were.
+  SessionActivity RelayedInAll() const;
   bool IsWithdrawn(const SocketAddress& client) const;
-  // Installs the client's session anew.
+  // Installs the client's session anew, and waits until that is done.
   absl::Status Reinstall(const SocketAddress& client);
-  // Takes all flows away.
+  // Takes all flows away for good.
   void RemoveFlows();
   // While true, it reads nothing.
   void set_paused(bool paused) { paused_ = paused; }
-  // The status of the last Install.
+  // The status of the last Install; waits until there is one.
   absl::Status install_status() const;
 
  private:
@@ -63,6 +65,7 @@ class TinyGate {
   Session* FindOrOpen(const SocketAddress& client)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Install(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Remove(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   SocketAddress listen_;
   const SocketAddress backend_;
@@ -76,7 +79,11 @@ class TinyGate {
   mutable internal::Mutex mutex_;
   std::map<std::string, std::unique_ptr<Session>> sessions_
       ABSL_GUARDED_BY(mutex_);  // by the client's text
-  absl::Status install_status_ ABSL_GUARDED_BY(mutex_);
+  static constexpr uint32_t kNone = UINT32_MAX;
+  uint32_t installed_last_ ABSL_GUARDED_BY(mutex_) = kNone;
+  SessionActivity removed_ ABSL_GUARDED_BY(mutex_);
+  bool is_full_ ABSL_GUARDED_BY(mutex_) = false;
+  bool may_install_ ABSL_GUARDED_BY(mutex_) = true;
   std::thread thread_;
 };
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 
 namespace udpgate {
 namespace internal {
@@ -21,6 +21,23 @@ DirectionActivity TakeDifference(const DirectionActivity& now,
 
 }  // namespace
 
+void CountRelayed(const SessionActivity& relayed, Counters* counters) {
+  const DirectionActivity& client = relayed.from_client;
+  const DirectionActivity& backend = relayed.from_backend;
+  counters->client_datagrams_received.Add(client.datagrams);
+  counters->client_bytes_received.Add(client.payload_bytes);
+  counters->client_datagrams_forwarded.Add(client.datagrams);
+  counters->client_bytes_forwarded.Add(client.payload_bytes);
+  counters->backend_datagrams_received.Add(backend.datagrams);
+  counters->backend_bytes_received.Add(backend.payload_bytes);
+  counters->backend_datagrams_forwarded.Add(backend.datagrams);
+  counters->backend_bytes_forwarded.Add(backend.payload_bytes);
+  counters->fast_path_client_datagrams.Add(client.datagrams);
+  counters->fast_path_client_bytes.Add(client.payload_bytes);
+  counters->fast_path_backend_datagrams.Add(backend.datagrams);
+  counters->fast_path_backend_bytes.Add(backend.payload_bytes);
+}
+
 void SessionOffload::Begin(const SocketAddress& listen, Session* session) {
   if (offload_ == nullptr || session->flow_slot != kNoSlot) return;
   const SocketAddress local =
@@ -31,46 +48,50 @@ void SessionOffload::Begin(const SocketAddress& listen, Session* session) {
       session->client.family() != local.family()) {
     return;
   }
-  const absl::StatusOr<uint32_t> slot = offload_->Install(
+  const absl::optional<uint32_t> slot = offload_->Install(
       {session->client, local, session->relay, session->backend});
-  if (!slot.ok()) {
+  if (!slot.has_value()) {
     counters_->fast_path_refusals.Add();
     return;
   }
   session->flow_slot = *slot;
-  session->counted_from_client = DirectionActivity();
-  session->counted_from_backend = DirectionActivity();
-  counters_->fast_path_sessions.Add();
+  session->is_on_fast_path = false;
+  session->counted = SessionActivity();
 }
 
 void SessionOffload::End(Session* session) {
   if (session->flow_slot == kNoSlot) return;
-  offload_->Remove(session->flow_slot);
-  Count(session);
-  offload_->Release(session->flow_slot);
+  Count(offload_->Remove(session->flow_slot), session);
   session->flow_slot = kNoSlot;
-  counters_->fast_path_sessions.Subtract();
+  if (session->is_on_fast_path) counters_->fast_path_sessions.Subtract();
 }
 
 void SessionOffload::Update(Session* session) {
   if (session->flow_slot == kNoSlot) return;
-  if (offload_->is_withdrawn(session->flow_slot)) {
-    counters_->fast_path_withdrawals.Add();
-    End(session);
-    return;
+  switch (offload_->state(session->flow_slot)) {
+    case FlowState::kWaiting:
+      return;
+    case FlowState::kInstalled:
+      if (!session->is_on_fast_path) counters_->fast_path_sessions.Add();
+      session->is_on_fast_path = true;
+      return Count(offload_->ReadActivity(session->flow_slot), session);
+    case FlowState::kRefused:
+      counters_->fast_path_refusals.Add();
+      return End(session);
+    case FlowState::kWithdrawn:
+      counters_->fast_path_withdrawals.Add();
+      return End(session);
   }
-  Count(session);
 }
 
-// As if the worker had moved them itself, and the share apart.
-void SessionOffload::Count(Session* session) {
-  const uint32_t slot = session->flow_slot;
-  const DirectionActivity client =
-      TakeDifference(offload_->ReadActivity(slot, FlowDirection::kFromClient),
-                     &session->counted_from_client);
-  const DirectionActivity backend =
-      TakeDifference(offload_->ReadActivity(slot, FlowDirection::kFromBackend),
-                     &session->counted_from_backend);
+void SessionOffload::Count(const SessionActivity& activity, Session* session) {
+  SessionActivity relayed;
+  relayed.from_client =
+      TakeDifference(activity.from_client, &session->counted.from_client);
+  relayed.from_backend =
+      TakeDifference(activity.from_backend, &session->counted.from_backend);
+  const DirectionActivity& client = relayed.from_client;
+  const DirectionActivity& backend = relayed.from_backend;
   session->last_active_nanoseconds = std::max(
       {session->last_active_nanoseconds, client.last_relayed_nanoseconds,
        backend.last_relayed_nanoseconds});
@@ -83,18 +104,7 @@ void SessionOffload::Count(Session* session) {
   session->backend_datagrams_forwarded += backend.datagrams;
   session->backend_bytes_forwarded += backend.payload_bytes;
   if (backend.datagrams > 0) session->refusals = 0;
-  counters_->client_datagrams_received.Add(client.datagrams);
-  counters_->client_bytes_received.Add(client.payload_bytes);
-  counters_->client_datagrams_forwarded.Add(client.datagrams);
-  counters_->client_bytes_forwarded.Add(client.payload_bytes);
-  counters_->backend_datagrams_received.Add(backend.datagrams);
-  counters_->backend_bytes_received.Add(backend.payload_bytes);
-  counters_->backend_datagrams_forwarded.Add(backend.datagrams);
-  counters_->backend_bytes_forwarded.Add(backend.payload_bytes);
-  counters_->fast_path_client_datagrams.Add(client.datagrams);
-  counters_->fast_path_client_bytes.Add(client.payload_bytes);
-  counters_->fast_path_backend_datagrams.Add(backend.datagrams);
-  counters_->fast_path_backend_bytes.Add(backend.payload_bytes);
+  CountRelayed(relayed, counters_);
 }
 
 }  // namespace internal

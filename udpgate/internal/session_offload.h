@@ -12,6 +12,9 @@
 namespace udpgate {
 namespace internal {
 
+// Counts what was relayed as if a worker had moved it, and the share apart.
+void CountRelayed(const SessionActivity& relayed, Counters* counters);
+
 // Without an offload everything here does nothing, at the price of one
 // comparison. Threads: the owner of the shard only.
 class SessionOffload {
@@ -30,7 +33,7 @@ class SessionOffload {
   void End(Session* session);
 
   // Counts what the offload has moved since the last time, and takes a session
-  // back that it has withdrawn from.
+  // back that it has refused or withdrawn from.
   void Update(Session* session);
 
   // The newest datagram of this direction that is dealt with.
@@ -49,7 +52,7 @@ class SessionOffload {
   }
 
  private:
-  void Count(Session* session);
+  void Count(const SessionActivity& activity, Session* session);
 
   FlowOffload* const offload_;
   Counters* const counters_;

@@ -70,8 +70,8 @@ struct Session {
 
   // What the flow offload relays of it; see SessionOffload.
   uint32_t flow_slot = kNoSlot;
-  DirectionActivity counted_from_client;
-  DirectionActivity counted_from_backend;
+  bool is_on_fast_path = false;  // and was seen to be installed
+  SessionActivity counted;
 
   // Its neighbours in the list that it is in; see SessionList.
   uint32_t list_previous = kNoSlot;

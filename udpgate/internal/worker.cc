@@ -31,7 +31,6 @@ uint64_t EventTag(const SessionRef& session) {
 constexpr int kMessagesPerTurn = 3;
 constexpr int kEndsPerTurn = 3;
 constexpr int kPendingPerTurn = 32;
-constexpr int kInstallsPerTurn = 3;
 
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
@@ -356,7 +355,6 @@ void Worker::ExpireIdle() {
       absl::ToInt64Nanoseconds(limits_.session_idle_timeout);
   const int64_t period_nanoseconds = timeout_nanoseconds / kSweepsPerTimeout;
   int ended_count = 0;
-  int install_count = 0;
   for (int i = 0; i < kSweepsPerTurn; ++i) {
     if (now_nanoseconds_ < next_sweep_nanoseconds_) return;
     const uint32_t slot_count = sessions_.slot_count();
@@ -364,7 +362,7 @@ void Worker::ExpireIdle() {
         std::min(sweep_slot_ + kSlotsPerSweep, slot_count);
     for (; sweep_slot_ < end_slot; ++sweep_slot_) {
       Session* session = sessions_.FindSlot(sweep_slot_);
-      if (session != nullptr) UpdateOffload(session, &install_count);
+      if (session != nullptr) UpdateOffload(session);
       if (session == nullptr || session->state == SessionState::kPending ||
           now_nanoseconds_ - session->last_active_nanoseconds <
               timeout_nanoseconds) {
@@ -383,14 +381,11 @@ void Worker::ExpireIdle() {
 }
 
 // Counts what the flow offload has moved, and gives it a session that it has
-// not, since it withdrew from it or had no room.
-void Worker::UpdateOffload(Session* session, int* install_count) {
+// not, since it refused it, withdrew from it or had no room.
+void Worker::UpdateOffload(Session* session) {
   if (!offload_.is_on()) return;
   offload_.Update(session);
-  if (session->state != SessionState::kConfirmed ||
-      session->flow_slot != kNoSlot || (*install_count)++ >= kInstallsPerTurn) {
-    return;
-  }
+  if (session->state != SessionState::kConfirmed) return;
   offload_.Begin(context_->listeners[session->listener].address, session);
 }
 

@@ -118,7 +118,7 @@ class Worker {
   int64_t UnconfirmedDeadline(const Session& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpireIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void UpdateOffload(Session* session, int* install_count)
+  void UpdateOffload(Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 

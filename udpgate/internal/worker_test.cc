@@ -1396,6 +1396,13 @@ class WorkerOffloadTest : public WorkerTest {
         {from_backend, 100 * from_backend, clock_.NowNanoseconds()});
   }
   const test::FakeFlowOffload::Flow& flow() { return offload_->flows().at(0); }
+  // The idle sweep comes by every session.
+  void Sweep() {
+    for (int i = 0; i < 2; ++i) {
+      clock_.Advance(absl::Seconds(8));
+      Turn();
+    }
+  }
 };
 
 TEST_F(WorkerOffloadTest, OnlyAConfirmedSessionIsInstalled) {
@@ -1407,6 +1414,7 @@ TEST_F(WorkerOffloadTest, OnlyAConfirmedSessionIsInstalled) {
   EXPECT_EQ(flow().addresses.listen, listen_address_);
   EXPECT_EQ(flow().addresses.relay, relay);
   EXPECT_EQ(flow().addresses.backend, backend_.address());
+  Sweep();
   EXPECT_EQ(Stats().fast_path_sessions, 1u);
 }
 
@@ -1426,10 +1434,12 @@ TEST_F(WorkerOffloadTest, PublishesWhatItHasSentOn) {
 
 TEST_F(WorkerOffloadTest, AnEndRemovesTheFlowsAndCountsWhatTheyMoved) {
   Confirm(&client_);
+  Sweep();
   const ProxyStats before = Stats();
+  EXPECT_EQ(before.fast_path_sessions, 1u);
   Relay(3, 4);
   PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
-  EXPECT_TRUE(flow().is_released);
+  EXPECT_TRUE(flow().is_removed);
   const ProxyStats stats = Stats();
   EXPECT_EQ(stats.fast_path_sessions, 0u);
   EXPECT_EQ(stats.fast_path_client_datagrams, 3u);
@@ -1456,7 +1466,7 @@ TEST_F(WorkerOffloadTest, WhatTheFlowsMoveKeepsTheSessionAlive) {
     Turn();
   }
   EXPECT_EQ(Stats().ended(EndReason::kIdle), 1u);
-  EXPECT_TRUE(flow().is_released);
+  EXPECT_TRUE(flow().is_removed);
 }
 
 TEST_F(WorkerOffloadTest, ARelayedReplyEndsARowOfRefusals) {
@@ -1474,33 +1484,53 @@ TEST_F(WorkerOffloadTest, ARelayedReplyEndsARowOfRefusals) {
 TEST_F(WorkerOffloadTest, AWithdrawnSessionGoesOnOverSocketsAndComesBack) {
   Confirm(&client_);
   Relay(5, 5);
-  offload_->Withdraw(0);
-  for (int i = 0; i < 2; ++i) {
-    clock_.Advance(absl::Seconds(8));
-    Turn();
-  }
-  EXPECT_TRUE(flow().is_released);
+  Sweep();
+  offload_->SetState(0, FlowState::kWithdrawn);
+  Sweep();
+  EXPECT_TRUE(flow().is_removed);
   EXPECT_EQ(Stats().fast_path_withdrawals, 1u);
   EXPECT_EQ(Stats().fast_path_client_datagrams, 5u);
   SendAndRead(client_, "x");
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("x"));
   ASSERT_EQ(offload_->flows().size(), 2u);
+  Sweep();
   EXPECT_EQ(Stats().fast_path_sessions, 1u);
 }
 
-TEST_F(WorkerOffloadTest, ARefusedSessionStaysOnSocketsAndIsTriedAgain) {
-  offload_->RefuseWith(absl::ResourceExhaustedError("full"));
+// It goes on over sockets until the offload has decided, and beyond.
+TEST_F(WorkerOffloadTest, ALateRefusalLeavesTheSessionOnSockets) {
+  offload_->AnswerWith(FlowState::kWaiting);
+  Confirm(&client_);
+  Sweep();
+  EXPECT_EQ(Stats().fast_path_sessions, 0u);
+  EXPECT_EQ(Stats().fast_path_refusals, 0u);
+  EXPECT_EQ(offload_->flows().size(), 1u);
+  SendAndRead(client_, "x");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("x"));
+  offload_->SetState(0, FlowState::kRefused);
+  Sweep();
+  EXPECT_TRUE(flow().is_removed);
+  EXPECT_EQ(Stats().fast_path_refusals, 1u);
+  EXPECT_EQ(Stats().fast_path_withdrawals, 0u);
+  SendAndRead(client_, "y");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("y"));
+  ASSERT_EQ(offload_->flows().size(), 2u) << "tried again";
+  offload_->SetState(1, FlowState::kInstalled);
+  Sweep();
+  EXPECT_EQ(Stats().fast_path_sessions, 1u);
+}
+
+TEST_F(WorkerOffloadTest, WhereThereIsNoRoomTheSessionIsTriedAgain) {
+  offload_->set_has_room(false);
   Confirm(&client_);
   EXPECT_EQ(Stats().fast_path_refusals, 1u);
   EXPECT_EQ(Stats().fast_path_sessions, 0u);
   SendAndRead(client_, "x");
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("x"));
   EXPECT_EQ(Stats().fast_path_refusals, 1u) << "not for each datagram";
-  offload_->RefuseWith(absl::OkStatus());
-  for (int i = 0; i < 2; ++i) {
-    clock_.Advance(absl::Seconds(8));
-    Turn();
-  }
+  offload_->set_has_room(true);
+  Sweep();
+  Sweep();
   EXPECT_EQ(Stats().fast_path_sessions, 1u);
 }
 

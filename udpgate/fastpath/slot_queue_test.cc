@@ -1,0 +1,82 @@
+#include "udpgate/fastpath/slot_queue.h"
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace udpgate {
+namespace fastpath {
+namespace {
+
+TEST(FreeSlotsTest, GivesEachSlotToOne) {
+  FreeSlots slots(3);
+  EXPECT_EQ(slots.Take(), absl::nullopt);
+  slots.Put(2);
+  slots.Put(0);
+  EXPECT_EQ(slots.Take(), 0u);
+  EXPECT_EQ(slots.Take(), 2u);
+  EXPECT_EQ(slots.Take(), absl::nullopt);
+}
+
+TEST(RequestQueueTest, FirstInFirstOut) {
+  RequestQueue queue(2);
+  for (uint32_t i = 0; i < 10; ++i) {
+    EXPECT_EQ(queue.Pop(), absl::nullopt);
+    queue.Push(i);
+    queue.Push(i + 100);
+    EXPECT_EQ(queue.Pop(), i);
+    EXPECT_EQ(queue.Pop(), i + 100);
+  }
+}
+
+// As the shards and the offload's thread use them: several take slots, ask
+// twice for each, and one gives back what was asked for twice.
+TEST(SlotQueueTest, NothingIsLostOrHeldTwiceBetweenThreads) {
+  constexpr uint32_t kSlots = 4;
+  constexpr int kThreads = 3;
+  constexpr int kTakesEach = 20'000;
+  FreeSlots free(kSlots);
+  RequestQueue requests(2 * kSlots);
+  for (uint32_t slot = 0; slot < kSlots; ++slot) free.Put(slot);
+  std::vector<int> holders(kSlots);  // not atomic: one at a time
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      for (int takes = 0; takes < kTakesEach;) {
+        const absl::optional<uint32_t> slot = free.Take();
+        if (!slot.has_value()) {
+          std::this_thread::yield();
+          continue;
+        }
+        EXPECT_EQ(++holders[*slot], 1);
+        requests.Push(*slot * 2);
+        requests.Push(*slot * 2 + 1);
+        ++takes;
+      }
+    });
+  }
+  std::vector<bool> is_asked_for(kSlots);
+  for (int done = 0; done < kThreads * kTakesEach;) {
+    const absl::optional<uint32_t> request = requests.Pop();
+    if (!request.has_value()) {
+      std::this_thread::yield();
+      continue;
+    }
+    const uint32_t slot = *request / 2;
+    ASSERT_LT(slot, kSlots);
+    ASSERT_EQ(is_asked_for[slot], *request % 2 == 1) << "in order";
+    is_asked_for[slot] = !is_asked_for[slot];
+    if (*request % 2 == 0) continue;
+    EXPECT_EQ(--holders[slot], 0);
+    free.Put(slot);
+    ++done;
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(requests.Pop(), absl::nullopt);
+}
+
+}  // namespace
+}  // namespace fastpath
+}  // namespace udpgate
