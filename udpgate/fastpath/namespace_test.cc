@@ -345,6 +345,27 @@ TEST_P(Namespaces, FindsTheInterfacesOfAWildcard) {
               ::testing::UnorderedElementsAre("lo", "g1", "g2"));
 }
 
+// The program hangs at the VLAN's own interface, where the kernel has taken the
+// tag off, and at the one below, where it passes tagged frames up.
+TEST_P(Namespaces, ClientBehindAVlan) {
+  const std::string made = client_space_->Output(
+      "ip link add link c0 name c0.5 type vlan id 5 2>&1");
+  if (!made.empty()) GTEST_SKIP() << "the kernel has no VLANs: " << made;
+  gate_space_->Command("ip link add link g1 name g1.5 type vlan id 5");
+  client_space_->Command("ip addr flush dev c0; ip link set c0.5 up");
+  gate_space_->Command("ip addr flush dev g1; ip link set g1.5 up");
+  GiveAddresses(*client_space_, "c0.5", "1", "2");
+  GiveAddresses(*gate_space_, "g1.5", "1", "1");
+  ASSERT_TRUE(Load({"g1", "g1.5", "g2"}).ok());
+  StartBackend(*backend_space_, BackendAddress());
+  StartGate();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const uint64_t tagged = offload_->PassedUp()[UDPGATE_TAGGED];
+  ExpectRelayed(peer, 100);
+  EXPECT_EQ(offload_->PassedUp()[UDPGATE_TAGGED] - tagged, 100u);
+}
+
 TEST_P(Namespaces, AThousandSessions) {
   constexpr int kClients = 1000;
   StartAll();

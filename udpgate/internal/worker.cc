@@ -552,6 +552,8 @@ void Worker::ReadReplies(Session* session) {
   if (!received.ok()) {
     // Reading has taken the error from the socket, so this cannot spin.
     if (received.error == ECONNREFUSED) NoteRefusal(session);
+    // A router has refused what was sent, perhaps what the offload relayed.
+    if (received.error == EMSGSIZE) NotePacketSize(*session);
     return;
   }
   session->last_active_nanoseconds = now_nanoseconds_;

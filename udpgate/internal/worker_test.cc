@@ -1541,6 +1541,18 @@ TEST_F(WorkerOffloadTest, ASmallerPathLowersTheLimit) {
   EXPECT_GT(flow().packet_bytes_max, 1000u) << "the MTU of lo";
 }
 
+// Of a datagram that the flows have relayed, only reading tells.
+TEST_F(WorkerOffloadTest, ASmallerPathThatARouterTellsOfLowersTheLimit) {
+  const SocketAddress relay = Connect(client_);
+  Confirm(&client_);
+  ASSERT_TRUE(backend_.Send(relay, "reply").ok());
+  sys_calls_.FailNext(Call::kRecvMmsg, EMSGSIZE);
+  Turn();
+  EXPECT_GT(flow().packet_bytes_max, 1000u) << "the MTU of lo";
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("reply"));
+}
+
 TEST_F(WorkerOffloadTest, TheEndTellsTheTotalsOfTheFlowsToo) {
   Confirm(&client_);
   ASSERT_EQ(Events().size(), 2u);
