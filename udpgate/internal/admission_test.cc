@@ -161,6 +161,29 @@ TEST_F(AdmissionTest, SessionsOfAnAddressAreCountedByNetwork) {
   EXPECT_EQ(Begin(&admission, "[2001:db8:0:2::1]:1"), absl::nullopt);
 }
 
+TEST_F(AdmissionTest, WhatIsAdoptedTakesItsPlaceWhateverTheLimits) {
+  limits_.max_sessions_per_ip = 1;
+  limits_.pending_clients_max = 1;
+  limits_.pending_bytes_max = 10;
+  Admission admission(limits_, /*sessions_max=*/2);
+  admission.Adopt(Address("1.0.0.1:1"), /*is_pending=*/true, 6);
+  admission.Adopt(Address("1.0.0.1:2"), /*is_pending=*/true, 6);
+  admission.Adopt(Address("1.0.0.1:3"), /*is_pending=*/false, 0);
+  EXPECT_EQ(admission.session_count(), 3);
+  EXPECT_EQ(Begin(&admission, "1.0.0.2:1"), DropReason::kPendingLimit);
+  admission.EndPending();
+  admission.EndPending();
+  EXPECT_FALSE(admission.TakeHeldBytes(1));
+  admission.GiveBackHeldBytes(12);
+  EXPECT_EQ(Begin(&admission, "1.0.0.2:1"), DropReason::kSessionLimit);
+  for (const char* client : {"1.0.0.1:1", "1.0.0.1:2"}) {
+    admission.End(Address(client));
+    EXPECT_EQ(Begin(&admission, "1.0.0.1:4"), DropReason::kSessionLimitPerIp);
+  }
+  admission.End(Address("1.0.0.1:3"));
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:4"), absl::nullopt);
+}
+
 TEST_F(AdmissionTest, ARefusedSessionLeavesNoTrace) {
   limits_.max_sessions_per_ip = 1;
   Admission admission(limits_, 1);

@@ -96,6 +96,52 @@ TEST_F(RelayPortsTest, KnowsWhoseAPortIs) {
   EXPECT_TRUE(ports_->Find(10).empty());
 }
 
+// From another process.
+
+TEST_F(RelayPortsTest, WhatIsAdoptedIsTakenOnceAndCanBeGivenBack) {
+  Start({10, 11, 12, 13});
+  EXPECT_TRUE(ports_->AdoptUse(Source(1).WithPort(12), Owner(77)));
+  EXPECT_FALSE(ports_->AdoptUse(Source(1).WithPort(12), Owner(78)));
+  // Not ours to give, and nobody's.
+  EXPECT_TRUE(ports_->AdoptUse(Source(1).WithPort(99), Owner(79)));
+  EXPECT_EQ(ports_->in_use(), 1);
+  ASSERT_EQ(ports_->Find(12).size(), 1u);
+  EXPECT_EQ(ports_->Find(12)[0].session.id, 77u);
+  EXPECT_TRUE(ports_->Find(99).empty());
+  GiveBack(99);
+  GiveBack(12);
+  EXPECT_EQ(ports_->in_use(), 0);
+  // It was given up last, and comes round once.
+  std::vector<int> taken;
+  for (int i = 0; i < 4; ++i) taken.push_back(Take());
+  EXPECT_EQ(taken.back(), 12);
+  EXPECT_EQ(std::set<int>(taken.begin(), taken.end()),
+            (std::set<int>{10, 11, 12, 13}));
+  EXPECT_EQ(Take(), 0);
+}
+
+TEST_F(RelayPortsTest, AnAdoptedRestGoesOnFromWhereItWas) {
+  Start({10, 11, 12});
+  const HandedPort rests[] = {
+      {Source(1).WithPort(11), now_ - 20 * kSecond},
+      {Source(1).WithPort(99), now_ - 15 * kSecond},
+      {Source(1).WithPort(12), now_ - 10 * kSecond},
+      {Source(1).WithPort(12), now_ - 5 * kSecond},
+  };
+  ports_->AdoptQuarantined(rests);
+  EXPECT_EQ(ports_->quarantined(now_), 2);
+  const std::vector<HandedPort> again = ports_->Quarantined();
+  ASSERT_EQ(again.size(), 2u);
+  EXPECT_EQ(again[0].relay, Source(1).WithPort(11));
+  EXPECT_EQ(again[0].since_nanoseconds, now_ - 20 * kSecond);
+  EXPECT_EQ(Take(), 10);
+  now_ += 11 * kSecond;
+  EXPECT_EQ(Take(), 11);
+  now_ += 10 * kSecond;
+  EXPECT_EQ(Take(), 12);
+  EXPECT_EQ(ports_->quarantined_ports_taken(), 0u);
+}
+
 TEST_F(RelayPortsTest, IsUniqueOverAllSourcesWhilePossible) {
   Start({10, 11, 12});
   std::set<int> taken;

@@ -54,6 +54,18 @@ TEST(SessionTableTest, AnIdNeverNamesASuccessor) {
   EXPECT_EQ(table.slot_count(), 1u) << "the slot was not used again";
 }
 
+TEST(SessionTableTest, AnAdoptedSessionKeepsItsIdAndNewOnesCountOnFromThere) {
+  SessionTable table(/*shard=*/1);
+  const uint64_t id = (uint64_t{500} << 8) | 7;  // of another shard there
+  table.SetSessionNumber(SessionTable::NumberOf(id));
+  Session* session = table.Adopt(Client(1), kHash(Client(1)), id);
+  EXPECT_EQ(session->id, id);
+  EXPECT_EQ(Find(&table, 1), session);
+  EXPECT_GE(table.newest_id(), id) << "a disconnect of many concerns it";
+  EXPECT_EQ(Insert(&table, 2)->id, (uint64_t{501} << 8) | 1);
+  EXPECT_EQ(table.session_number(), 501u);
+}
+
 TEST(SessionTableTest, SessionsStayWhereTheyAreWhileTheTableGrows) {
   SessionTable table(0);
   std::vector<Session*> sessions;

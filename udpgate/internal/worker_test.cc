@@ -609,6 +609,29 @@ TEST_F(WorkerTest, ADisconnectedPendingClientAsksAgain) {
   EXPECT_THAT(ReceiveAll(&old_backend), ElementsAre());
 }
 
+// An event that waits while another gate is taken over from; its client may
+// have come back meanwhile.
+TEST_F(WorkerTest, ADisconnectSparesASessionThatBeganAfterItCame) {
+  Start();
+  const int64_t came_nanoseconds = clock_.NowNanoseconds();
+  clock_.Advance(absl::Milliseconds(1));
+  Connect(client_);
+  for (const ShardMessage::Kind kind : {ShardMessage::Kind::kDisconnectClient,
+                                        ShardMessage::Kind::kEndBackend}) {
+    ShardMessage message;
+    message.kind = kind;
+    message.client = client_.address();
+    if (kind == ShardMessage::Kind::kEndBackend) {
+      message.address = backend_.address();
+    }
+    message.came_nanoseconds = came_nanoseconds;
+    worker_->inbox()->PostDisconnect(std::move(message));
+    Turn();
+    EXPECT_EQ(Stats().sessions_active, 1u);
+  }
+  EXPECT_EQ(Stats().disconnects_unmatched, 1u);
+}
+
 // Many sessions end over many turns; a client that comes back meanwhile stays.
 TEST_F(WorkerTest, ADisconnectOfManySparesWhatBeginsAfterIt) {
   Start();

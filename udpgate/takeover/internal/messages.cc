@@ -79,14 +79,14 @@ bool ReadInteger(const json& value, T* out) {
     *out = static_cast<T>(number);
     return true;
   }
+  // A negative one, as the format has it.
   const int64_t number = value.get<int64_t>();
-  if constexpr (std::is_unsigned_v<T>) {
-    return false;  // negative
-  } else {
-    if (number < std::numeric_limits<T>::min()) return false;
-    *out = static_cast<T>(number);
-    return true;
+  if (std::is_unsigned_v<T> ||
+      number < static_cast<int64_t>(std::numeric_limits<T>::min())) {
+    return false;
   }
+  *out = static_cast<T>(number);
+  return true;
 }
 
 bool ReadAddress(const json& value, SocketAddress* out) {

@@ -1,0 +1,318 @@
+#include "udpgate/takeover/internal/messages.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "testing/loopback_peer.h"
+#include "udpgate/internal/unique_fd.h"
+
+namespace udpgate {
+namespace takeover {
+namespace internal {
+namespace {
+
+using ::testing::HasSubstr;
+using udpgate::internal::HandedGate;
+using udpgate::internal::HandedSession;
+using udpgate::internal::UniqueFd;
+
+std::string Text(const absl::Status& status) {
+  return std::string(status.message());
+}
+
+class MessagesTest : public ::testing::Test {
+ protected:
+  MessagesTest() {
+    int fds[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+    left_ = std::make_unique<Channel>(UniqueFd(fds[0]));
+    right_ = std::make_unique<Channel>(UniqueFd(fds[1]));
+    EXPECT_TRUE(left_->SetTimeout(absl::Seconds(5)).ok());
+    EXPECT_TRUE(right_->SetTimeout(absl::Seconds(5)).ok());
+  }
+
+  // A live one, whose socket leads to `backend_`.
+  HandedSession MakeSession(uint64_t id) {
+    HandedSession session;
+    session.id = id;
+    session.state = SessionState::kConfirmed;
+    session.client = SocketAddress::Ipv4Loopback(static_cast<uint16_t>(id));
+    session.local = *SocketAddress::Parse("[fe80::1%1]:19132");
+    session.backend = backend_.address();
+    session.label = std::string("a\0\xff label", 9);
+    session.listener = 3;
+    session.refusals = 2;
+    session.has_answered = true;
+    session.proof_count = 3;
+    session.created_nanoseconds = 1;
+    session.last_active_nanoseconds = std::numeric_limits<int64_t>::max();
+    session.reply_bytes = std::numeric_limits<uint64_t>::max();
+    session.client_bytes_forwarded = 7;
+    session.upstream_fd.Reset(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_storage name;
+    socklen_t size = backend_.address().ToSockaddr(AF_INET, &name);
+    auto* const address = reinterpret_cast<sockaddr*>(&name);
+    EXPECT_EQ(::connect(session.upstream_fd.get(), address, size), 0);
+    size = sizeof(name);
+    EXPECT_EQ(::getsockname(session.upstream_fd.get(), address, &size), 0);
+    session.relay = SocketAddress::FromSockaddr(address, size);
+    return session;
+  }
+
+  absl::Status Read(nlohmann::json fields, std::vector<UniqueFd> fds = {}) {
+    Incoming message;
+    message.type = fields["type"].get<std::string>();
+    message.fields = std::move(fields);
+    message.descriptors = std::move(fds);
+    return reader_.Read(std::move(message));
+  }
+  // Sends the gate, and reads it.
+  void Pass(const HandedGate& gate, const SessionIds& known) {
+    std::thread sender(
+        [&] { EXPECT_TRUE(SendGate(gate, known, left_.get()).ok()); });
+    ReadAll();
+    sender.join();
+  }
+  void ReadAll() {
+    while (!reader_.has_state()) {
+      absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
+      ASSERT_TRUE(message.ok()) << message.status();
+      const absl::Status status = reader_.Read(*std::move(message));
+      ASSERT_TRUE(status.ok()) << status;
+    }
+  }
+  static nlohmann::json Array(nlohmann::json::initializer_list_t values) {
+    return nlohmann::json::array(values);
+  }
+  static nlohmann::json Sessions(nlohmann::json columns,
+                                 nlohmann::json values) {
+    nlohmann::json message = NewMessage("sessions");
+    message["columns"] = std::move(columns);
+    message["values"] = std::move(values);
+    return message;
+  }
+  static nlohmann::json State(uint64_t session_count) {
+    nlohmann::json message = NewMessage("state");
+    message["now_nanoseconds"] = 1u;
+    message["pause_began_nanoseconds"] = 1u;
+    message["session_number"] = 9u;
+    message["session_count"] = session_count;
+    message["kernel_drops"] = {1u, 4294967295u};
+    message["stats"] = {{"sessions_created", 5u}, {"number_of_tomorrow", "x"}};
+    message["datagrams_dropped"] = {{"denied", 2u}};
+    message["sessions_ended"] = nlohmann::json::object();
+    message["resolves_by_duration"] = nlohmann::json::object();
+    message["resolve_nanoseconds_total"] = 0u;
+    return message;
+  }
+
+  test::LoopbackPeer backend_;
+  std::unique_ptr<Channel> left_;
+  std::unique_ptr<Channel> right_;
+  GateReader reader_;
+};
+
+TEST_F(MessagesTest, AGateComesAsItWas) {
+  HandedGate gate;
+  gate.now_nanoseconds = 11;
+  gate.pause_began_nanoseconds = 10;
+  gate.session_number = 12;
+  gate.kernel_drops = {0, 13};
+  gate.stats.sessions_created = 14;
+  gate.stats.datagrams_dropped[1] = 15;
+  gate.stats.sessions_ended[2] = 16;
+  gate.stats.resolves_by_duration.back() = 17;
+  for (int i = 0; i < 20000; ++i) {
+    gate.quarantined.push_back(
+        {SocketAddress::Ipv4Loopback(static_cast<uint16_t>(i)), i});
+  }
+  for (int i = 1; i <= 300; ++i) gate.sessions.push_back(MakeSession(i));
+  HandedSession pending;
+  pending.id = 1000;
+  pending.client = SocketAddress::Ipv6Loopback(1);
+  pending.held = {"", std::string(65507, 'x'), std::string(65507, 'y'), "z"};
+  gate.sessions.push_back(std::move(pending));
+
+  reader_.BeginState();
+  Pass(gate, {});
+  absl::StatusOr<HandedGate> read = reader_.Take();
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->now_nanoseconds, 11);
+  EXPECT_EQ(read->pause_began_nanoseconds, 10);
+  EXPECT_EQ(read->session_number, 12u);
+  EXPECT_EQ(read->kernel_drops, gate.kernel_drops);
+  EXPECT_EQ(read->stats.sessions_created, 14u);
+  EXPECT_EQ(read->stats.datagrams_dropped, gate.stats.datagrams_dropped);
+  EXPECT_EQ(read->stats.sessions_ended, gate.stats.sessions_ended);
+  EXPECT_EQ(read->stats.resolves_by_duration, gate.stats.resolves_by_duration);
+  ASSERT_EQ(read->quarantined.size(), gate.quarantined.size());
+  EXPECT_EQ(read->quarantined[19999].relay, gate.quarantined[19999].relay);
+  EXPECT_EQ(read->quarantined[19999].since_nanoseconds, 19999);
+  ASSERT_EQ(read->sessions.size(), gate.sessions.size());
+  std::sort(read->sessions.begin(), read->sessions.end(),
+            [](const HandedSession& a, const HandedSession& b) {
+              return a.id < b.id;
+            });
+  const HandedSession& before = gate.sessions[299];
+  const HandedSession& after = read->sessions[299];
+  EXPECT_EQ(after.state, before.state);
+  EXPECT_EQ(after.client, before.client);
+  EXPECT_EQ(after.local, before.local);
+  EXPECT_EQ(after.relay, before.relay);
+  EXPECT_EQ(after.label, before.label);
+  EXPECT_EQ(after.listener, before.listener);
+  EXPECT_EQ(after.refusals, before.refusals);
+  EXPECT_EQ(after.has_answered, before.has_answered);
+  EXPECT_EQ(after.proof_count, before.proof_count);
+  EXPECT_EQ(after.last_active_nanoseconds, before.last_active_nanoseconds);
+  EXPECT_EQ(after.reply_bytes, before.reply_bytes);
+  EXPECT_TRUE(after.upstream_fd.is_open());
+  EXPECT_EQ(read->sessions[300].held, gate.sessions[300].held);
+}
+
+TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
+  std::vector<HandedSession> sessions;
+  for (int i = 1; i <= 2; ++i) sessions.push_back(MakeSession(i));
+  ASSERT_TRUE(SendSessions(sessions, {}, left_.get()).ok());
+  absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
+  ASSERT_TRUE(message.ok());
+  EXPECT_EQ(message->descriptors.size(), 2u);
+  ASSERT_TRUE(reader_.Read(*std::move(message)).ok());
+  reader_.BeginState();
+
+  HandedGate gate;
+  gate.sessions.push_back(std::move(sessions[0]));
+  gate.sessions[0].client_bytes_forwarded = 8;
+  gate.sessions[0].label = "this one is not sent again";
+  Pass(gate, {1, 2});
+  const absl::StatusOr<HandedGate> read = reader_.Take();
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->sessions.size(), 1u);
+  EXPECT_EQ(read->sessions[0].client_bytes_forwarded, 8u);
+  EXPECT_EQ(read->sessions[0].label, std::string("a\0\xff label", 9));
+  EXPECT_TRUE(read->sessions[0].upstream_fd.is_open());
+}
+
+TEST_F(MessagesTest, WhatIsNotKnownIsLeftOutAndWhatIsMissingHasItsDefault) {
+  reader_.BeginState();
+  EXPECT_TRUE(Read(NewMessage("message_of_tomorrow")).ok());
+  EXPECT_TRUE(Read(Sessions(Array({"colour", "id", "client"}),
+                            Array({"red", 5u, "127.0.0.1:1"})))
+                  .ok());
+  nlohmann::json state = State(1);
+  state["weather"] = {1u, {2u, {}}};
+  EXPECT_TRUE(Read(state).ok());
+  const absl::StatusOr<HandedGate> gate = reader_.Take();
+  ASSERT_TRUE(gate.ok()) << gate.status();
+  EXPECT_EQ(gate->sessions[0].client.port(), 1);
+  EXPECT_EQ(gate->sessions[0].state, SessionState::kPending);
+  EXPECT_EQ(gate->stats.sessions_created, 5u);
+  EXPECT_EQ(gate->kernel_drops[1], 4294967295u);
+}
+
+TEST_F(MessagesTest, SessionsThatAreWrongAreNamed) {
+  const auto error = [&](nlohmann::json columns, nlohmann::json values) {
+    const absl::Status status =
+        Read(Sessions(std::move(columns), std::move(values)));
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return Text(status);
+  };
+  EXPECT_THAT(error(Array({"id", "client"}), Array({1u})),
+              HasSubstr("do not fit"));
+  EXPECT_THAT(error("id", Array({1u})), HasSubstr("do not fit"));
+  EXPECT_THAT(error(Array({}), Array({1u})), HasSubstr("do not fit"));
+  EXPECT_THAT(error(Array({"client"}), Array({"127.0.0.1:1"})),
+              HasSubstr("no id"));
+  EXPECT_THAT(error(Array({"id"}), Array({0u})), HasSubstr("id is none"));
+  EXPECT_THAT(error(Array({"id"}), Array({-1})), HasSubstr("id is none"));
+  EXPECT_THAT(error(Array({"id"}), Array({1.5})), HasSubstr("id is none"));
+  EXPECT_THAT(error(Array({"id", "client"}), Array({1u, "here"})),
+              HasSubstr("a wrong client"));
+  EXPECT_THAT(error(Array({"id", "state"}), Array({1u, "happy"})),
+              HasSubstr("a wrong state"));
+  EXPECT_THAT(error(Array({"id", "listener"}), Array({1u, 65536u})),
+              HasSubstr("a wrong listener"));
+  EXPECT_THAT(error(Array({"id", "proof_count"}), Array({1u, 256u})),
+              HasSubstr("a wrong proof_count"));
+  EXPECT_THAT(error(Array({"id", "label"}), Array({1u, "text"})),
+              HasSubstr("a wrong label"));
+  EXPECT_THAT(error(Array({"id", "has_answered"}), Array({1u, 1})),
+              HasSubstr("a wrong has_answered"));
+  EXPECT_THAT(error(Array({"id", "state"}), Array({77u, "confirmed"})),
+              HasSubstr("session 77 has no socket"));
+}
+
+TEST_F(MessagesTest, ASocketMustBeTheOneOfItsSession) {
+  HandedSession session = MakeSession(1);
+  HandedSession other = MakeSession(2);
+  std::swap(session.upstream_fd, other.upstream_fd);
+  std::vector<HandedSession> sessions;
+  sessions.push_back(std::move(session));
+  ASSERT_TRUE(SendSessions(sessions, {}, left_.get()).ok());
+  absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
+  ASSERT_TRUE(message.ok());
+  EXPECT_THAT(Text(reader_.Read(*std::move(message))),
+              HasSubstr("another's socket"));
+  std::vector<UniqueFd> fds;
+  fds.emplace_back(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  EXPECT_THAT(Text(Read(Sessions(Array({"id"}), Array({5u})), std::move(fds))),
+              HasSubstr("more sockets than sessions"));
+}
+
+TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
+  reader_.BeginState();
+  EXPECT_TRUE(Read(State(1)).ok());
+  EXPECT_THAT(Text(reader_.Take().status()), HasSubstr("0 sessions came of 1"));
+  for (const char* name :
+       {"now_nanoseconds", "session_number", "session_count", "kernel_drops",
+        "stats", "sessions_ended", "resolve_nanoseconds_total"}) {
+    GateReader reader;
+    Incoming message;
+    message.type = "state";
+    message.fields = State(0);
+    message.fields.erase(name);
+    EXPECT_FALSE(reader.Read(std::move(message)).ok()) << name;
+    EXPECT_FALSE(reader.has_state());
+  }
+  nlohmann::json held = NewMessage("held");
+  held["id"] = 99u;
+  held["datagrams"] = nlohmann::json::array();
+  EXPECT_THAT(Text(Read(held)), HasSubstr("of no session"));
+  nlohmann::json ports = NewMessage("quarantined");
+  ports["source"] = "127.0.0.1:0";
+  ports["ports"] = {1u, 2u, 3u};
+  EXPECT_FALSE(Read(ports).ok());
+  ports["ports"] = {70000u, 2u};
+  EXPECT_FALSE(Read(ports).ok());
+}
+
+TEST_F(MessagesTest, AnErrorOfTheOtherProcessIsPassedOn) {
+  nlohmann::json error = NewMessage("error");
+  error["text"] = "no room";
+  ASSERT_TRUE(SendMessage(error, left_.get()).ok());
+  const absl::Status status = ReceiveMessage("gate", right_.get()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(Text(status), HasSubstr("no room"));
+}
+
+TEST_F(MessagesTest, AMessageThatIsTooLongIsRefused) {
+  EXPECT_FALSE(left_->Send(std::vector<uint8_t>(kMessageBytesMax + 1, 0)).ok());
+  const std::vector<int> fds(kDescriptorsPerMessageMax + 1, 0);
+  EXPECT_FALSE(left_->Send({1}, fds).ok());
+}
+
+}  // namespace
+}  // namespace internal
+}  // namespace takeover
+}  // namespace udpgate
