@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "udpgate/clock.h"
 #include "udpgate/fastpath/device_features.h"
 #include "udpgate/internal/sys_calls.h"
@@ -27,6 +28,8 @@ constexpr int kRenewMilliseconds =
     static_cast<int>(UDPGATE_LEASE_NANOSECONDS / 1'000'000 / 8);
 
 int64_t NowNanoseconds() { return Clock::Monotonic()->NowNanoseconds(); }
+
+constexpr absl::Duration kRefusalLogInterval = absl::Seconds(10);
 
 // Requests in a row before the lease and the network have their turn again.
 constexpr int kRequestsPerRound = 64;
@@ -60,7 +63,8 @@ absl::Status Check(const SessionAddresses& addresses) {
 }  // namespace
 
 KernelFlowOffload::KernelFlowOffload(const Options& options)
-    : options_(options) {}
+    : options_(options),
+      refusal_log_limiter_(Clock::Monotonic(), kRefusalLogInterval) {}
 
 absl::StatusOr<std::unique_ptr<KernelFlowOffload>> KernelFlowOffload::Create(
     const Options& options) {
@@ -316,18 +320,31 @@ void KernelFlowOffload::Run() {
 }
 
 bool KernelFlowOffload::HandleRequests() {
-  MutexLock lock(&mutex_);
-  table_->FreeRested(NowNanoseconds());
   for (int i = 0; i < kRequestsPerRound; ++i) {
+    MutexLock lock(&mutex_);
+    table_->FreeRested(NowNanoseconds());
     const absl::optional<FlowTable::Request> request = table_->NextRequest();
     if (!request.has_value()) return false;
-    if (request->is_given_back) {
-      table_->Clear(request->slot, NowNanoseconds());
-      continue;
-    }
-    install_status_[request->slot] = Add(request->slot);
+    Handle(*request);
   }
   return true;
+}
+
+void KernelFlowOffload::Handle(const FlowTable::Request& request) {
+  if (request.is_given_back) {
+    return table_->Clear(request.slot, NowNanoseconds());
+  }
+  absl::Status& status = install_status_[request.slot];
+  status = Add(request.slot);
+  int64_t suppressed = 0;
+  if (status.ok() || !refusal_log_limiter_.Admit(&suppressed)) return;
+  Log(LogSeverity::kWarning,
+      absl::StrCat("fast path: the session of ",
+                   table_->addresses(request.slot).client.ToString(),
+                   " stays on sockets: ", status.message(),
+                   suppressed > 0
+                       ? absl::StrCat(" (and ", suppressed, " more like it)")
+                       : ""));
 }
 
 // Routes are looked up and flows added by the thread that hears of changes: one
@@ -357,6 +374,7 @@ void KernelFlowOffload::Apply(const NetworkChange& change) {
     case NetworkChange::Kind::kEverything:
       withdrawn = table_->WithdrawWhere([](const SessionAddresses&, const Exit&,
                                            const Exit&) { return true; });
+      ReadLinksAgain();
       break;
     case NetworkChange::Kind::kPrefix:
       withdrawn = WithdrawPrefix(change);
@@ -366,13 +384,28 @@ void KernelFlowOffload::Apply(const NetworkChange& change) {
       break;
     case NetworkChange::Kind::kLinkRemoved:
       withdrawn = WithdrawLink(change.link.index);
-      attached_.erase(change.link.index);
-      program_->Forget(change.link.index);
-      links_.erase(change.link.index);
+      ForgetLink(change.link.index);
       break;
   }
   withdrawn_by_changes_.fetch_add(static_cast<uint64_t>(withdrawn),
                                   std::memory_order_relaxed);
+}
+
+// Where messages were lost, links may have come and gone.
+void KernelFlowOffload::ReadLinksAgain() {
+  const absl::StatusOr<std::vector<Link>> links = netlink_->Links();
+  if (!links.ok()) return Log(LogSeverity::kWarning, links.status().message());
+  std::set<int> gone;
+  for (const auto& [index, link] : links_) gone.insert(index);
+  for (const Link& link : *links) gone.erase(link.index);
+  for (const int index : gone) ForgetLink(index);
+  for (const Link& link : *links) ApplyLink(link);
+}
+
+void KernelFlowOffload::ForgetLink(int index) {
+  attached_.erase(index);
+  program_->Forget(index);
+  links_.erase(index);
 }
 
 int KernelFlowOffload::ApplyLink(const Link& link) {

@@ -56,6 +56,7 @@ class KernelFlowOffload : public FlowOffload {
     // Where the kernel allows it, hang the program to interfaces by links
     // (TCX) rather than as a filter of clsact.
     bool may_use_tcx = true;
+    // What is attached, and why sessions stay on sockets (at a limited rate).
     LogSink log_sink;
   };
 
@@ -132,8 +133,12 @@ class KernelFlowOffload : public FlowOffload {
   void Run();
   // Some of it. Whether there may be more.
   bool HandleRequests();
+  void Handle(const FlowTable::Request& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Add(uint32_t slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Apply(const NetworkChange& change);
+  void ReadLinksAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetLink(int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int ApplyLink(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int WithdrawLink(int interface_index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int WithdrawPrefix(const NetworkChange& change)
@@ -158,6 +163,7 @@ class KernelFlowOffload : public FlowOffload {
   std::atomic<bool> is_stopping_{false};
   std::thread thread_;
   std::atomic<uint64_t> withdrawn_by_changes_{0};
+  LogRateLimiter refusal_log_limiter_;
 };
 
 }  // namespace fastpath

@@ -843,6 +843,25 @@ TEST_P(GateProcess, StoppedForAWhile) {
   ASSERT_TRUE(AwaitTrue([&] { return IsRelayed(); })) << "again";
 }
 
+// Nor is it lost for good where the network changes faster than it listens.
+TEST_P(GateProcess, FindsOutWhatChangedWhileItCouldNotListen) {
+  ASSERT_EQ(::kill(child_, SIGSTOP), 0);
+  // More messages than its socket holds.
+  gate_space_->Command(
+      "for i in $(seq 4000); do"
+      "  echo route add 10.9.$((i / 250)).$((i % 250)) dev lo;"
+      "done | ip -batch -");
+  gate_space_->Command("ip link del g2");
+  NetworkNamespace::Connect(*gate_space_, "g2", *backend_space_, "b0");
+  GiveAddresses(*gate_space_, "g2", "2", "1");
+  GiveAddresses(*backend_space_, "b0", "2", "2");
+  ASSERT_EQ(::kill(child_, SIGCONT), 0);
+  NewPeer();  // the tiny gate installs no session twice by itself
+  std::swap(peers_.front(), peers_.back());
+  // Before any other change comes by, which may tell of the link by chance.
+  EXPECT_TRUE(AwaitTrue([&] { return IsRelayed(); }, absl::Seconds(5)));
+}
+
 TEST_P(Namespaces, RefusesWhatItCannotRelay) {
   StartAll();
   SessionAddresses addresses;
@@ -856,6 +875,11 @@ TEST_P(Namespaces, RefusesWhatItCannotRelay) {
   EXPECT_TRUE(absl::IsNotFound(InstallStatus(addresses)));
   addresses.listen = SocketAddress::Ipv4Any(19132);
   EXPECT_TRUE(absl::IsInvalidArgument(InstallStatus(addresses)));
+  EXPECT_TRUE(absl::StrContains(Log(),
+                                "the session of 10.1.0.2:5000 stays on "
+                                "sockets: client and backend are of "
+                                "different address families"))
+      << Log();
 }
 
 // --- Hand-over under load.
