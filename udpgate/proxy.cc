@@ -161,6 +161,7 @@ class Proxy::Impl : public internal::Handover {
   bool HearsDisconnects() const override {
     return disconnects_ == nullptr || disconnects_->Health().ok();
   }
+  absl::Status Prepare(absl::Span<internal::HandedSession> sessions) override;
   absl::Status TakeOver(internal::HandedGate gate) override;
 
  private:
@@ -197,6 +198,9 @@ class Proxy::Impl : public internal::Handover {
   // The data plane's.
   absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   void StopThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  Worker& WorkerOf(const SocketAddress& client) const {
+    return *workers_[context_.hash(client) % workers_.size()];
+  }
   internal::HandedGate HandOut()
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   // Ends what is left once the data plane has stopped.
@@ -535,6 +539,20 @@ absl::Status Proxy::Impl::ListenForDisconnects() {
   return status;
 }
 
+absl::Status Proxy::Impl::Prepare(absl::Span<HandedSession> sessions) {
+  MutexLock lock(&start_stop_mutex_);
+  if (state_ != State::kTaking) {
+    return absl::FailedPreconditionError("the Proxy was already started");
+  }
+  for (HandedSession& session : sessions) {
+    if (absl::Status status = WorkerOf(session.client).Prepare(&session);
+        !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
   MutexLock lock(&start_stop_mutex_);
   if (state_ != State::kTaking) {
@@ -580,8 +598,6 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
   for (HandedPort& port : gate.quarantined) {
     port.since_nanoseconds += shift_nanoseconds;
   }
-  context_.relay_ports.AdoptQuarantined(gate.quarantined);
-
   uint64_t session_number = gate.session_number;
   std::vector<std::vector<HandedSession>> parts(workers_.size());
   for (HandedSession& session : gate.sessions) {
@@ -602,6 +618,7 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
       return status;
     }
   }
+  context_.relay_ports.AdoptQuarantined(gate.quarantined);
   MutexLock stats_lock(&taken_stats_mutex_);
   taken_stats_ = gate.stats;
   return absl::OkStatus();

@@ -10,6 +10,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
@@ -106,9 +107,15 @@ class Handover {
   virtual absl::Status ListenForDisconnects() = 0;
   // Whether that source works, or there is none.
   virtual bool HearsDisconnects() const = 0;
+  // Makes sessions ready that the giver still serves, and takes their
+  // descriptors: what is done here need not be done while all traffic stands
+  // still. They are dropped where TakeOver does not bring them too.
+  // InvalidArgument where one does not fit; then the Proxy is of no use any
+  // more.
+  virtual absl::Status Prepare(absl::Span<HandedSession> sessions) = 0;
   // Takes everything, whatever the own limits say; Start then goes on with it.
-  // InvalidArgument where it does not fit together; then the Proxy is of no use
-  // any more. The descriptors are the Proxy's, also then.
+  // A session that was prepared has no descriptor. Errors as of Prepare. The
+  // descriptors are the Proxy's, also then.
   virtual absl::Status TakeOver(HandedGate gate) = 0;
 };
 

@@ -644,10 +644,9 @@ void Worker::Begin(const ClientDatagram& datagram) {
       sessions_.Insert(datagram.client, datagram.hash, now_nanoseconds_);
   session->held = std::make_unique<HeldDatagrams>();
   counters_.sessions_created.Add();
-  CountState(SessionState::kPending, +1);
   session->resolve_deadline_nanoseconds =
       now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
-  pending_.Append(session);
+  Enlist(session);
   Keep(session, datagram);
   AskForBackend(session, datagram.payload);
 }
@@ -814,15 +813,18 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
 
 // Adds the new socket to the worker's epoll set; where that fails, closes it.
 void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
-  epoll_event event{EPOLLIN, {}};
-  event.data.u64 = EventTag(session.ref());
-  const SysCallResult added = sys_calls_->EpollControl(
-      epoll_fd_.get(), EPOLL_CTL_ADD, opened->fd, &event);
+  const SysCallResult added = WatchSocket(session, opened->fd);
   if (added.ok()) return;
   upstream_.Close(opened->fd, opened->relay, /*has_answered=*/false,
                   now_nanoseconds_);
   opened->error = added.error;
   opened->failed_call = "epoll_ctl";
+}
+
+SysCallResult Worker::WatchSocket(const Session& session, int fd) {
+  epoll_event event{EPOLLIN, {}};
+  event.data.u64 = EventTag(session.ref());
+  return sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event);
 }
 
 // Before the socket is closed: where the host program has forked, a copy of it
@@ -874,13 +876,22 @@ void Worker::NoteRefusal(Session* session) {
 void Worker::MoveTo(SessionState state, Session* session) {
   Leave(session);
   session->state = state;
-  CountState(state, +1);
+  Enlist(session);
   if (state == SessionState::kUnconfirmed) {
-    unconfirmed_[session->proof_count].Append(session);
     Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
   } else if (state == SessionState::kConfirmed) {
     offload_.Begin(context_->listeners[session->listener].address, session);
     Report(SessionEvent::Kind::kConfirmed, *session, EndReason::kIdle);
+  }
+}
+
+// Counts the session, and puts it into the list of its state.
+void Worker::Enlist(Session* session) {
+  CountState(session->state, +1);
+  if (session->state == SessionState::kPending) {
+    pending_.Append(session);
+  } else if (session->state == SessionState::kUnconfirmed) {
+    unconfirmed_[session->proof_count].Append(session);
   }
 }
 

@@ -80,9 +80,12 @@ class Worker {
   // Forgets the sessions, and closes its descriptors of their sockets: another
   // process has them.
   void LetGo();
-  // Takes sessions of this shard, and their descriptors. New ones get ids
-  // beyond those of `session_number`. An error says what does not fit; the
-  // sessions that did are there then.
+  // Makes a session of this shard ready, and takes its descriptor. An error
+  // says what does not fit; the session is not there then.
+  absl::Status Prepare(HandedSession* handed);
+  // Takes sessions of this shard, those that are ready and others, with their
+  // descriptors, and drops those that are ready and not among them. New ones
+  // get ids beyond those of `session_number`.
   absl::Status TakeOver(std::vector<HandedSession> sessions,
                         uint64_t session_number);
   // The number in the highest id so far. While nobody runs a turn.
@@ -136,8 +139,8 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void FlushReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  // The life of a session. `MoveTo` and `End`, and in a take-over `LetGo` and
-  // `TakeOverOne`, are the only places that change its state.
+  // The life of a session. `MoveTo` and `End`, and in a take-over
+  // worker_handover.cc, are the only places that change its state.
   void Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -154,12 +157,15 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Watch(const Session& session, UpstreamOpener::Result* opened)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  SysCallResult WatchSocket(const Session& session, int fd)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Unwatch(const Session& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void NoteRefusal(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void MoveTo(SessionState state, Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Enlist(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Leave(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void CountState(SessionState state, int change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -186,8 +192,15 @@ class Worker {
   // Take-over, in worker_handover.cc.
   void CopySockets(ShardMessage* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  absl::StatusOr<Session*> Adopt(HandedSession* handed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  absl::StatusOr<Session*> Place(const HandedSession& handed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  absl::Status TakeOverPending(HandedSession* handed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   absl::Status TakeOverOne(HandedSession* handed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Drop(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // A session is confirmed by so many datagrams of its client, each after
   // another reply; see NoteSigns.

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "udpgate/internal/worker.h"
 
@@ -47,8 +49,10 @@ HandedSession ToHanded(const Session& session) {
   return handed;
 }
 
-// All but id, client and state, and what hangs on the state.
+// All but id and client, which it has, and what waits.
 void FromHanded(const HandedSession& handed, Session* session) {
+  session->state = handed.state;
+  session->proof_count = handed.proof_count;
   session->local = handed.local;
   session->backend = handed.backend;
   session->relay = handed.relay;
@@ -74,6 +78,11 @@ int64_t ListTime(const HandedSession& session) {
   return session.state == SessionState::kPending
              ? session.resolve_deadline_nanoseconds
              : session.client_active_nanoseconds;
+}
+
+absl::Status Invalid(const HandedSession& session, absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "session ", session.id, " of ", session.client.ToString(), ": ", what));
 }
 
 }  // namespace
@@ -140,15 +149,27 @@ void Worker::LetGo() {
   }
 }
 
+absl::Status Worker::Prepare(HandedSession* handed) {
+  OwnershipLock lock(&ownership_);
+  return Adopt(handed).status();
+}
+
 absl::Status Worker::TakeOver(std::vector<HandedSession> sessions,
                               uint64_t session_number) {
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
   sessions_.SetSessionNumber(session_number);
-  std::stable_sort(sessions.begin(), sessions.end(),
-                   [](const HandedSession& a, const HandedSession& b) {
-                     return ListTime(a) < ListTime(b);
-                   });
+  absl::flat_hash_set<uint64_t> ids;
+  ids.reserve(sessions.size());
+  for (const HandedSession& handed : sessions) ids.insert(handed.id);
+  for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
+    Session* session = sessions_.FindSlot(slot);
+    if (session != nullptr && !ids.contains(session->id)) Drop(session);
+  }
+  std::sort(sessions.begin(), sessions.end(),
+            [](const HandedSession& a, const HandedSession& b) {
+              return ListTime(a) < ListTime(b);
+            });
   for (HandedSession& handed : sessions) {
     if (absl::Status status = TakeOverOne(&handed); !status.ok()) {
       return status;
@@ -162,76 +183,101 @@ uint64_t Worker::session_number() {
   return sessions_.session_number();
 }
 
+// A session with a socket that is new here.
+absl::StatusOr<Session*> Worker::Adopt(HandedSession* handed) {
+  UniqueFd given = std::move(handed->upstream_fd);
+  if (!given.is_open()) return Invalid(*handed, "no socket");
+  absl::StatusOr<Session*> inserted = Place(*handed);
+  if (!inserted.ok()) return inserted;
+  Session* session = *inserted;
+  const SysCallResult added = WatchSocket(*session, given.get());
+  if (!added.ok()) {
+    sessions_.Erase(session);
+    return ErrnoToStatus(added.error, "epoll_ctl");
+  }
+  if (offload_.is_on()) {
+    const int on = 1;
+    sys_calls_->SetSockOpt(given.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on,
+                           sizeof(on));
+  }
+  session->upstream_fd = given.Release();
+  session->state = handed->state;
+  Enlist(session);
+  context_->admission.Adopt(session->client, /*is_pending=*/false, 0);
+  return session;
+}
+
+// In no list and not counted yet.
+absl::StatusOr<Session*> Worker::Place(const HandedSession& handed) {
+  const uint32_t hash = context_->hash(handed.client);
+  if (!handed.client.is_unicast() || handed.client.port() == 0) {
+    return Invalid(handed, "nobody's address");
+  }
+  if (sessions_.Find(handed.client, hash) != nullptr) {
+    return Invalid(handed, "its client has another one");
+  }
+  return sessions_.Adopt(handed.client, hash, handed.id);
+}
+
 absl::Status Worker::TakeOverOne(HandedSession* handed) {
-  const bool is_pending = handed->state == SessionState::kPending;
-  UniqueFd upstream_fd = std::move(handed->upstream_fd);
-  const auto invalid = [&](absl::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "session ", handed->id, " of ", handed->client.ToString(), ": ", what));
-  };
-  const uint32_t hash = context_->hash(handed->client);
-  if (!handed->client.is_unicast() || handed->client.port() == 0) {
-    return invalid("nobody's address");
-  }
-  if (sessions_.Find(handed->client, hash) != nullptr) {
-    return invalid("its client has another one");
-  }
   if (handed->listener >= context_->listeners.size()) {
-    return invalid("no such listener");
+    return Invalid(*handed, "no such listener");
   }
-  if (handed->proof_count > kProofCount) return invalid("too many proofs");
-  if (is_pending == upstream_fd.is_open() ||
-      is_pending == handed->held.empty()) {
-    return invalid(is_pending ? "pending, but with a socket or no datagram"
-                              : "no socket, or held datagrams");
+  if (handed->proof_count > kProofCount) {
+    return Invalid(*handed, "too many proofs");
   }
-  Session* session = sessions_.Adopt(handed->client, hash, handed->id);
+  if (handed->state == SessionState::kPending) return TakeOverPending(handed);
+  Session* session =
+      sessions_.Find(handed->client, context_->hash(handed->client));
+  if (session == nullptr || session->id != handed->id) {
+    absl::StatusOr<Session*> adopted = Adopt(handed);
+    if (!adopted.ok()) return adopted.status();
+    session = *adopted;
+  }
+  if (!handed->held.empty()) return Invalid(*handed, "a datagram waits");
+  // Not by MoveTo: the flow offload gets it in the sweep, when the other
+  // process does nothing with it any more.
+  Leave(session);
   FromHanded(*handed, session);
-  session->proof_count = handed->proof_count;
-  size_t held_bytes = 0;
-  for (const std::string& payload : handed->held) held_bytes += payload.size();
-  context_->admission.Adopt(session->client, is_pending, held_bytes);
-  CountState(SessionState::kPending, +1);
+  Enlist(session);
+  if (context_->relay_ports.AdoptUse(session->relay,
+                                     {shard_, session->ref()})) {
+    return absl::OkStatus();
+  }
+  return Invalid(*handed, "its relay is another session's");
+}
+
+absl::Status Worker::TakeOverPending(HandedSession* handed) {
+  if (handed->held.empty()) return Invalid(*handed, "no datagram waits");
+  absl::StatusOr<Session*> inserted = Place(*handed);
+  if (!inserted.ok()) return inserted.status();
+  Session* session = *inserted;
+  FromHanded(*handed, session);
   session->held = std::make_unique<HeldDatagrams>();
-  pending_.Append(session);
   for (const std::string& payload : handed->held) {
     session->held->bytes.append(payload);
     session->held->size_bytes.push_back(static_cast<uint32_t>(payload.size()));
     counters_.datagrams_held.Add();
   }
-  if (is_pending) {
-    // The answer on its way to the other process is lost. Where it is too late
-    // for another one, the first turn says so.
-    if (session->resolve_deadline_nanoseconds > now_nanoseconds_) {
-      AskForBackend(session, session->held->first());
-    }
-    return absl::OkStatus();
-  }
-  if (!context_->relay_ports.AdoptUse(session->relay,
-                                      {shard_, session->ref()})) {
-    return invalid("its relay is another session's");
-  }
-  UpstreamOpener::Result opened;
-  opened.fd = upstream_fd.Release();
-  opened.relay = session->relay;
-  if (offload_.is_on()) {
-    const int on = 1;
-    sys_calls_->SetSockOpt(opened.fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                           sizeof(on));
-  }
-  Watch(*session, &opened);
-  if (opened.error != 0) return ErrnoToStatus(opened.error, "epoll_ctl");
-  session->upstream_fd = opened.fd;
-  // Not by MoveTo: the flow offload gets it in the sweep, when the other
-  // process does nothing with it any more.
-  Leave(session);
-  session->held.reset();
-  session->state = handed->state;
-  CountState(session->state, +1);
-  if (session->state == SessionState::kUnconfirmed) {
-    unconfirmed_[session->proof_count].Append(session);
+  context_->admission.Adopt(session->client, /*is_pending=*/true,
+                            session->held->bytes.size());
+  Enlist(session);
+  // The answer on its way to the other process is lost. Where it is too late
+  // for another one, the first turn says so.
+  if (session->resolve_deadline_nanoseconds > now_nanoseconds_) {
+    AskForBackend(session, session->held->first());
   }
   return absl::OkStatus();
+}
+
+// One that was prepared, and has ended in the other process since.
+void Worker::Drop(Session* session) {
+  Leave(session);
+  sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_DEL, session->upstream_fd,
+                           nullptr);
+  sys_calls_->Close(session->upstream_fd);
+  context_->admission.End(session->client);
+  sessions_.Erase(session);
 }
 
 }  // namespace internal

@@ -156,7 +156,9 @@ absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
   TakenOver taken;
   taken.session_count = static_cast<int64_t>(gate->sessions.size());
   const int64_t pause_began_nanoseconds = gate->pause_began_nanoseconds;
+
   status = handover->TakeOver(*std::move(gate));
+
   if (!status.ok()) {
     nlohmann::json error = internal::NewMessage("error");
     error["text"] = std::string(status.message());
@@ -176,6 +178,7 @@ absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
                                      "cannot start: ",
                                      status.message()));
   }
+
   taken.pause = absl::Nanoseconds(Clock::Monotonic()->NowNanoseconds() -
                                   pause_began_nanoseconds);
   return taken;
@@ -193,6 +196,8 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
     status = reader.Read(*std::move(message));
     if (!status.ok()) return status;
   }
+  status = handover->Prepare(reader.sessions());
+  if (!status.ok()) return status;
   // A disconnect must reach one of the two.
   constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
   const absl::Time deadline = absl::Now() + options_.disconnects_timeout;

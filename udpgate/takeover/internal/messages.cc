@@ -511,28 +511,37 @@ absl::Status GateReader::ReadSessions(Incoming message) {
     if (!ReadInteger(values[begin + id_column], &id) || id == 0) {
       return Invalid("a session's id is none");
     }
-    Entry& entry = sessions_[id];
-    if (sessions_.size() > kSessionsMax) return Invalid("too many sessions");
+    const auto [entry, is_new] = index_by_id_.emplace(id, sessions_.size());
+    const size_t index = entry->second;
+    if (is_new) {
+      if (sessions_.size() == kSessionsMax) {
+        return Invalid("too many sessions");
+      }
+      sessions_.emplace_back();
+      has_socket_.push_back(false);
+      is_current_.push_back(false);
+    }
+    HandedSession& session = sessions_[index];
     for (size_t i = 0; i < columns.size(); ++i) {
       if (columns[i] != nullptr &&
-          !columns[i]->read(values[begin + i], &entry.session)) {
+          !columns[i]->read(values[begin + i], &session)) {
         return Invalid(
             absl::StrCat("session ", id, ": a wrong ", columns[i]->name));
       }
     }
-    entry.is_current = is_state_;
-    if (entry.session.state == SessionState::kPending ||
-        entry.session.upstream_fd.is_open()) {
+    is_current_[index] = is_state_;
+    if (session.state == SessionState::kPending || has_socket_[index]) {
       continue;
     }
     if (next_descriptor == message.descriptors.size()) {
       return Invalid(absl::StrCat("session ", id, " has no socket"));
     }
     UniqueFd& descriptor = message.descriptors[next_descriptor++];
-    if (!IsSocketOf(descriptor.get(), entry.session)) {
+    if (!IsSocketOf(descriptor.get(), session)) {
       return Invalid(absl::StrCat("session ", id, " has another's socket"));
     }
-    entry.session.upstream_fd = std::move(descriptor);
+    has_socket_[index] = true;
+    session.upstream_fd = std::move(descriptor);
   }
   if (next_descriptor != message.descriptors.size()) {
     return Invalid("it has more sockets than sessions");
@@ -543,16 +552,16 @@ absl::Status GateReader::ReadSessions(Incoming message) {
 absl::Status GateReader::ReadHeld(const json& message) {
   const absl::StatusOr<uint64_t> id = ReadNumber(message, "id");
   if (!id.ok()) return id.status();
-  const auto entry = sessions_.find(*id);
+  const auto entry = index_by_id_.find(*id);
   const auto datagrams = message.find("datagrams");
-  if (entry == sessions_.end() || datagrams == message.end() ||
+  if (entry == index_by_id_.end() || datagrams == message.end() ||
       !datagrams->is_array()) {
     return Invalid("held datagrams of no session");
   }
   for (const json& datagram : *datagrams) {
     if (!datagram.is_binary()) return Invalid("a held datagram is none");
-    entry->second.session.held.emplace_back(datagram.get_binary().begin(),
-                                            datagram.get_binary().end());
+    sessions_[entry->second].held.emplace_back(datagram.get_binary().begin(),
+                                               datagram.get_binary().end());
   }
   return absl::OkStatus();
 }
@@ -625,8 +634,8 @@ absl::Status GateReader::ReadState(const json& message) {
 }
 
 absl::StatusOr<HandedGate> GateReader::Take() {
-  for (auto& [id, entry] : sessions_) {
-    if (entry.is_current) gate_.sessions.push_back(std::move(entry.session));
+  for (size_t i = 0; i < sessions_.size(); ++i) {
+    if (is_current_[i]) gate_.sessions.push_back(std::move(sessions_[i]));
   }
   sessions_.clear();
   if (gate_.sessions.size() != session_count_) {

@@ -76,6 +76,11 @@ class GateReader {
   // From `sessions`, `held`, `quarantined` or `state`; another type is left
   // out. InvalidArgument says what is wrong.
   absl::Status Read(Incoming message);
+  // What was read of sessions so far; whoever takes their sockets leaves the
+  // rest.
+  absl::Span<udpgate::internal::HandedSession> sessions() {
+    return absl::MakeSpan(sessions_);
+  }
   // Sessions that were read before must be read again to count: the others
   // have ended since.
   void BeginState();
@@ -85,17 +90,16 @@ class GateReader {
   absl::StatusOr<udpgate::internal::HandedGate> Take();
 
  private:
-  struct Entry {
-    udpgate::internal::HandedSession session;
-    bool is_current = false;
-  };
-
   absl::Status ReadSessions(Incoming message);
   absl::Status ReadHeld(const nlohmann::json& message);
   absl::Status ReadQuarantined(const nlohmann::json& message);
   absl::Status ReadState(const nlohmann::json& message);
 
-  absl::flat_hash_map<uint64_t, Entry> sessions_;
+  std::vector<udpgate::internal::HandedSession> sessions_;
+  // Of each: whether its socket has come, and whether it counts.
+  std::vector<bool> has_socket_;
+  std::vector<bool> is_current_;
+  absl::flat_hash_map<uint64_t, size_t> index_by_id_;
   bool is_state_ = false;
   bool has_state_ = false;
   uint64_t session_count_ = 0;  // as `state` says
