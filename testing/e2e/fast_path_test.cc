@@ -278,6 +278,45 @@ TEST_P(FastPathTest, ADisconnectTakesASessionFromTheKernel) {
   EXPECT_TRUE(absl::StrContains(log, "4 sessions created, ")) << log;
 }
 
+// A router behind the gate says that the way to the backend is narrower than
+// the gate's own link: what is larger goes over sockets, in fragments.
+TEST_P(FastPathTest, ANarrowWayToTheBackendLosesNoLargeDatagramsForLong) {
+  auto router = *NetworkNamespace::Create();
+  auto far_space = *NetworkNamespace::Create();
+  NetworkNamespace::Connect(*gate_space_, "g3", *router, "r1");
+  NetworkNamespace::Connect(*router, "r2", *far_space, "b1");
+  GiveAddress(*gate_space_, "g3", Ip(3, 1));
+  GiveAddress(*router, "r1", Ip(3, 2));
+  GiveAddress(*router, "r2", Ip(4, 1));
+  GiveAddress(*far_space, "b1", Ip(4, 2));
+  router->Command(GetParam() ? "sysctl -qw net.ipv6.conf.all.forwarding=1"
+                             : "sysctl -qw net.ipv4.ip_forward=1");
+  router->Command("ip link set r2 mtu 1300");
+  far_space->Command("ip link set b1 mtu 1300");
+  gate_space_->Command(absl::StrCat("ip route add ", Ip(4, 0),
+                                    GetParam() ? "/64" : "/24", " via ",
+                                    Ip(3, 2)));
+  far_space->Command(absl::StrCat("ip route add default via ", Ip(4, 1)));
+  far_space->Run([&] {
+    backend_ = std::make_unique<EchoBackend>("", Address(Ip(4, 2), 0));
+  });
+  StartGate({{"FAST_PATH", "required"}});
+  Ask("once the neighbours are known");
+  PlayFor(absl::Seconds(2));
+  const std::string large(1400, 'x');
+  // The first one tells the router, and is lost.
+  ASSERT_TRUE(AwaitTrue([&] {
+    const absl::StatusOr<std::string> reply =
+        client_->Ask(gate_->address(), large, absl::Milliseconds(200));
+    return reply.ok() && *reply == large;
+  }));
+  for (int i = 0; i < 10; ++i) Ask(large);
+  PlayFor(absl::Milliseconds(200));
+  const std::string log = StopAndReadLog();
+  EXPECT_GT(NumberBehind(log, "fast path: from clients "), asked_count_ / 10)
+      << log;
+}
+
 TEST_P(FastPathTest, RelaysAThousandSessions) {
   constexpr int kSessions = 1000;
   rlimit limit;
