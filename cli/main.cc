@@ -156,9 +156,11 @@ absl::StatusOr<SocketAddress> BoundAddress(int fd) {
 
 // The running gate's sockets take the place of PROXY_ADDR.
 absl::StatusOr<std::unique_ptr<takeover::Predecessor>> UsePredecessor(
-    const std::string& path, Settings* settings, Logger* logger) {
+    const std::string& path, Settings* settings, StopSignal* stop_signal,
+    Logger* logger) {
   takeover::PredecessorOptions options;
   options.socket_path = path;
+  options.is_cancelled = [stop_signal] { return stop_signal->HasCome(); };
   absl::StatusOr<std::unique_ptr<takeover::Predecessor>> predecessor =
       takeover::Predecessor::Connect(options);
   if (!predecessor.ok()) {
@@ -167,6 +169,8 @@ absl::StatusOr<std::unique_ptr<takeover::Predecessor>> UsePredecessor(
         absl::StrCat("--takeover: ", predecessor.status().message()));
   }
   settings->listen_on_all_addresses = false;
+  // So that the next one can take over from this one.
+  if (settings->takeover_socket.empty()) settings->takeover_socket = path;
   (*predecessor)->FillIn(&settings->proxy);
   logger->Log(LogSeverity::kInfo,
               absl::StrCat("taking over from the gate at ", path,
@@ -422,18 +426,19 @@ void LogAdmin(const Settings& settings, const admin::AdminServer& server,
 
 // Where a successor takes over; null where none can.
 absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
-    const Settings& settings, bool has_predecessor,
-    const admin::AdminServer* admin, Proxy* proxy, StopSignal* stop_signal) {
+    const Settings& settings, const std::string& predecessor_path,
+    const admin::AdminServer* admin, Proxy* proxy,
+    std::function<void()> on_handed_over) {
   if (settings.takeover_socket.empty()) return nullptr;
   takeover::TakeoverServerOptions options;
   options.socket_path = settings.takeover_socket;
-  options.replaces_live_socket = has_predecessor;
+  options.predecessor_path = predecessor_path;
   if (admin != nullptr)
     options.extra_sockets[kAdminSocket] = admin->listen_fd();
   options.log_sink = settings.proxy.log_sink;
   absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> server =
-      takeover::TakeoverServer::Create(
-          options, proxy, [stop_signal] { stop_signal->Cancel(); });
+      takeover::TakeoverServer::Create(options, proxy,
+                                       std::move(on_handed_over));
   absl::Status status = server.ok() ? (*server)->Start() : server.status();
   if (status.ok()) return server;
   return absl::Status(status.code(),
@@ -442,10 +447,21 @@ absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
 
 // SIGUSR2: the next gate takes over.
 void Upgrade(const Settings& settings, const std::string& program,
-             const std::vector<std::string>& arguments, Logger* logger) {
+             const std::vector<std::string>& arguments,
+             const StopSignal& stop_signal, Logger* logger) {
+  absl::string_view objection;
   if (settings.takeover_socket.empty()) {
-    logger->Log(LogSeverity::kWarning,
-                "SIGUSR2: no successor can take over without TAKEOVER_SOCKET");
+    objection = "no successor can take over without TAKEOVER_SOCKET";
+  } else if (stop_signal.HasCome()) {
+    objection = "no successor is started, since this gate is to end";
+  } else if (getpid() == 1) {
+    objection =
+        "no successor is started, since this process is the first of its "
+        "container, which would end with it; start another container with "
+        "--takeover";
+  }
+  if (!objection.empty()) {
+    logger->Log(LogSeverity::kWarning, absl::StrCat("SIGUSR2: ", objection));
     return;
   }
   const absl::StatusOr<pid_t> process = StartSuccessor(
@@ -575,7 +591,8 @@ int Serve(const std::string& program, SettingSources sources,
   std::unique_ptr<takeover::Predecessor> predecessor;
   if (!command_line.takeover_path.empty()) {
     absl::StatusOr<std::unique_ptr<takeover::Predecessor>> connected =
-        UsePredecessor(command_line.takeover_path, &settings, logger);
+        UsePredecessor(command_line.takeover_path, &settings, stop_signal,
+                       logger);
     if (!connected.ok()) return CannotStart(connected.status(), logger);
     predecessor = *std::move(connected);
   } else if (absl::Status status = UseActivationSockets(&settings, logger);
@@ -623,21 +640,31 @@ int Serve(const std::string& program, SettingSources sources,
   if (absl::Status status =
           StartServing(predecessor.get(), proxy->get(), logger);
       !status.ok()) {
-    return CannotStart(status, logger);
+    if (!absl::IsCancelled(status)) return CannotStart(status, logger);
+    logger->Log(LogSeverity::kInfo, status.message());
+    return 0;
   }
+  // Whether the gate cannot go on without what has failed: one that has taken
+  // over has players, who are worth more.
+  const auto is_fatal = [&](const absl::Status& status) {
+    if (status.ok() || predecessor == nullptr) return !status.ok();
+    logger->Log(LogSeverity::kError, status.message());
+    return false;
+  };
   if (*admin != nullptr) {
-    if (absl::Status status = (*admin)->Start(); !status.ok()) {
-      return CannotStart(status, logger);
-    }
-    LogAdmin(settings, **admin, logger);
+    const absl::Status status = (*admin)->Start();
+    if (is_fatal(status)) return CannotStart(status, logger);
+    if (status.ok()) LogAdmin(settings, **admin, logger);
   }
+  std::atomic<bool> is_handed_over{false};
   const absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> successors =
-      StartTakeoverServer(settings, predecessor != nullptr, admin->get(),
-                          proxy->get(), stop_signal);
-  if (!successors.ok()) {
-    // Players are on it already.
-    if (predecessor == nullptr) return CannotStart(successors.status(), logger);
-    logger->Log(LogSeverity::kError, successors.status().message());
+      StartTakeoverServer(settings, command_line.takeover_path, admin->get(),
+                          proxy->get(), [&] {
+                            is_handed_over = true;
+                            stop_signal->Cancel();
+                          });
+  if (is_fatal(successors.status())) {
+    return CannotStart(successors.status(), logger);
   }
   LogStart(settings, **proxy, logger);
   held_log.Release();
@@ -645,7 +672,7 @@ int Serve(const std::string& program, SettingSources sources,
     return (*proxy)->IsAlive(within);
   };
   if (absl::Status status = service_manager.StartWatchdog(is_alive);
-      !status.ok()) {
+      is_fatal(status)) {
     return CannotStart(status, logger);
   }
   const std::string status_line = absl::StrCat(
@@ -660,27 +687,27 @@ int Serve(const std::string& program, SettingSources sources,
 
   SignalCalls signal_calls(
       {{SIGHUP, [&reloader] { (void)reloader.Reload(); }},
-       {SIGUSR2, [&] { Upgrade(settings, program, arguments, logger); }}});
+       {SIGUSR2,
+        [&] { Upgrade(settings, program, arguments, *stop_signal, logger); }}});
   const absl::string_view signal_name = stop_signal->Wait();
-  if (signal_name.empty()) {
-    // Nobody asks this one any more.
-    if (*admin != nullptr) (*admin)->Stop();
-    service_manager.StopWatchdog();
+  if (!signal_name.empty()) {
+    service_manager.NotifyStopping(
+        settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",
+        settings.drain_timeout + kStopTimeMax);
+    if (settings.drain_timeout > absl::ZeroDuration()) {
+      Drain(settings.drain_timeout, stop_signal, proxy->get(), logger);
+    }
+    stop_signal->BeginStop();
+    logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
+  }
+  if (*admin != nullptr) (*admin)->Stop();
+  service_manager.StopWatchdog();
+  if (is_handed_over) {
     (*successors)->AwaitSuccessor(kSuccessorTimeMax);
     return 0;
   }
-  service_manager.NotifyStopping(
-      settings.drain_timeout > absl::ZeroDuration() ? "draining" : "stopping",
-      settings.drain_timeout + kStopTimeMax);
-  if (settings.drain_timeout > absl::ZeroDuration()) {
-    Drain(settings.drain_timeout, stop_signal, proxy->get(), logger);
-  }
-  stop_signal->BeginStop();
-  logger->Log(LogSeverity::kInfo, absl::StrCat(signal_name, ": stopping"));
   if (successors.ok() && *successors != nullptr) (*successors)->Stop();
-  if (*admin != nullptr) (*admin)->Stop();
   (*proxy)->Stop();
-  service_manager.StopWatchdog();
   LogTotals((*proxy)->GetStats(), logger);
   return 0;
 }

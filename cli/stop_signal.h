@@ -43,6 +43,9 @@ class StopSignal {
   // and then it is empty. Threads: any.
   absl::string_view Wait();
 
+  // Whether a signal has come. Threads: any.
+  bool HasCome() const { return signal_number_ != 0; }
+
   // The process has no more reason to wait for a signal, which ends it without
   // a drain from now on. Threads: any.
   void Cancel();

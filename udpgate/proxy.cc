@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <thread>
 #include <utility>
 
@@ -79,6 +80,10 @@ void GrowDescriptorTable(int fd, int64_t descriptors) {
   if (copy >= 0) ::close(copy);
 }
 
+absl::Status NotRunning() {
+  return absl::FailedPreconditionError("the gate is not running");
+}
+
 // One slice of sessions on its way from a shard to who asked for it. Destroyed
 // unanswered, as a closed inbox does, it answers "none". `T` is SessionInfo or
 // HandedSession.
@@ -150,7 +155,7 @@ class Proxy::Impl : public internal::Handover {
   int64_t max_sessions() const { return context_.admission.sessions_max(); }
 
   uint64_t hash_seed() const override { return context_.hash.seed(); }
-  std::vector<int> listen_fds() const override;
+  absl::StatusOr<std::vector<internal::UniqueFd>> CopyListenSockets() override;
   absl::Status VisitSockets(
       absl::FunctionRef<absl::Status(std::vector<internal::HandedSession>)>
           visit) override;
@@ -193,10 +198,15 @@ class Proxy::Impl : public internal::Handover {
 
   absl::Status OpenSockets();
   absl::Status CreateWorkers();
+  absl::Status StartControlThreads()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   absl::Status StartDisconnects()
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   // The data plane's.
   absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  // However long it takes: for sessions that nobody else has.
+  void StartThreadsAtLast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  void SetBufferSizes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   void StopThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   Worker& WorkerOf(const SocketAddress& client) const {
     return *workers_[context_.hash(client) % workers_.size()];
@@ -343,12 +353,15 @@ absl::Status Proxy::Impl::Start() {
                                                : "the Proxy was stopped");
     }
     state_ = State::kRunning;
-    if (!is_taking) status = context_.control.Start();
-    if (status.ok() && context_.session_events != nullptr) {
-      status = context_.session_events->Start();
+    if (is_taking) {
+      // From here on the other process has no sessions any more.
+      SetBufferSizes();
+      StartThreadsAtLast();
+    } else {
+      status = StartControlThreads();
+      if (status.ok()) status = StartThreads();
+      if (status.ok()) status = StartDisconnects();
     }
-    if (status.ok()) status = StartThreads();
-    if (status.ok() && !is_taking) status = StartDisconnects();
   }
   if (!status.ok()) {
     Stop();
@@ -358,6 +371,25 @@ absl::Status Proxy::Impl::Start() {
   return absl::OkStatus();
 }
 
+absl::Status Proxy::Impl::StartControlThreads() {
+  absl::Status status = context_.control.Start();
+  if (status.ok() && context_.session_events != nullptr) {
+    status = context_.session_events->Start();
+  }
+  return status;
+}
+
+// The sockets of another gate were left as they were, in case it goes on.
+void Proxy::Impl::SetBufferSizes() {
+  receive_buffer_bytes_ = INT64_MAX;
+  for (internal::ListenSocket& socket : context_.listeners) {
+    (void)internal::SetListenBufferSizes(context_.sys_calls, context_.options,
+                                         &socket);
+    receive_buffer_bytes_ =
+        std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
+  }
+}
+
 absl::Status Proxy::Impl::StartDisconnects() {
   if (disconnects_ == nullptr) return absl::OkStatus();
   return disconnects_->Start([this](absl::StatusOr<DisconnectTarget> target) {
@@ -365,7 +397,23 @@ absl::Status Proxy::Impl::StartDisconnects() {
   });
 }
 
+void Proxy::Impl::StartThreadsAtLast() {
+  // Another program may have taken the place of one, and the players are worth
+  // the wait.
+  while (!StartThreads().ok()) {
+    StopThreads();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 absl::Status Proxy::Impl::StartThreads() {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->ClearStop();
+  for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
+    reader->ClearStop();
+    // The process that the sockets were taken over from has changed it. If it
+    // cannot be changed back, waits stay short.
+    (void)reader->SetWaitMax(ReaderThread::kWaitMax);
+  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     absl::StatusOr<std::thread> thread =
         internal::StartThread(absl::StrCat("udpgate-work-", i),
@@ -374,12 +422,6 @@ absl::Status Proxy::Impl::StartThreads() {
     threads_.push_back(*std::move(thread));
   }
   for (size_t i = 0; i < reader_threads_.size(); ++i) {
-    // The process that these sockets were taken over from has changed it.
-    if (absl::Status status =
-            reader_threads_[i]->SetWaitMax(ReaderThread::kWaitMax);
-        !status.ok()) {
-      return status;
-    }
     absl::StatusOr<std::thread> thread = internal::StartThread(
         absl::StrCat("udpgate-read-", i),
         [reader = reader_threads_[i].get()] { reader->Run(); });
@@ -426,10 +468,16 @@ void Proxy::Impl::Close() {
 
 // Take-over: the giver.
 
-std::vector<int> Proxy::Impl::listen_fds() const {
-  std::vector<int> fds;
+absl::StatusOr<std::vector<internal::UniqueFd>>
+Proxy::Impl::CopyListenSockets() {
+  MutexLock lock(&start_stop_mutex_);
+  if (state_ != State::kRunning) return NotRunning();
+  std::vector<internal::UniqueFd> fds;
   for (const internal::ListenSocket& socket : context_.listeners) {
-    fds.push_back(socket.fd.get());
+    const internal::SysCallResult copy =
+        context_.sys_calls->Duplicate(socket.fd.get());
+    if (!copy.ok()) return internal::ErrnoToStatus(copy.error, "fcntl");
+    fds.emplace_back(copy.value);
   }
   return fds;
 }
@@ -440,9 +488,7 @@ absl::Status Proxy::Impl::VisitSockets(
   for (const std::unique_ptr<Worker>& worker : workers_) {
     uint32_t slot = 0;
     do {
-      if (state_ != State::kRunning) {
-        return absl::FailedPreconditionError("the gate is not running");
-      }
+      if (state_ != State::kRunning) return NotRunning();
       auto answer = std::make_shared<Slice::Answer>();
       ShardMessage message;
       message.kind = ShardMessage::Kind::kCopySockets;
@@ -462,18 +508,13 @@ absl::Status Proxy::Impl::HandOver(
   // A reader that waits would delay the stop of the traffic: from its next wait
   // on it waits less.
   for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
-    if (absl::Status status = reader->SetWaitMax(absl::Milliseconds(1));
-        !status.ok()) {
-      return status;
-    }
+    (void)reader->SetWaitMax(absl::Milliseconds(1));
   }
   std::this_thread::sleep_for(absl::ToChronoNanoseconds(ReaderThread::kWaitMax +
                                                         absl::Milliseconds(5)));
 
   MutexLock lock(&start_stop_mutex_);
-  if (state_ != State::kRunning) {
-    return absl::FailedPreconditionError("the gate is not running");
-  }
+  if (state_ != State::kRunning) return NotRunning();
   const int64_t pause_began_nanoseconds = context_.clock->NowNanoseconds();
   StopThreads();
   HandedGate gate = HandOut();
@@ -481,20 +522,18 @@ absl::Status Proxy::Impl::HandOver(
   absl::Status status = give(gate);
   for (HandedSession& session : gate.sessions) session.upstream_fd.Release();
   if (!status.ok()) {
-    // As many threads as there were a moment ago; but another program may have
-    // taken the place of one, and the players are worth the wait.
-    while (!StartThreads().ok()) {
-      StopThreads();
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    StartThreadsAtLast();
     return status;
   }
   state_ = State::kStopped;
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->inbox()->Close();
-  }
-  if (disconnects_ != nullptr) disconnects_->Stop();
   for (const std::unique_ptr<Worker>& worker : workers_) worker->LetGo();
+  if (disconnects_ != nullptr) disconnects_->Stop();
+  // Who waits for the end of a disconnect hears that none has ended here. The
+  // host's calls may hang.
+  auto is_told = std::make_shared<std::promise<void>>();
+  std::future<void> told = is_told->get_future();
+  context_.control.Post([is_told] { is_told->set_value(); });
+  told.wait_for(std::chrono::seconds(1));
   Close();
   return absl::OkStatus();
 }
@@ -510,6 +549,7 @@ HandedGate Proxy::Impl::HandOut() {
   for (const std::unique_ptr<Reader>& reader : readers_) {
     gate.kernel_drops.push_back(reader->kernel_drops());
   }
+  gate.is_draining = is_draining();
   gate.quarantined = context_.relay_ports.Quarantined();
   gate.stats = GetStats();
   for (const ProxyStatField& field : ProxyStatFields()) {
@@ -532,7 +572,7 @@ absl::Status Proxy::Impl::ListenForDisconnects() {
       MutexLock events_lock(&events_mutex_);
       keeps_events_ = true;
     }
-    status = context_.control.Start();
+    status = StartControlThreads();
     if (status.ok()) status = StartDisconnects();
   }
   if (!status.ok()) Stop();
@@ -559,12 +599,14 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
     return absl::FailedPreconditionError("the Proxy was already started");
   }
   // No sum or difference of such numbers overflows.
-  const auto is_time = [](int64_t nanoseconds) {
-    return nanoseconds >= 0 && nanoseconds <= INT64_MAX / 4;
-  };
+  constexpr int64_t kTimeMax = INT64_MAX / 4;
   constexpr uint64_t kSessionNumberMax = uint64_t{1} << 54;
-  bool is_sound =
-      is_time(gate.now_nanoseconds) && gate.session_number < kSessionNumberMax;
+  const auto is_time = [&gate](int64_t nanoseconds) {
+    return nanoseconds >= 0 && nanoseconds <= gate.now_nanoseconds;
+  };
+  bool is_sound = gate.now_nanoseconds <= kTimeMax &&
+                  is_time(gate.now_nanoseconds) &&
+                  gate.session_number < kSessionNumberMax;
   for (const HandedPort& port : gate.quarantined) {
     is_sound = is_sound && is_time(port.since_nanoseconds);
   }
@@ -573,7 +615,8 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
                is_time(session.created_nanoseconds) &&
                is_time(session.last_active_nanoseconds) &&
                is_time(session.client_active_nanoseconds) &&
-               is_time(session.resolve_deadline_nanoseconds) &&
+               session.resolve_deadline_nanoseconds >= 0 &&
+               session.resolve_deadline_nanoseconds <= kTimeMax &&
                internal::SessionTable::NumberOf(session.id) < kSessionNumberMax;
   }
   if (!is_sound) {
@@ -619,6 +662,7 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
     }
   }
   context_.relay_ports.AdoptQuarantined(gate.quarantined);
+  if (gate.is_draining) Drain();
   MutexLock stats_lock(&taken_stats_mutex_);
   taken_stats_ = gate.stats;
   return absl::OkStatus();

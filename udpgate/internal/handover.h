@@ -10,6 +10,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy_stats.h"
@@ -67,6 +68,7 @@ struct HandedGate {
   uint64_t session_number = 0;
   // The counters; gauges are 0, since the taker has its own.
   ProxyStats stats;
+  bool is_draining = false;
   // Of each listener, as its reader has counted them; see SO_RXQ_OVFL.
   std::vector<uint32_t> kernel_drops;
   std::vector<HandedPort> quarantined;
@@ -83,8 +85,8 @@ class Handover {
 
   // See ProxyOptions::client_hash_seed.
   virtual uint64_t hash_seed() const = 0;
-  // The listen sockets, the Proxy's own until `HandOver` has succeeded.
-  virtual std::vector<int> listen_fds() const = 0;
+  // Copies of the listen sockets.
+  virtual absl::StatusOr<std::vector<UniqueFd>> CopyListenSockets() = 0;
   // Calls `visit` with the sessions that have a socket, in slices, each with a
   // copy of it; the data plane goes on between the slices. A session that
   // begins or ends meanwhile may be missing, and so may one for whose copy

@@ -36,17 +36,27 @@ absl::StatusOr<int> GetOption(SysCalls* sys_calls, int fd, int name,
   return ErrnoToStatus(result.error, absl::StrCat("getsockopt ", what));
 }
 
+absl::Status ReadBufferSize(SysCalls* sys_calls, ListenSocket* socket) {
+  absl::StatusOr<int> granted =
+      GetOption(sys_calls, socket->fd.get(), SO_RCVBUF, "SO_RCVBUF");
+  if (!granted.ok()) return granted.status();
+  // The kernel doubles what was asked for, for its own book-keeping.
+  socket->receive_buffer_bytes = *granted / 2;
+  return absl::OkStatus();
+}
+
 // The options of every listen socket, bound or to be bound.
 absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
                        ListenSocket* socket) {
   const int fd = socket->fd.get();
-  SetReceiveBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
-  SetSendBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
-  absl::StatusOr<int> granted =
-      GetOption(sys_calls, fd, SO_RCVBUF, "SO_RCVBUF");
-  if (!granted.ok()) return granted.status();
-  // The kernel doubles what was asked for, for its own book-keeping.
-  socket->receive_buffer_bytes = *granted / 2;
+  // Those of another gate stay as they are, until it has let go of them.
+  const bool is_taken = options.client_hash_seed != 0;
+  if (absl::Status status =
+          is_taken ? ReadBufferSize(sys_calls, socket)
+                   : SetListenBufferSizes(sys_calls, options, socket);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status =
           SetOption(sys_calls, fd, SOL_SOCKET, SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
       !status.ok()) {
@@ -210,6 +220,15 @@ absl::StatusOr<std::vector<ListenSocket>> OpenListenSockets(
     return status;
   }
   return sockets;
+}
+
+absl::Status SetListenBufferSizes(SysCalls* sys_calls,
+                                  const ProxyOptions& options,
+                                  ListenSocket* socket) {
+  const int fd = socket->fd.get();
+  SetReceiveBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
+  SetSendBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
+  return ReadBufferSize(sys_calls, socket);
 }
 
 bool IsOwnAddress(absl::Span<const ListenSocket> sockets,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "udpgate/internal/client_hash.h"
 #include "udpgate/internal/sys_calls.h"
@@ -37,6 +38,13 @@ struct ListenSocket {
 // clients (socket(7), SO_REUSEPORT).
 absl::StatusOr<std::vector<ListenSocket>> OpenListenSockets(
     SysCalls* sys_calls, const ProxyOptions& options, const ClientHash& hash);
+
+// Asks for `options.receive_buffer_bytes` each way, and notes what was granted.
+// OpenListenSockets does it, but for the sockets of another gate
+// (`client_hash_seed`), which may need theirs still.
+absl::Status SetListenBufferSizes(SysCalls* sys_calls,
+                                  const ProxyOptions& options,
+                                  ListenSocket* socket);
 
 // True where `backend` is one of `sockets` itself, which would relay in
 // circles. `source` is the local address from which the backend is reached.

@@ -43,7 +43,6 @@ void ReaderThread::Run() {
     const int64_t now_nanoseconds = reader_->WaitAndReadBatch();
     if (ShouldGiveBack(now_nanoseconds)) GiveBack();
   }
-  is_stopping_.store(false, std::memory_order_relaxed);
 }
 
 void ReaderThread::Stop() {

@@ -49,9 +49,11 @@ class ReaderThread {
   absl::Status SetWaitMax(absl::Duration wait_max) {
     return reader_->SetWaitMax(wait_max);
   }
-  // Makes Run return within kWaitMax, or what was set; it may be called again
-  // then.
+  // Makes Run return within kWaitMax, or what was set, and at once where it is
+  // called later.
   void Stop();
+  // Takes that back, before Run is called again.
+  void ClearStop() { is_stopping_.store(false, std::memory_order_relaxed); }
 
   // Whether the host reads now.
   bool is_hosted() const { return is_hosted_.load(std::memory_order_acquire); }

@@ -197,6 +197,10 @@ std::vector<HandedPort> RelayPorts::Quarantined() const {
                        rest.since_nanoseconds});
     }
   }
+  std::stable_sort(ports.begin(), ports.end(),
+                   [](const HandedPort& a, const HandedPort& b) {
+                     return a.since_nanoseconds < b.since_nanoseconds;
+                   });
   return ports;
 }
 

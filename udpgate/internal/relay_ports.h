@@ -115,7 +115,7 @@ class RelayPorts {
   bool AdoptUse(const SocketAddress& relay, const RelayOwner& owner);
   // Ports in quarantine there, the oldest first.
   void AdoptQuarantined(absl::Span<const HandedPort> ports);
-  // Those in quarantine here, the oldest first at each address.
+  // Those in quarantine here, the oldest first.
   std::vector<HandedPort> Quarantined() const;
 
   // The sessions that relay from this port, normally one or none.

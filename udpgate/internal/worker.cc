@@ -204,7 +204,6 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
 
 void Worker::Run() {
   while (!is_stopping_.load(std::memory_order_acquire)) PollOnce(INT64_MAX);
-  is_stopping_.store(false, std::memory_order_relaxed);
 }
 
 void Worker::Stop() {

@@ -67,8 +67,10 @@ class Worker {
 
   // Calls PollOnce until Stop.
   void Run();
-  // Makes Run return soon; it may be called again then.
+  // Makes Run return soon, or at once where it is called later.
   void Stop();
+  // Takes that back, before Run is called again.
+  void ClearStop() { is_stopping_.store(false, std::memory_order_relaxed); }
   // Ends all sessions and drops what waits, counted as session_ended. After
   // Run has returned and the readers have stopped. The destructor does it too.
   void EndAllSessions();
@@ -78,7 +80,7 @@ class Worker {
   // `sessions`; their sockets stay the worker's. Flows go back to the sockets.
   void HandOut(std::vector<HandedSession>* sessions);
   // Forgets the sessions, and closes its descriptors of their sockets: another
-  // process has them.
+  // process has them. Closes the inbox.
   void LetGo();
   // Makes a session of this shard ready, and takes its descriptor. An error
   // says what does not fit; the session is not there then.

@@ -136,6 +136,11 @@ void Worker::HandOut(std::vector<HandedSession>* sessions) {
 
 void Worker::LetGo() {
   OwnershipLock lock(&ownership_);
+  // What came since HandOut concerns no session of this process any more.
+  inbox_->TakeMessages(kAllMessages, &messages_);
+  for (ShardMessage& message : messages_) ReportDone(&message, 0);
+  messages_.clear();
+  inbox_->Close();
   for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
     Session* session = sessions_.FindSlot(slot);
     if (session == nullptr) continue;

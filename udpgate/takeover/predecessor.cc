@@ -57,12 +57,22 @@ class Predecessor::Impl {
   void FillIn(ProxyOptions* options);
   int TakeSocket(const std::string& name);
   absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
-  void Release() { channel_.reset(); }
+  void Release() {
+    channel_.reset();
+    extra_sockets_.clear();
+  }
   const SocketAddress& listen_address() const { return listen_address_; }
 
  private:
   absl::Status ReadGate(Incoming message);
+  absl::StatusOr<TakenOver> TakeOver(Handover* handover);
   absl::StatusOr<HandedGate> ReadSessions(Handover* handover);
+  absl::Status CheckCancelled() const {
+    if (options_.is_cancelled == nullptr || !options_.is_cancelled()) {
+      return absl::OkStatus();
+    }
+    return absl::CancelledError("this process is to end");
+  }
 
   const PredecessorOptions options_;
   std::unique_ptr<Channel> channel_;
@@ -77,16 +87,21 @@ absl::Status Predecessor::Impl::Connect() {
   const absl::StatusOr<sockaddr_un> address = internal::ToUnixAddress(path);
   if (!address.ok()) return address.status();
   UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket.is_open())
+  if (!socket.is_open()) {
     return udpgate::internal::ErrnoToStatus(errno, "socket");
+  }
+  // So many may wait already that there is no room (unix(7), connect(2)).
+  const timeval timeout = absl::ToTimeval(options_.step_timeout);
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout,
+               sizeof(timeout));
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address),
                 sizeof(*address)) != 0) {
     return udpgate::internal::ErrnoToStatus(errno,
                                             absl::StrCat("connect ", path));
   }
   channel_ = std::make_unique<Channel>(std::move(socket));
-  absl::Status status = channel_->SetTimeout(options_.step_timeout);
-  if (status.ok()) status = channel_->CheckPeer().status();
+  channel_->BeginStage(options_.step_timeout);
+  absl::Status status = channel_->CheckPeer().status();
   if (!status.ok()) return status;
   nlohmann::json hello = internal::NewMessage("hello");
   hello["version"] = internal::kVersion;
@@ -148,44 +163,43 @@ int Predecessor::Impl::TakeSocket(const std::string& name) {
 }
 
 absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
-  Handover* const handover = proxy->handover();
+  absl::StatusOr<TakenOver> taken = TakeOver(proxy->handover());
+  if (!taken.ok()) {
+    internal::SendError(taken.status(), channel_.get());
+    return taken;
+  }
+  if (absl::Status status = proxy->Start(); !status.ok()) return status;
+  // It was when the pause began.
+  taken->pause =
+      absl::Nanoseconds(Clock::Monotonic()->NowNanoseconds()) - taken->pause;
+  return taken;
+}
+
+// Up to the moment at which the other gate lets go.
+absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Handover* handover) {
   absl::Status status = handover->ListenForDisconnects();
   if (!status.ok()) return status;
   absl::StatusOr<HandedGate> gate = ReadSessions(handover);
   if (!gate.ok()) return gate.status();
   TakenOver taken;
   taken.session_count = static_cast<int64_t>(gate->sessions.size());
-  const int64_t pause_began_nanoseconds = gate->pause_began_nanoseconds;
-
+  taken.pause = absl::Nanoseconds(gate->pause_began_nanoseconds);
   status = handover->TakeOver(*std::move(gate));
-
-  if (!status.ok()) {
-    nlohmann::json error = internal::NewMessage("error");
-    error["text"] = std::string(status.message());
-    (void)internal::SendMessage(error, channel_.get());
-    return status;
+  if (status.ok()) status = CheckCancelled();
+  if (status.ok()) {
+    status =
+        internal::SendMessage(internal::NewMessage("complete"), channel_.get());
   }
-  status =
-      internal::SendMessage(internal::NewMessage("complete"), channel_.get());
   if (status.ok()) {
     status = internal::ReceiveMessage("let_go", channel_.get()).status();
   }
   if (!status.ok()) return status;
-  status = proxy->Start();
-  if (!status.ok()) {
-    return absl::Status(status.code(),
-                        absl::StrCat("the other gate has let go, and this one "
-                                     "cannot start: ",
-                                     status.message()));
-  }
-
-  taken.pause = absl::Nanoseconds(Clock::Monotonic()->NowNanoseconds() -
-                                  pause_began_nanoseconds);
   return taken;
 }
 
 absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   internal::GateReader reader;
+  channel_->BeginStage(options_.step_timeout);
   absl::Status status =
       internal::SendMessage(internal::NewMessage("sockets"), channel_.get());
   if (!status.ok()) return status;
@@ -204,6 +218,9 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   while (!handover->HearsDisconnects() && absl::Now() < deadline) {
     std::this_thread::sleep_for(absl::ToChronoNanoseconds(kLookInterval));
   }
+  status = CheckCancelled();
+  if (!status.ok()) return status;
+  channel_->BeginStage(options_.step_timeout);
   status = internal::SendMessage(internal::NewMessage("pause"), channel_.get());
   if (!status.ok()) return status;
   reader.BeginState();

@@ -17,6 +17,7 @@
 #define UDPGATE_TAKEOVER_PREDECESSOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -39,6 +40,9 @@ struct PredecessorOptions {
   // take-over goes on, and a disconnect that comes right then may be lost.
   // 0 to 1 minute.
   absl::Duration disconnects_timeout = absl::Seconds(2);
+  // Asked before the other gate lets go: whether this one does not want to take
+  // over any more, since it is to end itself. May be null.
+  std::function<bool()> is_cancelled = nullptr;
 
   // InvalidArgument names the field.
   absl::Status Validate() const;
@@ -78,11 +82,12 @@ class Predecessor {
   int TakeSocket(const std::string& name);
 
   // Takes the sessions and starts `proxy`, which was created with what FillIn
-  // set. Where it fails, stop or destroy `proxy`; the other gate goes on,
-  // unless the text says that it may not.
+  // set. Where it fails, stop or destroy `proxy`; the other gate goes on.
+  // Cancelled where `is_cancelled` says so.
   absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
 
-  // The other process may end. After TakeOver.
+  // The other process may end, and its sockets that nobody took are closed.
+  // After TakeOver.
   void Release();
 
  private:

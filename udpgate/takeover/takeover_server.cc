@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -51,6 +50,16 @@ absl::Status TakeoverServerOptions::Validate() const {
   return absl::OkStatus();
 }
 
+namespace {
+
+bool IsSameFile(const std::string& path, const struct stat& file) {
+  struct stat other {};
+  return !path.empty() && ::lstat(path.c_str(), &other) == 0 &&
+         other.st_dev == file.st_dev && other.st_ino == file.st_ino;
+}
+
+}  // namespace
+
 class TakeoverServer::Impl {
  public:
   Impl(TakeoverServerOptions options, Proxy* proxy,
@@ -82,9 +91,6 @@ class TakeoverServer::Impl {
   UniqueFd listen_fd_;
   struct stat socket_file_ {};
   std::thread thread_;
-  // Set once everything was handed over.
-  std::atomic<bool> is_handed_over_{false};
-
   // The conversation under way, for Stop.
   Mutex mutex_;
   udpgate::internal::ConditionVariable changed_;
@@ -114,7 +120,8 @@ absl::Status TakeoverServer::Impl::Listen() {
                                             absl::StrCat(call, " ", path));
   };
   listen_fd_.Reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  UniqueFd probe(
+      ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listen_fd_.is_open() || !probe.is_open()) return failed("socket");
   struct stat file {};
   if (::lstat(path.c_str(), &file) == 0) {
@@ -122,8 +129,10 @@ absl::Status TakeoverServer::Impl::Listen() {
       return absl::AlreadyExistsError(
           absl::StrCat(path, ": there is a file, which is no socket"));
     }
-    if (!options_.replaces_live_socket &&
-        ::connect(probe.get(), name, sizeof(*address)) == 0) {
+    // EAGAIN: so many wait for it that there is no room for one more.
+    if (!IsSameFile(options_.predecessor_path, file) &&
+        (::connect(probe.get(), name, sizeof(*address)) == 0 ||
+         errno == EAGAIN)) {
       return absl::AlreadyExistsError(
           absl::StrCat(path, ": another gate listens there"));
     }
@@ -154,11 +163,9 @@ void TakeoverServer::Impl::Stop() {
   if (thread_.joinable()) thread_.join();
   if (!listen_fd_.is_open()) return;
   listen_fd_.Reset();
-  struct stat file {};
-  const bool is_ours = ::lstat(options_.socket_path.c_str(), &file) == 0 &&
-                       file.st_dev == socket_file_.st_dev &&
-                       file.st_ino == socket_file_.st_ino;
-  if (is_ours && !is_handed_over_) ::unlink(options_.socket_path.c_str());
+  if (IsSameFile(options_.socket_path, socket_file_)) {
+    ::unlink(options_.socket_path.c_str());
+  }
 }
 
 void TakeoverServer::Impl::AwaitSuccessor(absl::Duration timeout) {
@@ -179,7 +186,12 @@ void TakeoverServer::Impl::Run() {
     if (events[1].revents != 0) return;
     UniqueFd socket(
         ::accept4(listen_fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!socket.is_open()) continue;
+    if (!socket.is_open()) {
+      // Out of descriptors, it would come back at once.
+      constexpr int kPauseMilliseconds = 10;
+      ::poll(&events[1], 1, kPauseMilliseconds);
+      continue;
+    }
     Channel channel(std::move(socket));
     {
       MutexLock lock(&mutex_);
@@ -191,11 +203,10 @@ void TakeoverServer::Impl::Run() {
       Log(LogSeverity::kWarning,
           absl::StrCat("take-over given up, this gate goes on: ",
                        status.message()));
-      nlohmann::json message = internal::NewMessage("error");
-      message["text"] = std::string(status.message());
-      (void)internal::SendMessage(message, &channel);
+      internal::SendError(status, &channel);
     } else {
       // Whatever comes: it is gone, or needs this process no more.
+      channel.BeginStage(absl::InfiniteDuration());
       (void)channel.Receive();
     }
     MutexLock lock(&mutex_);
@@ -208,10 +219,7 @@ void TakeoverServer::Impl::Run() {
 }
 
 absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
-  if (absl::Status status = channel->SetTimeout(options_.step_timeout);
-      !status.ok()) {
-    return status;
-  }
+  channel->BeginStage(options_.step_timeout);
   const absl::StatusOr<pid_t> peer = channel->CheckPeer();
   if (!peer.ok()) return peer.status();
   const absl::StatusOr<Incoming> hello =
@@ -226,8 +234,14 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   gate_message["version"] = internal::kVersion;
   gate_message["hash_seed"] = handover->hash_seed();
   nlohmann::json& names = gate_message["sockets"] = nlohmann::json::array();
-  std::vector<int> descriptors = handover->listen_fds();
-  for (size_t i = 0; i < descriptors.size(); ++i) names.push_back("listen");
+  const absl::StatusOr<std::vector<UniqueFd>> listen_sockets =
+      handover->CopyListenSockets();
+  if (!listen_sockets.ok()) return listen_sockets.status();
+  std::vector<int> descriptors;
+  for (const UniqueFd& socket : *listen_sockets) {
+    names.push_back("listen");
+    descriptors.push_back(socket.get());
+  }
   for (const auto& [name, fd] : options_.extra_sockets) {
     names.push_back(name);
     descriptors.push_back(fd);
@@ -238,6 +252,7 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
     return status;
   }
 
+  channel->BeginStage(options_.step_timeout);
   if (absl::Status status =
           internal::ReceiveMessage("sockets", channel).status();
       !status.ok()) {
@@ -254,6 +269,7 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   status = internal::SendMessage(internal::NewMessage("sockets_end"), channel);
   if (!status.ok()) return status;
 
+  channel->BeginStage(options_.step_timeout);
   status = internal::ReceiveMessage("pause", channel).status();
   if (!status.ok()) return status;
   size_t session_count = 0;
@@ -262,19 +278,18 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
     return Give(gate, known, channel);
   });
   if (!status.ok()) return status;
-  is_handed_over_ = true;
   Log(LogSeverity::kInfo, absl::StrCat("process ", *peer, " has taken over ",
                                        session_count, " sessions"));
   on_handed_over_();
-  return channel->SetTimeout(absl::ZeroDuration());
+  return absl::OkStatus();
 }
 
 // While all traffic stands still. Where this fails, the Proxy goes on.
 absl::Status TakeoverServer::Impl::Give(const HandedGate& gate,
                                         const internal::SessionIds& known,
                                         Channel* channel) {
-  absl::Status status = channel->SetTimeout(options_.pause_max);
-  if (status.ok()) status = internal::SendGate(gate, known, channel);
+  channel->BeginStage(options_.pause_max);
+  absl::Status status = internal::SendGate(gate, known, channel);
   if (status.ok()) {
     status = internal::ReceiveMessage("complete", channel).status();
   }

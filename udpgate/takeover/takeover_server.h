@@ -28,16 +28,18 @@ namespace takeover {
 
 struct TakeoverServerOptions {
   // A unix socket with mode 0600. One that nobody listens on any more is
-  // replaced, and so is that of the gate that this one has taken over from.
+  // replaced.
   std::string socket_path;
-  bool replaces_live_socket = false;
+  // Where the gate that this one has taken over from listens, if there was one:
+  // if it is the same file, it is replaced too.
+  std::string predecessor_path;
 
   // Further listening sockets that the successor may want, by names that it
   // knows: not owned, and open until the server stops.
   std::map<std::string, int> extra_sockets;
 
   // How long the other process may take for a step while this one serves, and
-  // for everything while all traffic stands still. 10 ms to 1 minute.
+  // for everything together while all traffic stands still. 10 ms to 1 minute.
   absl::Duration step_timeout = absl::Seconds(10);
   absl::Duration pause_max = absl::Seconds(1);
 
@@ -67,8 +69,8 @@ class TakeoverServer {
   // bind(2) and the like report, with the path in the text.
   absl::Status Start();
 
-  // Ends a take-over that is not complete, and removes the path, unless it is a
-  // successor's by now. Harmless when called twice.
+  // Ends a take-over that is not complete, and removes the path, unless it is
+  // another one's by now. Harmless when called twice.
   void Stop();
 
   // After `on_handed_over`: waits until the successor says that it needs this

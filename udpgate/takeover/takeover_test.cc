@@ -1,3 +1,7 @@
+#include <dlfcn.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,6 +31,8 @@
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
 #include "testing/temporary_directory.h"
+#include "udpgate/clock.h"
+#include "udpgate/internal/handover.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy.h"
@@ -35,6 +41,21 @@
 #include "udpgate/takeover/internal/messages.h"
 #include "udpgate/takeover/predecessor.h"
 #include "udpgate/takeover/takeover_server.h"
+
+#ifndef UDPGATE_SANITIZED
+
+// So many of the next threads cannot be had.
+std::atomic<int> threads_to_refuse{0};
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attr,
+                              void* (*body)(void*), void* arg) noexcept {
+  static const auto real = reinterpret_cast<int (*)(
+      pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>(
+      dlsym(RTLD_NEXT, "pthread_create"));
+  if (threads_to_refuse > 0 && threads_to_refuse-- > 0) return EAGAIN;
+  return real(thread, attr, body, arg);
+}
+
+#endif  // UDPGATE_SANITIZED
 
 namespace udpgate {
 namespace test {
@@ -171,7 +192,7 @@ class TakeoverTest : public ::testing::Test {
                         sizeof(name)),
               0);
     auto channel = std::make_unique<Channel>(std::move(socket));
-    EXPECT_TRUE(channel->SetTimeout(kAwaitTimeout).ok());
+    channel->BeginStage(kAwaitTimeout);
     return channel;
   }
   static nlohmann::json Hello() {
@@ -352,7 +373,13 @@ TEST_F(TakeoverTest, WhatIsKnownOfAClientGoesAlong) {
 
 TEST_F(TakeoverTest, PortsThatRestGoOnToRest) {
   ProxyOptions options = Options();
-  options.relay_ports = {40001, 40002, 40003};
+  {
+    // Three that are free.
+    const std::vector<LoopbackPeer> peers(3);
+    for (const LoopbackPeer& peer : peers) {
+      options.relay_ports.push_back(peer.address().port());
+    }
+  }
   old_.Create(options, Fixed(first_));
   ASSERT_TRUE(old_->Start().ok());
   address_ = old_->listen_addresses().front();
@@ -459,7 +486,7 @@ TEST_F(TakeoverTest, NothingIsLostOrOvertakenWhileClientsSend) {
     RecordProperty(absl::StrCat("pause_microseconds_", round),
                    static_cast<int>(absl::ToInt64Microseconds(taken->pause)));
     TakeoverServerOptions server_options;
-    server_options.replaces_live_socket = true;
+    server_options.predecessor_path = path_;
     gates.back()->Serve(server_options);
   }
   is_over = true;
@@ -613,6 +640,294 @@ TEST_F(TakeoverTest, FurtherSocketsHaveNames) {
   EXPECT_EQ((*predecessor)->TakeSocket("admin"), -1);
   EXPECT_EQ((*predecessor)->TakeSocket("none"), -1);
 }
+
+TEST_F(TakeoverTest, TheLimitOfWaitingClientsHoldsAfterwards) {
+  StartOld();
+  std::vector<LoopbackPeer> clients(5);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_TRUE(client.Ask(address_, "a").ok());
+  }
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok());
+  ProxyOptions options = Options();
+  options.limits.pending_clients_max = 1;
+  (*predecessor)->FillIn(&options);
+  auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
+  HeldResolves held;
+  EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held));
+  new_.Create(std::move(options), resolver);
+  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  std::vector<LoopbackPeer> newcomers(3);
+  for (LoopbackPeer& client : newcomers) {
+    ASSERT_TRUE(client.Send(address_, "n").ok());
+  }
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return new_->GetStats().client_datagrams_received == 5 + 3; }));
+  EXPECT_TRUE(AwaitTrue([&] {
+    return new_->GetStats().dropped(DropReason::kPendingLimit) == 2;
+  }));
+  EXPECT_EQ(new_->GetStats().sessions_pending, 1u);
+}
+
+TEST_F(TakeoverTest, ADrainGoesOn) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  old_->Drain();
+  ASSERT_TRUE(TakeOver().ok());
+  EXPECT_TRUE(new_->is_draining());
+}
+
+TEST_F(TakeoverTest, WhoeverDisconnectsInThePauseIsAnswered) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  const auto channel = ConnectRaw();
+  AskForPause(channel.get());
+  for (;;) {
+    const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
+    ASSERT_TRUE(message.ok());
+    if (message->type == "state") break;
+  }
+  std::atomic<int64_t> ended{-1};
+  old_->Disconnect(DisconnectTarget::ForClient(client_.address()),
+                   [&](int64_t count) { ended = count; });
+  ASSERT_TRUE(SendMessage(NewMessage("complete"), channel.get()).ok());
+  ASSERT_TRUE(ReceiveMessage("let_go", channel.get()).ok());
+  ASSERT_TRUE(AwaitTrue([&] { return old_.is_handed_over(); }));
+  EXPECT_EQ(ended, 0);
+}
+
+TEST_F(TakeoverTest, AnAttemptLeavesTheBuffersAsTheyWere) {
+  StartOld();
+  auto sockets = old_->handover()->CopyListenSockets();
+  ASSERT_TRUE(sockets.ok());
+  const auto buffer_bytes = [&] {
+    int bytes = 0;
+    socklen_t size = sizeof(bytes);
+    ::getsockopt(sockets->front().get(), SOL_SOCKET, SO_RCVBUF, &bytes, &size);
+    return bytes;
+  };
+  const int before = buffer_bytes();
+  {
+    absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+        Predecessor::Connect({path_});
+    ASSERT_TRUE(predecessor.ok());
+    ProxyOptions options = Options();
+    options.receive_buffer_bytes = 4096;
+    (*predecessor)->FillIn(&options);
+    new_.Create(std::move(options), Fixed(second_));
+  }  // it gives up
+  EXPECT_EQ(buffer_bytes(), before);
+  // One that does not has its own.
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok());
+  ProxyOptions options = Options();
+  options.receive_buffer_bytes = 4096;
+  (*predecessor)->FillIn(&options);
+  new_.Create(std::move(options), Fixed(second_));
+  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  EXPECT_LT(buffer_bytes(), before);
+  EXPECT_EQ(new_->receive_buffer_bytes(), buffer_bytes() / 2);
+}
+
+TEST_F(TakeoverTest, ThePauseIsLimitedAsAWhole) {
+  auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
+  HeldResolves held;
+  EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held));
+  TakeoverServerOptions server_options;
+  server_options.pause_max = absl::Milliseconds(50);
+  StartOld({1, 1}, server_options, resolver);
+  std::vector<LoopbackPeer> clients(40);
+  for (size_t i = 0; i < clients.size(); ++i) {
+    ASSERT_TRUE(clients[i].Send(address_, std::string(60000, 'x')).ok());
+    ASSERT_TRUE(
+        AwaitTrue([&] { return old_->GetStats().datagrams_held == i + 1; }));
+  }
+  const auto channel = ConnectRaw();
+  AskForPause(channel.get());
+  ASSERT_TRUE(ReceiveMessage(channel.get()).ok());  // the pause has begun
+  const absl::Time begin = absl::Now();
+  for (;;) {
+    absl::SleepFor(absl::Milliseconds(40));  // just fast enough for each
+    const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
+    if (!message.ok() || message->type == "state") break;
+  }
+  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(500));
+}
+
+TEST_F(TakeoverTest, FurtherSocketsThatNobodyTakesAreClosed) {
+  UniqueFd extra(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(name);
+  ASSERT_EQ(::bind(extra.get(), reinterpret_cast<sockaddr*>(&name), size), 0);
+  ASSERT_EQ(::listen(extra.get(), 4), 0);
+  ::getsockname(extra.get(), reinterpret_cast<sockaddr*>(&name), &size);
+  TakeoverServerOptions options;
+  options.extra_sockets["admin"] = extra.get();
+  StartOld({1, 1}, options);
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok());
+  ProxyOptions new_options = Options();
+  (*predecessor)->FillIn(&new_options);
+  new_.Create(std::move(new_options), Fixed(second_));
+  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  (*predecessor)->Release();
+  extra.Reset();  // as the old process ends
+  UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_NE(::connect(client.get(), reinterpret_cast<sockaddr*>(&name), size),
+            0);
+}
+
+TEST_F(TakeoverTest, ConnectGivesUpWhereNobodyAccepts) {
+  StartOld();
+  // One is served, and more than may wait do.
+  std::vector<std::unique_ptr<Channel>> others;
+  for (int i = 0; i < 6; ++i) others.push_back(ConnectRaw());
+  takeover::PredecessorOptions options;
+  options.socket_path = path_;
+  options.step_timeout = absl::Milliseconds(100);
+  EXPECT_FALSE(Predecessor::Connect(options).ok());
+}
+
+TEST_F(TakeoverTest, TheSocketOfAnotherGateIsNotReplaced) {
+  StartOld();
+  // Another gate, which has nothing to do with that.
+  Gate other(directory_.path() + "/other.sock");
+  other.Create(Options(), Fixed(second_));
+  ASSERT_TRUE(other->Start().ok());
+  other.Serve();
+  ASSERT_TRUE(TakeOver().ok());
+  TakeoverServerOptions options;
+  options.socket_path = directory_.path() + "/other.sock";
+  options.predecessor_path = path_;
+  auto server = TakeoverServer::Create(options, new_.get(), [] {});
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ((*server)->Start().code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(TakeoverTest, ATimeInTheFutureIsRefused) {
+  new_.Create(Options(), Fixed(second_));
+  internal::Handover* const handover = new_->handover();
+  ASSERT_TRUE(handover->ListenForDisconnects().ok());
+  internal::HandedGate gate;
+  gate.now_nanoseconds = Clock::Monotonic()->NowNanoseconds();
+  gate.kernel_drops = {0};
+  gate.quarantined.push_back({SocketAddress::Ipv4Loopback(40000),
+                              gate.now_nanoseconds + 100'000'000'000'000'000});
+  EXPECT_FALSE(handover->TakeOver(std::move(gate)).ok());
+}
+
+TEST_F(TakeoverTest, ItIsGivenUpWhereTheSuccessorIsToEnd) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  for (const int asked_before : {0, 1}) {
+    takeover::PredecessorOptions predecessor_options;
+    predecessor_options.socket_path = path_;
+    int asked_count = 0;
+    predecessor_options.is_cancelled = [&] {
+      return asked_count++ == asked_before;
+    };
+    absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+        Predecessor::Connect(predecessor_options);
+    ASSERT_TRUE(predecessor.ok());
+    ProxyOptions options = Options();
+    (*predecessor)->FillIn(&options);
+    Gate successor(path_);
+    successor.Create(std::move(options), Fixed(second_));
+    EXPECT_EQ((*predecessor)->TakeOver(successor.get()).status().code(),
+              absl::StatusCode::kCancelled);
+  }
+  EXPECT_TRUE(
+      AwaitTrue([&] { return absl::StrContains(old_.log(), "is to end"); }));
+  ExpectTheOldServes();
+}
+
+// A gate that is none, or a newer one.
+TEST_F(TakeoverTest, APredecessorThatTalksNonsenseIsRefused) {
+  UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  const sockaddr_un name = *ToUnixAddress(path_);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&name),
+                   sizeof(name)),
+            0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  nlohmann::json newer = NewMessage("gate");
+  newer["version"] = takeover::internal::kVersion + 1;
+  nlohmann::json no_sockets = NewMessage("gate");
+  no_sockets["version"] = takeover::internal::kVersion;
+  no_sockets["hash_seed"] = 1u;
+  no_sockets["sockets"] = nlohmann::json::array();
+  nlohmann::json no_names = no_sockets;
+  no_names.erase("sockets");
+  const std::pair<nlohmann::json, std::string> cases[] = {
+      {newer, "version"},
+      {no_sockets, "no listen socket"},
+      {no_names, "no names"},
+      {NewMessage("gate"), "version"},
+      {NewMessage("state"), "should be \"gate\""},
+  };
+  for (const auto& [message, error] : cases) {
+    std::thread gate([&, sent = message] {
+      Channel channel(
+          UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+      EXPECT_TRUE(ReceiveMessage("hello", &channel).ok());
+      EXPECT_TRUE(SendMessage(sent, &channel).ok());
+    });
+    const absl::Status status = Predecessor::Connect({path_}).status();
+    gate.join();
+    EXPECT_THAT(std::string(status.message()), HasSubstr(error));
+  }
+  // One that says nothing.
+  takeover::PredecessorOptions options;
+  options.socket_path = path_;
+  options.step_timeout = absl::Milliseconds(50);
+  EXPECT_EQ(Predecessor::Connect(options).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+}
+
+#ifndef UDPGATE_SANITIZED  // they have a pthread_create of their own
+
+TEST_F(TakeoverTest, AGateThatGoesOnWaitsForAThreadThatIsMissing) {
+  StartOld({2, 1});
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  {
+    const auto channel = ConnectRaw();
+    AskForPause(channel.get());
+    for (;;) {
+      const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
+      ASSERT_TRUE(message.ok());
+      if (message->type == "state") break;
+    }
+    threads_to_refuse = 1;
+  }
+  ASSERT_TRUE(AwaitTrue([&] { return threads_to_refuse <= 0; }));
+  ASSERT_TRUE(
+      AwaitTrue([&] { return absl::StrContains(old_.log(), "goes on"); }));
+  EXPECT_TRUE(old_->IsAlive(absl::Seconds(1)));
+  EXPECT_EQ(client_.Ask(address_, "b", absl::Seconds(2)).value_or("nothing"),
+            "first:b");
+}
+
+TEST_F(TakeoverTest, ASuccessorWaitsForAThreadThatIsMissing) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  auto disconnects = std::make_shared<NiceMock<MockDisconnectSource>>();
+  // The last call before the pause.
+  EXPECT_CALL(*disconnects, Health).WillRepeatedly([] {
+    threads_to_refuse = 1;
+    return absl::OkStatus();
+  });
+  const absl::StatusOr<TakenOver> taken =
+      TakeOver({1, 1}, nullptr, disconnects);
+  EXPECT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(client_.Ask(address_, "b", absl::Seconds(1)).value_or("nothing"),
+            "first:b");
+}
+
+#endif  // UDPGATE_SANITIZED
 
 TEST_F(TakeoverTest, OptionsAreChecked) {
   TakeoverServerOptions options;

@@ -55,18 +55,29 @@ absl::StatusOr<pid_t> Channel::CheckPeer() const {
     return udpgate::internal::ErrnoToStatus(errno, "getsockopt SO_PEERCRED");
   }
   const uid_t self = ::geteuid();
-  if (peer.uid == self || peer.uid == 0 || self == 0) return peer.pid;
+  if (peer.uid == self || peer.uid == 0) return peer.pid;
   return absl::PermissionDeniedError(absl::StrCat(
       "process ", peer.pid, " is of user ", peer.uid, ", this one of ", self));
 }
 
-absl::Status Channel::SetTimeout(absl::Duration timeout) {
-  const timeval value = absl::ToTimeval(timeout);
-  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    if (::setsockopt(socket_.get(), SOL_SOCKET, option, &value,
-                     sizeof(value)) != 0) {
-      return udpgate::internal::ErrnoToStatus(errno, "setsockopt SO_RCVTIMEO");
-    }
+void Channel::BeginStage(absl::Duration limit) {
+  deadline_ =
+      limit == absl::InfiniteDuration()
+          ? std::chrono::steady_clock::time_point::max()
+          : std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(limit);
+}
+
+absl::Status Channel::SetTimeout(int option) {
+  timeval value{};  // for ever
+  if (deadline_ != std::chrono::steady_clock::time_point::max()) {
+    const absl::Duration left =
+        absl::FromChrono(deadline_ - std::chrono::steady_clock::now());
+    if (left < absl::Microseconds(1)) return ToStatus(EAGAIN, "");
+    value = absl::ToTimeval(left);
+  }
+  if (::setsockopt(socket_.get(), SOL_SOCKET, option, &value, sizeof(value)) !=
+      0) {
+    return udpgate::internal::ErrnoToStatus(errno, "setsockopt SO_RCVTIMEO");
   }
   return absl::OkStatus();
 }
@@ -78,6 +89,9 @@ absl::Status Channel::Send(absl::Span<const uint8_t> bytes,
     return absl::InvalidArgumentError(
         absl::StrCat("a message of ", bytes.size(), " bytes and ",
                      descriptors.size(), " descriptors is too long"));
+  }
+  if (absl::Status status = SetTimeout(SO_SNDTIMEO); !status.ok()) {
+    return status;
   }
   iovec vector = {const_cast<uint8_t*>(bytes.data()), bytes.size()};
   alignas(cmsghdr) char control[kControlBytes];
@@ -102,6 +116,9 @@ absl::Status Channel::Send(absl::Span<const uint8_t> bytes,
 }
 
 absl::StatusOr<Channel::Message> Channel::Receive() {
+  if (absl::Status status = SetTimeout(SO_RCVTIMEO); !status.ok()) {
+    return status;
+  }
   iovec vector = {buffer_.data(), buffer_.size()};
   alignas(cmsghdr) char control[kControlBytes];
   msghdr header{};

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -24,8 +25,8 @@ namespace internal {
 
 // SCM_MAX_FD of Linux (unix(7)).
 inline constexpr size_t kDescriptorsPerMessageMax = 253;
-// One message, below the default of net.core.wmem_max, which a message of a
-// SOCK_SEQPACKET socket must fit.
+// One message, below what net.core.wmem_default is without a setting: a message
+// of a SOCK_SEQPACKET socket must fit its send buffer.
 inline constexpr size_t kMessageBytesMax = 192 * 1024;
 
 // A path as bind(2) and connect(2) take it. InvalidArgument where it is empty
@@ -47,8 +48,8 @@ class Channel {
   // not root. Returns its process id otherwise.
   absl::StatusOr<pid_t> CheckPeer() const;
 
-  // Of each Send and Receive from now on.
-  absl::Status SetTimeout(absl::Duration timeout);
+  // All of Send and Receive from now on may take so long together.
+  void BeginStage(absl::Duration limit);
 
   // DeadlineExceeded, Unavailable where the other end is gone, and what
   // sendmsg(2) reports. The descriptors stay the caller's.
@@ -62,7 +63,12 @@ class Channel {
   void Shutdown();
 
  private:
+  // Leaves the next call what is left of the stage.
+  absl::Status SetTimeout(int option);
+
   udpgate::internal::UniqueFd socket_;
+  std::chrono::steady_clock::time_point deadline_ =
+      std::chrono::steady_clock::time_point::max();
   std::vector<uint8_t> buffer_;
 };
 

@@ -28,6 +28,9 @@ constexpr int kDepthMax = 4;
 // Far beyond any descriptor limit.
 constexpr size_t kSessionsMax = 1 << 20;
 constexpr size_t kPortsPerMessage = 8192;
+// Far beyond what a gate holds, and below what a machine cannot spare.
+constexpr size_t kPortsMax = 1 << 20;
+constexpr size_t kHeldBytesMax = size_t{1} << 30;
 // A message with so much in it is sent before there is more.
 constexpr size_t kFullBytes = kMessageBytesMax / 3;
 // A session without its texts.
@@ -267,6 +270,14 @@ absl::Status SendMessage(const json& message, Channel* channel,
   return channel->Send(Encode(message), descriptors);
 }
 
+void SendError(const absl::Status& status, Channel* channel) {
+  // It may be slow, or gone: there is no time for it.
+  channel->BeginStage(absl::Milliseconds(10));
+  json message = NewMessage("error");
+  message["text"] = std::string(status.message());
+  (void)SendMessage(message, channel);
+}
+
 absl::StatusOr<Incoming> ReceiveMessage(Channel* channel) {
   absl::StatusOr<Channel::Message> message = channel->Receive();
   if (!message.ok()) return message.status();
@@ -469,6 +480,7 @@ absl::Status SendGate(const HandedGate& gate, const SessionIds& known,
   message["pause_began_nanoseconds"] = gate.pause_began_nanoseconds;
   message["session_number"] = gate.session_number;
   message["session_count"] = gate.sessions.size();
+  message["is_draining"] = gate.is_draining;
   message["kernel_drops"] = gate.kernel_drops;
   message["stats"] = WriteStats(gate.stats);
   message["datagrams_dropped"] =
@@ -560,6 +572,8 @@ absl::Status GateReader::ReadHeld(const json& message) {
   }
   for (const json& datagram : *datagrams) {
     if (!datagram.is_binary()) return Invalid("a held datagram is none");
+    held_bytes_ += datagram.get_binary().size();
+    if (held_bytes_ > kHeldBytesMax) return Invalid("too many datagrams");
     sessions_[entry->second].held.emplace_back(datagram.get_binary().begin(),
                                                datagram.get_binary().end());
   }
@@ -582,6 +596,7 @@ absl::Status GateReader::ReadQuarantined(const json& message) {
         !ReadInteger((*values)[i + 1], &handed.since_nanoseconds)) {
       return Invalid("a port is none");
     }
+    if (gate_.quarantined.size() == kPortsMax) return Invalid("too many ports");
     handed.relay = source.WithPort(port);
     gate_.quarantined.push_back(handed);
   }
@@ -616,8 +631,11 @@ absl::Status GateReader::ReadState(const json& message) {
   }
   const auto part = [&](const char* name) {
     const auto found = message.find(name);
-    return found == message.end() ? json() : *found;
+    return found == message.end() ? json::object() : *found;
   };
+  const auto draining = message.find("is_draining");
+  gate_.is_draining = draining != message.end() && *draining == true;
+  const auto total = message.find("resolve_nanoseconds_total");
   if (!ReadStats(part("stats"), &gate_.stats) ||
       !ReadReasons(part("datagrams_dropped"), &DropReasonName,
                    &gate_.stats.datagrams_dropped) ||
@@ -625,8 +643,8 @@ absl::Status GateReader::ReadState(const json& message) {
                    &gate_.stats.sessions_ended) ||
       !ReadReasons(part("resolves_by_duration"), &BucketName,
                    &gate_.stats.resolves_by_duration) ||
-      !ReadInteger(part("resolve_nanoseconds_total"),
-                   &gate_.stats.resolve_nanoseconds_total)) {
+      (total != message.end() &&
+       !ReadInteger(*total, &gate_.stats.resolve_nanoseconds_total))) {
     return Invalid("its counters are none");
   }
   has_state_ = true;
@@ -638,6 +656,9 @@ absl::StatusOr<HandedGate> GateReader::Take() {
     if (is_current_[i]) gate_.sessions.push_back(std::move(sessions_[i]));
   }
   sessions_.clear();
+  has_socket_.clear();
+  is_current_.clear();
+  index_by_id_.clear();
   if (gate_.sessions.size() != session_count_) {
     return Invalid(absl::StrCat(gate_.sessions.size(), " sessions came of ",
                                 session_count_));

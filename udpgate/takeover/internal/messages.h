@@ -41,6 +41,8 @@ absl::StatusOr<nlohmann::json> Decode(absl::Span<const uint8_t> bytes);
 // Sends it, and receives one that must be of this type.
 absl::Status SendMessage(const nlohmann::json& message, Channel* channel,
                          absl::Span<const int> descriptors = {});
+// Tells the other process why this one gives up, as well as it can.
+void SendError(const absl::Status& status, Channel* channel);
 struct Incoming {
   std::string type;
   nlohmann::json fields;
@@ -100,6 +102,7 @@ class GateReader {
   std::vector<bool> has_socket_;
   std::vector<bool> is_current_;
   absl::flat_hash_map<uint64_t, size_t> index_by_id_;
+  size_t held_bytes_ = 0;
   bool is_state_ = false;
   bool has_state_ = false;
   uint64_t session_count_ = 0;  // as `state` says

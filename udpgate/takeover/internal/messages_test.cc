@@ -38,8 +38,8 @@ class MessagesTest : public ::testing::Test {
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
     left_ = std::make_unique<Channel>(UniqueFd(fds[0]));
     right_ = std::make_unique<Channel>(UniqueFd(fds[1]));
-    EXPECT_TRUE(left_->SetTimeout(absl::Seconds(5)).ok());
-    EXPECT_TRUE(right_->SetTimeout(absl::Seconds(5)).ok());
+    left_->BeginStage(absl::Seconds(5));
+    right_->BeginStage(absl::Seconds(5));
   }
 
   // A live one, whose socket leads to `backend_`.
@@ -211,6 +211,10 @@ TEST_F(MessagesTest, WhatIsNotKnownIsLeftOutAndWhatIsMissingHasItsDefault) {
                             Array({"red", 5u, "127.0.0.1:1"})))
                   .ok());
   nlohmann::json state = State(1);
+  for (const char* name : {"sessions_ended", "resolves_by_duration",
+                           "resolve_nanoseconds_total"}) {
+    state.erase(name);
+  }
   state["weather"] = {1u, {2u, {}}};
   EXPECT_TRUE(Read(state).ok());
   const absl::StatusOr<HandedGate> gate = reader_.Take();
@@ -275,8 +279,7 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   EXPECT_TRUE(Read(State(1)).ok());
   EXPECT_THAT(Text(reader_.Take().status()), HasSubstr("0 sessions came of 1"));
   for (const char* name :
-       {"now_nanoseconds", "session_number", "session_count", "kernel_drops",
-        "stats", "sessions_ended", "resolve_nanoseconds_total"}) {
+       {"now_nanoseconds", "session_number", "session_count", "kernel_drops"}) {
     GateReader reader;
     Incoming message;
     message.type = "state";
@@ -285,6 +288,11 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
     EXPECT_FALSE(reader.Read(std::move(message)).ok()) << name;
     EXPECT_FALSE(reader.has_state());
   }
+  Incoming wrong;
+  wrong.type = "state";
+  wrong.fields = State(0);
+  wrong.fields["stats"] = {{"sessions_created", -1}};
+  EXPECT_FALSE(GateReader().Read(std::move(wrong)).ok());
   nlohmann::json held = NewMessage("held");
   held["id"] = 99u;
   held["datagrams"] = nlohmann::json::array();
@@ -295,6 +303,16 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   EXPECT_FALSE(Read(ports).ok());
   ports["ports"] = {70000u, 2u};
   EXPECT_FALSE(Read(ports).ok());
+}
+
+TEST_F(MessagesTest, PortsAreBounded) {
+  nlohmann::json ports = NewMessage("quarantined");
+  ports["source"] = "127.0.0.1:0";
+  ports["ports"] = nlohmann::json::array();
+  for (int i = 0; i < 2 * 65536; ++i) ports["ports"].push_back(1u);
+  absl::Status status;
+  for (int i = 0; i < 1000 && status.ok(); ++i) status = Read(ports);
+  EXPECT_THAT(Text(status), HasSubstr("too many ports"));
 }
 
 TEST_F(MessagesTest, AnErrorOfTheOtherProcessIsPassedOn) {
