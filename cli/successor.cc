@@ -1,8 +1,11 @@
 #include "cli/successor.h"
 
-#include <spawn.h>
+#include <fcntl.h>
+#include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "absl/cleanup/cleanup.h"
@@ -33,6 +36,43 @@ std::vector<char*> Pointers(std::vector<std::string>* texts) {
   return pointers;
 }
 
+// What the processes between say of the successor.
+struct Outcome {
+  pid_t process;
+  int error;
+};
+
+bool ReadOutcome(int fd, Outcome* outcome) {
+  ssize_t size;
+  do {
+    size = read(fd, outcome, sizeof(*outcome));
+  } while (size < 0 && errno == EINTR);
+  return size == static_cast<ssize_t>(sizeof(*outcome));
+}
+
+void WriteOutcome(int fd, const Outcome& outcome) {
+  // A pipe takes so little at once, and nobody is left to tell.
+  if (write(fd, &outcome, sizeof(outcome)) < 0) _exit(1);
+}
+
+// The child: starts the successor and ends at once, so that it is adopted. The
+// service manager can wait for its own children only, and so for this one.
+[[noreturn]] void BecomeParent(char* const* argv, char* const* environment,
+                               int pipe_fd) {
+  // The caller's thread blocks all signals.
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  const pid_t process = fork();
+  if (process == 0) {
+    execvpe(argv[0], argv, environment);
+    WriteOutcome(pipe_fd, {0, errno});
+    _exit(1);
+  }
+  WriteOutcome(pipe_fd, {process, process < 0 ? errno : 0});
+  _exit(0);
+}
+
 }  // namespace
 
 std::vector<std::string> SuccessorArguments(
@@ -59,30 +99,32 @@ absl::StatusOr<pid_t> StartSuccessor(
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (!IsOfOneProcess(*variable)) variables.emplace_back(*variable);
   }
-  // Nobody waits for it: without this it would stay a zombie where it fails.
-  std::signal(SIGCHLD, SIG_IGN);
-  posix_spawnattr_t attributes;
-  if (const int error = posix_spawnattr_init(&attributes); error != 0) {
-    return absl::ErrnoToStatus(error, "posix_spawnattr_init");
+  const std::vector<char*> argv = Pointers(&texts);
+  const std::vector<char*> environment = Pointers(&variables);
+  int pipe_fds[2];
+  if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
+    return absl::ErrnoToStatus(errno, "pipe2");
   }
-  const auto destroy =
-      absl::MakeCleanup([&] { posix_spawnattr_destroy(&attributes); });
-  // This thread blocks all signals.
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  sigset_t child_signal;
-  sigemptyset(&child_signal);
-  sigaddset(&child_signal, SIGCHLD);
-  posix_spawnattr_setsigdefault(&attributes, &child_signal);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  const auto close_pipe = absl::MakeCleanup([&] { close(pipe_fds[0]); });
+  const pid_t child = fork();
+  if (child < 0) {
+    const int error = errno;
+    close(pipe_fds[1]);
+    return absl::ErrnoToStatus(error, "fork");
+  }
+  // Only what is safe in a signal handler, since this process has threads.
+  if (child == 0) BecomeParent(argv.data(), environment.data(), pipe_fds[1]);
+  close(pipe_fds[1]);
+  waitpid(child, nullptr, 0);
+  Outcome outcome{};
   pid_t process = 0;
-  // Every descriptor but the standard ones is close-on-exec.
-  const int error =
-      posix_spawnp(&process, program.c_str(), nullptr, &attributes,
-                   Pointers(&texts).data(), Pointers(&variables).data());
-  if (error != 0) return absl::ErrnoToStatus(error, program);
+  // One with the process id, and where execvpe has failed another one, until
+  // nobody has the pipe open any more.
+  while (ReadOutcome(pipe_fds[0], &outcome)) {
+    if (outcome.error != 0) return absl::ErrnoToStatus(outcome.error, program);
+    process = outcome.process;
+  }
+  if (process == 0) return absl::InternalError("no word from a new process");
   return process;
 }
 

@@ -20,8 +20,9 @@ std::vector<std::string> SuccessorArguments(
 // Runs `program`, found as a shell would find it, which may be a newer one by
 // now, with these arguments and this process's environment; what that says to
 // this process alone is left out (WATCHDOG_PID, LISTEN_PID and the like).
-// Returns its process id; nobody need wait(2) for it. What posix_spawn(3)
-// reports, with the name. Threads: any, while nobody changes the environment.
+// Returns its process id. It is no child of this process but of the first one,
+// or of its service manager, which waits for it. What fork(2) and execvpe(3)
+// report, with the name. Threads: any, while nobody changes the environment.
 absl::StatusOr<pid_t> StartSuccessor(const std::string& program,
                                      const std::vector<std::string>& arguments);
 
