@@ -324,12 +324,6 @@ TEST_F(MessagesTest, AnErrorOfTheOtherProcessIsPassedOn) {
   EXPECT_THAT(Text(status), HasSubstr("no room"));
 }
 
-TEST_F(MessagesTest, AMessageThatIsTooLongIsRefused) {
-  EXPECT_FALSE(left_->Send(std::vector<uint8_t>(kMessageBytesMax + 1, 0)).ok());
-  const std::vector<int> fds(kDescriptorsPerMessageMax + 1, 0);
-  EXPECT_FALSE(left_->Send({1}, fds).ok());
-}
-
 }  // namespace
 }  // namespace internal
 }  // namespace takeover
