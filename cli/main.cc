@@ -1,19 +1,12 @@
 // The program `udp-gate`: reads its settings, composes a `Proxy` with the
 // backend source that they name, and serves until SIGTERM or SIGINT.
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <set>
@@ -28,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "cli/backend_source.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
 #include "cli/reload.h"
@@ -38,18 +32,13 @@
 #include "cli/signal_calls.h"
 #include "cli/stop_signal.h"
 #include "cli/successor.h"
+#include "cli/system.h"
 #include "udpgate/admin/admin_server.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/clock.h"
-#include "udpgate/dns/host_lookup.h"
-#include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
 #include "udpgate/proxy.h"
-#include "udpgate/redis/redis_backend_resolver.h"
-#include "udpgate/redis/redis_disconnect_source.h"
-#include "udpgate/redis/redis_options.h"
 #include "udpgate/session_observer.h"
-#include "udpgate/static_backend_resolver.h"
 #include "udpgate/takeover/predecessor.h"
 #include "udpgate/takeover/takeover_server.h"
 #include "udpgate/version.h"
@@ -57,8 +46,6 @@
 namespace udpgate {
 namespace cli {
 namespace {
-
-using HostMetrics = std::vector<admin::HostMetric>;
 
 constexpr int kExitCannotStart = 1;
 constexpr int kExitBadSetting = 2;
@@ -74,59 +61,6 @@ constexpr absl::Duration kStopTimeMax = absl::Seconds(10);
 // knows it.
 constexpr absl::Duration kSuccessorTimeMax = absl::Seconds(10);
 
-// A standard descriptor that is closed would be given to the next socket, and
-// the log would then go out as datagrams.
-void OpenStandardDescriptors() {
-  int fd;
-  do {
-    fd = open("/dev/null", O_RDWR);
-  } while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd >= 0) close(fd);
-}
-
-// Each session takes a descriptor.
-void RaiseDescriptorLimit(Logger* logger) {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    if (limit.rlim_cur == limit.rlim_max) return;
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) return;
-  }
-  logger->Log(LogSeverity::kWarning,
-              absl::StrCat("cannot raise the descriptor limit: ",
-                           std::strerror(errno)));
-}
-
-// Descriptors of this process at most.
-int64_t DescriptorLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = RLIM_INFINITY;
-  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT64_MAX));
-}
-
-// The limit of socket(7) on receive buffers, where it can be read.
-absl::optional<int64_t> ReceiveBufferLimit() {
-  int64_t bytes = 0;
-  std::ifstream file("/proc/sys/net/core/rmem_max");
-  if (!(file >> bytes)) return absl::nullopt;
-  return bytes;
-}
-
-// Whether a socket on [::] can serve IPv4 and IPv6 on this machine.
-bool Ipv6Available() {
-  const int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
-  const int off = 0;
-  sockaddr_storage address;
-  const socklen_t size =
-      SocketAddress::Ipv6Any(0).ToSockaddr(AF_INET6, &address);
-  const bool available =
-      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) == 0 &&
-      bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0;
-  close(fd);
-  return available;
-}
-
 void ChooseListenAddress(Settings* settings, Logger* logger) {
   if (!settings->listen_on_all_addresses) return;
   const uint16_t port = settings->proxy.listen_address.port();
@@ -141,18 +75,6 @@ void ChooseListenAddress(Settings* settings, Logger* logger) {
 
 // The name of the admin endpoint's socket in a take-over.
 constexpr char kAdminSocket[] = "admin";
-
-// The address that a socket is bound to.
-absl::StatusOr<SocketAddress> BoundAddress(int fd) {
-  sockaddr_storage bound{};
-  socklen_t size = sizeof(bound);
-  auto* const address = reinterpret_cast<sockaddr*>(&bound);
-  if (getsockname(fd, address, &size) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("getsockname: ", std::strerror(errno)));
-  }
-  return SocketAddress::FromSockaddr(address, size);
-}
 
 // The running gate's sockets take the place of PROXY_ADDR.
 absl::StatusOr<std::unique_ptr<takeover::Predecessor>> UsePredecessor(
@@ -198,86 +120,6 @@ absl::Status UseActivationSockets(Settings* settings, Logger* logger) {
               absl::StrCat("sockets from the service manager: ",
                            settings->proxy.listener_count,
                            "; PROXY_ADDR and LISTENER_COUNT are not used"));
-  return absl::OkStatus();
-}
-
-RedisOptions MakeRedisOptions(const Settings& settings) {
-  RedisOptions options;
-  options.address = settings.redis_address;
-  options.username = settings.redis_username;
-  options.password = settings.redis_password;
-  options.database = settings.redis_database;
-  options.backend_key = settings.redis_backend_key;
-  options.disconnect_channel = settings.redis_disconnect_channel;
-  options.command_timeout = settings.redis_timeout;
-  options.stale_backend_age_max = settings.backend_stale_max;
-  options.gets_per_second_max = settings.resolves_per_second;
-  options.log_sink = settings.proxy.log_sink;
-  return options;
-}
-
-// One fixed backend: no Redis, and no name look-up where it is an IP address.
-absl::Status UseFixedBackend(const Settings& settings,
-                             ProxyDependencies* dependencies) {
-  const absl::StatusOr<SocketAddress> address =
-      SocketAddress::Parse(settings.backend_address);
-  if (address.ok()) {
-    dependencies->resolver = std::make_shared<StaticBackendResolver>(*address);
-    return absl::OkStatus();
-  }
-  absl::StatusOr<std::shared_ptr<HostLookup>> lookup = HostLookup::Create({});
-  if (!lookup.ok()) return lookup.status();
-  absl::StatusOr<std::shared_ptr<NamedBackendResolver>> resolver =
-      NamedBackendResolver::Create(settings.backend_address,
-                                   *std::move(lookup));
-  if (!resolver.ok()) return resolver.status();
-  dependencies->resolver = *std::move(resolver);
-  return absl::OkStatus();
-}
-
-// What Redis' resolver and source report, for /metrics.
-HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
-                         const RedisDisconnectSource& disconnects) {
-  using Kind = admin::HostMetric::Kind;
-  const RedisBackendResolverStats stats = resolver.GetStats();
-  const auto number = [](uint64_t value) { return static_cast<double>(value); };
-  return {
-      {Kind::kGauge, "udpgate_redis_connected",
-       "1 while Redis answers what is asked for new clients.",
-       stats.is_connected ? 1.0 : 0.0},
-      {Kind::kGauge, "udpgate_redis_subscribed",
-       "1 while disconnect events are received.",
-       disconnects.Health().ok() ? 1.0 : 0.0},
-      {Kind::kCounter, "udpgate_redis_gets_sent_total", "GETs sent to Redis.",
-       number(stats.gets_sent)},
-      {Kind::kCounter, "udpgate_redis_stale_answers_total",
-       "Questions answered with the last backend known, while Redis was away.",
-       number(stats.stale_answers)},
-      {Kind::kCounter, "udpgate_redis_questions_refused_total",
-       "Questions refused since too many waited.",
-       number(stats.questions_refused)},
-      {Kind::kGauge, "udpgate_redis_questions_waiting",
-       "Questions without an answer so far.", number(stats.questions_waiting)},
-  };
-}
-
-absl::Status UseRedis(const Settings& settings, ProxyDependencies* dependencies,
-                      std::function<HostMetrics()>* metrics) {
-  const RedisOptions options = MakeRedisOptions(settings);
-  const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
-      HostLookup::Create({});
-  if (!lookup.ok()) return lookup.status();
-  absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
-      RedisBackendResolver::Create(options, *lookup);
-  if (!resolver.ok()) return resolver.status();
-  absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
-      RedisDisconnectSource::Create(options, *lookup);
-  if (!disconnects.ok()) return disconnects.status();
-  *metrics = [resolver = *resolver, disconnects = *disconnects] {
-    return RedisMetrics(*resolver, *disconnects);
-  };
-  dependencies->resolver = *std::move(resolver);
-  dependencies->disconnects = *std::move(disconnects);
   return absl::OkStatus();
 }
 
@@ -494,22 +336,11 @@ absl::Status StartServing(takeover::Predecessor* predecessor, Proxy* proxy,
   return absl::OkStatus();
 }
 
-std::string BackendSource(const Settings& settings) {
-  if (!settings.backend_address.empty()) {
-    return absl::StrCat("fixed backend ", settings.backend_address,
-                        ", without Redis");
-  }
-  return absl::StrCat("backends from Redis at ", settings.redis_address,
-                      ", database ", settings.redis_database, ", key ",
-                      settings.redis_backend_key, ", disconnects from channel ",
-                      settings.redis_disconnect_channel);
-}
-
 void LogStart(const Settings& settings, const Proxy& proxy, Logger* logger) {
   const auto info = [logger](const std::string& text) {
     logger->Log(LogSeverity::kInfo, text);
   };
-  info(BackendSource(settings));
+  info(DescribeBackendSource(settings));
   info(absl::StrCat("workers: ", settings.proxy.worker_count,
                     ", listeners: ", settings.proxy.listener_count,
                     ", sessions at most: ", proxy.max_sessions()));
@@ -579,8 +410,7 @@ absl::Status Validate(const Settings& settings) {
   if (absl::Status status = settings.proxy.Validate(); !status.ok()) {
     return status;
   }
-  if (!settings.backend_address.empty()) return absl::OkStatus();
-  return MakeRedisOptions(settings).Validate();
+  return ValidateBackendSource(settings);
 }
 
 int Serve(const std::string& program, SettingSources sources,
@@ -600,7 +430,9 @@ int Serve(const std::string& program, SettingSources sources,
     return CannotStart(status, logger);
   }
   const std::vector<std::string> arguments = sources.arguments;
-  RaiseDescriptorLimit(logger);
+  if (absl::Status status = RaiseDescriptorLimit(); !status.ok()) {
+    logger->Log(LogSeverity::kWarning, status.message());
+  }
   HeldLog held_log(logger->Sink());
   settings.proxy.log_sink = held_log.Sink();
   ChooseListenAddress(&settings, logger);
@@ -608,9 +440,7 @@ int Serve(const std::string& program, SettingSources sources,
   ProxyDependencies dependencies;
   std::function<HostMetrics()> redis_metrics;
   const absl::Status source =
-      settings.backend_address.empty()
-          ? UseRedis(settings, &dependencies, &redis_metrics)
-          : UseFixedBackend(settings, &dependencies);
+      UseBackendSource(settings, &dependencies, &redis_metrics);
   if (!source.ok()) {
     const int status = CannotStart(source, logger);
     return absl::IsInvalidArgument(source) ? kExitBadSetting : status;
@@ -677,7 +507,7 @@ int Serve(const std::string& program, SettingSources sources,
   }
   const std::string status_line = absl::StrCat(
       "listening on ", (*proxy)->listen_addresses().front().ToString(), ", ",
-      BackendSource(settings));
+      DescribeBackendSource(settings));
   if (predecessor == nullptr) {
     service_manager.NotifyReady(status_line);
   } else {

@@ -1,0 +1,128 @@
+#include "cli/backend_source.h"
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "udpgate/dns/host_lookup.h"
+#include "udpgate/dns/named_backend_resolver.h"
+#include "udpgate/redis/redis_backend_resolver.h"
+#include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_options.h"
+#include "udpgate/socket_address.h"
+#include "udpgate/static_backend_resolver.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+RedisOptions MakeRedisOptions(const Settings& settings) {
+  RedisOptions options;
+  options.address = settings.redis_address;
+  options.username = settings.redis_username;
+  options.password = settings.redis_password;
+  options.database = settings.redis_database;
+  options.backend_key = settings.redis_backend_key;
+  options.disconnect_channel = settings.redis_disconnect_channel;
+  options.command_timeout = settings.redis_timeout;
+  options.stale_backend_age_max = settings.backend_stale_max;
+  options.gets_per_second_max = settings.resolves_per_second;
+  options.log_sink = settings.proxy.log_sink;
+  return options;
+}
+
+// One fixed backend: no Redis, and no name look-up where it is an IP address.
+absl::Status UseFixedBackend(const Settings& settings,
+                             ProxyDependencies* dependencies) {
+  const absl::StatusOr<SocketAddress> address =
+      SocketAddress::Parse(settings.backend_address);
+  if (address.ok()) {
+    dependencies->resolver = std::make_shared<StaticBackendResolver>(*address);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::shared_ptr<HostLookup>> lookup = HostLookup::Create({});
+  if (!lookup.ok()) return lookup.status();
+  absl::StatusOr<std::shared_ptr<NamedBackendResolver>> resolver =
+      NamedBackendResolver::Create(settings.backend_address,
+                                   *std::move(lookup));
+  if (!resolver.ok()) return resolver.status();
+  dependencies->resolver = *std::move(resolver);
+  return absl::OkStatus();
+}
+
+// What Redis' resolver and source report, for /metrics.
+HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
+                         const RedisDisconnectSource& disconnects) {
+  using Kind = admin::HostMetric::Kind;
+  const RedisBackendResolverStats stats = resolver.GetStats();
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  return {
+      {Kind::kGauge, "udpgate_redis_connected",
+       "1 while Redis answers what is asked for new clients.",
+       stats.is_connected ? 1.0 : 0.0},
+      {Kind::kGauge, "udpgate_redis_subscribed",
+       "1 while disconnect events are received.",
+       disconnects.Health().ok() ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_gets_sent_total", "GETs sent to Redis.",
+       number(stats.gets_sent)},
+      {Kind::kCounter, "udpgate_redis_stale_answers_total",
+       "Questions answered with the last backend known, while Redis was away.",
+       number(stats.stale_answers)},
+      {Kind::kCounter, "udpgate_redis_questions_refused_total",
+       "Questions refused since too many waited.",
+       number(stats.questions_refused)},
+      {Kind::kGauge, "udpgate_redis_questions_waiting",
+       "Questions without an answer so far.", number(stats.questions_waiting)},
+  };
+}
+
+absl::Status UseRedis(const Settings& settings, ProxyDependencies* dependencies,
+                      std::function<HostMetrics()>* metrics) {
+  const RedisOptions options = MakeRedisOptions(settings);
+  const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
+      HostLookup::Create({});
+  if (!lookup.ok()) return lookup.status();
+  absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
+      RedisBackendResolver::Create(options, *lookup);
+  if (!resolver.ok()) return resolver.status();
+  absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
+      RedisDisconnectSource::Create(options, *lookup);
+  if (!disconnects.ok()) return disconnects.status();
+  *metrics = [resolver = *resolver, disconnects = *disconnects] {
+    return RedisMetrics(*resolver, *disconnects);
+  };
+  dependencies->resolver = *std::move(resolver);
+  dependencies->disconnects = *std::move(disconnects);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ValidateBackendSource(const Settings& settings) {
+  if (!settings.backend_address.empty()) return absl::OkStatus();
+  return MakeRedisOptions(settings).Validate();
+}
+
+absl::Status UseBackendSource(const Settings& settings,
+                              ProxyDependencies* dependencies,
+                              std::function<HostMetrics()>* metrics) {
+  return settings.backend_address.empty()
+             ? UseRedis(settings, dependencies, metrics)
+             : UseFixedBackend(settings, dependencies);
+}
+
+std::string DescribeBackendSource(const Settings& settings) {
+  if (!settings.backend_address.empty()) {
+    return absl::StrCat("fixed backend ", settings.backend_address,
+                        ", without Redis");
+  }
+  return absl::StrCat("backends from Redis at ", settings.redis_address,
+                      ", database ", settings.redis_database, ", key ",
+                      settings.redis_backend_key, ", disconnects from channel ",
+                      settings.redis_disconnect_channel);
+}
+
+}  // namespace cli
+}  // namespace udpgate
