@@ -75,9 +75,10 @@ TEST(StopSignalDeathTest, ProcessThatEndsInTimeIsLeftAlone) {
 TEST(StopSignalDeathTest, ADrainHasItsTimeAndThenTheGrace) {
   EXPECT_EXIT(
       {
-        StopSignal stop_signal(absl::Milliseconds(1),
+        // Long enough for a busy machine to see the one before the other.
+        StopSignal stop_signal(absl::Milliseconds(300),
                                [] { std::fputs("overdue", stderr); });
-        stop_signal.SetDrainTimeout(absl::Milliseconds(50));
+        stop_signal.SetDrainTimeout(absl::Milliseconds(500));
         kill(getpid(), SIGTERM);
         stop_signal.Wait();
         if (stop_signal.AwaitStop(absl::ZeroDuration())) std::exit(1);
@@ -99,6 +100,21 @@ TEST(StopSignalDeathTest, ASecondSignalEndsTheDrain) {
         kill(getpid(), SIGINT);
         if (!stop_signal.AwaitStop(absl::Minutes(1))) std::exit(2);
         std::exit(stop_signal.Wait() == "SIGTERM" ? 7 : 3);
+      },
+      ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignalDeathTest, ACancelledWaitEndsWithoutASignal) {
+  EXPECT_EXIT(
+      {
+        StopSignal stop_signal(absl::Minutes(1), [] { abort(); });
+        if (stop_signal.HasCome()) std::exit(1);
+        stop_signal.Cancel();
+        if (!stop_signal.Wait().empty()) std::exit(2);
+        if (stop_signal.HasCome()) std::exit(3);
+        kill(getpid(), SIGTERM);
+        // It ends without a drain.
+        std::exit(stop_signal.AwaitStop(absl::Minutes(1)) ? 7 : 4);
       },
       ::testing::ExitedWithCode(7), "");
 }

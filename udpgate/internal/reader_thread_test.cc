@@ -143,7 +143,7 @@ TEST_F(ReaderThreadTest, AHostThatCannotLetGoReadsOn) {
     const absl::Time end = absl::Now() + absl::Milliseconds(10);
     while (absl::Now() < end) worker_->PollOnce(0);
     ExpectInOrder(/*awake=*/true);
-    return sys_calls_.failures(test::Call::kEpollControl) > 2;
+    return sys_calls_.failures(test::Call::kEpollControl) > 0;
   }));
   EXPECT_TRUE(reader_thread_->is_hosted());
 }
