@@ -218,6 +218,7 @@ class TakeoverTest : public ::testing::Test {
   EchoBackend first_{"first"};
   EchoBackend second_{"second"};
   LoopbackPeer client_;
+  HeldResolves held_;  // outlives the gates, whose threads write to it
   Gate old_;
   Gate new_;
   SocketAddress address_;
@@ -311,11 +312,10 @@ TEST_F(TakeoverTest, ManySessionsTakeSeveralMessages) {
 
 TEST_F(TakeoverTest, AClientThatWaitsForItsBackendGetsOneFromTheSuccessor) {
   auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
-  HeldResolves held;
-  EXPECT_CALL(*resolver, Resolve).WillOnce(HoldResolveIn(&held));
+  EXPECT_CALL(*resolver, Resolve).WillOnce(HoldResolveIn(&held_));
   StartOld({1, 1}, {}, resolver);
   ASSERT_TRUE(client_.Send(address_, "one").ok());
-  absl::StatusOr<HeldResolve> question = held.Take();
+  absl::StatusOr<HeldResolve> question = held_.Take();
   ASSERT_TRUE(question.ok());
   ASSERT_TRUE(client_.Send(address_, std::string(60000, 'x')).ok());
   ASSERT_TRUE(client_.Send(address_, "three").ok());
@@ -654,8 +654,7 @@ TEST_F(TakeoverTest, TheLimitOfWaitingClientsHoldsAfterwards) {
   options.limits.pending_clients_max = 1;
   (*predecessor)->FillIn(&options);
   auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
-  HeldResolves held;
-  EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held));
+  EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held_));
   new_.Create(std::move(options), resolver);
   ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
   std::vector<LoopbackPeer> newcomers(3);
@@ -733,8 +732,7 @@ TEST_F(TakeoverTest, AnAttemptLeavesTheBuffersAsTheyWere) {
 
 TEST_F(TakeoverTest, ThePauseIsLimitedAsAWhole) {
   auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
-  HeldResolves held;
-  EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held));
+  EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held_));
   TakeoverServerOptions server_options;
   server_options.pause_max = absl::Milliseconds(50);
   StartOld({1, 1}, server_options, resolver);
