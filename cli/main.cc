@@ -124,7 +124,9 @@ absl::Status UseActivationSockets(Settings* settings, Logger* logger) {
 }
 
 // The kernel relays confirmed sessions, where it is to and can.
-absl::Status UseFastPath(const Settings& settings, Logger* logger,
+// `predecessor` may be null.
+absl::Status UseFastPath(const Settings& settings,
+                         takeover::Predecessor* predecessor, Logger* logger,
                          ProxyDependencies* dependencies) {
   if (settings.fast_path == FastPath::kOff) return absl::OkStatus();
   // Each takes 384 bytes at once; those beyond stay on sockets.
@@ -137,13 +139,16 @@ absl::Status UseFastPath(const Settings& settings, Logger* logger,
   options.interfaces = settings.fast_path_interfaces;
   options.listen_addresses = {settings.proxy.listen_address};
   options.log_sink = settings.proxy.log_sink;
+  if (predecessor != nullptr) {
+    options.adopted = predecessor->TakeFlowDescriptors();
+  }
   absl::StatusOr<std::unique_ptr<fastpath::KernelFlowOffload>> offload =
       fastpath::KernelFlowOffload::Create(options);
   if (offload.ok()) {
     logger->Log(
         LogSeverity::kInfo,
-        absl::StrCat("fast path: the kernel relays confirmed sessions "
-                     "on ",
+        absl::StrCat("fast path: the kernel relays confirmed sessions ",
+                     (*offload)->has_adopted() ? "without a break, on " : "on ",
                      absl::StrJoin((*offload)->AttachedInterfaces(), ", ")));
     dependencies->flow_offload = *std::move(offload);
     return absl::OkStatus();
@@ -445,7 +450,8 @@ int Serve(const std::string& program, SettingSources sources,
     const int status = CannotStart(source, logger);
     return absl::IsInvalidArgument(source) ? kExitBadSetting : status;
   }
-  if (absl::Status status = UseFastPath(settings, logger, &dependencies);
+  if (absl::Status status =
+          UseFastPath(settings, predecessor.get(), logger, &dependencies);
       !status.ok()) {
     return CannotStart(status, logger);
   }

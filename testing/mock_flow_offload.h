@@ -6,6 +6,8 @@
 #define UDPGATE_TESTING_MOCK_FLOW_OFFLOAD_H_
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 #include "absl/types/optional.h"
 #include "gmock/gmock.h"
@@ -39,6 +41,15 @@ class MockFlowOffload : public FlowOffload {
               (const, override));
   MOCK_METHOD(SessionActivity, Remove, (uint32_t slot), (override));
   MOCK_METHOD(SessionActivity, LateActivity, (), (const, override));
+  MOCK_METHOD((std::map<std::string, int>), CopyDescriptors, (),
+              (const, override));
+  MOCK_METHOD(bool, BeginHandOver, (), (override));
+  MOCK_METHOD(void, CancelHandOver, (), (override));
+  MOCK_METHOD(void, LetGo, (), (override));
+  MOCK_METHOD(bool, has_adopted, (), (const, override));
+  MOCK_METHOD(bool, Adopt, (uint32_t slot, const SessionAddresses& addresses),
+              (override));
+  MOCK_METHOD(void, StartAdopted, (), (override));
 };
 
 }  // namespace test

@@ -12,6 +12,8 @@
 #define UDPGATE_FLOW_OFFLOAD_H_
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 #include "absl/types/optional.h"
 #include "udpgate/socket_address.h"
@@ -94,6 +96,41 @@ class FlowOffload {
   // of them together; `last_relayed_nanoseconds` is 0. Not for the threads that
   // move datagrams: it may wait.
   virtual SessionActivity LateActivity() const = 0;
+
+  // A take-over (see //udpgate/takeover) in which what is relayed goes on being
+  // relayed. An offload that knows nothing of it has nothing to do: its flows
+  // go back to the sockets first. Threads: one at a time, and none of those
+  // that move datagrams.
+
+  // The giver's part, on which Install and Remove may fall at any time.
+
+  // Copies of what another process needs to go on with the flows, by names that
+  // it knows; the caller's. Empty where it cannot.
+  virtual std::map<std::string, int> CopyDescriptors() const { return {}; }
+  // From now on no flow is installed or withdrawn, while all are relayed as
+  // before: a process that has those copies may take them over. False where
+  // none can.
+  virtual bool BeginHandOver() { return false; }
+  // It has not, and everything goes on.
+  virtual void CancelHandOver() {}
+  // It has, and the flows are nothing of this object's any more.
+  virtual void LetGo() {}
+
+  // The taker's part. Until StartAdopted the flows are the giver's, and are not
+  // touched, whatever else is called.
+
+  // Whether it has what CopyDescriptors of another process has given.
+  virtual bool has_adopted() const { return false; }
+  // Between the other one's BeginHandOver and StartAdopted: the slot is this
+  // session's from now on, with all that was relayed there so far, and
+  // installed. False where it has no flow there.
+  virtual bool Adopt(uint32_t slot, const SessionAddresses& addresses) {
+    (void)slot;
+    (void)addresses;
+    return false;
+  }
+  // The flows that were adopted are this object's now, and the others end.
+  virtual void StartAdopted() {}
 };
 
 }  // namespace udpgate

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <map>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -156,15 +158,21 @@ class Proxy::Impl : public internal::Handover {
 
   uint64_t hash_seed() const override { return context_.hash.seed(); }
   absl::StatusOr<std::vector<internal::UniqueFd>> CopyListenSockets() override;
+  std::map<std::string, internal::UniqueFd> CopyFlowDescriptors() override;
   absl::Status VisitSockets(
       absl::FunctionRef<absl::Status(std::vector<internal::HandedSession>)>
           visit) override;
   absl::Status HandOver(
+      bool keeps_flows,
       absl::FunctionRef<absl::Status(const internal::HandedGate&)> give)
       override;
   absl::Status ListenForDisconnects() override;
   bool HearsDisconnects() const override {
     return disconnects_ == nullptr || disconnects_->Health().ok();
+  }
+  bool KeepsFlows() const override {
+    return context_.flow_offload != nullptr &&
+           context_.flow_offload->has_adopted();
   }
   absl::Status Prepare(absl::Span<internal::HandedSession> sessions) override;
   absl::Status TakeOver(internal::HandedGate gate) override;
@@ -211,7 +219,7 @@ class Proxy::Impl : public internal::Handover {
   Worker& WorkerOf(const SocketAddress& client) const {
     return *workers_[context_.hash(client) % workers_.size()];
   }
-  internal::HandedGate HandOut()
+  internal::HandedGate HandOut(bool keeps_flows)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   // Ends what is left once the data plane has stopped.
   void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
@@ -353,6 +361,7 @@ absl::Status Proxy::Impl::Start() {
                                                : "the Proxy was stopped");
     }
     state_ = State::kRunning;
+    if (context_.flow_offload != nullptr) context_.flow_offload->StartAdopted();
     if (is_taking) {
       // From here on the other process has no sessions any more.
       SetBufferSizes();
@@ -482,6 +491,15 @@ Proxy::Impl::CopyListenSockets() {
   return fds;
 }
 
+std::map<std::string, internal::UniqueFd> Proxy::Impl::CopyFlowDescriptors() {
+  std::map<std::string, internal::UniqueFd> copies;
+  if (context_.flow_offload == nullptr) return copies;
+  for (const auto& [name, fd] : context_.flow_offload->CopyDescriptors()) {
+    copies[name].Reset(fd);
+  }
+  return copies;
+}
+
 absl::Status Proxy::Impl::VisitSockets(
     absl::FunctionRef<absl::Status(std::vector<HandedSession>)> visit) {
   using Slice = SessionSlice<HandedSession>;
@@ -504,7 +522,7 @@ absl::Status Proxy::Impl::VisitSockets(
 }
 
 absl::Status Proxy::Impl::HandOver(
-    absl::FunctionRef<absl::Status(const HandedGate&)> give) {
+    bool keeps_flows, absl::FunctionRef<absl::Status(const HandedGate&)> give) {
   // A reader that waits would delay the stop of the traffic: from its next wait
   // on it waits less.
   for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
@@ -517,16 +535,20 @@ absl::Status Proxy::Impl::HandOver(
   if (state_ != State::kRunning) return NotRunning();
   const int64_t pause_began_nanoseconds = context_.clock->NowNanoseconds();
   StopThreads();
-  HandedGate gate = HandOut();
+  FlowOffload* const offload = context_.flow_offload.get();
+  keeps_flows = keeps_flows && offload != nullptr && offload->BeginHandOver();
+  HandedGate gate = HandOut(keeps_flows);
   gate.pause_began_nanoseconds = pause_began_nanoseconds;
   absl::Status status = give(gate);
   for (HandedSession& session : gate.sessions) session.upstream_fd.Release();
   if (!status.ok()) {
+    if (keeps_flows) offload->CancelHandOver();
     StartThreadsAtLast();
     return status;
   }
   state_ = State::kStopped;
   for (const std::unique_ptr<Worker>& worker : workers_) worker->LetGo();
+  if (keeps_flows) offload->LetGo();
   if (disconnects_ != nullptr) disconnects_->Stop();
   // Who waits for the end of a disconnect hears that none has ended here. The
   // host's calls may hang.
@@ -538,10 +560,10 @@ absl::Status Proxy::Impl::HandOver(
   return absl::OkStatus();
 }
 
-HandedGate Proxy::Impl::HandOut() {
+HandedGate Proxy::Impl::HandOut(bool keeps_flows) {
   HandedGate gate;
   for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->HandOut(&gate.sessions);
+    worker->HandOut(keeps_flows, &gate.sessions);
     gate.session_number =
         std::max(gate.session_number, worker->session_number());
   }

@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -20,9 +22,11 @@
 #include "testing/e2e/e2e.h"
 #include "testing/echo_backend.h"
 #include "testing/gate_process.h"
+#include "testing/http_client.h"
 #include "testing/loopback_peer.h"
 #include "testing/network_namespace.h"
 #include "testing/redis_server.h"
+#include "testing/temporary_directory.h"
 #include "udpgate/fastpath/kernel_rights.h"
 
 namespace udpgate {
@@ -77,12 +81,18 @@ class FastPathTest : public ::testing::TestWithParam<bool> {
     return *SocketAddress::FromIpAndPort(ip, port);
   }
 
-  GateProcess* NewGate(std::map<std::string, std::string> settings) {
+  std::unique_ptr<GateProcess> MakeGate(
+      std::map<std::string, std::string> settings,
+      std::vector<std::string> flags = {}) {
     GateProcessOptions options;
     options.environment = std::move(settings);
     options.environment["PROXY_ADDR"] = Address(Ip(1, 1), 19132).ToString();
     options.environment["BACKEND_ADDR"] = backend_->address().ToString();
-    gate_ = std::make_unique<GateProcess>(GateBinary(), options);
+    options.flags = std::move(flags);
+    return std::make_unique<GateProcess>(GateBinary(), options);
+  }
+  GateProcess* NewGate(std::map<std::string, std::string> settings) {
+    gate_ = MakeGate(std::move(settings));
     return gate_.get();
   }
   void StartGate(std::map<std::string, std::string> settings) {
@@ -349,6 +359,167 @@ TEST_P(FastPathTest, RelaysAThousandSessions) {
   EXPECT_GT(NumberBehind(log, "fast path: from clients "), asked_count_ / 4)
       << log;
 }
+
+class FastPathTakeoverTest : public FastPathTest {
+ protected:
+  std::map<std::string, std::string> Settings() const {
+    // The sweep, which would give sessions to the kernel anew, comes late.
+    return {{"FAST_PATH", "required"},
+            {"SESSION_IDLE_TIMEOUT_SECS", "600"},
+            {"TAKEOVER_SOCKET", socket_path_},
+            {"ADMIN_ADDR", "127.0.0.1:9132"}};
+  }
+  // Another gate goes on while this one's client plays hard, and until this
+  // one has ended.
+  void UpgradeUnderLoad(std::map<std::string, std::string> settings) {
+    auto successor =
+        MakeGate(std::move(settings), {"--takeover", socket_path_});
+    std::atomic<bool> is_over{false};
+    std::thread player([&] {
+      while (!is_over && !HasFatalFailure()) {
+        PlayHardFor(absl::Milliseconds(100));
+      }
+    });
+    // From this thread, whose end would be that of the process.
+    absl::Status status;
+    gate_space_->Run([&] { status = successor->Start(); });
+    EXPECT_TRUE(AwaitTrue([&] { return !gate_->running(); })) << gate_->log();
+    is_over = true;
+    player.join();
+    ASSERT_TRUE(status.ok()) << status << successor->log();
+    gate_ = std::move(successor);
+    PlayHardFor(absl::Milliseconds(100));
+  }
+  // What /metrics says; -1 where it is not there.
+  int64_t Metric(const std::string& name) {
+    absl::StatusOr<HttpReply> reply;
+    gate_space_->Run([&] {
+      reply = HttpGet(*SocketAddress::Parse("127.0.0.1:9132"), "/metrics");
+    });
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    return reply.ok() ? NumberBehind(reply->body, absl::StrCat("\n", name, " "))
+                      : -1;
+  }
+  int64_t SocketDatagrams() {
+    return Metric(
+               "udpgate_datagrams_forwarded_total{direction=\"client\","
+               "path=\"socket\"}") +
+           Metric(
+               "udpgate_datagrams_forwarded_total{direction=\"backend\","
+               "path=\"socket\"}");
+  }
+
+  TemporaryDirectory directory_;
+  const std::string socket_path_ = directory_.path() + "/takeover.sock";
+};
+
+TEST_P(FastPathTakeoverTest, TheKernelGoesOnThroughTenTakeOvers) {
+  constexpr int kTakeOvers = 10;
+  constexpr int kOthers = 20;
+  StartGate(Settings());
+  std::vector<LoopbackPeer> others;
+  client_space_->Run([&] {
+    for (int i = 0; i < kOthers; ++i) others.emplace_back(Address(Ip(1, 2), 0));
+  });
+  const auto ask_others = [&] {
+    for (LoopbackPeer& other : others) {
+      const absl::StatusOr<std::string> reply =
+          other.Ask(gate_->address(), "other");
+      ASSERT_TRUE(reply.ok()) << reply.status();
+      ++asked_count_;
+    }
+  };
+  ASSERT_TRUE(AwaitTrue([&] {
+    ask_others();
+    Ask("hello");
+    return Metric("udpgate_fast_path_sessions") == kOthers + 1;
+  })) << gate_->log();
+  // Until the last ones through the sockets have been dealt with.
+  int64_t through_sockets = 0;
+  ASSERT_TRUE(AwaitTrue([&] {
+    const int64_t before = std::exchange(through_sockets, SocketDatagrams());
+    ask_others();
+    PlayHardFor(absl::Milliseconds(20));
+    return before == through_sockets;
+  }));
+  EXPECT_GT(through_sockets, 0);
+  for (int i = 0; i < kTakeOvers && !HasFailure(); ++i) {
+    UpgradeUnderLoad(Settings());
+    ask_others();
+    EXPECT_TRUE(absl::StrContains(gate_->log(), "without a break"))
+        << gate_->log();
+    EXPECT_EQ(Metric("udpgate_fast_path_sessions"), kOthers + 1);
+    EXPECT_EQ(SocketDatagrams(), through_sockets);
+    EXPECT_EQ(Metric("udpgate_fast_path_withdrawals_total"), 0);
+    EXPECT_EQ(Metric("udpgate_fast_path_refusals_total"), 0);
+  }
+  EXPECT_EQ(backend_->sources().size(), size_t{kOthers + 1});
+  // A session's end is one for the kernel too, and the next begins anew.
+  absl::StatusOr<HttpReply> reply;
+  gate_space_->Run([&] {
+    reply = HttpPost(
+        *SocketAddress::Parse("127.0.0.1:9132"), "/api/v1/disconnect",
+        absl::StrCat("{\"target\":\"", client_->address().ToString(), "\"}"));
+  });
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(reply->status, 200) << reply->body;
+  EXPECT_EQ(Metric("udpgate_fast_path_sessions"), kOthers);
+  Ask("again");
+  EXPECT_EQ(backend_->sources().size(), size_t{kOthers + 2});
+  ask_others();
+  EXPECT_EQ(SocketDatagrams(), through_sockets + 2);
+  const std::string log = StopAndReadLog();
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat(kOthers + 2, " sessions created, ", 2 * asked_count_,
+                        " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+}
+
+TEST_P(FastPathTakeoverTest, ASessionThatWasTakenOverIsNotIdleUntilItIs) {
+  std::map<std::string, std::string> settings = Settings();
+  settings["SESSION_IDLE_TIMEOUT_SECS"] = "1";
+  StartGate(settings);
+  PlayFor(absl::Milliseconds(1500));
+  UpgradeUnderLoad(settings);
+  PlayFor(absl::Seconds(3));
+  EXPECT_EQ(backend_->sources().size(), 1u);
+  EXPECT_EQ(Metric("udpgate_fast_path_withdrawals_total"), 0);
+  ASSERT_TRUE(AwaitTrue([&] {
+    return gate_space_->Output("ss -HunA udp state established") == "";
+  }));
+  EXPECT_EQ(Metric("udpgate_fast_path_sessions"), 0);
+  const std::string log = StopAndReadLog();
+  EXPECT_GE(NumberBehind(log, "ended: idle "), 1) << log;
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat("1 sessions created, ", 2 * asked_count_,
+                        " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+}
+
+// A successor that cannot go on with the flows takes the sessions all the same.
+TEST_P(FastPathTakeoverTest, OtherSettingsEndTheFlowsAndNoSession) {
+  StartGate(Settings());
+  PlayFor(absl::Milliseconds(1500));
+  std::map<std::string, std::string> settings = Settings();
+  settings["MAX_SESSIONS"] = "100";
+  UpgradeUnderLoad(settings);
+  EXPECT_TRUE(absl::StrContains(gate_->log(), "flows end with it"))
+      << gate_->log();
+  settings["FAST_PATH"] = "off";
+  UpgradeUnderLoad(settings);
+  EXPECT_EQ(Metric("udpgate_fast_path_sessions"), 0);
+  EXPECT_EQ(backend_->sources().size(), 1u);
+  const std::string log = StopAndReadLog();
+  EXPECT_TRUE(absl::StrContains(
+      log, absl::StrCat("1 sessions created, ", 2 * asked_count_,
+                        " datagrams forwarded, 0 dropped")))
+      << asked_count_ << log;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, FastPathTakeoverTest, ::testing::Bool(),
+                         [](const ::testing::TestParamInfo<bool>& test) {
+                           return test.param ? "Ipv6" : "Ipv4";
+                         });
 
 TEST_P(FastPathTest, SaysWhatIsWrongWithAnInterface) {
   GateProcess* const gate =

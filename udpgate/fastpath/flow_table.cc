@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 
 #include <cstring>
+#include <set>
+#include <vector>
 
 namespace udpgate {
 namespace fastpath {
@@ -48,6 +50,27 @@ void Write(const udpgate_tuple& expected, const udpgate_tuple& rewritten,
       reinterpret_cast<const uint8_t*>(&expected.source_port),
       reinterpret_cast<const uint8_t*>(&rewritten.source_port), 4);
   Lower(&flow->packet_bytes_max, exit.packet_bytes_max);
+}
+
+Exit ExitOf(const udpgate_flow& flow) {
+  Exit exit;
+  exit.interface_index = flow.interface_index;
+  exit.packet_bytes_max = Load(&flow.packet_bytes_max);
+  exit.is_loopback = flow.is_loopback != 0;
+  return exit;
+}
+
+bool IsSame(const udpgate_tuple& a, const udpgate_tuple& b) {
+  return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+udpgate_tuple Reverse(const udpgate_tuple& tuple) {
+  udpgate_tuple reversed = tuple;
+  std::memcpy(reversed.source, tuple.destination, 16);
+  std::memcpy(reversed.destination, tuple.source, 16);
+  reversed.source_port = tuple.destination_port;
+  reversed.destination_port = tuple.source_port;
+  return reversed;
 }
 
 DirectionActivity Read(const udpgate_activity& record) {
@@ -103,12 +126,13 @@ udpgate_tuple MakeTuple(const SocketAddress& source,
   return tuple;
 }
 
-FlowTable::FlowTable(Program* program, int sessions_max)
+FlowTable::FlowTable(Program* program, int sessions_max, bool is_adopting)
     : program_(program),
       slots_(static_cast<size_t>(sessions_max)),
       phases_(static_cast<size_t>(sessions_max)),
       free_(static_cast<uint32_t>(sessions_max)),
       requests_(2 * static_cast<size_t>(sessions_max)) {
+  if (is_adopting) return;
   for (uint32_t slot = static_cast<uint32_t>(sessions_max); slot > 0;) {
     free_.Put(--slot);
   }
@@ -196,6 +220,75 @@ bool FlowTable::MoveTo(Phase phase, uint32_t slot) {
   return false;
 }
 
+bool FlowTable::Adopt(uint32_t slot, const SessionAddresses& addresses) {
+  if (slot >= slots_.size() ||
+      phases_[slot].load(std::memory_order_relaxed) != Phase::kFree) {
+    return false;
+  }
+  const udpgate_flow& there = flow(slot, FlowDirection::kFromClient);
+  const udpgate_flow& back = flow(slot, FlowDirection::kFromBackend);
+  // A wildcard listener need not know to which address its client writes.
+  const udpgate_tuple to_client = MakeTuple(addresses.client, addresses.client);
+  const bool is_its_own =
+      IsSame(there.rewritten, MakeTuple(addresses.relay, addresses.backend)) &&
+      IsSame(back.expected, MakeTuple(addresses.backend, addresses.relay)) &&
+      IsSame(there.expected, Reverse(back.rewritten)) &&
+      there.expected.family == to_client.family &&
+      there.expected.source_port == to_client.source_port &&
+      std::memcmp(there.expected.source, to_client.source, 16) == 0;
+  if (!is_its_own || Load(&there.packet_bytes_max) == 0 ||
+      Load(&back.packet_bytes_max) == 0) {
+    return false;
+  }
+  Slot& adopted = slots_[slot];
+  adopted.addresses = addresses;
+  adopted.is_indexed = true;
+  adopted.must_rest = true;
+  adopted.to_backend = ExitOf(there);
+  adopted.to_client = ExitOf(back);
+  phases_[slot].store(Phase::kInstalled, std::memory_order_release);
+  return true;
+}
+
+void FlowTable::FinishAdoption(int64_t now_nanoseconds) {
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (!slots_[slot].is_indexed) PassUp(slot);
+  }
+  std::vector<bool> has_entry(slots_.size() * 2);
+  for (const auto& [tuple, index] : program_->Indexed()) {
+    const uint32_t slot = index / 2;
+    if (slot < slots_.size() && slots_[slot].is_indexed &&
+        IsSame(tuple, program_->flow(index).expected)) {
+      has_entry[index] = true;
+    } else {
+      program_->RemoveFromIndex(tuple).IgnoreError();
+    }
+  }
+  // So that the lowest is taken first, as ever.
+  for (auto slot = static_cast<uint32_t>(slots_.size()); slot > 0;) {
+    --slot;
+    if (slots_[slot].is_indexed) {
+      if (has_entry[slot * 2] && has_entry[slot * 2 + 1]) continue;
+      Withdraw(slot);
+    } else if (flow(slot, FlowDirection::kFromClient).expected.family != 0) {
+      slots_[slot].counted = ReadActivity(slot);  // by the other process
+      resting_.push_back({slot, now_nanoseconds + kRestNanoseconds});
+    } else {
+      free_.Put(slot);
+    }
+  }
+}
+
+std::set<int> FlowTable::ExitInterfaces() const {
+  std::set<int> interfaces;
+  for (const Slot& slot : slots_) {
+    if (!slot.is_indexed) continue;
+    interfaces.insert(static_cast<int>(slot.to_backend.interface_index));
+    interfaces.insert(static_cast<int>(slot.to_client.interface_index));
+  }
+  return interfaces;
+}
+
 absl::Status FlowTable::Add(uint32_t slot, const Exit& to_backend,
                             const Exit& to_client) {
   Slot& taken = slots_[slot];
@@ -253,11 +346,15 @@ int FlowTable::WithdrawWhere(
         !concerns(taken.addresses, taken.to_backend, taken.to_client)) {
       continue;
     }
-    PassUp(slot);
-    RemoveFromIndex(slot);
-    if (MoveTo(Phase::kWithdrawn, slot)) ++withdrawn;
+    if (Withdraw(slot)) ++withdrawn;
   }
   return withdrawn;
+}
+
+bool FlowTable::Withdraw(uint32_t slot) {
+  PassUp(slot);
+  RemoveFromIndex(slot);
+  return MoveTo(Phase::kWithdrawn, slot);
 }
 
 void FlowTable::Clear(uint32_t slot, int64_t now_nanoseconds) {

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -56,8 +57,9 @@ class FlowTable {
   // How long a slot rests. A program runs for some microseconds.
   static constexpr int64_t kRestNanoseconds = 1'000'000'000;
 
-  // `program` must outlive the table.
-  FlowTable(Program* program, int sessions_max);
+  // `program` must outlive the table. `is_adopting`: its maps have flows of
+  // another process, which are left alone until FinishAdoption.
+  FlowTable(Program* program, int sessions_max, bool is_adopting = false);
 
   // For shards. Threads: any, but for one slot one at a time. None waits, makes
   // a system call or allocates memory.
@@ -75,6 +77,17 @@ class FlowTable {
   SessionActivity GiveBack(uint32_t slot);
 
   // For the owner. Threads: one at a time.
+
+  // Before FinishAdoption, and before shards use the slot: it is installed, for
+  // this session. False where there is no flow of such a session, or it was
+  // withdrawn. Changes nothing in the maps.
+  bool Adopt(uint32_t slot, const SessionAddresses& addresses);
+  // The flows of slots that nobody has adopted end; others may have these at
+  // once where they were never used, else after a rest. A slot that was adopted
+  // and of which the kernel knows one flow only is withdrawn.
+  void FinishAdoption(int64_t now_nanoseconds);
+  // By which flows leave.
+  std::set<int> ExitInterfaces() const;
 
   // What a shard has asked for next, if anything; in the order in which they
   // asked. A slot that was taken needs Add or Refuse; one that was given back
@@ -143,6 +156,8 @@ class FlowTable {
                     const Exit& to_client);
   void PassUp(uint32_t slot);
   void RemoveFromIndex(uint32_t slot);
+  // Whether it was not given back meanwhile.
+  bool Withdraw(uint32_t slot);
   void Free(uint32_t slot);
 
   Program* const program_;

@@ -1,6 +1,7 @@
 #include "udpgate/fastpath/instance_lock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -9,16 +10,31 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "udpgate/internal/sys_calls.h"
 
 namespace udpgate {
 namespace fastpath {
 namespace {
 
+constexpr char kNamePrefix[] = "udpgate-fastpath-";
+
+// SO_NETNS_COOKIE of asm-generic/socket.h, from kernel 5.14 on: the network
+// namespace of a socket. 0 where it cannot be known.
+uint64_t NetworkNamespaceOf(int socket) {
+  constexpr int kOption = 71;
+  uint64_t cookie = 0;
+  socklen_t bytes = sizeof(cookie);
+  return ::getsockopt(socket, SOL_SOCKET, kOption, &cookie, &bytes) == 0
+             ? cookie
+             : 0;
+}
+
 // An open descriptor where the name was free, else a closed one and errno.
 internal::UniqueFd BindName(uint32_t number) {
-  const std::string name = absl::StrCat("udpgate-fastpath-", number);
+  const std::string name = absl::StrCat(kNamePrefix, number);
   sockaddr_un address;
   std::memset(&address, 0, sizeof(address));
   address.sun_family = AF_UNIX;
@@ -51,6 +67,36 @@ absl::StatusOr<InstanceLock> InstanceLock::Take() {
       absl::StrCat(kInstancesMax,
                    " processes with a fast path run in this network namespace "
                    "already, and no more may"));
+}
+
+absl::StatusOr<InstanceLock> InstanceLock::Adopt(internal::UniqueFd socket) {
+  sockaddr_un address;
+  socklen_t bytes = sizeof(address);
+  constexpr size_t kNameOffset = offsetof(sockaddr_un, sun_path) + 1;
+  uint32_t number = 0;
+  if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address),
+                    &bytes) != 0 ||
+      address.sun_family != AF_UNIX || bytes <= kNameOffset ||
+      bytes > sizeof(address) || address.sun_path[0] != '\0') {
+    return absl::InvalidArgumentError("no socket that marks a process");
+  }
+  absl::string_view name(address.sun_path + 1, bytes - kNameOffset);
+  if (!absl::ConsumePrefix(&name, kNamePrefix) ||
+      !absl::SimpleAtoi(name, &number) || number < 1 ||
+      number > kInstancesMax) {
+    return absl::InvalidArgumentError("a socket that marks another process");
+  }
+  const internal::UniqueFd here(
+      ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const uint64_t cookie = NetworkNamespaceOf(here.get());
+  if (cookie == 0 || NetworkNamespaceOf(socket.get()) != cookie) {
+    return absl::InvalidArgumentError("it is in another network namespace");
+  }
+  return InstanceLock(std::move(socket), number);
+}
+
+internal::UniqueFd InstanceLock::Copy() const {
+  return internal::UniqueFd(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
 }
 
 bool InstanceLock::IsFree(uint32_t number) {

@@ -30,6 +30,13 @@ class InstanceLock {
   // True where no process has `number`.
   static bool IsFree(uint32_t number);
 
+  // With what Copy has given, also in another process. InvalidArgument where
+  // it is no such lock of this network namespace.
+  static absl::StatusOr<InstanceLock> Adopt(internal::UniqueFd socket);
+  // Whoever has it holds the number as well. Closed where there is no
+  // descriptor for it.
+  internal::UniqueFd Copy() const;
+
   uint32_t number() const { return number_; }
 
  private:

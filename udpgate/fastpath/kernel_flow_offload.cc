@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "udpgate/clock.h"
 #include "udpgate/fastpath/device_features.h"
@@ -33,6 +35,15 @@ constexpr absl::Duration kRefusalLogInterval = absl::Seconds(10);
 
 // Requests in a row before the lease and the network have their turn again.
 constexpr int kRequestsPerRound = 64;
+
+// Names of what CopyDescriptors gives.
+constexpr char kLockName[] = "lock";
+constexpr char kLinkPrefix[] = "link/";
+
+// With the version: whoever has another one finds nothing.
+std::string NameOfMap(absl::string_view name) {
+  return absl::StrCat("map/", UDPGATE_LAYOUT_VERSION, "/", name);
+}
 
 bool IsLinkLocal(const SocketAddress& address) {
   return address.is_ipv6() && address.ip_bytes()[0] == 0xFE &&
@@ -68,8 +79,21 @@ KernelFlowOffload::KernelFlowOffload(const Options& options)
 
 absl::StatusOr<std::unique_ptr<KernelFlowOffload>> KernelFlowOffload::Create(
     const Options& options) {
-  std::unique_ptr<KernelFlowOffload> offload(new KernelFlowOffload(options));
-  absl::Status status = offload->Start();
+  std::unique_ptr<KernelFlowOffload> offload;
+  absl::Status status;
+  if (!options.adopted.empty()) {
+    Descriptors descriptors;
+    for (const auto& [name, fd] : options.adopted) descriptors[name].Reset(fd);
+    offload.reset(new KernelFlowOffload(options));
+    status = offload->StartTaking(std::move(descriptors));
+    if (status.ok()) return offload;
+    offload->Log(LogSeverity::kInfo,
+                 absl::StrCat("fast path: the other process's flows end with "
+                              "it: ",
+                              status.message()));
+  }
+  offload.reset(new KernelFlowOffload(options));
+  status = offload->Start();
   if (!status.ok()) return status;
   return offload;
 }
@@ -84,12 +108,69 @@ KernelFlowOffload::~KernelFlowOffload() {
   }
 }
 
+std::map<std::string, int> KernelFlowOffload::CopyDescriptors() const {
+  std::map<std::string, int> copies;
+  MutexLock lock(&mutex_);
+  Descriptors maps = program_->CopyMaps();
+  std::map<int, internal::UniqueFd> links = program_->CopyLinks();
+  internal::UniqueFd lock_copy = lock_.Copy();
+  // Without a link for each interface some filter would be left behind.
+  if (role_ != Role::kServing || links.empty() ||
+      links.size() != attached_.size() || !lock_copy.is_open()) {
+    return copies;
+  }
+  for (auto& [name, fd] : maps) copies[NameOfMap(name)] = fd.Release();
+  for (auto& [index, fd] : links) {
+    copies[absl::StrCat(kLinkPrefix, index)] = fd.Release();
+  }
+  copies[kLockName] = lock_copy.Release();
+  return copies;
+}
+
+bool KernelFlowOffload::BeginHandOver() {
+  if (role_ != Role::kServing) return false;
+  role_ = Role::kGiving;
+  // A turn that has begun before ends.
+  MutexLock turn(&turn_mutex_);
+  return true;
+}
+
+void KernelFlowOffload::CancelHandOver() {
+  if (role_ != Role::kGiving) return;
+  role_ = Role::kServing;
+  Wake();
+}
+
+void KernelFlowOffload::LetGo() {
+  role_ = Role::kGone;
+  is_stopping_ = true;
+  Wake();
+  thread_.join();
+  MutexLock lock(&mutex_);
+  program_->ForgetLinks();
+  attached_.clear();
+  lock_ = InstanceLock();
+}
+
+bool KernelFlowOffload::Adopt(uint32_t slot,
+                              const SessionAddresses& addresses) {
+  return role_ == Role::kTaking && table_->Adopt(slot, addresses);
+}
+
+void KernelFlowOffload::StartAdopted() {
+  if (role_ != Role::kTaking) return;
+  SetLease(NowNanoseconds());
+  role_ = Role::kServing;
+  Wake();
+}
+
 void KernelFlowOffload::SetLease(int64_t now_nanoseconds) {
   __atomic_store_n(program_->lease_nanoseconds(),
                    static_cast<uint64_t>(now_nanoseconds), __ATOMIC_RELEASE);
 }
 
 void KernelFlowOffload::DetachAll() {
+  if (role_ == Role::kTaking || role_ == Role::kGone) return;
   // From here on everything goes up, whether a filter can be taken off or not.
   if (program_ != nullptr) SetLease(0);
   MutexLock lock(&mutex_);
@@ -107,7 +188,107 @@ absl::Status KernelFlowOffload::Start() {
       Program::Load(options_.sessions_max);
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
-  table_ = std::make_unique<FlowTable>(program_.get(), options_.sessions_max);
+  absl::Status status = Prepare();
+  if (!status.ok()) return status;
+  {
+    MutexLock guard(&mutex_);
+    RemoveLeftovers();
+    status = AttachAtStart();
+    if (!status.ok()) return status;
+  }
+  SetLease(NowNanoseconds());
+  return StartThread();
+}
+
+// Nothing here may touch what another process still has.
+absl::Status KernelFlowOffload::StartTaking(Descriptors descriptors) {
+  role_ = Role::kTaking;
+  has_adopted_ = true;
+  if (!options_.may_use_tcx) {
+    return absl::FailedPreconditionError("links must not be used");
+  }
+  absl::StatusOr<InstanceLock> lock =
+      InstanceLock::Adopt(std::move(descriptors[kLockName]));
+  if (!lock.ok()) return lock.status();
+  lock_ = *std::move(lock);
+  Descriptors maps;
+  for (auto& [name, fd] : descriptors) {
+    absl::string_view map_name = name;
+    if (absl::ConsumePrefix(&map_name, NameOfMap(""))) {
+      maps[std::string(map_name)] = std::move(fd);
+    }
+  }
+  absl::StatusOr<std::unique_ptr<Program>> program =
+      Program::LoadWithMaps(options_.sessions_max, maps);
+  if (!program.ok()) return program.status();
+  program_ = *std::move(program);
+  absl::Status status = Prepare();
+  if (!status.ok()) return status;
+  {
+    MutexLock guard(&mutex_);
+    AdoptLinks(&descriptors);
+    if (attached_.empty()) {
+      return absl::FailedPreconditionError("there is no link to an interface");
+    }
+    const absl::StatusOr<std::set<int>> wanted = WantedInterfaces();
+    if (!wanted.ok()) return wanted.status();
+    if (!options_.interfaces.empty() && *wanted != attached_) {
+      return absl::FailedPreconditionError(
+          "it is attached to other interfaces");
+    }
+  }
+  {
+    MutexLock turn(&turn_mutex_);
+    must_finish_adoption_ = true;
+  }
+  return StartThread();
+}
+
+void KernelFlowOffload::AdoptLinks(Descriptors* descriptors) {
+  for (auto& [name, fd] : *descriptors) {
+    absl::string_view digits = name;
+    int index = 0;
+    if (!absl::ConsumePrefix(&digits, kLinkPrefix) ||
+        !absl::SimpleAtoi(digits, &index) || links_.count(index) == 0) {
+      continue;
+    }
+    program_->AdoptLink(index, std::move(fd));
+    attached_.insert(index);
+  }
+}
+
+// What has changed since Prepare follows from the watcher.
+void KernelFlowOffload::FinishAdoption() {
+  MutexLock lock(&mutex_);
+  table_->FinishAdoption(NowNanoseconds());
+  std::set<int> wanted;
+  if (options_.interfaces.empty()) {
+    const absl::StatusOr<std::set<int>> at_start = WantedInterfaces();
+    if (at_start.ok()) wanted = *at_start;
+    wanted.merge(table_->ExitInterfaces());
+  }
+  const std::set<int> adopted = attached_;
+  for (const int index : adopted) {
+    const absl::Status status = program_->UpdateLink(links_[index]);
+    if (status.ok()) continue;
+    // Where it hangs still, it goes on with the program that it has.
+    Log(LogSeverity::kWarning, status.message());
+    if (!absl::IsNotFound(status)) continue;
+    program_->Forget(index);
+    attached_.erase(index);
+  }
+  for (const int index : wanted) {
+    const auto link = links_.find(index);
+    if (link == links_.end() || attached_.count(index) > 0) continue;
+    const absl::Status status = Attach(link->second);
+    if (!status.ok()) Log(LogSeverity::kWarning, status.message());
+  }
+  RemoveLeftovers();
+}
+
+absl::Status KernelFlowOffload::Prepare() {
+  table_ = std::make_unique<FlowTable>(program_.get(), options_.sessions_max,
+                                       has_adopted_);
   {
     MutexLock guard(&mutex_);
     install_status_.resize(static_cast<size_t>(options_.sessions_max));
@@ -125,13 +306,11 @@ absl::Status KernelFlowOffload::Start() {
     absl::StatusOr<Netlink> netlink = Netlink::Open();
     if (!netlink.ok()) return netlink.status();
     netlink_ = std::make_unique<Netlink>(*std::move(netlink));
-    absl::Status status = ReadLinks();
-    if (!status.ok()) return status;
-    RemoveLeftovers();
-    status = AttachAtStart();
-    if (!status.ok()) return status;
+    return ReadLinks();
   }
-  SetLease(NowNanoseconds());
+}
+
+absl::Status KernelFlowOffload::StartThread() {
   absl::StatusOr<std::thread> thread =
       internal::StartThread("udpgate-offload", [this] { Run(); });
   if (!thread.ok()) return thread.status();
@@ -175,7 +354,7 @@ void KernelFlowOffload::RemoveLeftovers() {
   }
 }
 
-absl::Status KernelFlowOffload::AttachAtStart() {
+absl::StatusOr<std::set<int>> KernelFlowOffload::WantedInterfaces() {
   std::set<int> wanted;
   for (const std::string& name : options_.interfaces) {
     const auto found = std::find_if(
@@ -205,7 +384,13 @@ absl::Status KernelFlowOffload::AttachAtStart() {
       }
     }
   }
-  for (const int index : wanted) {
+  return wanted;
+}
+
+absl::Status KernelFlowOffload::AttachAtStart() {
+  const absl::StatusOr<std::set<int>> wanted = WantedInterfaces();
+  if (!wanted.ok()) return wanted.status();
+  for (const int index : *wanted) {
     absl::Status status = Attach(links_[index]);
     if (!status.ok()) return status;
   }
@@ -298,25 +483,40 @@ std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
 void KernelFlowOffload::Run() {
   bool has_more = false;
   for (;;) {
-    SetLease(NowNanoseconds());
-    pollfd waited[] = {{watcher_->fd(), POLLIN, 0},
-                       {wake_event_.get(), POLLIN, 0}};
-    ::poll(waited, 2, has_more ? 0 : kRenewMilliseconds);
+    const Role role = role_;
+    const bool is_serving = role == Role::kServing;
+    if (is_serving || role == Role::kGiving) SetLease(NowNanoseconds());
+    pollfd waited[] = {{wake_event_.get(), POLLIN, 0},
+                       {watcher_->fd(), POLLIN, 0}};
+    ::poll(waited, is_serving ? 2 : 1,
+           has_more                ? 0
+           : role == Role::kTaking ? -1
+                                   : kRenewMilliseconds);
     // Here and not in the destructor: this thread surely is in the network
     // namespace that the indices belong to.
     if (is_stopping_) return DetachAll();
     if (waited[0].revents != 0) {
-      watcher_->Read([this](const NetworkChange& change) { Apply(change); });
-    }
-    if (waited[1].revents != 0) {
       eventfd_t count;
       ::eventfd_read(wake_event_.get(), &count);
       // Before the look: whoever asks after it wakes us again.
       is_woken_.exchange(false);
     }
     // Also where nobody woke us: what is given back does not.
-    has_more = HandleRequests();
+    has_more = MakeTurn(waited[1].revents != 0);
   }
+}
+
+bool KernelFlowOffload::MakeTurn(bool network_has_changed) {
+  MutexLock turn(&turn_mutex_);
+  if (role_ != Role::kServing) return false;
+  if (must_finish_adoption_) {
+    must_finish_adoption_ = false;
+    FinishAdoption();
+  }
+  if (network_has_changed) {
+    watcher_->Read([this](const NetworkChange& change) { Apply(change); });
+  }
+  return HandleRequests();
 }
 
 bool KernelFlowOffload::HandleRequests() {

@@ -56,6 +56,13 @@ class KernelFlowOffload : public FlowOffload {
     // Where the kernel allows it, hang the program to interfaces by links
     // (TCX) rather than as a filter of clsact.
     bool may_use_tcx = true;
+    // What CopyDescriptors of an offload in another process has given, whose
+    // flows this one is to go on with from StartAdopted on. The offload's from
+    // now on, also where Create fails. Where that cannot be (there is no link
+    // that could pass from one to the other, another `sessions_max`, other
+    // `interfaces`, another layout of the maps), the log says why, and this
+    // one begins without flows, as where it is empty.
+    std::map<std::string, int> adopted;
     // What is attached, and why sessions stay on sockets (at a limited rate).
     LogSink log_sink;
   };
@@ -88,9 +95,22 @@ class KernelFlowOffload : public FlowOffload {
   // A datagram that the program has begun with may still leave, some
   // microseconds later. The slot is not used again for a second.
   SessionActivity Remove(uint32_t slot) override {
-    return table_->GiveBack(slot);
+    return role_.load(std::memory_order_relaxed) == Role::kTaking
+               ? table_->ReadActivity(slot)
+               : table_->GiveBack(slot);
   }
   SessionActivity LateActivity() const override;
+
+  std::map<std::string, int> CopyDescriptors() const override;
+  bool BeginHandOver() override;
+  void CancelHandOver() override;
+  // Waits for the offload's thread.
+  void LetGo() override;
+  bool has_adopted() const override { return has_adopted_; }
+  bool Adopt(uint32_t slot, const SessionAddresses& addresses) override;
+  // The rest is done by the offload's thread: until then no further session is
+  // installed.
+  void StartAdopted() override;
 
   // Threads: any, all of the following; they may wait.
 
@@ -112,11 +132,29 @@ class KernelFlowOffload : public FlowOffload {
   }
 
  private:
+  // Whose the flows are, and so what the thread does.
+  enum class Role : uint8_t {
+    kTaking,   // another one's still: nothing
+    kServing,  // everything
+    kGiving,   // another one's soon, perhaps: it renews the lease
+    kGone,     // another one's
+  };
+  using Descriptors = std::map<std::string, internal::UniqueFd>;
+
   explicit KernelFlowOffload(const Options& options);
 
   absl::Status Start();
+  absl::Status StartTaking(Descriptors descriptors);
+  absl::Status Prepare();
+  absl::Status StartThread();
+  void AdoptLinks(Descriptors* descriptors)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FinishAdoption();
   absl::Status ReadLinks() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveLeftovers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // As the options have them, or as the listen addresses say.
+  absl::StatusOr<std::set<int>> WantedInterfaces()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AttachAtStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Attach(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LogFiltersBehind(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -131,7 +169,9 @@ class KernelFlowOffload : public FlowOffload {
   // The thread: renews the lease, follows the network's changes, and does what
   // Install and Remove have asked for.
   void Run();
-  // Some of it. Whether there may be more.
+  // What has come, if the role is to do it. Whether there may be more.
+  bool MakeTurn(bool network_has_changed);
+  // Some of what was asked for. Likewise.
   bool HandleRequests();
   void Handle(const FlowTable::Request& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -146,9 +186,15 @@ class KernelFlowOffload : public FlowOffload {
   void Log(LogSeverity severity, absl::string_view line) const;
 
   const Options options_;
+  bool has_adopted_ = false;
+  std::atomic<Role> role_{Role::kServing};
   InstanceLock lock_;
   std::unique_ptr<Program> program_;
   std::unique_ptr<FlowTable> table_;  // what is its owner's: under mutex_
+
+  // Held by the thread while it does more than renew the lease.
+  internal::Mutex turn_mutex_;
+  bool must_finish_adoption_ ABSL_GUARDED_BY(turn_mutex_) = false;
 
   // Never taken by Install and Remove.
   mutable internal::Mutex mutex_;

@@ -8,6 +8,10 @@
 
 #include <linux/types.h>
 
+// Goes up with every change of what lies in the maps, or of what it means: only
+// between programs with the same one flows can be handed over.
+#define UDPGATE_LAYOUT_VERSION 1
+
 // A datagram's addresses and ports as they are on the wire, in network byte
 // order. IPv4 lies in the first four bytes of an address, and the rest is 0.
 struct udpgate_tuple {

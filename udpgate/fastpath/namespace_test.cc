@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -105,16 +106,30 @@ class Namespaces : public ::testing::TestWithParam<Setup> {
                   : SocketAddress::Ipv4Loopback(port);
   }
 
-  absl::Status Load(std::vector<std::string> interfaces = {}) {
+  KernelFlowOffload::Options MakeOptions() {
     KernelFlowOffload::Options options;
     options.sessions_max = 2000;
-    options.interfaces = std::move(interfaces);
     options.listen_addresses = {listen_};
     options.may_use_tcx = GetParam().may_use_tcx;
     options.log_sink = [this](LogSeverity, absl::string_view line) {
       internal::MutexLock lock(&log_mutex_);
       absl::StrAppend(&log_, line, "\n");
     };
+    return options;
+  }
+  std::unique_ptr<KernelFlowOffload> NewOffload(
+      const KernelFlowOffload::Options& options) {
+    std::unique_ptr<KernelFlowOffload> created;
+    gate_space_->Run([&] {
+      auto offload = KernelFlowOffload::Create(options);
+      EXPECT_TRUE(offload.ok()) << offload.status();
+      if (offload.ok()) created = *std::move(offload);
+    });
+    return created;
+  }
+  absl::Status Load(std::vector<std::string> interfaces = {}) {
+    KernelFlowOffload::Options options = MakeOptions();
+    options.interfaces = std::move(interfaces);
     absl::Status status;
     gate_space_->Run([&] {
       auto offload = KernelFlowOffload::Create(options);
@@ -962,6 +977,163 @@ TEST_P(Namespaces, NothingIsOvertakenOrLostInAHandOver) {
   EXPECT_GT(relayed_phases, 5);
   std::cout << relayed_phases << " hand-overs, " << gate_->from_clients()
             << " of " << kDatagrams << " datagrams through the sockets\n";
+}
+
+// --- Take-over by another process.
+
+class TakeOver : public Namespaces {
+ protected:
+  // One that could go on with the flows of `offload_`.
+  std::unique_ptr<KernelFlowOffload> NewTaker(
+      KernelFlowOffload::Options options) {
+    options.adopted = offload_->CopyDescriptors();
+    EXPECT_FALSE(options.adopted.empty());
+    return NewOffload(options);
+  }
+  // It has the flows, and the other one is gone.
+  void GoOnWith(std::unique_ptr<KernelFlowOffload> taker) {
+    ASSERT_TRUE(taker->has_adopted()) << Log();
+    ASSERT_TRUE(offload_->BeginHandOver());
+    EXPECT_EQ(gate_->GoOnWith(taker.get()), 0);
+    taker->StartAdopted();
+    offload_->LetGo();
+    offload_ = std::move(taker);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Setups, TakeOver,
+                         ::testing::Values(Setup{false, true},
+                                           Setup{true, true}),
+                         NameOf);
+
+TEST_P(TakeOver, FlowsGoOn) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  LoopbackPeer& other = NewPeer();
+  Promote(other);
+  // A slot that rests, and one whose end the giver has not dealt with.
+  ASSERT_TRUE(gate_->Reinstall(other.address()).ok());
+  Promote(other);
+  const uint64_t before = gate_->RelayedInAll().from_client.datagrams;
+  for (int i = 0; i < 5; ++i) {
+    auto taker = NewTaker(MakeOptions());
+    ExpectRelayed(peer, 100);
+    GoOnWith(std::move(taker));
+    ExpectRelayed(peer, 100);
+    ExpectRelayed(other, 100);
+  }
+  EXPECT_EQ(gate_->RelayedInAll().from_client.datagrams - before, 1500u);
+  // By more than the lease.
+  const absl::Time end = absl::Now() + absl::Milliseconds(2500);
+  while (absl::Now() < end) ExpectRelayed(peer, 100);
+  // New ones begin, old ones end and begin again.
+  LoopbackPeer& newcomer = NewPeer();
+  ASSERT_TRUE(AwaitTrue([&] {
+    Ask(newcomer, "hello");
+    return gate_->install_status().ok();
+  }));
+  Promote(newcomer);
+  ASSERT_TRUE(gate_->Reinstall(peer.address()).ok());
+  Promote(peer);
+  ExpectRelayed(peer, 10);
+  gate_->RemoveFlows();
+  ExpectOnSockets(peer, 10);
+  ExpectOnSockets(other, 10);
+  EXPECT_EQ(Log(), "");
+  EXPECT_THAT(offload_->AttachedInterfaces(),
+              ::testing::UnorderedElementsAre("g1", "g2"));
+}
+
+// What the network did meanwhile concerns the flows that were handed over too.
+TEST_P(TakeOver, AChangeOfTheNetworkMeanwhileCounts) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  auto taker = NewTaker(MakeOptions());
+  ASSERT_TRUE(offload_->BeginHandOver());
+  gate_space_->Command(ipv6() ? "ip route add fd00:2::2/128 dev g2"
+                              : "ip route add 10.2.0.2/32 dev g2");
+  EXPECT_EQ(gate_->GoOnWith(taker.get()), 0);
+  taker->StartAdopted();
+  offload_->LetGo();
+  offload_ = std::move(taker);
+  ASSERT_TRUE(AwaitTrue([&] { return gate_->IsWithdrawn(peer.address()); }));
+  ExpectOnSockets(peer, 10);
+  ASSERT_TRUE(gate_->Reinstall(peer.address()).ok());
+  Promote(peer);
+  ExpectRelayed(peer, 10);
+}
+
+TEST_P(TakeOver, OneThatFailsChangesNothing) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  for (int i = 0; i < 3; ++i) {
+    auto taker = NewTaker(MakeOptions());
+    ASSERT_TRUE(taker->has_adopted());
+    ASSERT_TRUE(offload_->BeginHandOver());
+    // As a Proxy would whose start has failed.
+    ASSERT_TRUE(
+        taker->Adopt(0, {peer.address(), listen_, backend_->sources().at(0),
+                         backend_->address()}));
+    EXPECT_FALSE(
+        taker->Adopt(0, {peer.address(), listen_, backend_->sources().at(0),
+                         backend_->address()}));
+    EXPECT_FALSE(
+        taker->Adopt(1, {peer.address(), listen_, backend_->sources().at(0),
+                         backend_->address()}));
+    EXPECT_FALSE(taker->Adopt(UINT32_MAX, {}));
+    EXPECT_GT(taker->Remove(0).from_client.datagrams, 0u);
+    ExpectRelayed(peer, 100);
+    taker.reset();
+    offload_->CancelHandOver();
+    ExpectRelayed(peer, 100);
+  }
+  // Longer than the lease: the giver renews it all the time.
+  ASSERT_TRUE(offload_->BeginHandOver());
+  const absl::Time end = absl::Now() + absl::Milliseconds(2500);
+  while (absl::Now() < end) ExpectRelayed(peer, 100);
+  gate_space_->Command(ipv6() ? "ip route add fd00:2::2/128 dev g2"
+                              : "ip route add 10.2.0.2/32 dev g2");
+  offload_->CancelHandOver();
+  ASSERT_TRUE(AwaitTrue([&] { return gate_->IsWithdrawn(peer.address()); }));
+}
+
+TEST_P(TakeOver, OneWithOtherMapsBeginsAnew) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  KernelFlowOffload::Options options = MakeOptions();
+  options.sessions_max = 1000;
+  EXPECT_FALSE(NewTaker(options)->has_adopted());
+  EXPECT_TRUE(absl::StrContains(Log(), "is another one")) << Log();
+  options = MakeOptions();
+  options.interfaces = {"g1"};
+  EXPECT_FALSE(NewTaker(options)->has_adopted());
+  EXPECT_TRUE(absl::StrContains(Log(), "other interfaces")) << Log();
+  options = MakeOptions();
+  options.may_use_tcx = false;
+  EXPECT_FALSE(NewTaker(options)->has_adopted());
+  // Each of its descriptors may be missing, or be something else.
+  for (const auto& entry : offload_->CopyDescriptors()) {
+    ::close(entry.second);
+    options = MakeOptions();
+    options.adopted = offload_->CopyDescriptors();
+    ::close(options.adopted[entry.first]);
+    options.adopted[entry.first] = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    const auto taker = NewOffload(options);
+    if (absl::StartsWith(entry.first, "link/")) continue;
+    EXPECT_FALSE(taker->has_adopted()) << entry.first;
+  }
+  ExpectRelayed(peer, 100);
+}
+
+// A filter of clsact cannot pass to another process.
+TEST_P(OnIpv4, OnlyLinksCanBeHandedOver) {
+  StartAll();
+  const std::map<std::string, int> copies = offload_->CopyDescriptors();
+  EXPECT_EQ(copies.empty(), !HasLinks());
+  for (const auto& entry : copies) ::close(entry.second);
 }
 
 // --- Frames that no socket sends.

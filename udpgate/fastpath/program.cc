@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <net/if_arp.h>
 #include <stdarg.h>
@@ -27,6 +28,9 @@ namespace {
 
 constexpr char kEthernetProgram[] = "udpgate_eth";
 constexpr char kRawProgram[] = "udpgate_raw";
+constexpr const char* kMapNames[] = {"udpgate_index", "udpgate_flows",
+                                     "udpgate_activity", "udpgate_lease",
+                                     "udpgate_counters"};
 constexpr size_t kVerifierLogBytes = 1 << 20;
 // BPF_TCX_INGRESS of linux/bpf.h, from kernel 6.6 on.
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
@@ -129,11 +133,21 @@ absl::Status SharedMemory::Map(absl::string_view name, int map_fd,
 
 absl::StatusOr<std::unique_ptr<Program>> Program::Load(
     int sessions_max, std::string* verifier_log) {
+  return Load(sessions_max, /*maps=*/nullptr, verifier_log);
+}
+
+absl::StatusOr<std::unique_ptr<Program>> Program::LoadWithMaps(
+    int sessions_max, const Maps& maps) {
+  return Load(sessions_max, &maps, /*verifier_log=*/nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<Program>> Program::Load(
+    int sessions_max, const Maps* maps, std::string* verifier_log) {
   if (sessions_max < 1) {
     return absl::InvalidArgumentError("sessions_max must be 1 or more");
   }
   std::unique_ptr<Program> program(new Program);
-  absl::Status status = program->OpenAndLoad(sessions_max, verifier_log);
+  absl::Status status = program->OpenAndLoad(sessions_max, maps, verifier_log);
   if (!status.ok()) return status;
   status = program->MapMemory(sessions_max);
   if (!status.ok()) return status;
@@ -142,7 +156,8 @@ absl::StatusOr<std::unique_ptr<Program>> Program::Load(
 
 Program::~Program() { bpf_object__close(object_); }
 
-absl::Status Program::OpenAndLoad(int sessions_max, std::string* verifier_log) {
+absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
+                                  std::string* verifier_log) {
   ScopedOutput output;
   bpf_object_open_opts options;
   std::memset(&options, 0, sizeof(options));
@@ -162,6 +177,9 @@ absl::Status Program::OpenAndLoad(int sessions_max, std::string* verifier_log) {
       return internal::ErrnoToStatus(-error,
                                      absl::StrCat("size of eBPF map ", name));
     }
+  }
+  if (maps != nullptr) {
+    if (absl::Status status = UseMaps(*maps); !status.ok()) return status;
   }
   // One buffer for both: the log of the last program that was verified.
   std::vector<char> log(verifier_log == nullptr ? 0 : kVerifierLogBytes);
@@ -186,6 +204,49 @@ absl::Status Program::OpenAndLoad(int sessions_max, std::string* verifier_log) {
       -error, absl::StrCat("load eBPF object: ", output.first_line()));
 }
 
+absl::Status Program::UseMaps(const Maps& maps) {
+  for (const char* name : kMapNames) {
+    bpf_map* const map = bpf_object__find_map_by_name(object_, name);
+    const auto found = maps.find(name);
+    bpf_map_info info;
+    std::memset(&info, 0, sizeof(info));
+    uint32_t bytes = sizeof(info);
+    if (found == maps.end() ||
+        bpf_obj_get_info_by_fd(found->second.get(), &info, &bytes) != 0 ||
+        info.type != bpf_map__type(map) ||
+        info.key_size != bpf_map__key_size(map) ||
+        info.value_size != bpf_map__value_size(map) ||
+        info.max_entries != bpf_map__max_entries(map) ||
+        info.map_flags != bpf_map__map_flags(map)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the map ", name, " is another one"));
+    }
+    const int error = bpf_map__reuse_fd(map, found->second.get());
+    if (error != 0) {
+      return internal::ErrnoToStatus(-error, absl::StrCat("use of map ", name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Program::Maps Program::CopyMaps() const {
+  Maps copies;
+  for (const char* name : kMapNames) {
+    internal::UniqueFd copy(::fcntl(map_fd(name), F_DUPFD_CLOEXEC, 0));
+    if (copy.is_open()) copies[name] = std::move(copy);
+  }
+  return copies;
+}
+
+std::map<int, internal::UniqueFd> Program::CopyLinks() const {
+  std::map<int, internal::UniqueFd> copies;
+  for (const auto& [index, link] : tcx_links_) {
+    internal::UniqueFd copy(::fcntl(link.get(), F_DUPFD_CLOEXEC, 0));
+    if (copy.is_open()) copies[index] = std::move(copy);
+  }
+  return copies;
+}
+
 int Program::map_fd(const char* name) const {
   return bpf_map__fd(bpf_object__find_map_by_name(object_, name));
 }
@@ -203,12 +264,27 @@ absl::Status Program::MapMemory(int sessions_max) {
   return lease_.Map("udpgate_lease", map_fd("udpgate_lease"), sizeof(uint64_t));
 }
 
+int Program::FdFor(const Link& link) const {
+  return bpf_program__fd(bpf_object__find_program_by_name(
+      object_, HasLinkHeader(link.hardware) ? kEthernetProgram : kRawProgram));
+}
+
+absl::Status Program::UpdateLink(const Link& link) {
+  const auto found = tcx_links_.find(link.index);
+  if (found == tcx_links_.end() ||
+      bpf_link_update(found->second.get(), FdFor(link), nullptr) != 0) {
+    const int error = found == tcx_links_.end() ? ENOENT : errno;
+    return internal::ErrnoToStatus(
+        error == ENOLINK ? ENOENT : error,
+        absl::StrCat("put the eBPF program in its place on ", link.name));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Program::Attach(const Link& link, uint32_t handle,
                              bool may_use_tcx) {
   ScopedOutput output;
-  const bpf_program* const program = bpf_object__find_program_by_name(
-      object_, HasLinkHeader(link.hardware) ? kEthernetProgram : kRawProgram);
-  const int program_fd = bpf_program__fd(program);
+  const int program_fd = FdFor(link);
   if (may_use_tcx) {
     internal::UniqueFd tcx_link(
         bpf_link_create(program_fd, link.index, kTcxIngress, nullptr));
@@ -264,6 +340,20 @@ absl::Status Program::AddToIndex(const udpgate_tuple& tuple, uint32_t index) {
 absl::Status Program::RemoveFromIndex(const udpgate_tuple& tuple) {
   if (bpf_map_delete_elem(index_fd_, &tuple) == 0) return absl::OkStatus();
   return internal::ErrnoToStatus(errno, "remove a flow");
+}
+
+std::vector<std::pair<udpgate_tuple, uint32_t>> Program::Indexed() const {
+  std::vector<std::pair<udpgate_tuple, uint32_t>> entries;
+  udpgate_tuple tuple;
+  const udpgate_tuple* before = nullptr;  // from the first one on
+  while (bpf_map_get_next_key(index_fd_, before, &tuple) == 0) {
+    uint32_t index = 0;
+    if (bpf_map_lookup_elem(index_fd_, &tuple, &index) == 0) {
+      entries.emplace_back(tuple, index);
+    }
+    before = &tuple;
+  }
+  return entries;
 }
 
 std::array<uint64_t, UDPGATE_REASONS> Program::PassedUp() const {

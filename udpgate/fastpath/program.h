@@ -17,6 +17,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -66,6 +68,10 @@ class Program {
   // kernel's account of the verification is put there, also after a failure.
   static absl::StatusOr<std::unique_ptr<Program>> Load(
       int sessions_max, std::string* verifier_log = nullptr);
+  // With the maps of another one, as CopyMaps names them; the
+  // descriptors stay the caller's. FailedPrecondition where they do not fit.
+  static absl::StatusOr<std::unique_ptr<Program>> LoadWithMaps(
+      int sessions_max, const std::map<std::string, internal::UniqueFd>& maps);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -80,10 +86,23 @@ class Program {
   bool HasTcxLink(int interface_index) const {
     return tcx_links_.count(interface_index) > 0;
   }
+  // Goes on with a link there that another one has made.
+  void AdoptLink(int interface_index, internal::UniqueFd tcx_link) {
+    tcx_links_[interface_index] = std::move(tcx_link);
+  }
+  // Puts this program in the place of the link's, without a gap. NotFound where
+  // the interface is gone.
+  absl::Status UpdateLink(const Link& link);
+  // Copies of the descriptors of all maps, by name, and of the links, by
+  // interface; fewer where there is no room for more descriptors.
+  std::map<std::string, internal::UniqueFd> CopyMaps() const;
+  std::map<int, internal::UniqueFd> CopyLinks() const;
   // Undoes Attach.
   absl::Status Detach(int interface_index, uint32_t handle);
   // The interface is gone.
   void Forget(int interface_index) { tcx_links_.erase(interface_index); }
+  // Leaves the links to whoever has copies.
+  void ForgetLinks() { tcx_links_.clear(); }
 
   // Takes a filter of ours off, and nothing else.
   static absl::Status RemoveFilter(int interface_index, uint32_t handle);
@@ -103,6 +122,9 @@ class Program {
   // NotFound where it is not there.
   absl::Status RemoveFromIndex(const udpgate_tuple& tuple);
 
+  // All that is there.
+  std::vector<std::pair<udpgate_tuple, uint32_t>> Indexed() const;
+
   // How often a packet was passed up, by reason, since the program was loaded.
   std::array<uint64_t, UDPGATE_REASONS> PassedUp() const;
 
@@ -112,7 +134,13 @@ class Program {
  private:
   Program() = default;
 
-  absl::Status OpenAndLoad(int sessions_max, std::string* verifier_log);
+  using Maps = std::map<std::string, internal::UniqueFd>;
+  static absl::StatusOr<std::unique_ptr<Program>> Load(
+      int sessions_max, const Maps* maps, std::string* verifier_log);
+  absl::Status OpenAndLoad(int sessions_max, const Maps* maps,
+                           std::string* verifier_log);
+  absl::Status UseMaps(const Maps& maps);
+  int FdFor(const Link& link) const;
   absl::Status MapMemory(int sessions_max);
   int map_fd(const char* name) const;
 

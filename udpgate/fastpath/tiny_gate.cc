@@ -276,6 +276,21 @@ void TinyGate::RemoveFlows() {
   may_install_ = false;
 }
 
+int TinyGate::GoOnWith(KernelFlowOffload* offload) {
+  MutexLock lock(&mutex_);
+  Add(offload_->LateActivity(), &removed_);
+  int missing = 0;
+  for (auto& entry : sessions_) {
+    Session* const session = entry.second.get();
+    if (!session->installed) continue;
+    session->installed = offload->Adopt(
+        session->slot, {session->client, listen_, session->relay, backend_});
+    if (!session->installed) ++missing;
+  }
+  offload_ = offload;
+  return missing;
+}
+
 SessionActivity TinyGate::RelayedInAll() const {
   MutexLock lock(&mutex_);
   SessionActivity sum = removed_;

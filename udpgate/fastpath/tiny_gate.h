@@ -45,6 +45,9 @@ class TinyGate {
   absl::Status Reinstall(const SocketAddress& client);
   // Takes all flows away for good.
   void RemoveFlows();
+  // Goes on with this offload, between its owner's BeginHandOver and
+  // StartAdopted. How many sessions it had no flow for.
+  int GoOnWith(KernelFlowOffload* offload);
   // While true, it reads nothing.
   void set_paused(bool paused) { paused_ = paused; }
   // The status of the last Install; waits until there is one.
@@ -69,7 +72,7 @@ class TinyGate {
 
   SocketAddress listen_;
   const SocketAddress backend_;
-  KernelFlowOffload* const offload_;
+  KernelFlowOffload* offload_;
   internal::UniqueFd socket_;
   internal::UniqueFd epoll_;
   std::atomic<bool> stop_{false};

@@ -5,6 +5,7 @@
 #define UDPGATE_INTERNAL_HANDOVER_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "udpgate/flow_offload.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
@@ -45,6 +47,10 @@ struct HandedSession {
   uint64_t client_bytes_forwarded = 0;
   uint64_t backend_datagrams_forwarded = 0;
   uint64_t backend_bytes_forwarded = 0;
+  // Where the flow offload's flows are handed over: its slot, and what of it is
+  // in the numbers above.
+  uint32_t flow_slot = UINT32_MAX;  // none
+  SessionActivity flow_counted;
 
   // Towards the backend; none while pending. A copy (dup(2)) where the giver
   // still serves, its own one, on loan, where it does not.
@@ -87,6 +93,9 @@ class Handover {
   virtual uint64_t hash_seed() const = 0;
   // Copies of the listen sockets.
   virtual absl::StatusOr<std::vector<UniqueFd>> CopyListenSockets() = 0;
+  // Copies of what the flow offload needs to go on in another process; see
+  // FlowOffload::CopyDescriptors.
+  virtual std::map<std::string, UniqueFd> CopyFlowDescriptors() = 0;
   // Calls `visit` with the sessions that have a socket, in slices, each with a
   // copy of it; the data plane goes on between the slices. A session that
   // begins or ends meanwhile may be missing, and so may one for whose copy
@@ -99,7 +108,10 @@ class Handover {
   // the taker has it all: the Proxy lets go of it, without an end of a session,
   // and is stopped. If not, it goes on as if nothing had been, and this returns
   // what `give` did. FailedPrecondition where the Proxy does not run.
+  // `keeps_flows`: the taker has the flow offload's descriptors, and goes on
+  // with its flows. Else these go back to the sockets.
   virtual absl::Status HandOver(
+      bool keeps_flows,
       absl::FunctionRef<absl::Status(const HandedGate& gate)> give) = 0;
 
   // The taker's part, between Create and Start, in this order.
@@ -109,6 +121,8 @@ class Handover {
   virtual absl::Status ListenForDisconnects() = 0;
   // Whether that source works, or there is none.
   virtual bool HearsDisconnects() const = 0;
+  // Whether the flow offload has the giver's, and can go on with its flows.
+  virtual bool KeepsFlows() const = 0;
   // Makes sessions ready that the giver still serves, and takes their
   // descriptors: what is done here need not be done while all traffic stands
   // still. They are dropped where TakeOver does not bring them too.

@@ -66,6 +66,36 @@ void SessionOffload::End(Session* session) {
   if (session->is_on_fast_path) counters_->fast_path_sessions.Subtract();
 }
 
+void SessionOffload::Forget(Session* session) {
+  if (session->flow_slot == kNoSlot) return;
+  session->flow_slot = kNoSlot;
+  if (session->is_on_fast_path) counters_->fast_path_sessions.Subtract();
+}
+
+void SessionOffload::Adopt(uint32_t slot, const SessionActivity& counted,
+                           Session* session) {
+  if (offload_ == nullptr || slot == kNoSlot) return;
+  if (!offload_->Adopt(slot, {session->client, session->local, session->relay,
+                              session->backend})) {
+    counters_->fast_path_withdrawals.Add();
+    return;
+  }
+  session->flow_slot = slot;
+  session->is_on_fast_path = true;
+  counters_->fast_path_sessions.Add();
+  // No difference is below 0, whatever the other process says.
+  const SessionActivity relayed = offload_->ReadActivity(slot);
+  const auto limit = [](const DirectionActivity& at_most,
+                        DirectionActivity* activity) {
+    activity->datagrams = std::min(activity->datagrams, at_most.datagrams);
+    activity->payload_bytes =
+        std::min(activity->payload_bytes, at_most.payload_bytes);
+  };
+  session->counted = counted;
+  limit(relayed.from_client, &session->counted.from_client);
+  limit(relayed.from_backend, &session->counted.from_backend);
+}
+
 void SessionOffload::Update(Session* session) {
   if (session->flow_slot == kNoSlot) return;
   switch (offload_->state(session->flow_slot)) {

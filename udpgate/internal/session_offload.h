@@ -32,6 +32,12 @@ class SessionOffload {
   // closed.
   void End(Session* session);
 
+  // In a take-over. The giver: forgets it, while its flow goes on.
+  void Forget(Session* session);
+  // The taker: goes on with a flow, of which `counted` is counted already. It
+  // does not where the offload has no such flow.
+  void Adopt(uint32_t slot, const SessionActivity& counted, Session* session);
+
   // Counts what the offload has moved since the last time, and takes a session
   // back that it has refused or withdrawn from.
   void Update(Session* session);

@@ -77,8 +77,9 @@ class Worker {
 
   // The parts of a take-over (see Handover), while neither Run nor a reader
   // runs. What waits is dealt with, and the sessions are appended to
-  // `sessions`; their sockets stay the worker's. Flows go back to the sockets.
-  void HandOut(std::vector<HandedSession>* sessions);
+  // `sessions`; their sockets stay the worker's. Flows go back to the sockets,
+  // unless another process keeps them.
+  void HandOut(bool keeps_flows, std::vector<HandedSession>* sessions);
   // Forgets the sessions, and closes its descriptors of their sockets: another
   // process has them. Closes the inbox.
   void LetGo();

@@ -106,7 +106,7 @@ void Worker::CopySockets(ShardMessage* message) {
                      end_slot < sessions_.slot_count() ? end_slot : 0);
 }
 
-void Worker::HandOut(std::vector<HandedSession>* sessions) {
+void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
   // A new client's first datagram may bring an answer at once, a disconnect of
@@ -119,8 +119,18 @@ void Worker::HandOut(std::vector<HandedSession>* sessions) {
   for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
     Session* session = sessions_.FindSlot(slot);
     if (session == nullptr) continue;
-    offload_.End(session);
+    if (keeps_flows) {
+      offload_.Update(session);
+    } else {
+      offload_.End(session);
+    }
     sessions->push_back(ToHanded(*session));
+    // One that is not installed yet has relayed nothing, and ends with this
+    // process.
+    if (session->flow_slot != kNoSlot && session->is_on_fast_path) {
+      sessions->back().flow_slot = session->flow_slot;
+      sessions->back().flow_counted = session->counted;
+    }
     if (session->state != SessionState::kPending) {
       sessions->back().upstream_fd.Reset(session->upstream_fd);
       continue;
@@ -144,6 +154,7 @@ void Worker::LetGo() {
   for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
     Session* session = sessions_.FindSlot(slot);
     if (session == nullptr) continue;
+    offload_.Forget(session);
     Leave(session);
     if (session->state == SessionState::kPending) {
       counters_.datagrams_held.Subtract(session->held->size_bytes.size());
@@ -240,10 +251,13 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
     session = *adopted;
   }
   if (!handed->held.empty()) return Invalid(*handed, "a datagram waits");
-  // Not by MoveTo: the flow offload gets it in the sweep, when the other
-  // process does nothing with it any more.
+  // Not by MoveTo: a flow that is not handed over begins in the sweep, when the
+  // other process does nothing with it any more.
   Leave(session);
   FromHanded(*handed, session);
+  if (session->state == SessionState::kConfirmed) {
+    offload_.Adopt(handed->flow_slot, handed->flow_counted, session);
+  }
   Enlist(session);
   if (context_->relay_ports.AdoptUse(session->relay,
                                      {shard_, session->ref()})) {

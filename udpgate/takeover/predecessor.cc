@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "udpgate/clock.h"
 #include "udpgate/internal/handover.h"
@@ -56,10 +57,12 @@ class Predecessor::Impl {
   absl::Status Connect();
   void FillIn(ProxyOptions* options);
   int TakeSocket(const std::string& name);
+  std::map<std::string, int> TakeFlowDescriptors();
   absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
   void Release() {
     channel_.reset();
     extra_sockets_.clear();
+    flow_descriptors_.clear();
   }
   const SocketAddress& listen_address() const { return listen_address_; }
 
@@ -80,6 +83,7 @@ class Predecessor::Impl {
   SocketAddress listen_address_;
   std::vector<UniqueFd> listen_fds_;
   std::map<std::string, UniqueFd> extra_sockets_;
+  std::map<std::string, UniqueFd> flow_descriptors_;
 };
 
 absl::Status Predecessor::Impl::Connect() {
@@ -128,11 +132,14 @@ absl::Status Predecessor::Impl::ReadGate(Incoming message) {
   }
   for (size_t i = 0; i < names.size(); ++i) {
     if (!names[i].is_string()) continue;
-    if (names[i] == "listen") {
-      listen_fds_.push_back(std::move(message.descriptors[i]));
+    absl::string_view name = names[i].get_ref<const std::string&>();
+    UniqueFd& descriptor = message.descriptors[i];
+    if (name == "listen") {
+      listen_fds_.push_back(std::move(descriptor));
+    } else if (absl::ConsumePrefix(&name, internal::kFlowPrefix)) {
+      flow_descriptors_[std::string(name)] = std::move(descriptor);
     } else {
-      extra_sockets_[names[i].get<std::string>()] =
-          std::move(message.descriptors[i]);
+      extra_sockets_[std::string(name)] = std::move(descriptor);
     }
   }
   sockaddr_storage name{};
@@ -160,6 +167,13 @@ void Predecessor::Impl::FillIn(ProxyOptions* options) {
 int Predecessor::Impl::TakeSocket(const std::string& name) {
   const auto found = extra_sockets_.find(name);
   return found == extra_sockets_.end() ? -1 : found->second.Release();
+}
+
+std::map<std::string, int> Predecessor::Impl::TakeFlowDescriptors() {
+  std::map<std::string, int> taken;
+  for (auto& [name, fd] : flow_descriptors_) taken[name] = fd.Release();
+  flow_descriptors_.clear();
+  return taken;
 }
 
 absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
@@ -221,7 +235,9 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   status = CheckCancelled();
   if (!status.ok()) return status;
   channel_->BeginStage(options_.step_timeout);
-  status = internal::SendMessage(internal::NewMessage("pause"), channel_.get());
+  nlohmann::json pause = internal::NewMessage("pause");
+  pause["keeps_flows"] = handover->KeepsFlows();
+  status = internal::SendMessage(pause, channel_.get());
   if (!status.ok()) return status;
   reader.BeginState();
   while (!reader.has_state()) {
@@ -253,6 +269,10 @@ void Predecessor::FillIn(ProxyOptions* options) { impl_->FillIn(options); }
 
 int Predecessor::TakeSocket(const std::string& name) {
   return impl_->TakeSocket(name);
+}
+
+std::map<std::string, int> Predecessor::TakeFlowDescriptors() {
+  return impl_->TakeFlowDescriptors();
 }
 
 absl::StatusOr<TakenOver> Predecessor::TakeOver(Proxy* proxy) {

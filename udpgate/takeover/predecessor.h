@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -80,6 +81,11 @@ class Predecessor {
   // A further socket of its TakeoverServer's `extra_sockets`, the caller's from
   // now on; -1 where there is none of that name.
   int TakeSocket(const std::string& name);
+
+  // What its flow offload gives for another one to go on with the flows, the
+  // caller's from now on; see KernelFlowOffload::Options::adopted. Empty where
+  // there is nothing, or it was taken.
+  std::map<std::string, int> TakeFlowDescriptors();
 
   // Takes the sessions and starts `proxy`, which was created with what FillIn
   // set. Where it fails, stop or destroy `proxy`; the other gate goes on.

@@ -246,6 +246,14 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
     names.push_back(name);
     descriptors.push_back(fd);
   }
+  const auto flow_descriptors = handover->CopyFlowDescriptors();
+  if (descriptors.size() + flow_descriptors.size() <=
+      internal::kDescriptorsPerMessageMax) {
+    for (const auto& [name, fd] : flow_descriptors) {
+      names.push_back(absl::StrCat(internal::kFlowPrefix, name));
+      descriptors.push_back(fd.get());
+    }
+  }
   if (absl::Status status =
           internal::SendMessage(gate_message, channel, descriptors);
       !status.ok()) {
@@ -270,13 +278,17 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   if (!status.ok()) return status;
 
   channel->BeginStage(options_.step_timeout);
-  status = internal::ReceiveMessage("pause", channel).status();
-  if (!status.ok()) return status;
+  const absl::StatusOr<Incoming> pause =
+      internal::ReceiveMessage("pause", channel);
+  if (!pause.ok()) return pause.status();
+  const auto keeps_flows = pause->fields.find("keeps_flows");
   size_t session_count = 0;
-  status = handover->HandOver([&](const HandedGate& gate) {
-    session_count = gate.sessions.size();
-    return Give(gate, known, channel);
-  });
+  status = handover->HandOver(
+      keeps_flows != pause->fields.end() && *keeps_flows == true,
+      [&](const HandedGate& gate) {
+        session_count = gate.sessions.size();
+        return Give(gate, known, channel);
+      });
   if (!status.ok()) return status;
   Log(LogSeverity::kInfo, absl::StrCat("process ", *peer, " has taken over ",
                                        session_count, " sessions"));

@@ -30,6 +30,7 @@
 #include "testing/loopback_peer.h"
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
+#include "testing/mock_flow_offload.h"
 #include "testing/temporary_directory.h"
 #include "udpgate/clock.h"
 #include "udpgate/internal/handover.h"
@@ -64,6 +65,7 @@ namespace {
 using ::testing::_;
 using ::testing::HasSubstr;
 using ::testing::NiceMock;
+using ::testing::Return;
 using ::udpgate::internal::UniqueFd;
 using ::udpgate::takeover::Predecessor;
 using ::udpgate::takeover::TakenOver;
@@ -88,11 +90,13 @@ class Gate {
   explicit Gate(const std::string& path) : path_(path) {}
 
   void Create(ProxyOptions options, std::shared_ptr<BackendResolver> resolver,
-              std::shared_ptr<DisconnectSource> disconnects = nullptr) {
+              std::shared_ptr<DisconnectSource> disconnects = nullptr,
+              std::shared_ptr<FlowOffload> offload = nullptr) {
     options.log_sink = nullptr;
     ProxyDependencies dependencies;
     dependencies.resolver = std::move(resolver);
     dependencies.disconnects = std::move(disconnects);
+    dependencies.flow_offload = std::move(offload);
     absl::StatusOr<std::unique_ptr<Proxy>> proxy =
         Proxy::Create(std::move(options), std::move(dependencies));
     ASSERT_TRUE(proxy.ok()) << proxy.status();
@@ -155,8 +159,10 @@ class TakeoverTest : public ::testing::Test {
   }
 
   void StartOld(const Shape& shape = {1, 1}, TakeoverServerOptions options = {},
-                std::shared_ptr<BackendResolver> resolver = nullptr) {
-    old_.Create(Options(shape), resolver != nullptr ? resolver : Fixed(first_));
+                std::shared_ptr<BackendResolver> resolver = nullptr,
+                std::shared_ptr<FlowOffload> offload = nullptr) {
+    old_.Create(Options(shape), resolver != nullptr ? resolver : Fixed(first_),
+                nullptr, std::move(offload));
     ASSERT_TRUE(old_->Start().ok());
     address_ = old_->listen_addresses().front();
     old_.Serve(std::move(options));
@@ -165,7 +171,8 @@ class TakeoverTest : public ::testing::Test {
   absl::StatusOr<TakenOver> TakeOver(
       const Shape& shape = {1, 1},
       std::shared_ptr<BackendResolver> resolver = nullptr,
-      std::shared_ptr<DisconnectSource> disconnects = nullptr) {
+      std::shared_ptr<DisconnectSource> disconnects = nullptr,
+      std::shared_ptr<FlowOffload> offload = nullptr) {
     absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
         Predecessor::Connect({path_});
     if (!predecessor.ok()) return predecessor.status();
@@ -173,7 +180,7 @@ class TakeoverTest : public ::testing::Test {
     (*predecessor)->FillIn(&options);
     new_.Create(std::move(options),
                 resolver != nullptr ? resolver : Fixed(second_),
-                std::move(disconnects));
+                std::move(disconnects), std::move(offload));
     return (*predecessor)->TakeOver(new_.get());
   }
   // Whether the gate that was there first still serves.
@@ -201,7 +208,7 @@ class TakeoverTest : public ::testing::Test {
     return hello;
   }
   // The conversation up to the pause.
-  void AskForPause(Channel* channel) {
+  void AskForPause(Channel* channel, bool keeps_flows = false) {
     ASSERT_TRUE(SendMessage(Hello(), channel).ok());
     ASSERT_TRUE(ReceiveMessage("gate", channel).ok());
     ASSERT_TRUE(SendMessage(NewMessage("sockets"), channel).ok());
@@ -210,7 +217,9 @@ class TakeoverTest : public ::testing::Test {
       ASSERT_TRUE(message.ok()) << message.status();
       if (message->type == "sockets_end") break;
     }
-    ASSERT_TRUE(SendMessage(NewMessage("pause"), channel).ok());
+    nlohmann::json pause = NewMessage("pause");
+    if (keeps_flows) pause["keeps_flows"] = true;
+    ASSERT_TRUE(SendMessage(pause, channel).ok());
   }
 
   TemporaryDirectory directory_;
@@ -223,6 +232,115 @@ class TakeoverTest : public ::testing::Test {
   Gate new_;
   SocketAddress address_;
 };
+
+using Offload = NiceMock<MockFlowOffload>;
+
+// What a flow offload is told.
+class TakeoverOffloadTest : public TakeoverTest {
+ protected:
+  static constexpr uint32_t kSlot = 7;
+
+  // The client's session is on the giver's offload, which has relayed five
+  // datagrams.
+  void StartOnOffload() {
+    given_ = std::make_shared<Offload>();
+    ON_CALL(*given_, Install).WillByDefault(Return(kSlot));
+    ON_CALL(*given_, state).WillByDefault(Return(FlowState::kInstalled));
+    ON_CALL(*given_, ReadActivity).WillByDefault(Return(Activity(5)));
+    ON_CALL(*given_, Remove).WillByDefault(Return(Activity(5)));
+    ON_CALL(*given_, BeginHandOver).WillByDefault(Return(true));
+    StartOld({1, 1}, {}, nullptr, given_);
+    ASSERT_TRUE(AwaitTrue([&] {
+      EXPECT_TRUE(client_.Ask(address_, "a").ok());
+      ++asked_count_;
+      (void)old_.Sessions();  // which counts what was relayed
+      return old_->GetStats().fast_path_sessions == 1;
+    }));
+  }
+  static SessionActivity Activity(uint64_t datagrams) {
+    return {{datagrams, 10 * datagrams, 1}, {datagrams, 20 * datagrams, 1}};
+  }
+
+  std::shared_ptr<Offload> given_;
+  uint64_t asked_count_ = 0;
+};
+
+TEST_F(TakeoverOffloadTest, FlowsAreHandedOverToOneThatKeepsThem) {
+  StartOnOffload();
+  EXPECT_CALL(*given_, Remove).Times(0);
+  EXPECT_CALL(*given_, CancelHandOver).Times(0);
+  EXPECT_CALL(*given_, LetGo);
+  auto taken = std::make_shared<Offload>();
+  ON_CALL(*taken, has_adopted).WillByDefault(Return(true));
+  ON_CALL(*taken, state).WillByDefault(Return(FlowState::kInstalled));
+  // Three more meanwhile.
+  ON_CALL(*taken, ReadActivity).WillByDefault(Return(Activity(8)));
+  EXPECT_CALL(*taken, Install).Times(0);
+  {
+    const ::testing::InSequence in_sequence;
+    EXPECT_CALL(*taken, Adopt(kSlot, _)).WillOnce(Return(true));
+    EXPECT_CALL(*taken, StartAdopted);
+  }
+  ASSERT_TRUE(TakeOver({1, 1}, nullptr, nullptr, taken).ok());
+  EXPECT_TRUE(AwaitTrue([&] { return old_.is_handed_over(); }));
+  const std::vector<SessionInfo> sessions = new_.Sessions();
+  ASSERT_EQ(sessions.size(), 1u);
+  EXPECT_EQ(sessions[0].client_datagrams_forwarded, asked_count_ + 8);
+  EXPECT_EQ(sessions[0].backend_datagrams_forwarded, asked_count_ + 8);
+  const ProxyStats stats = new_->GetStats();
+  EXPECT_EQ(stats.fast_path_sessions, 1u);
+  EXPECT_EQ(stats.fast_path_withdrawals, 0u);
+  EXPECT_EQ(stats.fast_path_client_datagrams, 8u);
+  EXPECT_EQ(stats.fast_path_client_bytes, 80u);
+  EXPECT_EQ(stats.fast_path_backend_bytes, 160u);
+  EXPECT_EQ(stats.client_datagrams_forwarded, asked_count_ + 8);
+  // The end of the session is the taker's.
+  EXPECT_CALL(*taken, Remove(kSlot)).WillOnce(Return(Activity(9)));
+  new_->Stop();
+  EXPECT_EQ(new_->GetStats().fast_path_client_datagrams, 9u);
+}
+
+TEST_F(TakeoverOffloadTest, OneThatDoesNotHaveTheFlowEndsIt) {
+  StartOnOffload();
+  auto taken = std::make_shared<Offload>();
+  ON_CALL(*taken, has_adopted).WillByDefault(Return(true));
+  EXPECT_CALL(*taken, Adopt(kSlot, _)).WillOnce(Return(false));
+  EXPECT_CALL(*taken, Remove).Times(0);
+  ASSERT_TRUE(TakeOver({1, 1}, nullptr, nullptr, taken).ok());
+  EXPECT_EQ(new_.Sessions().size(), 1u);
+  EXPECT_EQ(new_->GetStats().fast_path_withdrawals, 1u);
+  EXPECT_EQ(new_->GetStats().fast_path_client_datagrams, 5u);
+}
+
+TEST_F(TakeoverOffloadTest, FlowsEndWhereTheSuccessorDoesNotKeepThem) {
+  StartOnOffload();
+  EXPECT_CALL(*given_, BeginHandOver).Times(0);
+  EXPECT_CALL(*given_, LetGo).Times(0);
+  EXPECT_CALL(*given_, Remove(kSlot));
+  ASSERT_TRUE(TakeOver().ok());
+  EXPECT_EQ(new_.Sessions().size(), 1u);
+  EXPECT_EQ(new_->GetStats().fast_path_client_datagrams, 5u);
+}
+
+TEST_F(TakeoverOffloadTest, OneThatFailsLeavesTheFlows) {
+  StartOnOffload();
+  EXPECT_CALL(*given_, Remove).Times(0);
+  EXPECT_CALL(*given_, LetGo).Times(0);
+  EXPECT_CALL(*given_, BeginHandOver);
+  EXPECT_CALL(*given_, CancelHandOver);
+  {
+    const auto channel = ConnectRaw();
+    AskForPause(channel.get(), /*keeps_flows=*/true);
+    for (;;) {
+      const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
+      ASSERT_TRUE(message.ok());
+      if (message->type == "state") break;
+    }
+  }
+  ExpectTheOldServes();
+  EXPECT_EQ(old_->GetStats().fast_path_sessions, 1u);
+  ::testing::Mock::VerifyAndClearExpectations(given_.get());
+}
 
 class TakeoverShapeTest
     : public TakeoverTest,

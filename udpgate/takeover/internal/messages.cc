@@ -34,7 +34,8 @@ constexpr size_t kHeldBytesMax = size_t{1} << 30;
 // A message with so much in it is sent before there is more.
 constexpr size_t kFullBytes = kMessageBytesMax / 3;
 // A session without its texts.
-constexpr size_t kSessionBytes = 250;
+constexpr size_t kSessionBytes = 300;
+constexpr uint32_t kNoFlow = UINT32_MAX;
 
 absl::Status Invalid(absl::string_view what) {
   return absl::InvalidArgumentError(
@@ -112,13 +113,14 @@ constexpr const char* kStateNames[] = {"pending", "unconfirmed", "confirmed"};
 struct Column {
   const char* name;
   bool changes;  // while its gate serves
+  bool is_flow;  // of a session that the flow offload goes on with
   json (*write)(const HandedSession& session);
   bool (*read)(const json& value, HandedSession* session);
 };
 
 template <auto Member>
 constexpr Column Integer(const char* name, bool changes) {
-  return {name, changes,
+  return {name, changes, /*is_flow=*/false,
           [](const HandedSession& session) { return json(session.*Member); },
           [](const json& value, HandedSession* session) {
             return ReadInteger(value, &(session->*Member));
@@ -127,7 +129,7 @@ constexpr Column Integer(const char* name, bool changes) {
 
 template <auto Member>
 constexpr Column Boolean(const char* name) {
-  return {name, true,
+  return {name, true, /*is_flow=*/false,
           [](const HandedSession& session) { return json(session.*Member); },
           [](const json& value, HandedSession* session) {
             if (!value.is_boolean()) return false;
@@ -138,7 +140,7 @@ constexpr Column Boolean(const char* name) {
 
 template <auto Member>
 constexpr Column Address(const char* name, bool changes) {
-  return {name, changes,
+  return {name, changes, /*is_flow=*/false,
           [](const HandedSession& session) {
             return WriteAddress(session.*Member);
           },
@@ -147,9 +149,22 @@ constexpr Column Address(const char* name, bool changes) {
           }};
 }
 
+// What of a flow is in the session's numbers.
+template <auto Direction, auto Member>
+constexpr Column FlowNumber(const char* name) {
+  return {name, true, /*is_flow=*/true,
+          [](const HandedSession& session) {
+            return json(session.flow_counted.*Direction.*Member);
+          },
+          [](const json& value, HandedSession* session) {
+            return ReadInteger(value,
+                               &(session->flow_counted.*Direction.*Member));
+          }};
+}
+
 constexpr Column kColumns[] = {
     Integer<&HandedSession::id>("id", true),
-    {"state", true,
+    {"state", true, /*is_flow=*/false,
      [](const HandedSession& session) {
        return json(kStateNames[static_cast<size_t>(session.state)]);
      },
@@ -168,7 +183,7 @@ constexpr Column kColumns[] = {
     Address<&HandedSession::local>("local", true),
     Address<&HandedSession::backend>("backend", false),
     Address<&HandedSession::relay>("relay", false),
-    {"label", false,
+    {"label", false, /*is_flow=*/false,
      [](const HandedSession& session) {
        const auto* bytes =
            reinterpret_cast<const uint8_t*>(session.label.data());
@@ -203,6 +218,19 @@ constexpr Column kColumns[] = {
         "backend_datagrams_forwarded", true),
     Integer<&HandedSession::backend_bytes_forwarded>("backend_bytes_forwarded",
                                                      true),
+    {"flow_slot", true, /*is_flow=*/true,
+     [](const HandedSession& session) { return json(session.flow_slot); },
+     [](const json& value, HandedSession* session) {
+       return ReadInteger(value, &session->flow_slot);
+     }},
+    FlowNumber<&SessionActivity::from_client, &DirectionActivity::datagrams>(
+        "flow_client_datagrams"),
+    FlowNumber<&SessionActivity::from_client,
+               &DirectionActivity::payload_bytes>("flow_client_bytes"),
+    FlowNumber<&SessionActivity::from_backend, &DirectionActivity::datagrams>(
+        "flow_backend_datagrams"),
+    FlowNumber<&SessionActivity::from_backend,
+               &DirectionActivity::payload_bytes>("flow_backend_bytes"),
 };
 
 const Column* FindColumn(const json& name) {
@@ -319,10 +347,17 @@ absl::StatusOr<uint64_t> ReadNumber(const json& message, const char* name) {
 
 absl::Status SendSessions(absl::Span<const HandedSession> sessions,
                           const SessionIds& known, Channel* channel) {
+  const bool has_flows = std::any_of(sessions.begin(), sessions.end(),
+                                     [](const HandedSession& session) {
+                                       return session.flow_slot != kNoFlow;
+                                     });
   for (const bool is_known : {false, true}) {
+    const auto is_sent = [&](const Column& column) {
+      return (column.changes || !is_known) && (has_flows || !column.is_flow);
+    };
     json columns = json::array();
     for (const Column& column : kColumns) {
-      if (!is_known || column.changes) columns.push_back(column.name);
+      if (is_sent(column)) columns.push_back(column.name);
     }
     json values = json::array();
     std::vector<int> descriptors;
@@ -341,9 +376,7 @@ absl::Status SendSessions(absl::Span<const HandedSession> sessions,
     for (const HandedSession& session : sessions) {
       if (known.contains(session.id) != is_known) continue;
       for (const Column& column : kColumns) {
-        if (!is_known || column.changes) {
-          values.push_back(column.write(session));
-        }
+        if (is_sent(column)) values.push_back(column.write(session));
       }
       if (!is_known && session.upstream_fd.is_open()) {
         descriptors.push_back(session.upstream_fd.get());

@@ -28,6 +28,9 @@ namespace internal {
 
 inline constexpr int64_t kVersion = 1;
 
+// Before the names of the flow offload's descriptors, among those of sockets.
+inline constexpr absl::string_view kFlowPrefix = "flows/";
+
 // A map with this type and nothing else yet.
 nlohmann::json NewMessage(absl::string_view type);
 

@@ -138,6 +138,8 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
         {SocketAddress::Ipv4Loopback(static_cast<uint16_t>(i)), i});
   }
   for (int i = 1; i <= 300; ++i) gate.sessions.push_back(MakeSession(i));
+  gate.sessions[299].flow_slot = 18;
+  gate.sessions[299].flow_counted = {{19, 20, 0}, {21, 22, 0}};
   HandedSession pending;
   pending.id = 1000;
   pending.client = SocketAddress::Ipv6Loopback(1);
@@ -177,6 +179,12 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
   EXPECT_EQ(after.proof_count, before.proof_count);
   EXPECT_EQ(after.last_active_nanoseconds, before.last_active_nanoseconds);
   EXPECT_EQ(after.reply_bytes, before.reply_bytes);
+  EXPECT_EQ(after.flow_slot, 18u);
+  EXPECT_EQ(after.flow_counted.from_client.datagrams, 19u);
+  EXPECT_EQ(after.flow_counted.from_client.payload_bytes, 20u);
+  EXPECT_EQ(after.flow_counted.from_backend.datagrams, 21u);
+  EXPECT_EQ(after.flow_counted.from_backend.payload_bytes, 22u);
+  EXPECT_EQ(read->sessions[0].flow_slot, HandedSession().flow_slot);
   EXPECT_TRUE(after.upstream_fd.is_open());
   EXPECT_EQ(read->sessions[300].held, gate.sessions[300].held);
 }
@@ -194,12 +202,14 @@ TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
   HandedGate gate;
   gate.sessions.push_back(std::move(sessions[0]));
   gate.sessions[0].client_bytes_forwarded = 8;
+  gate.sessions[0].flow_slot = 9;
   gate.sessions[0].label = "this one is not sent again";
   Pass(gate, {1, 2});
   const absl::StatusOr<HandedGate> read = reader_.Take();
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->sessions.size(), 1u);
   EXPECT_EQ(read->sessions[0].client_bytes_forwarded, 8u);
+  EXPECT_EQ(read->sessions[0].flow_slot, 9u);
   EXPECT_EQ(read->sessions[0].label, std::string("a\0\xff label", 9));
   EXPECT_TRUE(read->sessions[0].upstream_fd.is_open());
 }
