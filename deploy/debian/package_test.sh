@@ -47,8 +47,10 @@ done
 run_gate() {
   [[ "$("$1" --version)" == "udp-gate $(field Version)" ]] || fail "version"
   cp "$2" "$folder/.env"
+  # Else the last run's would be read before this one has its own.
+  : > "$folder/log"
   (cd "$folder" && exec "$1" --proxy-addr 127.0.0.1:0 \
-    --backend-addr 127.0.0.1:9) 2> "$folder/log" &
+    --backend-addr 127.0.0.1:9) 2>> "$folder/log" &
   gate_pid=$!
   local tries
   for ((tries = 0; tries < 400; ++tries)); do
