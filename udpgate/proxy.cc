@@ -234,6 +234,8 @@ class Proxy::Impl : public internal::Handover {
   void HandleEvent(Event event);
   // At a limited rate: whoever can publish could fill the log.
   void LogUselessEvent(absl::string_view why);
+  // From the control thread: a slow log must not delay the caller.
+  void Log(LogSeverity severity, std::string line);
   // One that may concern several sessions, or several shards.
   void DisconnectInParts(const DisconnectTarget& target,
                          int64_t came_nanoseconds,
@@ -409,7 +411,14 @@ absl::Status Proxy::Impl::StartDisconnects() {
 void Proxy::Impl::StartThreadsAtLast() {
   // Another program may have taken the place of one, and the players are worth
   // the wait.
-  while (!StartThreads().ok()) {
+  bool is_logged = false;
+  for (absl::Status status = StartThreads(); !status.ok();
+       status = StartThreads()) {
+    if (!is_logged) {
+      Log(LogSeverity::kError,
+          absl::StrCat("all traffic waits for a thread: ", status.message()));
+    }
+    is_logged = true;
     StopThreads();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
@@ -528,8 +537,10 @@ absl::Status Proxy::Impl::HandOver(
   for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
     (void)reader->SetWaitMax(absl::Milliseconds(1));
   }
-  std::this_thread::sleep_for(absl::ToChronoNanoseconds(ReaderThread::kWaitMax +
-                                                        absl::Milliseconds(5)));
+  if (!reader_threads_.empty()) {
+    std::this_thread::sleep_for(absl::ToChronoNanoseconds(
+        ReaderThread::kWaitMax + absl::Milliseconds(5)));
+  }
 
   MutexLock lock(&start_stop_mutex_);
   if (state_ != State::kRunning) return NotRunning();
@@ -751,19 +762,18 @@ void Proxy::Impl::HandleEvent(Event event) {
 
 void Proxy::Impl::LogUselessEvent(absl::string_view why) {
   int64_t more = 0;
-  if (context_.options.log_sink == nullptr ||
-      !event_log_limiter_.Admit(&more)) {
-    return;
-  }
+  if (!event_log_limiter_.Admit(&more)) return;
   std::string line = absl::StrCat("disconnect event ignored: ", why);
   if (more > 0) {
     absl::StrAppend(&line, " (and ", more, " more since the last such line)");
   }
-  // From the control thread: a slow log must not delay the next event.
-  context_.control.Post(
-      [sink = context_.options.log_sink, line = std::move(line)] {
-        sink(LogSeverity::kWarning, line);
-      });
+  Log(LogSeverity::kWarning, std::move(line));
+}
+
+void Proxy::Impl::Log(LogSeverity severity, std::string line) {
+  if (context_.options.log_sink == nullptr) return;
+  context_.control.Post([sink = context_.options.log_sink, severity,
+                         line = std::move(line)] { sink(severity, line); });
 }
 
 void Proxy::Impl::Disconnect(const DisconnectTarget& target,

@@ -115,7 +115,8 @@ class Proxy {
   // inside a call into the host.
   bool IsAlive(absl::Duration within) const;
 
-  // A snapshot; see proxy_stats.h. Takes microseconds.
+  // A snapshot; see proxy_stats.h. Takes microseconds, and with a flow offload
+  // as long as its `LateActivity`.
   ProxyStats GetStats() const;
 
   // Calls `visit` for each session, in no order, on the calling thread. The

@@ -53,7 +53,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: The udpgate authors <udpgate@localhost>
 Installed-Size: $(du --summarize --block-size=1K "$root" | cut -f 1)
-Depends: $depends
+Depends: $depends, procps
 Suggests: redis-server
 Section: net
 Priority: optional

@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "udpgate/clock.h"
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/sys_calls.h"
@@ -228,8 +227,10 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   if (!status.ok()) return status;
   // A disconnect must reach one of the two.
   constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
-  const absl::Time deadline = absl::Now() + options_.disconnects_timeout;
-  while (!handover->HearsDisconnects() && absl::Now() < deadline) {
+  const auto deadline = std::chrono::steady_clock::now() +
+                        absl::ToChronoNanoseconds(options_.disconnects_timeout);
+  while (!handover->HearsDisconnects() &&
+         std::chrono::steady_clock::now() < deadline) {
     std::this_thread::sleep_for(absl::ToChronoNanoseconds(kLookInterval));
   }
   status = CheckCancelled();

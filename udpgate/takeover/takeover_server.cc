@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -169,11 +170,11 @@ void TakeoverServer::Impl::Stop() {
 }
 
 void TakeoverServer::Impl::AwaitSuccessor(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const auto deadline =
+      std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
   MutexLock lock(&mutex_);
-  while (!is_finished_ && absl::Now() < deadline) {
-    changed_.WaitFor(&mutex_,
-                     absl::ToChronoNanoseconds(deadline - absl::Now()));
+  while (!is_finished_ && std::chrono::steady_clock::now() < deadline) {
+    changed_.WaitFor(&mutex_, deadline - std::chrono::steady_clock::now());
   }
 }
 
@@ -200,9 +201,11 @@ void TakeoverServer::Impl::Run() {
     }
     absl::Status status = Serve(&channel);
     if (!status.ok()) {
-      Log(LogSeverity::kWarning,
-          absl::StrCat("take-over given up, this gate goes on: ",
-                       status.message()));
+      if (!absl::IsCancelled(status)) {
+        Log(LogSeverity::kWarning,
+            absl::StrCat("take-over given up, this gate goes on: ",
+                         status.message()));
+      }
       internal::SendError(status, &channel);
     } else {
       // Whatever comes: it is gone, or needs this process no more.
@@ -224,6 +227,10 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   if (!peer.ok()) return peer.status();
   const absl::StatusOr<Incoming> hello =
       internal::ReceiveMessage("hello", channel);
+  if (absl::IsUnavailable(hello.status())) {
+    // As one that only looks whether this gate is there, see Listen.
+    return absl::CancelledError("nobody asked for anything");
+  }
   if (!hello.ok()) return hello.status();
   if (absl::Status status = internal::CheckVersion(hello->fields);
       !status.ok()) {

@@ -92,7 +92,7 @@ class Gate {
   void Create(ProxyOptions options, std::shared_ptr<BackendResolver> resolver,
               std::shared_ptr<DisconnectSource> disconnects = nullptr,
               std::shared_ptr<FlowOffload> offload = nullptr) {
-    options.log_sink = nullptr;
+    options.log_sink = Sink();
     ProxyDependencies dependencies;
     dependencies.resolver = std::move(resolver);
     dependencies.disconnects = std::move(disconnects);
@@ -104,10 +104,7 @@ class Gate {
   }
   void Serve(TakeoverServerOptions options = {}) {
     options.socket_path = path_;
-    options.log_sink = [this](LogSeverity, absl::string_view text) {
-      internal::MutexLock lock(&mutex_);
-      absl::StrAppend(&log_, text, "\n");
-    };
+    options.log_sink = Sink();
     absl::StatusOr<std::unique_ptr<TakeoverServer>> server =
         TakeoverServer::Create(options, proxy_.get(),
                                [this] { is_handed_over_ = true; });
@@ -135,6 +132,13 @@ class Gate {
   }
 
  private:
+  LogSink Sink() {
+    return [this](LogSeverity, absl::string_view text) {
+      internal::MutexLock lock(&mutex_);
+      absl::StrAppend(&log_, text, "\n");
+    };
+  }
+
   const std::string path_;
   std::atomic<bool> is_handed_over_{false};
   internal::Mutex mutex_;
@@ -173,10 +177,16 @@ class TakeoverTest : public ::testing::Test {
       std::shared_ptr<BackendResolver> resolver = nullptr,
       std::shared_ptr<DisconnectSource> disconnects = nullptr,
       std::shared_ptr<FlowOffload> offload = nullptr) {
+    return TakeOverWith(Options(shape), std::move(resolver),
+                        std::move(disconnects), std::move(offload));
+  }
+  absl::StatusOr<TakenOver> TakeOverWith(
+      ProxyOptions options, std::shared_ptr<BackendResolver> resolver = nullptr,
+      std::shared_ptr<DisconnectSource> disconnects = nullptr,
+      std::shared_ptr<FlowOffload> offload = nullptr) {
     absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
         Predecessor::Connect({path_});
     if (!predecessor.ok()) return predecessor.status();
-    ProxyOptions options = Options(shape);
     (*predecessor)->FillIn(&options);
     new_.Create(std::move(options),
                 resolver != nullptr ? resolver : Fixed(second_),
@@ -220,6 +230,15 @@ class TakeoverTest : public ::testing::Test {
     nlohmann::json pause = NewMessage("pause");
     if (keeps_flows) pause["keeps_flows"] = true;
     ASSERT_TRUE(SendMessage(pause, channel).ok());
+  }
+
+  // All that comes in the pause.
+  static void AwaitState(Channel* channel) {
+    for (;;) {
+      const absl::StatusOr<Incoming> message = ReceiveMessage(channel);
+      ASSERT_TRUE(message.ok()) << message.status();
+      if (message->type == "state") break;
+    }
   }
 
   TemporaryDirectory directory_;
@@ -331,11 +350,7 @@ TEST_F(TakeoverOffloadTest, OneThatFailsLeavesTheFlows) {
   {
     const auto channel = ConnectRaw();
     AskForPause(channel.get(), /*keeps_flows=*/true);
-    for (;;) {
-      const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
-      ASSERT_TRUE(message.ok());
-      if (message->type == "state") break;
-    }
+    AwaitState(channel.get());
   }
   ExpectTheOldServes();
   EXPECT_EQ(old_->GetStats().fast_path_sessions, 1u);
@@ -464,14 +479,9 @@ TEST_F(TakeoverTest, WhatIsKnownOfAClientGoesAlong) {
   }));
   const SessionInfo before = old_.Sessions().front();
 
-  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
-      Predecessor::Connect({path_});
-  ASSERT_TRUE(predecessor.ok());
   ProxyOptions new_options = Options();
   new_options.limits.max_sessions_per_ip = 1;
-  (*predecessor)->FillIn(&new_options);
-  new_.Create(std::move(new_options), Fixed(second_));
-  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  ASSERT_TRUE(TakeOverWith(std::move(new_options)).ok());
   EXPECT_EQ(new_->GetStats().sessions_confirmed, 1u);
   EXPECT_EQ(new_.Sessions().front().state, SessionState::kConfirmed);
   // Its place is taken, and free once it has ended.
@@ -509,12 +519,7 @@ TEST_F(TakeoverTest, PortsThatRestGoOnToRest) {
                    [&](int64_t count) { ended = count; });
   ASSERT_TRUE(AwaitTrue([&] { return ended == 1; }));
 
-  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
-      Predecessor::Connect({path_});
-  ASSERT_TRUE(predecessor.ok());
-  (*predecessor)->FillIn(&options);
-  new_.Create(options, Fixed(second_));
-  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  ASSERT_TRUE(TakeOverWith(options).ok());
   EXPECT_EQ(new_->GetStats().relay_ports_quarantined, 1u);
   EXPECT_EQ(new_->GetStats().ended(EndReason::kDisconnected), 1u);
   std::vector<LoopbackPeer> clients(2);
@@ -651,11 +656,7 @@ TEST_F(TakeoverTest, ASuccessorThatDiesChangesNothing) {
     // It got everything and never said so.
     const auto channel = ConnectRaw();
     AskForPause(channel.get());
-    for (;;) {
-      const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
-      ASSERT_TRUE(message.ok());
-      if (message->type == "state") break;
-    }
+    AwaitState(channel.get());
   }
   ExpectTheOldServes();
   // And the next one can take over.
@@ -724,6 +725,7 @@ TEST_F(TakeoverTest, ThePathIsPrivateAndGoesWithTheGate) {
   ASSERT_TRUE(server.ok());
   EXPECT_EQ((*server)->Start().code(), absl::StatusCode::kAlreadyExists);
   old_.server()->Stop();
+  EXPECT_EQ(old_.log(), "") << "a look is no take-over";
   EXPECT_NE(::lstat(path_.c_str(), &file), 0);
   // A file of another kind stays.
   directory_.WriteFile("takeover.sock", "mine");
@@ -765,16 +767,11 @@ TEST_F(TakeoverTest, TheLimitOfWaitingClientsHoldsAfterwards) {
   for (LoopbackPeer& client : clients) {
     ASSERT_TRUE(client.Ask(address_, "a").ok());
   }
-  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
-      Predecessor::Connect({path_});
-  ASSERT_TRUE(predecessor.ok());
   ProxyOptions options = Options();
   options.limits.pending_clients_max = 1;
-  (*predecessor)->FillIn(&options);
   auto resolver = std::make_shared<NiceMock<MockBackendResolver>>();
   EXPECT_CALL(*resolver, Resolve).WillRepeatedly(HoldResolveIn(&held_));
-  new_.Create(std::move(options), resolver);
-  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  ASSERT_TRUE(TakeOverWith(std::move(options), resolver).ok());
   std::vector<LoopbackPeer> newcomers(3);
   for (LoopbackPeer& client : newcomers) {
     ASSERT_TRUE(client.Send(address_, "n").ok());
@@ -800,11 +797,7 @@ TEST_F(TakeoverTest, WhoeverDisconnectsInThePauseIsAnswered) {
   ASSERT_TRUE(client_.Ask(address_, "a").ok());
   const auto channel = ConnectRaw();
   AskForPause(channel.get());
-  for (;;) {
-    const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
-    ASSERT_TRUE(message.ok());
-    if (message->type == "state") break;
-  }
+  AwaitState(channel.get());
   std::atomic<int64_t> ended{-1};
   old_->Disconnect(DisconnectTarget::ForClient(client_.address()),
                    [&](int64_t count) { ended = count; });
@@ -836,14 +829,9 @@ TEST_F(TakeoverTest, AnAttemptLeavesTheBuffersAsTheyWere) {
   }  // it gives up
   EXPECT_EQ(buffer_bytes(), before);
   // One that does not has its own.
-  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
-      Predecessor::Connect({path_});
-  ASSERT_TRUE(predecessor.ok());
   ProxyOptions options = Options();
   options.receive_buffer_bytes = 4096;
-  (*predecessor)->FillIn(&options);
-  new_.Create(std::move(options), Fixed(second_));
-  ASSERT_TRUE((*predecessor)->TakeOver(new_.get()).ok());
+  ASSERT_TRUE(TakeOverWith(std::move(options)).ok());
   EXPECT_LT(buffer_bytes(), before);
   EXPECT_EQ(new_->receive_buffer_bytes(), buffer_bytes() / 2);
 }
@@ -885,6 +873,7 @@ TEST_F(TakeoverTest, FurtherSocketsThatNobodyTakesAreClosed) {
   TakeoverServerOptions options;
   options.extra_sockets["admin"] = extra.get();
   StartOld({1, 1}, options);
+  // It lives as long as the process does.
   absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
       Predecessor::Connect({path_});
   ASSERT_TRUE(predecessor.ok());
@@ -1013,16 +1002,14 @@ TEST_F(TakeoverTest, AGateThatGoesOnWaitsForAThreadThatIsMissing) {
   {
     const auto channel = ConnectRaw();
     AskForPause(channel.get());
-    for (;;) {
-      const absl::StatusOr<Incoming> message = ReceiveMessage(channel.get());
-      ASSERT_TRUE(message.ok());
-      if (message->type == "state") break;
-    }
+    AwaitState(channel.get());
     threads_to_refuse = 1;
   }
   ASSERT_TRUE(AwaitTrue([&] { return threads_to_refuse <= 0; }));
   ASSERT_TRUE(
       AwaitTrue([&] { return absl::StrContains(old_.log(), "goes on"); }));
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return absl::StrContains(old_.log(), "waits for a thread"); }));
   EXPECT_TRUE(old_->IsAlive(absl::Seconds(1)));
   EXPECT_EQ(client_.Ask(address_, "b", absl::Seconds(2)).value_or("nothing"),
             "first:b");
