@@ -128,7 +128,7 @@ void Inbox::Post(ShardMessage message) {
     MutexLock lock(&mutex_);
     PostLocked(std::move(message));
   }
-  Ring();
+  RingForMessage();
 }
 
 bool Inbox::PostDisconnect(ShardMessage message) {
@@ -141,7 +141,7 @@ bool Inbox::PostDisconnect(ShardMessage message) {
     ++disconnect_count_;
     PostLocked(std::move(message));
   }
-  Ring();
+  RingForMessage();
   return true;
 }
 
@@ -197,12 +197,19 @@ void Inbox::Ring() {
   }
 }
 
-bool Inbox::PrepareSleep(int64_t until_nanoseconds) {
+void Inbox::RingForMessage() {
+  // Read after the message is counted: an owner that lets messages wait takes
+  // that back, in PrepareSleep, before it looks whether there are any.
+  if (!messages_can_wait_.load(std::memory_order_seq_cst)) Ring();
+}
+
+bool Inbox::PrepareSleep(int64_t until_nanoseconds, bool messages_can_wait) {
+  messages_can_wait_.store(messages_can_wait, std::memory_order_seq_cst);
   asleep_until_nanoseconds_.store(until_nanoseconds, std::memory_order_seq_cst);
   is_owner_asleep_.store(true, std::memory_order_seq_cst);
   // Looked at after the store: whoever came before it is seen here, and
   // whoever comes after it sees the owner asleep and rings.
-  if (datagrams_waiting() > 0 || HasMessages()) {
+  if (datagrams_waiting() > 0 || (!messages_can_wait && HasMessages())) {
     EndSleep();
     return false;
   }

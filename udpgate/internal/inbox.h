@@ -128,6 +128,10 @@ class Inbox {
   bool HasMessages() const {
     return message_count_.load(std::memory_order_seq_cst) != 0;
   }
+  // False also where the owner lets them wait.
+  bool HasUrgentMessages() const {
+    return HasMessages() && !messages_can_wait_.load(std::memory_order_relaxed);
+  }
   int64_t messages_waiting() const {
     return message_count_.load(std::memory_order_relaxed);
   }
@@ -136,8 +140,9 @@ class Inbox {
   }
 
   // The owner is about to sleep until `until_nanoseconds` unless somebody
-  // rings. False where there is something to do instead.
-  bool PrepareSleep(int64_t until_nanoseconds);
+  // rings. False where there is something to do instead. Where messages can
+  // wait until then, they are none, and none that comes rings.
+  bool PrepareSleep(int64_t until_nanoseconds, bool messages_can_wait = false);
   void EndSleep() { is_owner_asleep_.store(false, std::memory_order_seq_cst); }
   // Whoever made the shard's next deadline earlier says so, and the owner
   // wakes if it would sleep past it.
@@ -160,6 +165,7 @@ class Inbox {
   bool PushOne(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PostLocked(ShardMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RingForMessage();
 
   SysCalls* const sys_calls_;
   const int doorbell_fd_;
@@ -180,6 +186,7 @@ class Inbox {
   std::atomic<int64_t> datagrams_waiting_{0};
   std::atomic<int64_t> message_count_{0};
   std::atomic<bool> is_owner_asleep_{false};
+  std::atomic<bool> messages_can_wait_{false};
   std::atomic<int64_t> asleep_until_nanoseconds_{INT64_MAX};
 };
 

@@ -135,6 +135,26 @@ TEST(InboxTest, DoesNotSleepOverWaitingWork) {
   EXPECT_FALSE(inbox->PrepareSleep(INT64_MAX));
 }
 
+TEST(InboxTest, SleepsOverMessagesThatCanWait) {
+  test::FailingSysCalls sys_calls;
+  const std::shared_ptr<Inbox> inbox = MakeInbox(&sys_calls, 8);
+  inbox->Post(MakeMessage(ShardMessage::Kind::kResolved, 1));
+  EXPECT_TRUE(inbox->HasUrgentMessages());
+  EXPECT_TRUE(inbox->PrepareSleep(1000, /*messages_can_wait=*/true));
+  EXPECT_TRUE(inbox->HasMessages());
+  EXPECT_FALSE(inbox->HasUrgentMessages());
+  inbox->Post(MakeMessage(ShardMessage::Kind::kResolved, 2));
+  inbox->PostDisconnect(MakeMessage(ShardMessage::Kind::kEndSession, 3));
+  EXPECT_EQ(sys_calls.calls(test::Call::kEventFdAdd), 0);
+  PushOne(inbox.get(), Make(1, "a"));
+  EXPECT_EQ(sys_calls.calls(test::Call::kEventFdAdd), 1);
+  PopAll(inbox.get());
+
+  // They can wait no more.
+  EXPECT_FALSE(inbox->PrepareSleep(1000));
+  EXPECT_TRUE(inbox->HasUrgentMessages());
+}
+
 TEST(InboxTest, AnEarlierDeadlineWakesTheOwner) {
   test::FailingSysCalls sys_calls;
   const std::shared_ptr<Inbox> inbox = MakeInbox(&sys_calls, 8);

@@ -32,6 +32,12 @@ constexpr int kMessagesPerTurn = 3;
 constexpr int kEndsPerTurn = 3;
 constexpr int kPendingPerTurn = 32;
 
+// A turn that has ended sessions whose end could wait is followed by a rest
+// from that, of so many times its length. The upper bound is for a turn that
+// the scheduler stretched.
+constexpr int64_t kRestFactor = 3;
+constexpr int64_t kRestNanosecondsMax = 1'000'000;
+
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
 
@@ -182,18 +188,23 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   WaitForEvents(max_wait_nanoseconds);
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
-  message_budget_ = kMessagesPerTurn;
+  message_budget_ = MessageBudget();
+  must_rest_ = false;
   ++turn_;
   TakeLimits();
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
   ExpirePending();
-  ExpireUnconfirmed();
-  ExpireIdle();
+  if (!IsResting()) {
+    ExpireUnconfirmed();
+    ExpireIdle();
+  }
+  if (must_rest_) RestAfterEnds();
   const int64_t deadline_nanoseconds = NextDeadline();
   wait_nanoseconds_ =
-      inbox_->PrepareSleep(deadline_nanoseconds)
+      inbox_->PrepareSleep(deadline_nanoseconds,
+                           /*messages_can_wait=*/IsResting())
           ? std::max<int64_t>(deadline_nanoseconds - now_nanoseconds_, 0)
           : 0;
   // After PrepareSleep: whoever reads it here and rings finds the worker asleep
@@ -233,10 +244,10 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
   // meanwhile.
   const bool must_help =
       inbox_->datagrams_waiting() > context_->options.queue_size_datagrams / 2;
-  if ((must_help || !inbox_->HasMessages()) &&
+  if ((must_help || !inbox_->HasUrgentMessages()) &&
       ownership_.TryAcquire(/*must_wait=*/must_help)) {
     now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
-    message_budget_ = kMessagesPerTurn;
+    message_budget_ = MessageBudget();
     DrainDatagrams();
     // What waits goes first, else a client's datagrams would overtake.
     const bool is_first = inbox_->datagrams_waiting() == 0;
@@ -262,7 +273,10 @@ void Worker::TakeLimits() {
   next_sweep_nanoseconds_ = std::min(next_sweep_nanoseconds_, now_nanoseconds_);
 }
 
+int Worker::MessageBudget() const { return IsResting() ? 0 : kMessagesPerTurn; }
+
 void Worker::DrainMessages() {
+  if (message_budget_ == 0) return;
   inbox_->TakeMessages(message_budget_, &messages_);
   message_budget_ -= static_cast<int>(messages_.size());
   for (ShardMessage& message : messages_) {
@@ -339,7 +353,7 @@ void Worker::ExpireUnconfirmed() {
          UnconfirmedDeadline(*session) <= now_nanoseconds_;
          session = list.first()) {
       if (ended_count++ == kEndsPerTurn) return;
-      End(session, EndReason::kUnconfirmed, DropReason::kSessionEnded);
+      EndAtLeisure(session, EndReason::kUnconfirmed);
     }
   }
 }
@@ -369,7 +383,7 @@ void Worker::ExpireIdle() {
       }
       // The next turn, which follows at once, goes on here.
       if (ended_count++ == kEndsPerTurn) return;
-      End(session, EndReason::kIdle, DropReason::kSessionEnded);
+      EndAtLeisure(session, EndReason::kIdle);
     }
     if (sweep_slot_ >= slot_count) sweep_slot_ = 0;
     const int64_t slices = slot_count / kSlotsPerSweep + 1;
@@ -388,18 +402,32 @@ void Worker::UpdateOffload(Session* session) {
   offload_.Begin(context_->listeners[session->listener].address, session);
 }
 
+// Closing thousands of sockets without a pause would keep a processor from
+// everybody for a good part of a second: from the other sessions' datagrams,
+// and from the programs at either end of them, where they share it.
+void Worker::RestAfterEnds() {
+  const int64_t begin_nanoseconds = now_nanoseconds_;
+  now_nanoseconds_ = context_->clock->NowNanoseconds();
+  rest_end_nanoseconds_ =
+      now_nanoseconds_ +
+      std::min(kRestFactor * (now_nanoseconds_ - begin_nanoseconds),
+               kRestNanosecondsMax);
+}
+
 int64_t Worker::NextDeadline() {
   int64_t deadline_nanoseconds = INT64_MAX;
   if (sessions_.size() > 0) deadline_nanoseconds = next_sweep_nanoseconds_;
-  if (const Session* session = pending_.first(); session != nullptr) {
-    deadline_nanoseconds =
-        std::min(deadline_nanoseconds, session->resolve_deadline_nanoseconds);
-  }
   for (const SessionList& list : unconfirmed_) {
     if (const Session* session = list.first(); session != nullptr) {
       deadline_nanoseconds =
           std::min(deadline_nanoseconds, UnconfirmedDeadline(*session));
     }
+  }
+  // Then there may be messages, too.
+  if (IsResting()) deadline_nanoseconds = rest_end_nanoseconds_;
+  if (const Session* session = pending_.first(); session != nullptr) {
+    deadline_nanoseconds =
+        std::min(deadline_nanoseconds, session->resolve_deadline_nanoseconds);
   }
   return deadline_nanoseconds;
 }
@@ -945,6 +973,12 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   sessions_.Erase(session);
 }
 
+// For an end that could wait: the worker rests after it.
+void Worker::EndAtLeisure(Session* session, EndReason end) {
+  End(session, end, DropReason::kSessionEnded);
+  must_rest_ = true;
+}
+
 void Worker::Report(SessionEvent::Kind kind, const Session& session,
                     EndReason end) {
   if (session_events_ == nullptr) return;
@@ -1010,7 +1044,7 @@ void Worker::HandleDisconnect(ShardMessage* message) {
     // the backend that it must not get any more.
     session->must_ask_again = true;
   } else {
-    End(session, EndReason::kDisconnected, DropReason::kSessionEnded);
+    EndAtLeisure(session, EndReason::kDisconnected);
   }
   ReportDone(message, session == nullptr ? 0 : 1);
 }
@@ -1055,7 +1089,7 @@ bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
                : session->backend != message.address) {
     return false;
   }
-  End(session, EndReason::kDisconnected, DropReason::kSessionEnded);
+  EndAtLeisure(session, EndReason::kDisconnected);
   return true;
 }
 

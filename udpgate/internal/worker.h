@@ -119,6 +119,10 @@ class Worker {
   void DrainMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool IsResting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_) {
+    return now_nanoseconds_ < rest_end_nanoseconds_;
+  }
+  int MessageBudget() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpireUnconfirmed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t UnconfirmedDeadline(const Session& session) const
@@ -126,6 +130,7 @@ class Worker {
   void ExpireIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void UpdateOffload(Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void RestAfterEnds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Client to backend.
@@ -176,6 +181,8 @@ class Worker {
               absl::FunctionRef<std::string()> why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void End(Session* session, EndReason end, DropReason held_drop)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void EndAtLeisure(Session* session, EndReason end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   // `end` is of kEnded alone.
   void Report(SessionEvent::Kind kind, const Session& session, EndReason end)
@@ -231,6 +238,11 @@ class Worker {
   uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
+  // Whether this turn has ended a session whose end could wait.
+  bool must_rest_ ABSL_GUARDED_BY(ownership_) = false;
+  // Until then no message is handled, and no silent session ended; see
+  // RestAfterEnds.
+  int64_t rest_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
   SessionOffload offload_ ABSL_GUARDED_BY(ownership_);

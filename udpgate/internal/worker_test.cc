@@ -63,6 +63,17 @@ class HookedSysCalls : public test::FailingSysCalls {
     return FailingSysCalls::Connect(fd, address, size);
   }
 
+  SysCallResult Close(int fd) override {
+    if (before_close) before_close();
+    return FailingSysCalls::Close(fd);
+  }
+
+  SysCallResult EpollWait(int epoll_fd, epoll_event* events, int events_max,
+                          int64_t timeout_nanoseconds) override {
+    last_wait = absl::Nanoseconds(timeout_nanoseconds);
+    return FailingSysCalls::EpollWait(epoll_fd, events, events_max, 0);
+  }
+
   SysCallResult RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
                          int flags) override {
     const SysCallResult result =
@@ -72,6 +83,8 @@ class HookedSysCalls : public test::FailingSysCalls {
   }
 
   std::function<void(int fd)> before_connect;
+  std::function<void()> before_close;
+  absl::Duration last_wait;  // what EpollWait was allowed, which never waits
   std::function<void(msghdr* first)> after_receive;
 };
 
@@ -552,6 +565,140 @@ TEST_F(WorkerTest, ManyAnswersAreHandledAFewATurn) {
     active_before = active;
   }
   EXPECT_EQ(active_before, clients.size());
+}
+
+// Closing a socket takes its time: a worker that has closed some rests from
+// that, and does nothing but relay.
+class WorkerRestTest : public WorkerTest {
+ protected:
+  static constexpr absl::Duration kCloseTime = absl::Microseconds(10);
+  // After the three that a turn may close: three times as long.
+  static constexpr absl::Duration kRest = absl::Microseconds(90);
+
+  void StartSlow(ProxyOptions options = ProxyOptions()) {
+    Start(options);
+    for (const LoopbackPeer& client : clients_) Connect(client);
+    sys_calls_.before_close = [this] { clock_.Advance(close_time_); };
+  }
+
+  void DisconnectAll() {
+    for (const LoopbackPeer& client : clients_) {
+      ShardMessage message;
+      message.kind = ShardMessage::Kind::kDisconnectClient;
+      message.client = client.address();
+      worker_->inbox()->PostDisconnect(std::move(message));
+    }
+  }
+
+  absl::Duration close_time_ = kCloseTime;
+  std::vector<LoopbackPeer> clients_{7};
+};
+
+TEST_F(WorkerRestTest, ManyDisconnectsLeaveTimeForLiveSessions) {
+  StartSlow();
+  const SocketAddress relay = Connect(client_);
+  DisconnectAll();
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
+
+  // Datagrams of both directions pass meanwhile.
+  clock_.Advance(kRest - absl::Nanoseconds(1));
+  SendAndRead(client_, "ping");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("ping"));
+  ASSERT_TRUE(backend_.Send(relay, "pong").ok());
+  worker_->PollOnce(INT64_MAX);
+  EXPECT_EQ(sys_calls_.last_wait, kRest) << "messages wait, the worker sleeps";
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("pong"));
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
+
+  clock_.Advance(absl::Nanoseconds(1));
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 6u);
+  clock_.Advance(kRest);
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 7u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+TEST_F(WorkerRestTest, ManyIdleSessionsLeaveTimeForLiveOnes) {
+  ProxyOptions options = WithoutUnconfirmedTimeout();
+  options.limits.session_idle_timeout = absl::Seconds(1);
+  StartSlow(options);
+  clock_.Advance(absl::Seconds(2));
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 3u);
+  worker_->PollOnce(INT64_MAX);
+  EXPECT_EQ(sys_calls_.last_wait, kRest);
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 3u);
+  clock_.Advance(kRest);
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 6u);
+}
+
+TEST_F(WorkerRestTest, ManyUnconfirmedSessionsLeaveTimeForLiveOnes) {
+  ProxyOptions options;
+  options.limits.unconfirmed_timeout = absl::Seconds(1);
+  StartSlow(options);
+  clock_.Advance(absl::Seconds(2));
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 3u);
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 3u);
+  clock_.Advance(kRest);
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 6u);
+}
+
+// The thread had no core for a while: that is no reason to rest for longer.
+TEST_F(WorkerRestTest, ARestIsShortHoweverLongTheTurnTook) {
+  StartSlow();
+  close_time_ = absl::Seconds(1);
+  DisconnectAll();
+  Turn();
+  worker_->PollOnce(INT64_MAX);
+  EXPECT_EQ(sys_calls_.last_wait, absl::Milliseconds(1));
+}
+
+// Nobody waits longer than allowed because a worker rests.
+TEST_F(WorkerRestTest, AQuestionTimesOutAlsoInARest) {
+  ProxyOptions options;
+  options.limits.resolve_timeout = absl::Milliseconds(1);
+  StartSlow(options);
+  SendAndRead(client_, "hello");
+  close_time_ = absl::Microseconds(200);
+  DisconnectAll();
+  Turn();
+  worker_->PollOnce(INT64_MAX);
+  EXPECT_EQ(sys_calls_.last_wait, absl::Microseconds(400));
+  clock_.Advance(absl::Microseconds(400));
+  Turn();
+  EXPECT_EQ(Stats().resolves_timed_out, 1u);
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
+}
+
+// A newcomer waits for its room.
+TEST_F(WorkerRestTest, MakingRoomIsFollowedByNoRest) {
+  ProxyOptions options = WithoutUnconfirmedTimeout();
+  options.limits.max_sessions = static_cast<int64_t>(clients_.size());
+  StartSlow(options);
+  for (int i = 0; i < 2; ++i) {
+    LoopbackPeer newcomer;
+    Connect(newcomer);
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kEvicted), 2u);
+  EXPECT_EQ(Stats().sessions_active, clients_.size());
+}
+
+// A reader need not queue what the worker would not touch anyway.
+TEST_F(WorkerRestTest, AReaderRelaysWhileMessagesWait) {
+  StartSlow();
+  Connect(client_);
+  DisconnectAll();
+  Turn();
+  ASSERT_TRUE(worker_->inbox()->HasMessages());
+  SendAndRead(client_, "ping");
+  EXPECT_EQ(worker_->inbox()->datagrams_waiting(), 0);
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("ping"));
 }
 
 // Disconnects.
