@@ -12,7 +12,7 @@ timeout 250 /usr/bin/python3 -B "$1" --scale --bin . --out "$out" --quick \
 
 # A row of every storm, and of both sizes where there can be a namespace.
 figure='[0-9,.]+ \[[0-9,.]+\]'
-for storm in created expired disconnected newcomers; do
+for storm in created expired disconnected newcomers relayed; do
   grep -qE "^$storm +$figure +$figure +$figure " "$out/scale.txt"
 done
 if unshare --net true || unshare --user --net true; then
@@ -27,7 +27,7 @@ fi
 /usr/bin/python3 - "$out" "$sessions" << 'END'
 import json, sys
 runs = json.load(open(sys.argv[1] + "/scale.json"))["runs"]
-assert len(runs) == 4 + int(sys.argv[2]), len(runs)
+assert len(runs) == 5 + int(sys.argv[2]), len(runs)
 for run in runs:
     if "clients" in run:
         assert run["replies"] > 0 and run["descriptors"] >= run["clients"], run
