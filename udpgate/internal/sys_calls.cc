@@ -134,12 +134,22 @@ SysCallResult SysCalls::EpollControl(int epoll_fd, int operation, int fd,
 
 SysCallResult SysCalls::EpollWait(int epoll_fd, epoll_event* events,
                                   int events_max, int64_t timeout_nanoseconds) {
+  constexpr int64_t kNanosecondsPerMillisecond = 1'000'000;
+  if (timeout_nanoseconds > 0 &&
+      timeout_nanoseconds < kNanosecondsPerMillisecond) {
+    const timespec timeout = {0, static_cast<long>(timeout_nanoseconds)};
+    const int count =
+        ::epoll_pwait2(epoll_fd, events, events_max, &timeout, nullptr);
+    if (count >= 0) return {count, 0};
+    // Since Linux 5.11, and filters of system calls may not know it.
+  }
   // Rounded up to milliseconds: a wait that ends early would only be repeated.
   const int64_t timeout_milliseconds =
       timeout_nanoseconds <= 0
           ? (timeout_nanoseconds < 0 ? -1 : 0)
-          : std::min<int64_t>((timeout_nanoseconds - 1) / 1'000'000 + 1,
-                              INT_MAX);
+          : std::min<int64_t>(
+                (timeout_nanoseconds - 1) / kNanosecondsPerMillisecond + 1,
+                INT_MAX);
   const int count = ::epoll_wait(epoll_fd, events, events_max,
                                  static_cast<int>(timeout_milliseconds));
   if (count >= 0) return {count, 0};

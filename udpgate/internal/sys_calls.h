@@ -71,7 +71,8 @@ class SysCalls {
   virtual SysCallResult EpollCreate();
   virtual SysCallResult EpollControl(int epoll_fd, int operation, int fd,
                                      epoll_event* event);
-  // `timeout_nanoseconds` of 0 polls; a negative one waits for ever.
+  // `timeout_nanoseconds` of 0 polls; a negative one waits for ever. From a
+  // millisecond on, and before Linux 5.11, whole milliseconds are waited.
   virtual SysCallResult EpollWait(int epoll_fd, epoll_event* events,
                                   int events_max, int64_t timeout_nanoseconds);
 
