@@ -180,25 +180,52 @@ class SessionObservers : public SessionObserver {
   const std::vector<std::shared_ptr<SessionObserver>> observers_;
 };
 
-// The log of sessions, and what the endpoint for operators shows of them. The
-// latter first, as the log may be slow.
-void UseObservers(const Settings& settings, Logger* logger,
-                  std::shared_ptr<admin::SessionHistory>* history,
-                  ProxyDependencies* dependencies) {
-  std::vector<std::shared_ptr<SessionObserver>> observers;
+// Who is told of sessions; null where there is none.
+struct Observers {
+  std::shared_ptr<admin::SessionHistory> history;  // for the admin endpoint
+  std::shared_ptr<SessionLogger> log;
+};
+
+Observers UseObservers(const Settings& settings, Logger* logger,
+                       ProxyDependencies* dependencies) {
+  Observers observers;
+  std::vector<std::shared_ptr<SessionObserver>> all;
   if (settings.admin_address.is_valid()) {
-    *history =
+    observers.history =
         std::make_shared<admin::SessionHistory>(admin::SessionHistoryOptions());
-    observers.push_back(*history);
+    all.push_back(observers.history);
   }
+  // Last, as it may be slow.
   if (settings.session_log != SessionLog::kOff) {
-    observers.push_back(std::make_shared<SessionLogger>(
+    observers.log = std::make_shared<SessionLogger>(
         settings.session_log, settings.session_log_lines_per_second_max,
-        Clock::Monotonic(), logger));
+        Clock::Monotonic(), logger);
+    all.push_back(observers.log);
   }
-  if (observers.empty()) return;
-  dependencies->session_observer =
-      std::make_shared<SessionObservers>(std::move(observers));
+  if (!all.empty()) {
+    dependencies->session_observer =
+        std::make_shared<SessionObservers>(std::move(all));
+  }
+  return observers;
+}
+
+// What this program adds to /metrics.
+HostMetrics MetricsOfProgram(const std::function<HostMetrics()>& redis_metrics,
+                             const SessionLogger* session_log,
+                             const Logger& logger) {
+  HostMetrics metrics =
+      redis_metrics == nullptr ? HostMetrics() : redis_metrics();
+  metrics.push_back({admin::HostMetric::Kind::kCounter,
+                     "udpgate_log_lines_dropped_total",
+                     "Log lines that standard error did not take at once.",
+                     static_cast<double>(logger.dropped_lines())});
+  if (session_log != nullptr) {
+    metrics.push_back({admin::HostMetric::Kind::kCounter,
+                       "udpgate_session_log_lines_left_out_total",
+                       "Lines on sessions beyond SESSION_LOG_LINES_PER_SEC.",
+                       static_cast<double>(session_log->lines_left_out())});
+  }
+  return metrics;
 }
 
 // The running gate's socket, where it has the address that is wanted; -1 where
@@ -222,8 +249,7 @@ int TakeAdminSocket(const SocketAddress& wanted,
 absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     const Settings& settings, const ProxyDependencies& dependencies,
     int listen_fd, std::function<HostMetrics()> redis_metrics,
-    std::shared_ptr<admin::SessionHistory> history, Reloader* reloader,
-    Proxy* proxy, Logger* logger) {
+    Observers observers, Reloader* reloader, Proxy* proxy, Logger* logger) {
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
@@ -242,15 +268,10 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
     return components;
   };
   hooks.reload = [reloader] { return reloader->Reload(); };
-  hooks.history = std::move(history);
-  hooks.metrics = [logger, redis_metrics = std::move(redis_metrics)] {
-    HostMetrics metrics =
-        redis_metrics == nullptr ? HostMetrics() : redis_metrics();
-    metrics.push_back({admin::HostMetric::Kind::kCounter,
-                       "udpgate_log_lines_dropped_total",
-                       "Log lines that standard error did not take at once.",
-                       static_cast<double>(logger->dropped_lines())});
-    return metrics;
+  hooks.history = std::move(observers.history);
+  hooks.metrics = [logger, redis_metrics = std::move(redis_metrics),
+                   session_log = std::move(observers.log)] {
+    return MetricsOfProgram(redis_metrics, session_log.get(), *logger);
   };
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> server =
       admin::AdminServer::Create(std::move(options), proxy, std::move(hooks));
@@ -455,8 +476,7 @@ int Serve(const std::string& program, SettingSources sources,
       !status.ok()) {
     return CannotStart(status, logger);
   }
-  std::shared_ptr<admin::SessionHistory> history;
-  UseObservers(settings, logger, &history, &dependencies);
+  Observers observers = UseObservers(settings, logger, &dependencies);
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
@@ -467,8 +487,8 @@ int Serve(const std::string& program, SettingSources sources,
       MakeAdminServer(
           settings, dependencies,
           TakeAdminSocket(settings.admin_address, predecessor.get()),
-          std::move(redis_metrics), std::move(history), &reloader, proxy->get(),
-          logger);
+          std::move(redis_metrics), std::move(observers), &reloader,
+          proxy->get(), logger);
   if (!admin.ok()) return CannotStart(admin.status(), logger);
   // Before the first client is served, who must not be cut off by a signal that
   // comes right then.

@@ -70,7 +70,7 @@ bool SessionLogger::Admit() {
     ReportLeftOut();
   }
   if (lines_in_second_ == lines_per_second_max_) {
-    ++left_out_;
+    lines_left_out_.fetch_add(1, std::memory_order_relaxed);
     return false;
   }
   ++lines_in_second_;
@@ -78,12 +78,13 @@ bool SessionLogger::Admit() {
 }
 
 void SessionLogger::ReportLeftOut() {
-  if (left_out_ == 0) return;
+  const uint64_t news = lines_left_out() - lines_reported_;
+  if (news == 0) return;
+  lines_reported_ += news;
   logger_->Log(LogSeverity::kWarning,
-               absl::StrCat(left_out_,
+               absl::StrCat(news,
                             " lines on sessions were left out, beyond "
                             "SESSION_LOG_LINES_PER_SEC"));
-  left_out_ = 0;
 }
 
 }  // namespace cli

@@ -2,6 +2,7 @@
 #ifndef UDPGATE_CLI_SESSION_LOG_H_
 #define UDPGATE_CLI_SESSION_LOG_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "cli/logger.h"
@@ -14,7 +15,7 @@ namespace cli {
 
 // Writes a line for each event that `what` names, of severity info, and no more
 // than so many in a second; a later line, or one at the end, says how many were
-// left out. Threads: one.
+// left out. Threads: one, and any for `lines_left_out`.
 class SessionLogger : public SessionObserver {
  public:
   // `logger` and `clock` must outlive it. `lines_per_second_max` 0: any number.
@@ -25,6 +26,11 @@ class SessionLogger : public SessionObserver {
   SessionLogger& operator=(const SessionLogger&) = delete;
 
   void Observe(const SessionEvent& event) override;
+
+  // Lines beyond the limit, since the beginning.
+  uint64_t lines_left_out() const {
+    return lines_left_out_.load(std::memory_order_relaxed);
+  }
 
  private:
   // Whether there may be one more line now.
@@ -37,7 +43,8 @@ class SessionLogger : public SessionObserver {
   Logger* const logger_;
   int64_t second_begin_nanoseconds_;
   int64_t lines_in_second_ = 0;
-  int64_t left_out_ = 0;
+  std::atomic<uint64_t> lines_left_out_{0};
+  uint64_t lines_reported_ = 0;  // of those that were left out
 };
 
 }  // namespace cli

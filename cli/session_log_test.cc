@@ -118,6 +118,7 @@ TEST_F(SessionLogTest, AFloodIsCutToSoManyLinesASecond) {
   const SessionEvent event = Event(SessionEvent::Kind::kEnded);
   for (int i = 0; i < 10; ++i) session_log.Observe(event);
   EXPECT_THAT(Lines(), SizeIs(3));
+  EXPECT_EQ(session_log.lines_left_out(), 7u);
   clock_.Advance(absl::Seconds(1));
   session_log.Observe(event);
   const std::vector<std::string> lines = Lines();
@@ -127,6 +128,7 @@ TEST_F(SessionLogTest, AFloodIsCutToSoManyLinesASecond) {
   clock_.Advance(absl::Seconds(5));
   session_log.Observe(event);
   EXPECT_THAT(Lines(), SizeIs(1));
+  EXPECT_EQ(session_log.lines_left_out(), 7u);
 }
 
 TEST_F(SessionLogTest, TheEndSaysWhatWasLeftOut) {

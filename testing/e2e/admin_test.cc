@@ -120,6 +120,31 @@ TEST(AdminTest, ShowsTheEndsOfSessionsWhetherTheyAreLoggedOrNot) {
   }
 }
 
+TEST(AdminTest, CountsWhatTheLogOfSessionsLeavesOut) {
+  EchoBackend backend;
+  GateProcessOptions options;
+  options.environment = {{"BACKEND_ADDR", backend.address().ToString()},
+                         {"ADMIN_ADDR", "127.0.0.1:0"},
+                         {"SESSION_LOG", "all"},
+                         {"SESSION_LOG_LINES_PER_SEC", "1"}};
+  GateProcess gate(GateBinary(), options);
+  ASSERT_TRUE(gate.Start().ok()) << gate.log();
+  const SocketAddress admin = AdminAddress(gate.log());
+  const absl::string_view kName = "\nudpgate_session_log_lines_left_out_total ";
+  EXPECT_TRUE(absl::StrContains(Body(HttpGet(admin, "/metrics")),
+                                absl::StrCat(kName, "0\n")));
+  EXPECT_TRUE(AwaitTrue([&] {
+    LoopbackPeer client;
+    EXPECT_TRUE(client.Ask(gate.address(), "hello").ok());
+    const std::string metrics = Body(HttpGet(admin, "/metrics"));
+    return absl::StrContains(metrics, kName) &&
+           !absl::StrContains(metrics, absl::StrCat(kName, "0\n"));
+  }));
+  ASSERT_EQ(gate.Terminate()->status, 0);
+  EXPECT_TRUE(absl::StrContains(gate.log(), "lines on sessions were left out"))
+      << gate.log();
+}
+
 TEST(AdminTest, SaysThatASignalDrainsTheGate) {
   EchoBackend backend;
   GateProcessOptions options;
