@@ -5,39 +5,30 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <future>
-#include <map>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "udpgate/internal/gate_context.h"
-#include "udpgate/internal/handover.h"
-#include "udpgate/internal/inbox.h"
+#include "udpgate/internal/client_hash.h"
 #include "udpgate/internal/listen_socket.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/reader.h"
-#include "udpgate/internal/reader_thread.h"
 #include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
 #include "udpgate/internal/upstream.h"
-#include "udpgate/internal/worker.h"
+#include "udpgate/proxy_impl.h"
 
 namespace udpgate {
 
-using internal::GateContext;
-using internal::HandedGate;
-using internal::HandedPort;
-using internal::HandedSession;
-using internal::Mutex;
 using internal::MutexLock;
 using internal::Reader;
 using internal::ReaderThread;
+using internal::SessionSlice;
 using internal::ShardMessage;
 using internal::Worker;
 
@@ -82,199 +73,31 @@ void GrowDescriptorTable(int fd, int64_t descriptors) {
   if (copy >= 0) ::close(copy);
 }
 
-absl::Status NotRunning() {
-  return absl::FailedPreconditionError("the gate is not running");
-}
-
-// One slice of sessions on its way from a shard to who asked for it. Destroyed
-// unanswered, as a closed inbox does, it answers "none". `T` is SessionInfo or
-// HandedSession.
-template <typename T>
-class SessionSlice {
- public:
-  struct Answer {
-    Mutex mutex;
-    internal::ConditionVariable changed;
-    bool is_there ABSL_GUARDED_BY(mutex) = false;
-    std::vector<T> sessions ABSL_GUARDED_BY(mutex);
-    uint32_t next_slot ABSL_GUARDED_BY(mutex) = 0;
-
-    // Waits for it.
-    std::vector<T> Take(uint32_t* slot) {
-      MutexLock lock(&mutex);
-      while (!is_there) changed.Wait(&mutex);
-      *slot = next_slot;
-      return std::move(sessions);
-    }
-  };
-
-  explicit SessionSlice(std::shared_ptr<Answer> answer)
-      : answer_(std::move(answer)) {}
-  SessionSlice(SessionSlice&&) = default;
-  ~SessionSlice() {
-    if (answer_ != nullptr) (*this)({}, 0);
-  }
-
-  void operator()(std::vector<T> sessions, uint32_t next_slot) {
-    MutexLock lock(&answer_->mutex);
-    if (answer_->is_there) return;
-    answer_->is_there = true;
-    answer_->sessions = std::move(sessions);
-    answer_->next_slot = next_slot;
-    answer_->changed.SignalAll();
-  }
-
- private:
-  std::shared_ptr<Answer> answer_;
-};
-
 }  // namespace
 
-class Proxy::Impl : public internal::Handover {
- public:
-  static absl::StatusOr<std::unique_ptr<Impl>> Create(
-      const ProxyOptions& options, ProxyDependencies dependencies);
-
-  absl::Status Start();
-  void Stop();
-  void Drain() { context_.is_draining.store(true, std::memory_order_relaxed); }
-  bool is_draining() const {
-    return context_.is_draining.load(std::memory_order_relaxed);
+Proxy::Impl::Impl(const ProxyOptions& options,
+                  const ProxyDependencies& dependencies)
+    : context_(options,
+               dependencies.clock != nullptr ? dependencies.clock
+                                             : Clock::Monotonic(),
+               dependencies.sys_calls != nullptr ? dependencies.sys_calls
+                                                 : internal::SysCalls::Real(),
+               options.client_hash_seed != 0
+                   ? internal::ClientHash(options.client_hash_seed)
+                   : internal::ClientHash::Random(),
+               options.relay_ports.empty() ? internal::LocalPortRange()
+                                           : options.relay_ports,
+               WorkOutSessionsMax(options)),
+      disconnects_(dependencies.disconnects),
+      event_log_limiter_(context_.clock, kEventLogInterval) {
+  context_.resolver = dependencies.resolver;
+  context_.flow_offload = dependencies.flow_offload;
+  if (dependencies.session_observer != nullptr) {
+    context_.session_events = std::make_unique<internal::SessionEvents>(
+        dependencies.session_observer, context_.clock,
+        options.session_events_max);
   }
-  absl::Status SetLimits(const ProxyLimits& limits);
-  // Concerns sessions that began by `came_nanoseconds`.
-  void Disconnect(const DisconnectTarget& target, int64_t came_nanoseconds,
-                  ShardMessage::DisconnectDone done);
-  bool IsAlive(absl::Duration within) const;
-  ProxyStats GetStats() const;
-  void ForEachSession(
-      const std::function<void(const SessionInfo&)>& visit) const;
-
-  const std::vector<SocketAddress>& listen_addresses() const {
-    return listen_addresses_;
-  }
-  int64_t receive_buffer_bytes() const { return receive_buffer_bytes_; }
-  int64_t max_sessions() const { return context_.admission.sessions_max(); }
-
-  uint64_t hash_seed() const override { return context_.hash.seed(); }
-  absl::StatusOr<std::vector<internal::UniqueFd>> CopyListenSockets() override;
-  std::map<std::string, internal::UniqueFd> CopyFlowDescriptors() override;
-  absl::Status VisitSockets(
-      absl::FunctionRef<absl::Status(std::vector<internal::HandedSession>)>
-          visit) override;
-  absl::Status HandOver(
-      bool keeps_flows,
-      absl::FunctionRef<absl::Status(const internal::HandedGate&)> give)
-      override;
-  absl::Status ListenForDisconnects() override;
-  bool HearsDisconnects() const override {
-    return disconnects_ == nullptr || disconnects_->Health().ok();
-  }
-  bool KeepsFlows() const override {
-    return context_.flow_offload != nullptr &&
-           context_.flow_offload->has_adopted();
-  }
-  absl::Status Prepare(absl::Span<internal::HandedSession> sessions) override;
-  absl::Status TakeOver(internal::HandedGate gate) override;
-
- private:
-  // kTaking: between ListenForDisconnects and Start.
-  enum class State { kCreated, kTaking, kRunning, kStopped };
-
-  Impl(const ProxyOptions& options, const ProxyDependencies& dependencies)
-      : context_(options,
-                 dependencies.clock != nullptr ? dependencies.clock
-                                               : Clock::Monotonic(),
-                 dependencies.sys_calls != nullptr ? dependencies.sys_calls
-                                                   : internal::SysCalls::Real(),
-                 options.client_hash_seed != 0
-                     ? internal::ClientHash(options.client_hash_seed)
-                     : internal::ClientHash::Random(),
-                 options.relay_ports.empty() ? internal::LocalPortRange()
-                                             : options.relay_ports,
-                 WorkOutSessionsMax(options)),
-        disconnects_(dependencies.disconnects),
-        event_log_limiter_(context_.clock, kEventLogInterval) {
-    context_.resolver = dependencies.resolver;
-    context_.flow_offload = dependencies.flow_offload;
-    if (dependencies.session_observer != nullptr) {
-      context_.session_events = std::make_unique<internal::SessionEvents>(
-          dependencies.session_observer, context_.clock,
-          options.session_events_max);
-    }
-  }
-
-  absl::Status OpenSockets();
-  absl::Status CreateWorkers();
-  absl::Status StartControlThreads()
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  absl::Status StartDisconnects()
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  // The data plane's.
-  absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  // However long it takes: for sessions that nobody else has.
-  void StartThreadsAtLast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  void SetBufferSizes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  void StopThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  Worker& WorkerOf(const SocketAddress& client) const {
-    return *workers_[context_.hash(client) % workers_.size()];
-  }
-  internal::HandedGate HandOut(bool keeps_flows)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  // Ends what is left once the data plane has stopped.
-  void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-
-  // What the disconnect source brings, and when.
-  struct Event {
-    int64_t came_nanoseconds;
-    absl::StatusOr<DisconnectTarget> target;
-  };
-  void TakeEvent(absl::StatusOr<DisconnectTarget> target);
-  void ReleaseEvents();
-  void HandleEvent(Event event);
-  // At a limited rate: whoever can publish could fill the log.
-  void LogUselessEvent(absl::string_view why);
-  // From the control thread: a slow log must not delay the caller.
-  void Log(LogSeverity severity, std::string line);
-  // One that may concern several sessions, or several shards.
-  void DisconnectInParts(const DisconnectTarget& target,
-                         int64_t came_nanoseconds,
-                         ShardMessage::DisconnectDone done);
-  // Ends a disconnect that concerns no session.
-  void Finish(ShardMessage::DisconnectDone done);
-
-  GateContext context_;
-  const std::shared_ptr<DisconnectSource> disconnects_;
-  LogRateLimiter event_log_limiter_;
-  std::vector<SocketAddress> listen_addresses_;
-  int64_t receive_buffer_bytes_ = 0;
-  std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<std::unique_ptr<Reader>> readers_;
-  std::vector<std::unique_ptr<ReaderThread>> reader_threads_;
-  std::vector<std::thread> threads_;
-
-  // Held by Start and Stop from end to end, so that they cannot cross.
-  Mutex start_stop_mutex_;
-  std::atomic<State> state_{State::kCreated};
-
-  // While another gate is taken over from: what the disconnect source has
-  // brought meanwhile.
-  Mutex events_mutex_;
-  internal::ConditionVariable events_changed_;
-  bool keeps_events_ ABSL_GUARDED_BY(events_mutex_) = false;
-  std::vector<Event> kept_events_ ABSL_GUARDED_BY(events_mutex_);
-
-  // What that gate has counted.
-  mutable Mutex taken_stats_mutex_;
-  ProxyStats taken_stats_ ABSL_GUARDED_BY(taken_stats_mutex_);
-
-  // Disconnects come from any thread.
-  std::atomic<uint64_t> disconnects_received_{0};
-  std::atomic<uint64_t> disconnects_invalid_{0};
-  std::atomic<uint64_t> disconnects_matched_{0};
-  std::atomic<uint64_t> disconnects_unmatched_{0};
-  std::atomic<uint64_t> disconnects_ambiguous_{0};
-};
+}
 
 absl::StatusOr<std::unique_ptr<Proxy::Impl>> Proxy::Impl::Create(
     const ProxyOptions& options, ProxyDependencies dependencies) {
@@ -482,223 +305,6 @@ void Proxy::Impl::Close() {
   if (context_.session_events != nullptr) context_.session_events->Stop();
   context_.control.Stop();
   for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
-}
-
-// Take-over: the giver.
-
-absl::StatusOr<std::vector<internal::UniqueFd>>
-Proxy::Impl::CopyListenSockets() {
-  MutexLock lock(&start_stop_mutex_);
-  if (state_ != State::kRunning) return NotRunning();
-  std::vector<internal::UniqueFd> fds;
-  for (const internal::ListenSocket& socket : context_.listeners) {
-    const internal::SysCallResult copy =
-        context_.sys_calls->Duplicate(socket.fd.get());
-    if (!copy.ok()) return internal::ErrnoToStatus(copy.error, "fcntl");
-    fds.emplace_back(copy.value);
-  }
-  return fds;
-}
-
-std::map<std::string, internal::UniqueFd> Proxy::Impl::CopyFlowDescriptors() {
-  std::map<std::string, internal::UniqueFd> copies;
-  if (context_.flow_offload == nullptr) return copies;
-  for (const auto& [name, fd] : context_.flow_offload->CopyDescriptors()) {
-    copies[name].Reset(fd);
-  }
-  return copies;
-}
-
-absl::Status Proxy::Impl::VisitSockets(
-    absl::FunctionRef<absl::Status(std::vector<HandedSession>)> visit) {
-  using Slice = SessionSlice<HandedSession>;
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    uint32_t slot = 0;
-    do {
-      if (state_ != State::kRunning) return NotRunning();
-      auto answer = std::make_shared<Slice::Answer>();
-      ShardMessage message;
-      message.kind = ShardMessage::Kind::kCopySockets;
-      message.session.slot = slot;
-      message.copy_done = Slice(answer);
-      worker->inbox()->Post(std::move(message));
-      if (absl::Status status = visit(answer->Take(&slot)); !status.ok()) {
-        return status;
-      }
-    } while (slot != 0);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Proxy::Impl::HandOver(
-    bool keeps_flows, absl::FunctionRef<absl::Status(const HandedGate&)> give) {
-  // A reader that waits would delay the stop of the traffic: from its next wait
-  // on it waits less.
-  for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
-    (void)reader->SetWaitMax(absl::Milliseconds(1));
-  }
-  if (!reader_threads_.empty()) {
-    std::this_thread::sleep_for(absl::ToChronoNanoseconds(
-        ReaderThread::kWaitMax + absl::Milliseconds(5)));
-  }
-
-  MutexLock lock(&start_stop_mutex_);
-  if (state_ != State::kRunning) return NotRunning();
-  const int64_t pause_began_nanoseconds = context_.clock->NowNanoseconds();
-  StopThreads();
-  FlowOffload* const offload = context_.flow_offload.get();
-  keeps_flows = keeps_flows && offload != nullptr && offload->BeginHandOver();
-  HandedGate gate = HandOut(keeps_flows);
-  gate.pause_began_nanoseconds = pause_began_nanoseconds;
-  absl::Status status = give(gate);
-  for (HandedSession& session : gate.sessions) session.upstream_fd.Release();
-  if (!status.ok()) {
-    if (keeps_flows) offload->CancelHandOver();
-    StartThreadsAtLast();
-    return status;
-  }
-  state_ = State::kStopped;
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->LetGo();
-  if (keeps_flows) offload->LetGo();
-  if (disconnects_ != nullptr) disconnects_->Stop();
-  // Who waits for the end of a disconnect hears that none has ended here. The
-  // host's calls may hang.
-  auto is_told = std::make_shared<std::promise<void>>();
-  std::future<void> told = is_told->get_future();
-  context_.control.Post([is_told] { is_told->set_value(); });
-  told.wait_for(std::chrono::seconds(1));
-  Close();
-  return absl::OkStatus();
-}
-
-HandedGate Proxy::Impl::HandOut(bool keeps_flows) {
-  HandedGate gate;
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->HandOut(keeps_flows, &gate.sessions);
-    gate.session_number =
-        std::max(gate.session_number, worker->session_number());
-  }
-  gate.now_nanoseconds = context_.clock->NowNanoseconds();
-  for (const std::unique_ptr<Reader>& reader : readers_) {
-    gate.kernel_drops.push_back(reader->kernel_drops());
-  }
-  gate.is_draining = is_draining();
-  gate.quarantined = context_.relay_ports.Quarantined();
-  gate.stats = GetStats();
-  for (const ProxyStatField& field : ProxyStatFields()) {
-    if (field.kind == ProxyStatField::Kind::kGauge) gate.stats.*field.value = 0;
-  }
-  return gate;
-}
-
-// Take-over: the taker.
-
-absl::Status Proxy::Impl::ListenForDisconnects() {
-  absl::Status status;
-  {
-    MutexLock lock(&start_stop_mutex_);
-    if (state_ != State::kCreated) {
-      return absl::FailedPreconditionError("the Proxy was already started");
-    }
-    state_ = State::kTaking;
-    {
-      MutexLock events_lock(&events_mutex_);
-      keeps_events_ = true;
-    }
-    status = StartControlThreads();
-    if (status.ok()) status = StartDisconnects();
-  }
-  if (!status.ok()) Stop();
-  return status;
-}
-
-absl::Status Proxy::Impl::Prepare(absl::Span<HandedSession> sessions) {
-  MutexLock lock(&start_stop_mutex_);
-  if (state_ != State::kTaking) {
-    return absl::FailedPreconditionError("the Proxy was already started");
-  }
-  for (HandedSession& session : sessions) {
-    if (absl::Status status = WorkerOf(session.client).Prepare(&session);
-        !status.ok()) {
-      return status;
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
-  MutexLock lock(&start_stop_mutex_);
-  if (state_ != State::kTaking) {
-    return absl::FailedPreconditionError("the Proxy was already started");
-  }
-  // No sum or difference of such numbers overflows.
-  constexpr int64_t kTimeMax = INT64_MAX / 4;
-  constexpr uint64_t kSessionNumberMax = uint64_t{1} << 54;
-  const auto is_time = [&gate](int64_t nanoseconds) {
-    return nanoseconds >= 0 && nanoseconds <= gate.now_nanoseconds;
-  };
-  bool is_sound = gate.now_nanoseconds <= kTimeMax &&
-                  is_time(gate.now_nanoseconds) &&
-                  gate.session_number < kSessionNumberMax;
-  for (const HandedPort& port : gate.quarantined) {
-    is_sound = is_sound && is_time(port.since_nanoseconds);
-  }
-  for (const HandedSession& session : gate.sessions) {
-    is_sound = is_sound && is_time(session.first_proof_nanoseconds) &&
-               is_time(session.created_nanoseconds) &&
-               is_time(session.last_active_nanoseconds) &&
-               is_time(session.client_active_nanoseconds) &&
-               session.resolve_deadline_nanoseconds >= 0 &&
-               session.resolve_deadline_nanoseconds <= kTimeMax &&
-               internal::SessionTable::NumberOf(session.id) < kSessionNumberMax;
-  }
-  if (!is_sound) {
-    return absl::InvalidArgumentError("a time or an id is out of range");
-  }
-  if (gate.kernel_drops.size() != readers_.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("numbers of ", gate.kernel_drops.size(), " listeners for ",
-                     readers_.size()));
-  }
-  for (size_t i = 0; i < readers_.size(); ++i) {
-    readers_[i]->SetKernelDrops(gate.kernel_drops[i]);
-  }
-  // One clock serves all processes of a host, but for those in another time
-  // namespace (time_namespaces(7)).
-  constexpr int64_t kTransferMaxNanoseconds = 60'000'000'000;
-  int64_t shift_nanoseconds =
-      context_.clock->NowNanoseconds() - gate.now_nanoseconds;
-  if (shift_nanoseconds >= 0 && shift_nanoseconds < kTransferMaxNanoseconds) {
-    shift_nanoseconds = 0;
-  }
-  for (HandedPort& port : gate.quarantined) {
-    port.since_nanoseconds += shift_nanoseconds;
-  }
-  uint64_t session_number = gate.session_number;
-  std::vector<std::vector<HandedSession>> parts(workers_.size());
-  for (HandedSession& session : gate.sessions) {
-    session.first_proof_nanoseconds += shift_nanoseconds;
-    session.created_nanoseconds += shift_nanoseconds;
-    session.last_active_nanoseconds += shift_nanoseconds;
-    session.client_active_nanoseconds += shift_nanoseconds;
-    session.resolve_deadline_nanoseconds += shift_nanoseconds;
-    session_number =
-        std::max(session_number, internal::SessionTable::NumberOf(session.id));
-    parts[context_.hash(session.client) % parts.size()].push_back(
-        std::move(session));
-  }
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    if (absl::Status status =
-            workers_[i]->TakeOver(std::move(parts[i]), session_number);
-        !status.ok()) {
-      return status;
-    }
-  }
-  context_.relay_ports.AdoptQuarantined(gate.quarantined);
-  if (gate.is_draining) Drain();
-  MutexLock stats_lock(&taken_stats_mutex_);
-  taken_stats_ = gate.stats;
-  return absl::OkStatus();
 }
 
 void Proxy::Impl::TakeEvent(absl::StatusOr<DisconnectTarget> target) {
