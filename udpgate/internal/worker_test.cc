@@ -581,6 +581,11 @@ class WorkerRestTest : public WorkerTest {
     sys_calls_.before_close = [this] { clock_.Advance(close_time_); };
   }
 
+  void TearDown() override {
+    sys_calls_.before_close = nullptr;
+    WorkerTest::TearDown();
+  }
+
   void DisconnectAll() {
     for (const LoopbackPeer& client : clients_) {
       ShardMessage message;
