@@ -27,6 +27,7 @@
 #include "udpgate/internal/reader.h"
 #include "udpgate/internal/reader_thread.h"
 #include "udpgate/internal/worker.h"
+#include "udpgate/logging.h"
 #include "udpgate/proxy.h"
 
 namespace udpgate {

@@ -266,9 +266,11 @@ def live_arguments(options):
     return arguments + ["--seconds", options.window, "--drain", 2]
 
 
-def measure_live(options, gate, storm):
-    """`storm` is called when the measured time begins."""
+def measure_live(options, gate, storm, with_them=None):
+    """`storm` is called when the measured time begins, others go with them."""
     with Clients(options, gate.address, *live_arguments(options)) as live:
+        if with_them:
+            with_them.go()
         live.go()
         time.sleep(0.5)
         storm()
@@ -297,8 +299,7 @@ def storm_relayed(options, folder, redis, count):
     with Gate(options, folder, {}) as gate:
         quiet = measure_live(options, gate, lambda: None)
         with Clients(options, gate.address, *arguments, prefix=STORM_COMMAND) as others:
-            others.go()
-            stormy = measure_live(options, gate, lambda: None)
+            stormy = measure_live(options, gate, lambda: None, others)
             storm = others.result()
         return quiet, stormy, storm
 

@@ -126,9 +126,11 @@ void Inbox::Pop(int count) {
 void Inbox::Post(ShardMessage message) {
   {
     MutexLock lock(&mutex_);
-    PostLocked(std::move(message));
+    if (is_closed_) return;
+    messages_.push_back(std::move(message));
+    message_count_.fetch_add(1, std::memory_order_seq_cst);
   }
-  RingForMessage();
+  Ring();
 }
 
 bool Inbox::PostDisconnect(ShardMessage message) {
@@ -139,15 +141,22 @@ bool Inbox::PostDisconnect(ShardMessage message) {
     }
     if (is_closed_) return false;
     ++disconnect_count_;
-    PostLocked(std::move(message));
+    PostDisconnectLocked(std::move(message));
   }
-  RingForMessage();
+  // Read after the message is counted: an owner that lets them wait takes that
+  // back, in PrepareSleep, before it looks whether there are any.
+  if (!disconnects_can_wait_.load(std::memory_order_seq_cst)) Ring();
   return true;
 }
 
 void Inbox::PostAgain(ShardMessage message) {
   MutexLock lock(&mutex_);
-  PostLocked(std::move(message));
+  if (!is_closed_) PostDisconnectLocked(std::move(message));
+}
+
+void Inbox::PostDisconnectLocked(ShardMessage message) {
+  disconnects_.push_back(std::move(message));
+  waiting_disconnect_count_.fetch_add(1, std::memory_order_seq_cst);
 }
 
 void Inbox::EndDisconnect() {
@@ -156,19 +165,16 @@ void Inbox::EndDisconnect() {
   disconnects_taken_.SignalAll();
 }
 
-void Inbox::PostLocked(ShardMessage message) {
-  if (is_closed_) return;
-  messages_.push_back(std::move(message));
-  message_count_.fetch_add(1, std::memory_order_seq_cst);
-}
-
 void Inbox::Close() {
   // Destroyed without the lock, since a message may hold anything.
   std::deque<ShardMessage> dropped;
+  std::deque<ShardMessage> dropped_disconnects;
   MutexLock lock(&mutex_);
   is_closed_ = true;
   dropped.swap(messages_);
+  dropped_disconnects.swap(disconnects_);
   message_count_.store(0, std::memory_order_seq_cst);
+  waiting_disconnect_count_.store(0, std::memory_order_seq_cst);
   disconnects_taken_.SignalAll();
 }
 
@@ -177,16 +183,29 @@ void Inbox::TakeMessages(int count_max, std::vector<ShardMessage>* messages) {
   if (!HasMessages()) return;
   MutexLock lock(&mutex_);
   for (int i = 0; i < count_max && !messages_.empty(); ++i) {
-    const ShardMessage::Kind kind = messages_.front().kind;
-    if (kind == ShardMessage::Kind::kDisconnectClient ||
-        kind == ShardMessage::Kind::kEndSession) {
-      --disconnect_count_;
-    }
     messages->push_back(std::move(messages_.front()));
     messages_.pop_front();
   }
   message_count_.store(static_cast<int64_t>(messages_.size()),
                        std::memory_order_seq_cst);
+}
+
+void Inbox::TakeDisconnects(int count_max,
+                            std::vector<ShardMessage>* messages) {
+  messages->clear();
+  if (!HasDisconnects()) return;
+  MutexLock lock(&mutex_);
+  for (int i = 0; i < count_max && !disconnects_.empty(); ++i) {
+    const ShardMessage::Kind kind = disconnects_.front().kind;
+    if (kind == ShardMessage::Kind::kDisconnectClient ||
+        kind == ShardMessage::Kind::kEndSession) {
+      --disconnect_count_;
+    }
+    messages->push_back(std::move(disconnects_.front()));
+    disconnects_.pop_front();
+  }
+  waiting_disconnect_count_.store(static_cast<int64_t>(disconnects_.size()),
+                                  std::memory_order_seq_cst);
   disconnects_taken_.SignalAll();
 }
 
@@ -197,19 +216,14 @@ void Inbox::Ring() {
   }
 }
 
-void Inbox::RingForMessage() {
-  // Read after the message is counted: an owner that lets messages wait takes
-  // that back, in PrepareSleep, before it looks whether there are any.
-  if (!messages_can_wait_.load(std::memory_order_seq_cst)) Ring();
-}
-
-bool Inbox::PrepareSleep(int64_t until_nanoseconds, bool messages_can_wait) {
-  messages_can_wait_.store(messages_can_wait, std::memory_order_seq_cst);
+bool Inbox::PrepareSleep(int64_t until_nanoseconds, bool disconnects_can_wait) {
+  disconnects_can_wait_.store(disconnects_can_wait, std::memory_order_seq_cst);
   asleep_until_nanoseconds_.store(until_nanoseconds, std::memory_order_seq_cst);
   is_owner_asleep_.store(true, std::memory_order_seq_cst);
   // Looked at after the store: whoever came before it is seen here, and
   // whoever comes after it sees the owner asleep and rings.
-  if (datagrams_waiting() > 0 || (!messages_can_wait && HasMessages())) {
+  if (datagrams_waiting() > 0 || HasMessages() ||
+      (!disconnects_can_wait && HasDisconnects())) {
     EndSleep();
     return false;
   }

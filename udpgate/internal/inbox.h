@@ -67,14 +67,16 @@ struct ShardMessage {
   // Of kEndClientIp and kEndBackend: how far they are. `session` is where to
   // go on, and the youngest that they concern.
   int64_t ended_count = 0;
+  // Of kResolved: the answer, and to which of the session's questions.
   absl::StatusOr<ResolveResult> result;
+  uint32_t question = 0;
   DisconnectDone disconnect_done;
   ListDone list_done;
   CopyDone copy_done;
 };
 
 // Threads: `Push`, `Post...`, `Close`, `Ring` and the counts from any thread;
-// `TakeMessages`, `Peek`, `Pop` and `PrepareSleep` by the owner of the shard.
+// `Take...`, `Peek`, `Pop` and `PrepareSleep` by the owner of the shard.
 //
 // Held by shared_ptr: a resolver's callback may outlive the shard, and finds a
 // closed inbox then.
@@ -114,9 +116,11 @@ class Inbox {
   // Wakes the owner if it sleeps.
   void Ring();
 
-  // The oldest messages, at most `count_max`, in order, into `messages`
-  // (cleared first).
+  // The oldest messages that are no disconnects, at most `count_max`, in order,
+  // into `messages` (cleared first).
   void TakeMessages(int count_max, std::vector<ShardMessage>* messages);
+  // Likewise the oldest disconnects.
+  void TakeDisconnects(int count_max, std::vector<ShardMessage>* messages);
 
   // The oldest datagrams, at most `count_max`, without removing them, into
   // `datagrams` (cleared first). They point into the inbox and stay valid
@@ -128,21 +132,28 @@ class Inbox {
   bool HasMessages() const {
     return message_count_.load(std::memory_order_seq_cst) != 0;
   }
-  // False also where the owner lets them wait.
+  bool HasDisconnects() const {
+    return waiting_disconnect_count_.load(std::memory_order_seq_cst) != 0;
+  }
+  // Whether there are messages of either kind that the owner would take now.
   bool HasUrgentMessages() const {
-    return HasMessages() && !messages_can_wait_.load(std::memory_order_relaxed);
+    return HasMessages() ||
+           (HasDisconnects() &&
+            !disconnects_can_wait_.load(std::memory_order_relaxed));
   }
   int64_t messages_waiting() const {
-    return message_count_.load(std::memory_order_relaxed);
+    return message_count_.load(std::memory_order_relaxed) +
+           waiting_disconnect_count_.load(std::memory_order_relaxed);
   }
   int64_t datagrams_waiting() const {
     return datagrams_waiting_.load(std::memory_order_seq_cst);
   }
 
   // The owner is about to sleep until `until_nanoseconds` unless somebody
-  // rings. False where there is something to do instead. Where messages can
-  // wait until then, they are none, and none that comes rings.
-  bool PrepareSleep(int64_t until_nanoseconds, bool messages_can_wait = false);
+  // rings. False where there is something to do instead. Where disconnects can
+  // wait until then, they are nothing to do, and none that comes rings.
+  bool PrepareSleep(int64_t until_nanoseconds,
+                    bool disconnects_can_wait = false);
   void EndSleep() { is_owner_asleep_.store(false, std::memory_order_seq_cst); }
   // Whoever made the shard's next deadline earlier says so, and the owner
   // wakes if it would sleep past it.
@@ -164,8 +175,8 @@ class Inbox {
   Inbox(SysCalls* sys_calls, int doorbell_fd, const Options& options);
   bool PushOne(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PostLocked(ShardMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RingForMessage();
+  void PostDisconnectLocked(ShardMessage message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   SysCalls* const sys_calls_;
   const int doorbell_fd_;
@@ -177,6 +188,8 @@ class Inbox {
   ConditionVariable disconnects_taken_;
   bool is_closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<ShardMessage> messages_ ABSL_GUARDED_BY(mutex_);
+  std::deque<ShardMessage> disconnects_ ABSL_GUARDED_BY(mutex_);
+  // Those that wait, and those of many sessions that are under way.
   int disconnect_count_ ABSL_GUARDED_BY(mutex_) = 0;
   // Byte positions; modulo ring_bytes_ they are offsets. They grow until the
   // ring is empty, and then begin again.
@@ -185,8 +198,9 @@ class Inbox {
 
   std::atomic<int64_t> datagrams_waiting_{0};
   std::atomic<int64_t> message_count_{0};
+  std::atomic<int64_t> waiting_disconnect_count_{0};
   std::atomic<bool> is_owner_asleep_{false};
-  std::atomic<bool> messages_can_wait_{false};
+  std::atomic<bool> disconnects_can_wait_{false};
   std::atomic<int64_t> asleep_until_nanoseconds_{INT64_MAX};
 };
 

@@ -135,24 +135,35 @@ TEST(InboxTest, DoesNotSleepOverWaitingWork) {
   EXPECT_FALSE(inbox->PrepareSleep(INT64_MAX));
 }
 
-TEST(InboxTest, SleepsOverMessagesThatCanWait) {
+TEST(InboxTest, SleepsOverDisconnectsThatCanWait) {
   test::FailingSysCalls sys_calls;
   const std::shared_ptr<Inbox> inbox = MakeInbox(&sys_calls, 8);
-  inbox->Post(MakeMessage(ShardMessage::Kind::kResolved, 1));
+  inbox->PostDisconnect(MakeMessage(ShardMessage::Kind::kEndSession, 1));
   EXPECT_TRUE(inbox->HasUrgentMessages());
-  EXPECT_TRUE(inbox->PrepareSleep(1000, /*messages_can_wait=*/true));
-  EXPECT_TRUE(inbox->HasMessages());
+  EXPECT_FALSE(inbox->HasMessages()) << "it is no other message";
+  EXPECT_TRUE(inbox->PrepareSleep(1000, /*disconnects_can_wait=*/true));
+  EXPECT_TRUE(inbox->HasDisconnects());
   EXPECT_FALSE(inbox->HasUrgentMessages());
-  inbox->Post(MakeMessage(ShardMessage::Kind::kResolved, 2));
-  inbox->PostDisconnect(MakeMessage(ShardMessage::Kind::kEndSession, 3));
+  inbox->PostDisconnect(MakeMessage(ShardMessage::Kind::kEndSession, 2));
   EXPECT_EQ(sys_calls.calls(test::Call::kEventFdAdd), 0);
-  PushOne(inbox.get(), Make(1, "a"));
+
+  // Whoever waits for an answer does not wait for that.
+  inbox->Post(MakeMessage(ShardMessage::Kind::kResolved, 3));
   EXPECT_EQ(sys_calls.calls(test::Call::kEventFdAdd), 1);
-  PopAll(inbox.get());
+  EXPECT_TRUE(inbox->HasUrgentMessages());
+  EXPECT_EQ(inbox->messages_waiting(), 3);
+  std::vector<ShardMessage> messages;
+  inbox->TakeMessages(8, &messages);
+  ASSERT_EQ(messages.size(), 1u);
+  EXPECT_EQ(messages[0].session.slot, 3u);
 
   // They can wait no more.
   EXPECT_FALSE(inbox->PrepareSleep(1000));
   EXPECT_TRUE(inbox->HasUrgentMessages());
+  inbox->TakeDisconnects(8, &messages);
+  ASSERT_EQ(messages.size(), 2u);
+  EXPECT_EQ(messages[0].session.slot, 1u);
+  EXPECT_TRUE(inbox->PrepareSleep(1000));
 }
 
 TEST(InboxTest, AnEarlierDeadlineWakesTheOwner) {
@@ -195,7 +206,7 @@ TEST(InboxTest, DisconnectsPushBackAndNoneIsDropped) {
   uint32_t next = 0;
   EXPECT_TRUE(test::AwaitTrue([&] {
     std::vector<ShardMessage> messages;
-    inbox->TakeMessages(2, &messages);
+    inbox->TakeDisconnects(2, &messages);
     EXPECT_LE(posted, static_cast<int>(next) + 4 + 2);
     for (const ShardMessage& message : messages) {
       EXPECT_EQ(message.session.slot, next++);

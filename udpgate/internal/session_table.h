@@ -83,9 +83,11 @@ struct Session {
   SocketAddress relay;
   std::string label;
 
-  // While pending: whether the answer under way is of no use any more, when it
-  // was asked for, the deadline, and what waits.
+  // While pending: whether the answer under way is of no use any more, which
+  // question of the session's it is for, when that was asked, the deadline, and
+  // what waits.
   bool must_ask_again = false;
+  uint32_t question = 0;
   int64_t asked_nanoseconds = 0;
   int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;

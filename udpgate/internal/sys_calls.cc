@@ -141,6 +141,7 @@ SysCallResult SysCalls::EpollWait(int epoll_fd, epoll_event* events,
     const int count =
         ::epoll_pwait2(epoll_fd, events, events_max, &timeout, nullptr);
     if (count >= 0) return {count, 0};
+    if (errno == EINTR) return {0, 0};
     // Since Linux 5.11, and filters of system calls may not know it.
   }
   // Rounded up to milliseconds: a wait that ends early would only be repeated.

@@ -32,9 +32,8 @@ constexpr int kMessagesPerTurn = 3;
 constexpr int kEndsPerTurn = 3;
 constexpr int kPendingPerTurn = 32;
 
-// A turn that has ended sessions whose end could wait is followed by a rest
-// from that, of so many times its length. The upper bound is for a turn that
-// the scheduler stretched.
+// Ends that could wait are followed by a rest from them, of so many times what
+// they took. The upper bound is for an end that the scheduler stretched.
 constexpr int64_t kRestFactor = 3;
 constexpr int64_t kRestNanosecondsMax = 1'000'000;
 
@@ -188,10 +187,11 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   WaitForEvents(max_wait_nanoseconds);
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
-  message_budget_ = MessageBudget();
-  must_rest_ = false;
+  message_budget_ = kMessagesPerTurn;
   ++turn_;
   TakeLimits();
+  // First, so that an answer finds its client disconnected meanwhile.
+  if (!IsResting()) DrainDisconnects(kEndsPerTurn);
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
@@ -200,11 +200,11 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
     ExpireUnconfirmed();
     ExpireIdle();
   }
-  if (must_rest_) RestAfterEnds();
+  if (ends_nanoseconds_ > 0) RestAfterEnds();
   const int64_t deadline_nanoseconds = NextDeadline();
   wait_nanoseconds_ =
       inbox_->PrepareSleep(deadline_nanoseconds,
-                           /*messages_can_wait=*/IsResting())
+                           /*disconnects_can_wait=*/IsResting())
           ? std::max<int64_t>(deadline_nanoseconds - now_nanoseconds_, 0)
           : 0;
   // After PrepareSleep: whoever reads it here and rings finds the worker asleep
@@ -239,15 +239,15 @@ void Worker::WaitForEvents(int64_t max_wait_nanoseconds) {
 size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
                        int64_t now_nanoseconds) {
   // Messages open and close sockets: the reader leaves them to the worker, and
-  // what comes after them too, since it has other shards to serve. But a worker
-  // that cannot keep up is helped, and more datagrams stay with the kernel
-  // meanwhile.
+  // what comes after them too, but for disconnects in a rest, since it has
+  // other shards to serve. But a worker that cannot keep up is helped, and more
+  // datagrams stay with the kernel meanwhile.
   const bool must_help =
       inbox_->datagrams_waiting() > context_->options.queue_size_datagrams / 2;
   if ((must_help || !inbox_->HasUrgentMessages()) &&
       ownership_.TryAcquire(/*must_wait=*/must_help)) {
     now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
-    message_budget_ = MessageBudget();
+    message_budget_ = kMessagesPerTurn;
     DrainDatagrams();
     // What waits goes first, else a client's datagrams would overtake.
     const bool is_first = inbox_->datagrams_waiting() == 0;
@@ -273,24 +273,26 @@ void Worker::TakeLimits() {
   next_sweep_nanoseconds_ = std::min(next_sweep_nanoseconds_, now_nanoseconds_);
 }
 
-int Worker::MessageBudget() const { return IsResting() ? 0 : kMessagesPerTurn; }
+void Worker::DrainDisconnects(int count_max) {
+  inbox_->TakeDisconnects(count_max, &messages_);
+  for (ShardMessage& message : messages_) {
+    if (message.kind == ShardMessage::Kind::kEndClientIp ||
+        message.kind == ShardMessage::Kind::kEndBackend) {
+      EndMany(&message);
+    } else {
+      HandleDisconnect(&message);
+    }
+  }
+  messages_.clear();
+}
 
 void Worker::DrainMessages() {
-  if (message_budget_ == 0) return;
   inbox_->TakeMessages(message_budget_, &messages_);
   message_budget_ -= static_cast<int>(messages_.size());
   for (ShardMessage& message : messages_) {
     switch (message.kind) {
       case ShardMessage::Kind::kResolved:
         HandleAnswer(&message);
-        break;
-      case ShardMessage::Kind::kDisconnectClient:
-      case ShardMessage::Kind::kEndSession:
-        HandleDisconnect(&message);
-        break;
-      case ShardMessage::Kind::kEndClientIp:
-      case ShardMessage::Kind::kEndBackend:
-        EndMany(&message);
         break;
       case ShardMessage::Kind::kListSessions:
         ListSessions(&message);
@@ -302,6 +304,11 @@ void Worker::DrainMessages() {
         EvictLeastProven();
         context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
         break;
+      case ShardMessage::Kind::kDisconnectClient:
+      case ShardMessage::Kind::kEndSession:
+      case ShardMessage::Kind::kEndClientIp:
+      case ShardMessage::Kind::kEndBackend:
+        break;  // see DrainDisconnects
     }
   }
   messages_.clear();
@@ -381,7 +388,7 @@ void Worker::ExpireIdle() {
               timeout_nanoseconds) {
         continue;
       }
-      // The next turn, which follows at once, goes on here.
+      // The next turn after the rest goes on here.
       if (ended_count++ == kEndsPerTurn) return;
       EndAtLeisure(session, EndReason::kIdle);
     }
@@ -406,12 +413,11 @@ void Worker::UpdateOffload(Session* session) {
 // everybody for a good part of a second: from the other sessions' datagrams,
 // and from the programs at either end of them, where they share it.
 void Worker::RestAfterEnds() {
-  const int64_t begin_nanoseconds = now_nanoseconds_;
   now_nanoseconds_ = context_->clock->NowNanoseconds();
   rest_end_nanoseconds_ =
       now_nanoseconds_ +
-      std::min(kRestFactor * (now_nanoseconds_ - begin_nanoseconds),
-               kRestNanosecondsMax);
+      std::min(kRestFactor * ends_nanoseconds_, kRestNanosecondsMax);
+  ends_nanoseconds_ = 0;
 }
 
 int64_t Worker::NextDeadline() {
@@ -423,7 +429,7 @@ int64_t Worker::NextDeadline() {
           std::min(deadline_nanoseconds, UnconfirmedDeadline(*session));
     }
   }
-  // Then there may be messages, too.
+  // Then there may be disconnects, too.
   if (IsResting()) deadline_nanoseconds = rest_end_nanoseconds_;
   if (const Session* session = pending_.first(); session != nullptr) {
     deadline_nanoseconds =
@@ -742,6 +748,7 @@ void Worker::Keep(Session* session, const ClientDatagram& datagram) {
 void Worker::AskForBackend(Session* session,
                            absl::Span<const char> first_datagram) {
   session->must_ask_again = false;
+  ++session->question;
   session->asked_nanoseconds = now_nanoseconds_;
   counters_.resolves_started.Add();
   ResolveRequest request;
@@ -750,11 +757,13 @@ void Worker::AskForBackend(Session* session,
   request.timeout = absl::Nanoseconds(session->resolve_deadline_nanoseconds -
                                       now_nanoseconds_);
   context_->resolver->Resolve(
-      request, [inbox = inbox_,
-                ref = session->ref()](absl::StatusOr<ResolveResult> result) {
+      request,
+      [inbox = inbox_, ref = session->ref(),
+       question = session->question](absl::StatusOr<ResolveResult> result) {
         ShardMessage message;
         message.kind = ShardMessage::Kind::kResolved;
         message.session = ref;
+        message.question = question;
         message.result = std::move(result);
         inbox->Post(std::move(message));
       });
@@ -762,8 +771,9 @@ void Worker::AskForBackend(Session* session,
 
 void Worker::HandleAnswer(ShardMessage* message) {
   Session* session = sessions_.Find(message->session);
-  if (session == nullptr || session->state != SessionState::kPending) {
-    return;  // too late
+  if (session == nullptr || session->state != SessionState::kPending ||
+      session->question != message->question) {
+    return;  // too late, or given twice
   }
   counters_.Resolve(now_nanoseconds_ - session->asked_nanoseconds);
   if (session->must_ask_again) {
@@ -975,8 +985,9 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
 
 // For an end that could wait: the worker rests after it.
 void Worker::EndAtLeisure(Session* session, EndReason end) {
+  const int64_t begin_nanoseconds = context_->clock->NowNanoseconds();
   End(session, end, DropReason::kSessionEnded);
-  must_rest_ = true;
+  ends_nanoseconds_ += context_->clock->NowNanoseconds() - begin_nanoseconds;
 }
 
 void Worker::Report(SessionEvent::Kind kind, const Session& session,

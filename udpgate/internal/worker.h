@@ -116,13 +116,14 @@ class Worker {
   // The parts of a turn, in order.
   void WaitForEvents(int64_t max_wait_nanoseconds);
   void TakeLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void DrainDisconnects(int count_max)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool IsResting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_) {
     return now_nanoseconds_ < rest_end_nanoseconds_;
   }
-  int MessageBudget() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpireUnconfirmed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t UnconfirmedDeadline(const Session& session) const
@@ -233,14 +234,14 @@ class Worker {
   ShardOwnership ownership_;
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
-  // The time of this turn, read once.
+  // The time of this turn, read at its beginning, and anew after ends.
   int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
-  // Whether this turn has ended a session whose end could wait.
-  bool must_rest_ ABSL_GUARDED_BY(ownership_) = false;
-  // Until then no message is handled, and no silent session ended; see
+  // What this turn took to end sessions whose end could wait.
+  int64_t ends_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+  // Until then no disconnect is handled, and no silent session ended; see
   // RestAfterEnds.
   int64_t rest_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);

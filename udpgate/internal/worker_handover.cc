@@ -112,10 +112,12 @@ void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
   // A new client's first datagram may bring an answer at once, a disconnect of
   // many a message behind.
   do {
+    DrainDisconnects(kAllMessages);
     message_budget_ = kAllMessages;
     DrainMessages();
     DrainDatagrams();
-  } while (inbox_->datagrams_waiting() > 0 || inbox_->HasMessages());
+  } while (inbox_->datagrams_waiting() > 0 || inbox_->HasMessages() ||
+           inbox_->HasDisconnects());
   for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
     Session* session = sessions_.FindSlot(slot);
     if (session == nullptr) continue;
@@ -147,7 +149,7 @@ void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
 void Worker::LetGo() {
   OwnershipLock lock(&ownership_);
   // What came since HandOut concerns no session of this process any more.
-  inbox_->TakeMessages(kAllMessages, &messages_);
+  inbox_->TakeDisconnects(kAllMessages, &messages_);
   for (ShardMessage& message : messages_) ReportDone(&message, 0);
   messages_.clear();
   inbox_->Close();

@@ -99,7 +99,6 @@ struct Question {
   bool is_answered = false;
   bool is_good = false;
   bool is_stale = false;  // a disconnect came before the answer
-  bool may_repeat = false;
 };
 
 struct Reply {
@@ -551,8 +550,6 @@ void Simulation::Answer(int index) {
   }
   if (now() >= session.deadline_nanoseconds) ++coverage_->answers_late;
   question.is_answered = true;
-  question.may_repeat =
-      !question.is_stale && clients_[session.client].open_disconnects == 0;
   if (OneIn(6)) {
     Note("question ", index, " fails");
     question.done(OneOf<absl::Status>(
@@ -576,12 +573,11 @@ void Simulation::Answer(int index) {
   question.done(ResolveResult{question.backend, ""});
 }
 
-// Against the contract of BackendResolver, which is harmless unless it was
-// asked twice for one session.
+// Against the contract of BackendResolver, which is harmless.
 void Simulation::RepeatAnswer(int index) {
   if (index >= static_cast<int>(questions_.size())) return;
   Question& question = questions_[index];
-  if (!question.is_answered || !question.may_repeat) return;
+  if (!question.is_answered) return;
   ++coverage_->answers_repeated;
   Note("question ", index, " is answered again");
   question.done(ResolveResult{question.backend, "again"});
@@ -627,10 +623,9 @@ void Simulation::Disconnect(int index) {
   ++disconnects_posted_;
   if (session != nullptr) {
     Question& question = questions_[session->question];
-    if (session->fd != kNone ||
-        (question.is_answered && question.is_good && !question.is_stale)) {
+    if (session->fd != kNone) {
       session->must_end = true;
-    } else if (!question.is_answered) {
+    } else if (!question.is_answered || question.is_good) {
       question.is_stale = true;
     }
   }
@@ -870,12 +865,13 @@ void Simulation::OnWatched(int fd) {
   ModelSession& session = sessions_[question->session];
   const int index = static_cast<int>(question - questions_.begin());
   Note("session ", question->session, " has a backend");
-  Require(question->is_good && !question->is_stale &&
-              session.question == index && session.is_live &&
+  Require(question->is_good && session.question == index && session.is_live &&
               session.fd == kNone &&
               clients_[session.client].session == question->session,
           "session ", question->session,
           " uses an answer that is not for it: question ", index);
+  // The answer was handled before the disconnect, which then ends the session.
+  if (question->is_stale) session.must_end = true;
   session.fd = fd;
   session.relay = sys_calls_.local(fd);
   session.backend = backend;

@@ -612,7 +612,7 @@ TEST_F(WorkerRestTest, ManyDisconnectsLeaveTimeForLiveSessions) {
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("ping"));
   ASSERT_TRUE(backend_.Send(relay, "pong").ok());
   worker_->PollOnce(INT64_MAX);
-  EXPECT_EQ(sys_calls_.last_wait, kRest) << "messages wait, the worker sleeps";
+  EXPECT_EQ(sys_calls_.last_wait, kRest) << "they wait, the worker sleeps";
   EXPECT_THAT(ReceiveAll(&client_), ElementsAre("pong"));
   EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
 
@@ -694,13 +694,43 @@ TEST_F(WorkerRestTest, MakingRoomIsFollowedByNoRest) {
   EXPECT_EQ(Stats().sessions_active, clients_.size());
 }
 
+// Nor is a newcomer's answer handled late.
+TEST_F(WorkerRestTest, AnAnswerIsHandledAlsoInARest) {
+  StartSlow();
+  SendAndRead(client_, "hello");
+  DisconnectAll();
+  Turn();
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ::testing::Contains("hello"));
+  EXPECT_EQ(Stats().sessions_active, clients_.size() - 3 + 1);
+  // Nor does what a newcomer brings with it end anybody.
+  LoopbackPeer newcomer;
+  SendAndRead(newcomer, "hello");
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
+}
+
+// However much else the turn did.
+TEST_F(WorkerRestTest, TheRestIsAsLongAsTheEndsTook) {
+  StartSlow();
+  sys_calls_.after_receive = [this](msghdr*) {
+    clock_.Advance(absl::Milliseconds(1));
+  };
+  const SocketAddress relay = Connect(client_);
+  DisconnectAll();
+  ASSERT_TRUE(backend_.Send(relay, "pong").ok());
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("pong"));
+  worker_->PollOnce(INT64_MAX);
+  EXPECT_EQ(sys_calls_.last_wait, kRest);
+}
+
 // A reader need not queue what the worker would not touch anyway.
 TEST_F(WorkerRestTest, AReaderRelaysWhileMessagesWait) {
   StartSlow();
   Connect(client_);
   DisconnectAll();
   Turn();
-  ASSERT_TRUE(worker_->inbox()->HasMessages());
+  ASSERT_TRUE(worker_->inbox()->HasDisconnects());
   SendAndRead(client_, "ping");
   EXPECT_EQ(worker_->inbox()->datagrams_waiting(), 0);
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("ping"));
@@ -803,7 +833,7 @@ TEST_F(WorkerTest, ADisconnectOfManySparesWhatBeginsAfterIt) {
   for (int i = 0; i < kClients; ++i) Turn();
   EXPECT_EQ(Stats().ended(EndReason::kDisconnected), uint64_t{kClients});
   EXPECT_EQ(Stats().sessions_active, 1u);
-  EXPECT_FALSE(worker_->inbox()->HasMessages());
+  EXPECT_FALSE(worker_->inbox()->HasDisconnects());
 }
 
 // Events cannot keep a client waiting for ever.
