@@ -16,6 +16,20 @@ constexpr size_t kBytesPerDatagram = 2048;
 
 }  // namespace
 
+bool ConcernsPending(const ShardMessage& disconnect,
+                     const SocketAddress& client) {
+  switch (disconnect.kind) {
+    case ShardMessage::Kind::kDisconnectClient:
+      return disconnect.client == client;
+    case ShardMessage::Kind::kEndClientIp:
+      return disconnect.address == client.WithPort(0);
+    case ShardMessage::Kind::kEndBackend:
+      return true;
+    default:
+      return false;
+  }
+}
+
 absl::StatusOr<std::shared_ptr<Inbox>> Inbox::Create(SysCalls* sys_calls,
                                                      const Options& options) {
   const SysCallResult doorbell = sys_calls->EventFd();
@@ -207,6 +221,18 @@ void Inbox::TakeDisconnects(int count_max,
   waiting_disconnect_count_.store(static_cast<int64_t>(disconnects_.size()),
                                   std::memory_order_seq_cst);
   disconnects_taken_.SignalAll();
+}
+
+bool Inbox::HasDisconnectSince(int64_t since_nanoseconds,
+                               const SocketAddress& client) {
+  if (!HasDisconnects()) return false;
+  MutexLock lock(&mutex_);
+  return std::any_of(disconnects_.begin(), disconnects_.end(),
+                     [&](const ShardMessage& disconnect) {
+                       return disconnect.came_nanoseconds >=
+                                  since_nanoseconds &&
+                              ConcernsPending(disconnect, client);
+                     });
 }
 
 void Inbox::Ring() {

@@ -75,6 +75,11 @@ struct ShardMessage {
   CopyDone copy_done;
 };
 
+// Whether a disconnect concerns a client that waits for its backend: an answer
+// to an older question may be the backend that it must not get any more.
+bool ConcernsPending(const ShardMessage& disconnect,
+                     const SocketAddress& client);
+
 // Threads: `Push`, `Post...`, `Close`, `Ring` and the counts from any thread;
 // `Take...`, `Peek`, `Pop` and `PrepareSleep` by the owner of the shard.
 //
@@ -135,6 +140,10 @@ class Inbox {
   bool HasDisconnects() const {
     return waiting_disconnect_count_.load(std::memory_order_seq_cst) != 0;
   }
+  // Whether a disconnect waits that came at `since_nanoseconds` or later and
+  // concerns this client, which waits for its backend.
+  bool HasDisconnectSince(int64_t since_nanoseconds,
+                          const SocketAddress& client);
   // Whether there are messages of either kind that the owner would take now.
   bool HasUrgentMessages() const {
     return HasMessages() ||

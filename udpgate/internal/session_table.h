@@ -83,12 +83,13 @@ struct Session {
   SocketAddress relay;
   std::string label;
 
+  // When its backend was asked for, the last time if there were several.
+  int64_t asked_nanoseconds = 0;
+
   // While pending: whether the answer under way is of no use any more, which
-  // question of the session's it is for, when that was asked, the deadline, and
-  // what waits.
+  // question of the session's it is for, the deadline, and what waits.
   bool must_ask_again = false;
   uint32_t question = 0;
-  int64_t asked_nanoseconds = 0;
   int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;
 

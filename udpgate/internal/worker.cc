@@ -190,7 +190,6 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   message_budget_ = kMessagesPerTurn;
   ++turn_;
   TakeLimits();
-  // First, so that an answer finds its client disconnected meanwhile.
   if (!IsResting()) DrainDisconnects(kEndsPerTurn);
   DrainMessages();
   DrainDatagrams();
@@ -776,7 +775,8 @@ void Worker::HandleAnswer(ShardMessage* message) {
     return;  // too late, or given twice
   }
   counters_.Resolve(now_nanoseconds_ - session->asked_nanoseconds);
-  if (session->must_ask_again) {
+  if (session->must_ask_again ||
+      inbox_->HasDisconnectSince(session->asked_nanoseconds, session->client)) {
     AskForBackend(session, session->held->first());
     return;
   }
@@ -1048,11 +1048,11 @@ void Worker::HandleDisconnect(ShardMessage* message) {
                         : counters_.disconnects_matched)
         .Add();
   }
-  if (session == nullptr) {
-    // Nothing to end.
+  if (session == nullptr ||
+      session->asked_nanoseconds > message->came_nanoseconds) {
+    // Nothing to end: it is not there, or has asked for its backend since.
   } else if (session->state == SessionState::kPending) {
-    // It has nothing to be disconnected from; but the answer on its way may be
-    // the backend that it must not get any more.
+    // It has nothing to be disconnected from, see ConcernsPending.
     session->must_ask_again = true;
   } else {
     EndAtLeisure(session, EndReason::kDisconnected);
@@ -1088,15 +1088,15 @@ void Worker::EndMany(ShardMessage* message) {
 // Whether the session was concerned.
 bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
   const bool is_by_ip = message.kind == ShardMessage::Kind::kEndClientIp;
-  if (session->state == SessionState::kPending) {
-    // The answer on its way may be the backend that it must not get any more;
-    // see HandleDisconnect.
-    const bool is_concerned =
-        is_by_ip && session->client.WithPort(0) == message.address;
-    if (is_concerned || !is_by_ip) session->must_ask_again = true;
-    return is_concerned;
+  // See HandleDisconnect.
+  const bool has_asked_since =
+      session->asked_nanoseconds > message.came_nanoseconds;
+  if (session->state == SessionState::kPending || has_asked_since) {
+    const bool is_concerned = ConcernsPending(message, session->client);
+    if (is_concerned && !has_asked_since) session->must_ask_again = true;
+    return is_concerned && is_by_ip;
   }
-  if (is_by_ip ? session->client.WithPort(0) != message.address
+  if (is_by_ip ? !ConcernsPending(message, session->client)
                : session->backend != message.address) {
     return false;
   }

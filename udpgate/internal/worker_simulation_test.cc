@@ -99,6 +99,8 @@ struct Question {
   bool is_answered = false;
   bool is_good = false;
   bool is_stale = false;  // a disconnect came before the answer
+  // One came behind it: the session asks again, or is opened and then ended.
+  bool is_contested = false;
 };
 
 struct Reply {
@@ -625,8 +627,10 @@ void Simulation::Disconnect(int index) {
     Question& question = questions_[session->question];
     if (session->fd != kNone) {
       session->must_end = true;
-    } else if (!question.is_answered || question.is_good) {
+    } else if (!question.is_answered) {
       question.is_stale = true;
+    } else {
+      question.is_contested = true;
     }
   }
   worker_->inbox()->PostDisconnect(std::move(message));
@@ -865,13 +869,13 @@ void Simulation::OnWatched(int fd) {
   ModelSession& session = sessions_[question->session];
   const int index = static_cast<int>(question - questions_.begin());
   Note("session ", question->session, " has a backend");
-  Require(question->is_good && session.question == index && session.is_live &&
+  Require(question->is_good && !question->is_stale &&
+              session.question == index && session.is_live &&
               session.fd == kNone &&
               clients_[session.client].session == question->session,
           "session ", question->session,
           " uses an answer that is not for it: question ", index);
-  // The answer was handled before the disconnect, which then ends the session.
-  if (question->is_stale) session.must_end = true;
+  if (question->is_contested) session.must_end = true;
   session.fd = fd;
   session.relay = sys_calls_.local(fd);
   session.backend = backend;

@@ -591,6 +591,7 @@ class WorkerRestTest : public WorkerTest {
       ShardMessage message;
       message.kind = ShardMessage::Kind::kDisconnectClient;
       message.client = client.address();
+      message.came_nanoseconds = clock_.NowNanoseconds();
       worker_->inbox()->PostDisconnect(std::move(message));
     }
   }
@@ -681,6 +682,54 @@ TEST_F(WorkerRestTest, AQuestionTimesOutAlsoInARest) {
   EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
 }
 
+// Its disconnect waits behind those of others; the answer comes after it.
+class WorkerRestPendingTest
+    : public WorkerRestTest,
+      public ::testing::WithParamInterface<ShardMessage::Kind> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, WorkerRestPendingTest,
+    ::testing::Values(ShardMessage::Kind::kDisconnectClient,
+                      ShardMessage::Kind::kEndClientIp,
+                      ShardMessage::Kind::kEndBackend));
+
+TEST_P(WorkerRestPendingTest, AnAnswerIsYoungerThanADisconnectThatWaits) {
+  StartSlow();
+  LoopbackPeer old_backend;
+  LoopbackPeer pending;
+  SendAndRead(pending, "hello");
+  clock_.Advance(absl::Milliseconds(1));
+  DisconnectAll();
+  ShardMessage message;
+  message.kind = GetParam();
+  message.came_nanoseconds = clock_.NowNanoseconds();
+  if (message.kind == ShardMessage::Kind::kDisconnectClient) {
+    message.client = pending.address();
+  } else if (message.kind == ShardMessage::Kind::kEndClientIp) {
+    message.address = pending.address().WithPort(0);
+  } else {
+    message.address = old_backend.address();
+  }
+  worker_->inbox()->PostDisconnect(std::move(message));
+  Turn();
+  ASSERT_EQ(Stats().ended(EndReason::kDisconnected), 3u);
+  AnswerWith(old_backend.address());
+  EXPECT_THAT(ReceiveAll(&old_backend), ::testing::IsEmpty());
+
+  // It asks again, and what it gets then is not taken from it.
+  ASSERT_EQ(resolver_->questions.size(), 1u);
+  AnswerWith(backend_.address());
+  EXPECT_THAT(ReceiveAll(&backend_), ::testing::Contains("hello"));
+  for (int i = 0; i < 40; ++i) {
+    clock_.Advance(absl::Milliseconds(1));
+    Turn();
+  }
+  EXPECT_FALSE(worker_->inbox()->HasDisconnects());
+  SendAndRead(pending, "again");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("again"));
+  EXPECT_EQ(Stats().sessions_created, clients_.size() + 1);
+}
+
 // A newcomer waits for its room.
 TEST_F(WorkerRestTest, MakingRoomIsFollowedByNoRest) {
   ProxyOptions options = WithoutUnconfirmedTimeout();
@@ -725,7 +774,7 @@ TEST_F(WorkerRestTest, TheRestIsAsLongAsTheEndsTook) {
 }
 
 // A reader need not queue what the worker would not touch anyway.
-TEST_F(WorkerRestTest, AReaderRelaysWhileMessagesWait) {
+TEST_F(WorkerRestTest, AReaderRelaysWhileDisconnectsWait) {
   StartSlow();
   Connect(client_);
   DisconnectAll();
