@@ -427,7 +427,7 @@ void AddRedisSettings(TableBuilder* table) {
                      settings->backend_stale_max = absl::Seconds(value);
                    })
       .unit = "seconds";
-  table->AddInteger("RESOLVES_PER_SEC", "5000", 1, 1000000,
+  table->AddInteger("RESOLVES_PER_SEC", "1000", 1, 1000000,
                     "GETs a second at most; clients that wait together share "
                     "an answer.",
                     [](int64_t value, Settings* settings) {

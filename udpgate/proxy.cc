@@ -257,15 +257,15 @@ absl::Status Proxy::Impl::StartThreads() {
     (void)reader->SetWaitMax(ReaderThread::kWaitMax);
   }
   for (size_t i = 0; i < workers_.size(); ++i) {
-    absl::StatusOr<std::thread> thread =
-        internal::StartThread(absl::StrCat("udpgate-work-", i),
-                              [worker = workers_[i].get()] { worker->Run(); });
+    absl::StatusOr<std::thread> thread = internal::StartThread(
+        absl::StrCat("udpgate-work-", i), internal::ThreadRole::kDataPlane,
+        [worker = workers_[i].get()] { worker->Run(); });
     if (!thread.ok()) return thread.status();
     threads_.push_back(*std::move(thread));
   }
   for (size_t i = 0; i < reader_threads_.size(); ++i) {
     absl::StatusOr<std::thread> thread = internal::StartThread(
-        absl::StrCat("udpgate-read-", i),
+        absl::StrCat("udpgate-read-", i), internal::ThreadRole::kDataPlane,
         [reader = reader_threads_[i].get()] { reader->Run(); });
     if (!thread.ok()) return thread.status();
     threads_.push_back(*std::move(thread));

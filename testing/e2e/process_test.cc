@@ -1,6 +1,7 @@
 // The program from outside: settings, start, stop, and what it shows of
 // itself.
 #include <dirent.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -11,7 +12,6 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -363,46 +363,70 @@ TEST_F(ProcessTest, RaisesItsSoftDescriptorLimit) {
   EXPECT_EQ(soft_max, 3000) << limits;
 }
 
-// The names of all threads of a process.
-std::multiset<std::string> ThreadNames(pid_t pid) {
-  std::multiset<std::string> names;
+// The names of all threads of a process, and their ids.
+std::multimap<std::string, pid_t> Threads(pid_t pid) {
+  std::multimap<std::string, pid_t> threads;
   const std::string tasks = absl::StrCat("/proc/", pid, "/task");
   DIR* directory = ::opendir(tasks.c_str());
-  if (directory == nullptr) return names;
+  if (directory == nullptr) return threads;
   while (const dirent* entry = ::readdir(directory)) {
     if (entry->d_name[0] == '.') continue;
     const std::string name =
         ReadFile(absl::StrCat(tasks, "/", entry->d_name, "/comm"));
-    names.insert(name.substr(0, name.find('\n')));
+    threads.emplace(name.substr(0, name.find('\n')),
+                    static_cast<pid_t>(std::stol(entry->d_name)));
   }
   ::closedir(directory);
-  return names;
+  return threads;
 }
 
 TEST_F(ProcessTest, ItsThreadsBearNames) {
   StartGate({{"WORKER_COUNT", "3"}, {"LISTENER_COUNT", "2"}});
-  std::multiset<std::string> names;
+  std::multimap<std::string, pid_t> threads;
   const auto count = [&](absl::string_view prefix) {
-    return std::count_if(names.begin(), names.end(),
-                         [&](const std::string& name) {
-                           return absl::StartsWith(name, prefix);
+    return std::count_if(threads.begin(), threads.end(),
+                         [&](const auto& thread) {
+                           return absl::StartsWith(thread.first, prefix);
                          });
   };
   // A thread takes its name once it runs.
   EXPECT_TRUE(AwaitTrue([&] {
-    names = ThreadNames(gate().pid());
+    threads = Threads(gate().pid());
     return count("udpgate-read") == 2 && count("udpgate-work") == 3 &&
            count("udpgate-redis") == 2 && count("udpgate-dns") == 1;
   }));
   // The main thread has the program's name; a sanitizer's thread has it too.
   if (kSlowness == 1) {
     EXPECT_TRUE(AwaitTrue([&] {
-      names = ThreadNames(gate().pid());
+      threads = Threads(gate().pid());
       return count("udp-gate") == 1;
     }));
   }
   EXPECT_EQ(static_cast<size_t>(count("udpgate-") + count("udp-gate")),
-            names.size());
+            threads.size());
+}
+
+// A thread of the control plane that wakes does not interrupt one that moves
+// datagrams.
+TEST_F(ProcessTest, TheControlPlaneGivesWay) {
+  StartGate();
+  for (const absl::string_view prefix :
+       {"udpgate-work", "udpgate-read", "udpgate-redis", "udpgate-dns",
+        "udpgate-control"}) {
+    const bool gives_way = !absl::StartsWith(prefix, "udpgate-work") &&
+                           !absl::StartsWith(prefix, "udpgate-read");
+    EXPECT_TRUE(AwaitTrue([&] {
+      int right = 0;
+      for (const auto& thread : Threads(gate().pid())) {
+        if (!absl::StartsWith(thread.first, prefix)) continue;
+        if ((::sched_getscheduler(thread.second) == SCHED_BATCH) != gives_way) {
+          return false;
+        }
+        ++right;
+      }
+      return right > 0;
+    })) << prefix;
+  }
 }
 
 class PasswordTest : public ProcessTest,

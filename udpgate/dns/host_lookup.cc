@@ -237,8 +237,8 @@ absl::Status HostLookup::Impl::Start() {
   const internal::SysCallResult wakeup = sys_calls_->EventFd();
   if (!wakeup.ok()) return internal::ErrnoToStatus(wakeup.error, "eventfd");
   wakeup_.Reset(wakeup.value);
-  absl::StatusOr<std::thread> thread =
-      internal::StartThread("udpgate-dns", [this] { Run(); });
+  absl::StatusOr<std::thread> thread = internal::StartThread(
+      "udpgate-dns", internal::ThreadRole::kControlPlane, [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();

@@ -311,8 +311,9 @@ absl::Status KernelFlowOffload::Prepare() {
 }
 
 absl::Status KernelFlowOffload::StartThread() {
-  absl::StatusOr<std::thread> thread =
-      internal::StartThread("udpgate-offload", [this] { Run(); });
+  absl::StatusOr<std::thread> thread = internal::StartThread(
+      "udpgate-offload", internal::ThreadRole::kControlPlane,
+      [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();

@@ -29,8 +29,8 @@ ControlThread::ControlThread(LogSink sink, const Clock* clock, int queue_size)
 }
 
 absl::Status ControlThread::Start() {
-  absl::StatusOr<std::thread> started =
-      StartThread("udpgate-control", [this] { Run(); });
+  absl::StatusOr<std::thread> started = StartThread(
+      "udpgate-control", ThreadRole::kControlPlane, [this] { Run(); });
   if (!started.ok()) return started.status();
   thread_ = *std::move(started);
   return absl::OkStatus();

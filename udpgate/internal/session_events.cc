@@ -43,8 +43,8 @@ SessionEventQueue* SessionEvents::AddShard() {
 }
 
 absl::Status SessionEvents::Start() {
-  absl::StatusOr<std::thread> started =
-      StartThread("udpgate-events", [this] { Run(); });
+  absl::StatusOr<std::thread> started = StartThread(
+      "udpgate-events", ThreadRole::kControlPlane, [this] { Run(); });
   if (!started.ok()) return started.status();
   thread_ = *std::move(started);
   return absl::OkStatus();

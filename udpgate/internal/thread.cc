@@ -1,6 +1,7 @@
 #include "udpgate/internal/thread.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <string>
@@ -11,8 +12,21 @@
 
 namespace udpgate {
 namespace internal {
+namespace {
 
-absl::StatusOr<std::thread> StartThread(absl::string_view name,
+// For the calling thread.
+void GiveWay() {
+  int policy;
+  sched_param parameters;
+  if (pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 &&
+      policy == SCHED_OTHER) {
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::thread> StartThread(absl::string_view name, ThreadRole role,
                                         absl::AnyInvocable<void()> body) {
   // A new thread inherits the mask, so there is no moment in which it could
   // take a signal.
@@ -21,7 +35,10 @@ absl::StatusOr<std::thread> StartThread(absl::string_view name,
   pthread_sigmask(SIG_SETMASK, &all, &before);
   absl::StatusOr<std::thread> started;
   try {
-    started = std::thread([body = std::move(body)]() mutable { body(); });
+    started = std::thread([role, body = std::move(body)]() mutable {
+      if (role == ThreadRole::kControlPlane) GiveWay();
+      body();
+    });
     // From here and not in the thread, so that whoever looks once this returns
     // finds the name.
     pthread_setname_np(started->native_handle(),

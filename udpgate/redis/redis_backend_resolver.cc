@@ -151,6 +151,13 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
 
   internal::Mutex mutex_;
   Questions incoming_ ABSL_GUARDED_BY(mutex_);
+  // When the thread wakes by itself, if not for an answer before; `kNever` also
+  // while it is awake. Whoever comes meanwhile and can wait as long needs no
+  // ring.
+  int64_t next_turn_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
+      internal::Connection::kNever;
+  // One ring serves all that the thread has not taken yet.
+  bool is_rung_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Of the thread of the connection.
   Questions waiting_;
@@ -180,15 +187,18 @@ void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
     patience_nanoseconds =
         (half / kPatienceStepNanoseconds + 1) * kPatienceStepNanoseconds;
   }
-  bool is_first;
+  const int64_t deadline_nanoseconds = now_nanoseconds + timeout_nanoseconds;
+  bool must_ring;
   {
     internal::MutexLock lock(&mutex_);
-    incoming_.push_back({now_nanoseconds + timeout_nanoseconds,
-                         patience_nanoseconds, std::move(done)});
-    is_first = incoming_.size() == 1;
+    incoming_.push_back(
+        {deadline_nanoseconds, patience_nanoseconds, std::move(done)});
+    must_ring =
+        !is_rung_ && std::min(deadline_nanoseconds, patience_nanoseconds) <
+                         next_turn_nanoseconds_;
+    is_rung_ |= must_ring;
   }
-  // One ring serves all that the thread has not taken yet.
-  if (is_first) connection_.Wake();
+  if (must_ring) connection_.Wake();
 }
 
 absl::Status RedisBackendResolver::Impl::Health() const {
@@ -214,6 +224,7 @@ int64_t RedisBackendResolver::Impl::OnTurn(int64_t now_nanoseconds) {
                   "Redis ", options_.address, ": no answer in time")));
   HeedFailure(now_nanoseconds);
   if (waiting_.empty()) return next_patience_nanoseconds_;
+  // They wait for something that whoever comes now would wait for, too.
   int64_t next_nanoseconds =
       std::min(next_deadline_nanoseconds_, next_patience_nanoseconds_);
   if (connection_.is_connected() && has_room_for_get()) {
@@ -224,6 +235,8 @@ int64_t RedisBackendResolver::Impl::OnTurn(int64_t now_nanoseconds) {
     }
     next_nanoseconds = std::min(next_nanoseconds, get_nanoseconds);
   }
+  internal::MutexLock lock(&mutex_);
+  next_turn_nanoseconds_ = next_nanoseconds;
   return next_nanoseconds;
 }
 
@@ -232,6 +245,8 @@ void RedisBackendResolver::Impl::TakeIncoming() {
   {
     internal::MutexLock lock(&mutex_);
     incoming.swap(incoming_);
+    next_turn_nanoseconds_ = internal::Connection::kNever;
+    is_rung_ = false;
   }
   if (incoming.empty()) return;
   for (Question& question : incoming) {

@@ -9,15 +9,18 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -678,6 +681,61 @@ TEST_F(RedisBackendResolverTest, NeverAsksMoreOftenThanItMay) {
   EXPECT_EQ(redis.gets(), 2);
   EXPECT_EQ(resolver->GetStats().gets_sent, 2u);
   EXPECT_EQ(resolver->GetStats().questions_waiting, 0u);
+}
+
+// The directory in /proc of the thread that talks to Redis.
+std::string TaskOfConnection() {
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name == "udpgate-redis-g") return task.path();
+  }
+  return std::string();
+}
+
+// Of a line `name: value` in its `status`.
+std::string StatusOf(const std::string& task, absl::string_view name) {
+  std::ifstream status(task + "/status");
+  for (std::string line; std::getline(status, line);) {
+    const std::pair<std::string, std::string> field =
+        absl::StrSplit(line, absl::MaxSplits(":\t", 1));
+    if (field.first == name) return field.second;
+  }
+  return std::string();
+}
+
+TEST_F(RedisBackendResolverTest, WhoWaitsWithOthersWakesNobody) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.clock = &clock_;
+  options_.gets_per_second_max = 1;
+  const auto resolver = MakeConnected(redis.address());
+  EXPECT_EQ(Question(resolver.get()).Await(), kBackend);
+  std::vector<Question> crowd;
+  crowd.emplace_back(resolver.get());
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));
+  const std::string task = TaskOfConnection();
+  const auto await_sleep = [&] {
+    return AwaitTrue(
+        [&] { return absl::StartsWith(StatusOf(task, "State"), "S"); });
+  };
+  const auto sleeps = [&] {
+    return std::stoi(StatusOf(task, "voluntary_ctxt_switches"));
+  };
+  ASSERT_TRUE(await_sleep());
+  const int before = sleeps();
+  constexpr int kCrowd = 100;
+  for (int i = 0; i < kCrowd; ++i) {
+    crowd.emplace_back(resolver.get());
+    ASSERT_TRUE(await_sleep());
+  }
+  // It may look at the clock now and then.
+  EXPECT_LT(sleeps() - before, kCrowd / 4);
+  // One whose time is shorter is not left to wait with them.
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));
+  clock_.Advance(absl::Seconds(1));
+  for (const Question& question : crowd) EXPECT_EQ(question.Await(), kBackend);
+  EXPECT_EQ(redis.gets(), 2);
 }
 
 // The calls of GET, as the server itself counts them.

@@ -62,7 +62,7 @@ struct RedisOptions {
 
   // GETs a second at most, however many clients come; those who come too early
   // for the next one wait for it together and share it. 1 to 1,000,000.
-  int gets_per_second_max = 5000;
+  int gets_per_second_max = 1000;
 
   // After an answer without a usable backend (missing key, wrong value, an
   // error of Redis) the next GET is not sent before this time. Questions that

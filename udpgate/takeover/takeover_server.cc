@@ -104,8 +104,9 @@ absl::Status TakeoverServer::Impl::Start() {
   if (!stop_fd_.is_open())
     return udpgate::internal::ErrnoToStatus(errno, "eventfd");
   if (absl::Status status = Listen(); !status.ok()) return status;
-  absl::StatusOr<std::thread> thread =
-      udpgate::internal::StartThread("udpgate-takeover", [this] { Run(); });
+  absl::StatusOr<std::thread> thread = udpgate::internal::StartThread(
+      "udpgate-takeover", udpgate::internal::ThreadRole::kControlPlane,
+      [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();

@@ -25,6 +25,7 @@ namespace {
 
 using ::udpgate::internal::MutexLock;
 using ::udpgate::internal::StartThread;
+using ::udpgate::internal::ThreadRole;
 using ::udpgate::internal::UniqueFd;
 
 constexpr uint64_t kListenId = 0;
@@ -222,7 +223,8 @@ absl::Status HttpFront::Start() {
   const auto start = [this](const std::string& name,
                             void (HttpFront::*body)()) {
     absl::StatusOr<std::thread> thread =
-        StartThread(name, [this, body] { (this->*body)(); });
+        StartThread(name, internal::ThreadRole::kControlPlane,
+                    [this, body] { (this->*body)(); });
     if (thread.ok()) threads_.push_back(*std::move(thread));
     return thread.status();
   };

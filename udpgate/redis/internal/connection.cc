@@ -88,7 +88,7 @@ absl::Status Connection::Start() {
   mailbox_->wakeup.Reset(wakeup.value);
   retry_nanoseconds_ = Now();
   absl::StatusOr<std::thread> thread =
-      StartThread(thread_name_, [this] { Run(); });
+      StartThread(thread_name_, ThreadRole::kControlPlane, [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();
