@@ -55,7 +55,8 @@ EXPIRY_TIMEOUT_SECONDS = 2
 EXPIRY_FACTOR = 1.25
 # What makes a storm stands for other machines, and should not take the cores
 # from the gate, the backend and the clients that are watched.
-STORM_COMMAND = ("nice", "-n", "10")
+STORM_NICE = 19
+STORM_COMMAND = ("nice", "-n", str(STORM_NICE))
 # Descriptors beside those of sessions.
 DESCRIPTORS_RESERVED = 500
 
@@ -67,7 +68,7 @@ of /proc/PID/status. In the storms {live:,} clients play, {tick:g} datagrams a s
 each; of each pair of runs the first is quiet, and in the second thousands of
 other sessions are created, expire or are disconnected while the {window:g} s last
 in which round trips count. Each pair has a gate of its own. What makes a storm,
-Redis among it, runs at a lower priority (nice 10), since it stands for other
+Redis among it, runs at a lower priority (nice {nice}), since it stands for other
 machines. Figures are medians, with the least and the greatest in brackets; a
 ratio is the median of the ratios of the pairs."""
 
@@ -134,10 +135,23 @@ def raise_descriptor_limit():
     return hard
 
 
+def give_way(pid):
+    """Lowers the priority of a process that leads a session of its own.
+
+    Where the kernel groups by sessions, a nice value counts within one only
+    (sched(7), autogroup).
+    """
+    os.setpriority(os.PRIO_PROCESS, pid, STORM_NICE)
+    path = pathlib.Path(f"/proc/{pid}/autogroup")
+    if path.exists():
+        path.write_text(str(STORM_NICE))
+
+
 class Clients:
     """A load generator, ready to start when told."""
 
-    def __init__(self, options, target, *arguments, prefix=()):
+    def __init__(self, options, target, *arguments, is_storm=False):
+        prefix = STORM_COMMAND if is_storm else ()
         command = [*prefix, options.bin / "testing/bench/load", "--target", target]
         command += ["--await-line", *(str(word) for word in arguments)]
         # pylint: disable-next=consider-using-with
@@ -146,8 +160,11 @@ class Clients:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
             preexec_fn=die_with_parent,
         )
+        if is_storm:
+            give_way(self._process.pid)
         self._is_told = False
 
     def __enter__(self):
@@ -281,7 +298,7 @@ def newcomers(options, gate, count, seconds, *more):
     """Clients that send one datagram each, all of them within `seconds`."""
     arguments = ["--cold", "--clients", count, "--rate", round(count / seconds)]
     arguments += ["--drain", 3, *more]
-    return Clients(options, gate.address, *arguments, prefix=STORM_COMMAND)
+    return Clients(options, gate.address, *arguments, is_storm=True)
 
 
 def storm_created(options, folder, redis, count):
@@ -298,7 +315,7 @@ def storm_relayed(options, folder, redis, count):
     arguments += ["--warmup", 0.5, "--seconds", options.window, "--drain", 2]
     with Gate(options, folder, {}) as gate:
         quiet = measure_live(options, gate, lambda: None)
-        with Clients(options, gate.address, *arguments, prefix=STORM_COMMAND) as others:
+        with Clients(options, gate.address, *arguments, is_storm=True) as others:
             stormy = measure_live(options, gate, lambda: None, others)
             storm = others.result()
         return quiet, stormy, storm
@@ -311,6 +328,7 @@ def storm_slow_redis(options, folder, redis, count):
     with Process(
         relay_command, folder / "relay.log", stdout=subprocess.PIPE, text=True
     ) as relay:
+        give_way(relay.pid)
         settings = {"REDIS_ADDR": relay.read_line()}
         with Gate(options, folder, settings, redis) as gate:
             return come_at_once(options, gate, count)
@@ -437,7 +455,7 @@ class Plan:
         self.redis = None
         if shutil.which("redis-server"):
             self.redis = Redis(folder)
-            os.setpriority(os.PRIO_PROCESS, self.redis.process.pid, 10)
+            give_way(self.redis.process.pid)
             self.notes.append(version_of("redis-server", "--version"))
         else:
             self.storms = [s for s in self.storms if s not in NEEDS_REDIS]
@@ -648,7 +666,7 @@ def to_text(options, here, plan, summary, targets, results):
         "{cpu}, {cores} cores, Linux {kernel}; load average before: "
         "{load_before:.2f}".format(**here),
         "",
-        METHOD.format(**vars(options)),
+        METHOD.format(nice=STORM_NICE, **vars(options)),
         *plan.notes,
         "",
         *size_lines(options, summary),
