@@ -593,7 +593,7 @@ absl::Status Proxy::SetLimits(const ProxyLimits& limits) {
 
 void Proxy::Disconnect(const DisconnectTarget& target,
                        absl::AnyInvocable<void(int64_t ended_count)> done) {
-  impl_->Disconnect(target, INT64_MAX, std::move(done));
+  impl_->Disconnect(target, std::move(done));
 }
 
 bool Proxy::IsAlive(absl::Duration within) const {

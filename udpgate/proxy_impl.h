@@ -89,7 +89,12 @@ class Proxy::Impl : public internal::Handover {
     return context_.is_draining.load(std::memory_order_relaxed);
   }
   absl::Status SetLimits(const ProxyLimits& limits);
-  // Concerns sessions that began by `came_nanoseconds`.
+  // Concerns those who began, or asked for their backend, by now.
+  void Disconnect(const DisconnectTarget& target,
+                  internal::ShardMessage::DisconnectDone done) {
+    Disconnect(target, context_.clock->NowNanoseconds(), std::move(done));
+  }
+  // The same by `came_nanoseconds`.
   void Disconnect(const DisconnectTarget& target, int64_t came_nanoseconds,
                   internal::ShardMessage::DisconnectDone done);
   bool IsAlive(absl::Duration within) const;

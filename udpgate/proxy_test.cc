@@ -708,6 +708,35 @@ TEST_P(ProxyTest, DisconnectByRelayPortCountsWhatItEnded) {
   EXPECT_EQ(left[0].client, other.address());
 }
 
+// It takes many turns, and concerns nobody who comes meanwhile.
+TEST_P(ProxyTest, WhoComesWhileABackendsSessionsEndIsServedAtOnce) {
+  constexpr int kClients = 300;
+  constexpr int kNewcomers = 20;
+  std::atomic<int> questions{0};
+  EXPECT_CALL(*resolver_, Resolve)
+      .WillRepeatedly(
+          [&](const ResolveRequest& request, BackendResolver::Callback done) {
+            ++questions;
+            ResolveWith(backend_.address())(request, std::move(done));
+          });
+  Start();
+  std::vector<LoopbackPeer> clients(kClients);
+  for (LoopbackPeer& client : clients) {
+    EXPECT_EQ(Ask(client, "one"), "echo:one");
+  }
+  std::atomic<int64_t> ended_count{-1};
+  proxy_->Disconnect(DisconnectTarget::ForBackend(backend_.address()),
+                     [&](int64_t ended) { ended_count = ended; });
+  std::vector<LoopbackPeer> newcomers(kNewcomers);
+  for (LoopbackPeer& newcomer : newcomers) {
+    EXPECT_EQ(Ask(newcomer, "two"), "echo:two");
+  }
+  EXPECT_TRUE(AwaitTrue([&] { return ended_count != -1; }));
+  EXPECT_EQ(ended_count, kClients);
+  EXPECT_LE(questions, kClients + 2 * kNewcomers);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, uint64_t{kNewcomers});
+}
+
 TEST_P(ProxyTest, DisconnectByIpOrBackendEndsAllThatItNames) {
   EchoBackend second("second");
   constexpr int kClients = 40;

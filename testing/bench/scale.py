@@ -143,8 +143,12 @@ def give_way(pid):
     """
     os.setpriority(os.PRIO_PROCESS, pid, STORM_NICE)
     path = pathlib.Path(f"/proc/{pid}/autogroup")
-    if path.exists():
-        path.write_text(str(STORM_NICE))
+    while path.exists():
+        try:
+            path.write_text(str(STORM_NICE))
+            return
+        except BlockingIOError:  # once in 100 ms, unless by root
+            time.sleep(0.1)
 
 
 class Clients:

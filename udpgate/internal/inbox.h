@@ -60,7 +60,8 @@ struct ShardMessage {
   SocketAddress client;
   // Invalid: whatever the session's relay is.
   SocketAddress address;
-  // Of a disconnect: it concerns no session that began later.
+  // Of a disconnect: it concerns no session that began later, and none that has
+  // asked for its backend since.
   int64_t came_nanoseconds = INT64_MAX;
   // One of several messages of one disconnect, which the sender adds up.
   bool is_part = false;

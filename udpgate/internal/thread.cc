@@ -14,14 +14,23 @@ namespace udpgate {
 namespace internal {
 namespace {
 
+// Whether `GiveWay` has changed the policy of the calling thread.
+thread_local bool gives_way = false;
+
 // For the calling thread.
 void GiveWay() {
   int policy;
   sched_param parameters;
-  if (pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 &&
-      policy == SCHED_OTHER) {
-    pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters);
-  }
+  gives_way =
+      pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 &&
+      policy == SCHED_OTHER &&
+      pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters) == 0;
+}
+
+// For the calling thread, which has inherited what `GiveWay` did to another.
+void Reclaim() {
+  const sched_param parameters{};
+  pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
 }
 
 }  // namespace
@@ -35,10 +44,12 @@ absl::StatusOr<std::thread> StartThread(absl::string_view name, ThreadRole role,
   pthread_sigmask(SIG_SETMASK, &all, &before);
   absl::StatusOr<std::thread> started;
   try {
-    started = std::thread([role, body = std::move(body)]() mutable {
-      if (role == ThreadRole::kControlPlane) GiveWay();
-      body();
-    });
+    started = std::thread(
+        [role, is_heir = gives_way, body = std::move(body)]() mutable {
+          if (is_heir) Reclaim();
+          if (role == ThreadRole::kControlPlane) GiveWay();
+          body();
+        });
     // From here and not in the thread, so that whoever looks once this returns
     // finds the name.
     pthread_setname_np(started->native_handle(),

@@ -19,7 +19,8 @@ enum class ThreadRole {
   // All else. It gets its share of the processors, but when it wakes it waits
   // until a thread that runs there sleeps or its time is over, and does not
   // interrupt it (SCHED_BATCH, sched(7)). Where somebody has chosen another
-  // policy than the default for the process, that remains.
+  // policy than the default for the process, that remains. Threads that are
+  // started from such a thread by other means inherit it.
   kControlPlane,
 };
 

@@ -25,8 +25,21 @@ int PolicyOf(ThreadRole role) {
 }
 
 TEST(ThreadTest, TheControlPlaneGivesWay) {
+  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "another policy";
   EXPECT_EQ(PolicyOf(ThreadRole::kControlPlane), SCHED_BATCH);
   EXPECT_EQ(PolicyOf(ThreadRole::kDataPlane), SCHED_OTHER);
+}
+
+// As a take-over that is given up does.
+TEST(ThreadTest, AThreadOfTheControlPlaneStartsOthersAsTheyShouldBe) {
+  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "another policy";
+  absl::StatusOr<std::thread> thread =
+      StartThread("test", ThreadRole::kControlPlane, [] {
+        EXPECT_EQ(PolicyOf(ThreadRole::kDataPlane), SCHED_OTHER);
+        EXPECT_EQ(PolicyOf(ThreadRole::kControlPlane), SCHED_BATCH);
+      });
+  ASSERT_TRUE(thread.ok()) << thread.status();
+  thread->join();
 }
 
 TEST(ThreadTest, APolicyThatSomebodyChoseRemains) {

@@ -611,6 +611,8 @@ void Simulation::Disconnect(int index) {
   ShardMessage message;
   message.kind = ShardMessage::Kind::kDisconnectClient;
   message.client = client.address;
+  // As the gate does; else it concerns whoever comes until it is read, too.
+  if (OneIn(2)) message.came_nanoseconds = now();
   if (session != nullptr && session->fd != kNone && OneIn(2)) {
     const std::vector<RelayOwner> owners =
         context_->relay_ports.Find(session->relay.port());

@@ -151,9 +151,9 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
 
   internal::Mutex mutex_;
   Questions incoming_ ABSL_GUARDED_BY(mutex_);
-  // When the thread wakes by itself, if not for an answer before; `kNever` also
-  // while it is awake. Whoever comes meanwhile and can wait as long needs no
-  // ring.
+  // Where some wait for the pace or for room, the time at which the thread
+  // wakes by itself, if not for an answer before: whoever comes meanwhile and
+  // can wait as long waits with them, and needs no ring. Else `kNever`.
   int64_t next_turn_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
       internal::Connection::kNever;
   // One ring serves all that the thread has not taken yet.
@@ -224,7 +224,6 @@ int64_t RedisBackendResolver::Impl::OnTurn(int64_t now_nanoseconds) {
                   "Redis ", options_.address, ": no answer in time")));
   HeedFailure(now_nanoseconds);
   if (waiting_.empty()) return next_patience_nanoseconds_;
-  // They wait for something that whoever comes now would wait for, too.
   int64_t next_nanoseconds =
       std::min(next_deadline_nanoseconds_, next_patience_nanoseconds_);
   if (connection_.is_connected() && has_room_for_get()) {

@@ -2,6 +2,7 @@
 // Redis says.
 #include "udpgate/redis/redis_backend_resolver.h"
 
+#include <dirent.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -9,7 +10,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
@@ -685,13 +685,17 @@ TEST_F(RedisBackendResolverTest, NeverAsksMoreOftenThanItMay) {
 
 // The directory in /proc of the thread that talks to Redis.
 std::string TaskOfConnection() {
-  for (const auto& task :
-       std::filesystem::directory_iterator("/proc/self/task")) {
+  DIR* const tasks = opendir("/proc/self/task");
+  if (tasks == nullptr) return std::string();
+  std::string found;
+  while (const dirent* entry = readdir(tasks)) {
+    const std::string task = absl::StrCat("/proc/self/task/", entry->d_name);
+    std::ifstream comm(task + "/comm");
     std::string name;
-    std::getline(std::ifstream(task.path() / "comm"), name);
-    if (name == "udpgate-redis-g") return task.path();
+    if (std::getline(comm, name) && name == "udpgate-redis-g") found = task;
   }
-  return std::string();
+  closedir(tasks);
+  return found;
 }
 
 // Of a line `name: value` in its `status`.
@@ -715,6 +719,7 @@ TEST_F(RedisBackendResolverTest, WhoWaitsWithOthersWakesNobody) {
   crowd.emplace_back(resolver.get());
   ASSERT_TRUE(AwaitAllTaken(resolver.get()));
   const std::string task = TaskOfConnection();
+  ASSERT_FALSE(task.empty());
   const auto await_sleep = [&] {
     return AwaitTrue(
         [&] { return absl::StartsWith(StatusOf(task, "State"), "S"); });

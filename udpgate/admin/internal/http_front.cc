@@ -222,9 +222,8 @@ absl::Status HttpFront::Listen() {
 absl::Status HttpFront::Start() {
   const auto start = [this](const std::string& name,
                             void (HttpFront::*body)()) {
-    absl::StatusOr<std::thread> thread =
-        StartThread(name, internal::ThreadRole::kControlPlane,
-                    [this, body] { (this->*body)(); });
+    absl::StatusOr<std::thread> thread = StartThread(
+        name, ThreadRole::kControlPlane, [this, body] { (this->*body)(); });
     if (thread.ok()) threads_.push_back(*std::move(thread));
     return thread.status();
   };
