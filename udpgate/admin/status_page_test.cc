@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
@@ -36,6 +37,7 @@ using ::testing::Not;
 
 // What the shell that starts the browser returns where there is none.
 constexpr int kNoBrowser = 99;
+constexpr int kDriverAttempts = 5;
 
 // A browser that a test drives, by the WebDriver protocol
 // (https://www.w3.org/TR/webdriver2/) of Debian's chromium-driver.
@@ -43,25 +45,14 @@ class Browser {
  public:
   // NotFound where the driver is not installed.
   absl::Status Start() {
-    test::ChildProcessOptions options;
-    options.arguments = {"chromedriver", "--port=0"};
-    options.environment = {{"PATH", "/usr/local/bin:/usr/bin:/bin"},
-                           {"HOME", directory_.path()}};
-    absl::StatusOr<std::unique_ptr<test::ChildProcess>> driver =
-        test::ChildProcess::Start(options);
-    if (!driver.ok()) return absl::NotFoundError(driver.status().message());
-    driver_ = *std::move(driver);
-    const std::string before = "started successfully on port ";
-    if (!driver_->AwaitOutput(before) || !driver_->AwaitOutput(".\n")) {
-      return absl::InternalError(driver_->output());
+    // It takes a free port of one family and wants the same of the other, which
+    // another test may have.
+    absl::Status status;
+    for (int attempt = 0; attempt < kDriverAttempts; ++attempt) {
+      status = StartDriver();
+      if (!absl::IsUnavailable(status)) break;
     }
-    const std::string text = driver_->output();
-    int port = 0;
-    for (size_t i = text.find(before) + before.size();
-         i < text.size() && absl::ascii_isdigit(text[i]); ++i) {
-      port = port * 10 + (text[i] - '0');
-    }
-    address_ = SocketAddress::Ipv4Loopback(static_cast<uint16_t>(port));
+    if (!status.ok()) return status;
     json capabilities;
     capabilities["goog:chromeOptions"]["args"] = {
         "--headless", "--no-sandbox", "--disable-gpu",
@@ -98,6 +89,33 @@ class Browser {
   }
 
  private:
+  // Unavailable where it found no port.
+  absl::Status StartDriver() {
+    test::ChildProcessOptions options;
+    options.arguments = {"chromedriver", "--port=0"};
+    options.environment = {{"PATH", "/usr/local/bin:/usr/bin:/bin"},
+                           {"HOME", directory_.path()}};
+    absl::StatusOr<std::unique_ptr<test::ChildProcess>> driver =
+        test::ChildProcess::Start(options);
+    if (!driver.ok()) return absl::NotFoundError(driver.status().message());
+    driver_ = *std::move(driver);
+    const std::string before = "started successfully on port ";
+    if (!driver_->AwaitOutput(before) || !driver_->AwaitOutput(".\n")) {
+      const std::string output = driver_->output();
+      return absl::StrContains(output, "port not available")
+                 ? absl::UnavailableError(output)
+                 : absl::InternalError(output);
+    }
+    const std::string text = driver_->output();
+    int port = 0;
+    for (size_t i = text.find(before) + before.size();
+         i < text.size() && absl::ascii_isdigit(text[i]); ++i) {
+      port = port * 10 + (text[i] - '0');
+    }
+    address_ = SocketAddress::Ipv4Loopback(static_cast<uint16_t>(port));
+    return absl::OkStatus();
+  }
+
   json Post(const std::string& path, const json& body) {
     const absl::StatusOr<test::HttpReply> reply =
         test::HttpPost(address_, path, body.dump(), "Connection: close\r\n");
