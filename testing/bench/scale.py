@@ -56,7 +56,6 @@ EXPIRY_FACTOR = 1.25
 # What makes a storm stands for other machines, and should not take the cores
 # from the gate, the backend and the clients that are watched.
 STORM_NICE = 19
-STORM_COMMAND = ("nice", "-n", str(STORM_NICE))
 # Descriptors beside those of sessions.
 DESCRIPTORS_RESERVED = 500
 
@@ -141,7 +140,7 @@ def give_way(pid):
     Where the kernel groups by sessions, a nice value counts within one only
     (sched(7), autogroup).
     """
-    os.setpriority(os.PRIO_PROCESS, pid, STORM_NICE)
+    os.setpriority(os.PRIO_PGRP, pid, STORM_NICE)
     path = pathlib.Path(f"/proc/{pid}/autogroup")
     while path.exists():
         try:
@@ -155,8 +154,7 @@ class Clients:
     """A load generator, ready to start when told."""
 
     def __init__(self, options, target, *arguments, is_storm=False):
-        prefix = STORM_COMMAND if is_storm else ()
-        command = [*prefix, options.bin / "testing/bench/load", "--target", target]
+        command = [options.bin / "testing/bench/load", "--target", target]
         command += ["--await-line", *(str(word) for word in arguments)]
         # pylint: disable-next=consider-using-with
         self._process = subprocess.Popen(
@@ -327,8 +325,7 @@ def storm_relayed(options, folder, redis, count):
 
 def storm_slow_redis(options, folder, redis, count):
     port = split_address(redis.address)[1]
-    relay_command = [*STORM_COMMAND, options.bin / "testing/bench/slow_redis"]
-    relay_command += [str(port), "1"]
+    relay_command = [options.bin / "testing/bench/slow_redis", str(port), "1"]
     with Process(
         relay_command, folder / "relay.log", stdout=subprocess.PIPE, text=True
     ) as relay:

@@ -1,6 +1,5 @@
 // The program from outside: settings, start, stop, and what it shows of
 // itself.
-#include <dirent.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -27,6 +26,7 @@
 #include "testing/e2e/e2e.h"
 #include "testing/http_client.h"
 #include "testing/temporary_directory.h"
+#include "testing/threads.h"
 #include "udpgate/internal/unique_fd.h"
 
 namespace udpgate {
@@ -363,23 +363,6 @@ TEST_F(ProcessTest, RaisesItsSoftDescriptorLimit) {
   EXPECT_EQ(soft_max, 3000) << limits;
 }
 
-// The names of all threads of a process, and their ids.
-std::multimap<std::string, pid_t> Threads(pid_t pid) {
-  std::multimap<std::string, pid_t> threads;
-  const std::string tasks = absl::StrCat("/proc/", pid, "/task");
-  DIR* directory = ::opendir(tasks.c_str());
-  if (directory == nullptr) return threads;
-  while (const dirent* entry = ::readdir(directory)) {
-    if (entry->d_name[0] == '.') continue;
-    const std::string name =
-        ReadFile(absl::StrCat(tasks, "/", entry->d_name, "/comm"));
-    threads.emplace(name.substr(0, name.find('\n')),
-                    static_cast<pid_t>(std::stol(entry->d_name)));
-  }
-  ::closedir(directory);
-  return threads;
-}
-
 TEST_F(ProcessTest, ItsThreadsBearNames) {
   StartGate({{"WORKER_COUNT", "3"}, {"LISTENER_COUNT", "2"}});
   std::multimap<std::string, pid_t> threads;
@@ -391,14 +374,14 @@ TEST_F(ProcessTest, ItsThreadsBearNames) {
   };
   // A thread takes its name once it runs.
   EXPECT_TRUE(AwaitTrue([&] {
-    threads = Threads(gate().pid());
+    threads = test::ThreadsOf(gate().pid());
     return count("udpgate-read") == 2 && count("udpgate-work") == 3 &&
            count("udpgate-redis") == 2 && count("udpgate-dns") == 1;
   }));
   // The main thread has the program's name; a sanitizer's thread has it too.
   if (kSlowness == 1) {
     EXPECT_TRUE(AwaitTrue([&] {
-      threads = Threads(gate().pid());
+      threads = test::ThreadsOf(gate().pid());
       return count("udp-gate") == 1;
     }));
   }
@@ -418,7 +401,7 @@ TEST_F(ProcessTest, TheControlPlaneGivesWay) {
                            !absl::StartsWith(prefix, "udpgate-read");
     EXPECT_TRUE(AwaitTrue([&] {
       int right = 0;
-      for (const auto& thread : Threads(gate().pid())) {
+      for (const auto& thread : test::ThreadsOf(gate().pid())) {
         if (!absl::StartsWith(thread.first, prefix)) continue;
         if ((::sched_getscheduler(thread.second) == SCHED_BATCH) != gives_way) {
           return false;

@@ -1096,7 +1096,7 @@ bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
     if (is_concerned && !has_asked_since) session->must_ask_again = true;
     return is_concerned && is_by_ip;
   }
-  if (is_by_ip ? !ConcernsPending(message, session->client)
+  if (is_by_ip ? session->client.WithPort(0) != message.address
                : session->backend != message.address) {
     return false;
   }

@@ -151,13 +151,12 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
 
   internal::Mutex mutex_;
   Questions incoming_ ABSL_GUARDED_BY(mutex_);
-  // Where some wait for the pace or for room, the time at which the thread
-  // wakes by itself, if not for an answer before: whoever comes meanwhile and
-  // can wait as long waits with them, and needs no ring. Else `kNever`.
+  // Whoever can wait until then needs no ring: where some wait for the pace or
+  // for room, the time at which the thread wakes by itself, if not for an
+  // answer before; INT64_MIN once it has been rung, since one ring serves all
+  // that it has not taken yet; else `kNever`.
   int64_t next_turn_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
       internal::Connection::kNever;
-  // One ring serves all that the thread has not taken yet.
-  bool is_rung_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Of the thread of the connection.
   Questions waiting_;
@@ -193,10 +192,9 @@ void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
     internal::MutexLock lock(&mutex_);
     incoming_.push_back(
         {deadline_nanoseconds, patience_nanoseconds, std::move(done)});
-    must_ring =
-        !is_rung_ && std::min(deadline_nanoseconds, patience_nanoseconds) <
-                         next_turn_nanoseconds_;
-    is_rung_ |= must_ring;
+    must_ring = std::min(deadline_nanoseconds, patience_nanoseconds) <
+                next_turn_nanoseconds_;
+    if (must_ring) next_turn_nanoseconds_ = INT64_MIN;
   }
   if (must_ring) connection_.Wake();
 }
@@ -245,7 +243,6 @@ void RedisBackendResolver::Impl::TakeIncoming() {
     internal::MutexLock lock(&mutex_);
     incoming.swap(incoming_);
     next_turn_nanoseconds_ = internal::Connection::kNever;
-    is_rung_ = false;
   }
   if (incoming.empty()) return;
   for (Question& question : incoming) {

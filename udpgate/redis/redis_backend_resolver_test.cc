@@ -2,11 +2,11 @@
 // Redis says.
 #include "udpgate/redis/redis_backend_resolver.h"
 
-#include <dirent.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -28,6 +28,7 @@
 #include "testing/redis_server.h"
 #include "testing/simulated_clock.h"
 #include "testing/tcp_relay.h"
+#include "testing/threads.h"
 #include "udpgate/dns/fake_dns_server.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/unique_fd.h"
@@ -683,24 +684,9 @@ TEST_F(RedisBackendResolverTest, NeverAsksMoreOftenThanItMay) {
   EXPECT_EQ(resolver->GetStats().questions_waiting, 0u);
 }
 
-// The directory in /proc of the thread that talks to Redis.
-std::string TaskOfConnection() {
-  DIR* const tasks = opendir("/proc/self/task");
-  if (tasks == nullptr) return std::string();
-  std::string found;
-  while (const dirent* entry = readdir(tasks)) {
-    const std::string task = absl::StrCat("/proc/self/task/", entry->d_name);
-    std::ifstream comm(task + "/comm");
-    std::string name;
-    if (std::getline(comm, name) && name == "udpgate-redis-g") found = task;
-  }
-  closedir(tasks);
-  return found;
-}
-
-// Of a line `name: value` in its `status`.
-std::string StatusOf(const std::string& task, absl::string_view name) {
-  std::ifstream status(task + "/status");
+// Of a line `name: value` in the status of a thread of this process.
+std::string StatusOf(pid_t thread, absl::string_view name) {
+  std::ifstream status(absl::StrCat("/proc/self/task/", thread, "/status"));
   for (std::string line; std::getline(status, line);) {
     const std::pair<std::string, std::string> field =
         absl::StrSplit(line, absl::MaxSplits(":\t", 1));
@@ -718,14 +704,15 @@ TEST_F(RedisBackendResolverTest, WhoWaitsWithOthersWakesNobody) {
   std::vector<Question> crowd;
   crowd.emplace_back(resolver.get());
   ASSERT_TRUE(AwaitAllTaken(resolver.get()));
-  const std::string task = TaskOfConnection();
-  ASSERT_FALSE(task.empty());
+  const auto threads = test::ThreadsOf(getpid());
+  ASSERT_EQ(threads.count("udpgate-redis-g"), 1u);
+  const pid_t thread = threads.find("udpgate-redis-g")->second;
   const auto await_sleep = [&] {
     return AwaitTrue(
-        [&] { return absl::StartsWith(StatusOf(task, "State"), "S"); });
+        [&] { return absl::StartsWith(StatusOf(thread, "State"), "S"); });
   };
   const auto sleeps = [&] {
-    return std::stoi(StatusOf(task, "voluntary_ctxt_switches"));
+    return std::stoi(StatusOf(thread, "voluntary_ctxt_switches"));
   };
   ASSERT_TRUE(await_sleep());
   const int before = sleeps();
