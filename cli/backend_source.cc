@@ -33,16 +33,28 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   return options;
 }
 
+absl::StatusOr<std::shared_ptr<HostLookup>> MakeLookup(
+    const Settings& settings, std::function<void()>* reload_names) {
+  HostLookupOptions options;
+  options.log_sink = settings.proxy.log_sink;
+  absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
+      HostLookup::Create(std::move(options));
+  if (lookup.ok()) *reload_names = [lookup = *lookup] { lookup->Reload(); };
+  return lookup;
+}
+
 // One fixed backend: no Redis, and no name look-up where it is an IP address.
 absl::Status UseFixedBackend(const Settings& settings,
-                             ProxyDependencies* dependencies) {
+                             ProxyDependencies* dependencies,
+                             std::function<void()>* reload_names) {
   const absl::StatusOr<SocketAddress> address =
       SocketAddress::Parse(settings.backend_address);
   if (address.ok()) {
     dependencies->resolver = std::make_shared<StaticBackendResolver>(*address);
     return absl::OkStatus();
   }
-  absl::StatusOr<std::shared_ptr<HostLookup>> lookup = HostLookup::Create({});
+  absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
+      MakeLookup(settings, reload_names);
   if (!lookup.ok()) return lookup.status();
   absl::StatusOr<std::shared_ptr<NamedBackendResolver>> resolver =
       NamedBackendResolver::Create(settings.backend_address,
@@ -79,10 +91,11 @@ HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
 }
 
 absl::Status UseRedis(const Settings& settings, ProxyDependencies* dependencies,
-                      std::function<HostMetrics()>* metrics) {
+                      std::function<HostMetrics()>* metrics,
+                      std::function<void()>* reload_names) {
   const RedisOptions options = MakeRedisOptions(settings);
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
-      HostLookup::Create({});
+      MakeLookup(settings, reload_names);
   if (!lookup.ok()) return lookup.status();
   absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
       RedisBackendResolver::Create(options, *lookup);
@@ -107,10 +120,11 @@ absl::Status ValidateBackendSource(const Settings& settings) {
 
 absl::Status UseBackendSource(const Settings& settings,
                               ProxyDependencies* dependencies,
-                              std::function<HostMetrics()>* metrics) {
+                              std::function<HostMetrics()>* metrics,
+                              std::function<void()>* reload_names) {
   return settings.backend_address.empty()
-             ? UseRedis(settings, dependencies, metrics)
-             : UseFixedBackend(settings, dependencies);
+             ? UseRedis(settings, dependencies, metrics, reload_names)
+             : UseFixedBackend(settings, dependencies, reload_names);
 }
 
 std::string DescribeBackendSource(const Settings& settings) {

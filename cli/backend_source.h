@@ -21,11 +21,14 @@ using HostMetrics = std::vector<admin::HostMetric>;
 absl::Status ValidateBackendSource(const Settings& settings);
 
 // Fills in `resolver` and, with Redis, `disconnects`; `metrics` becomes what
-// these report for /metrics, and stays empty without Redis. InvalidArgument for
-// a wrong setting, else what the system refuses.
+// these report for /metrics, and stays empty without Redis. `reload_names`
+// becomes what makes the look-up of host names read the system's files again,
+// see `HostLookup::Reload`, and stays empty where no name is looked up.
+// InvalidArgument for a wrong setting, else what the system refuses.
 absl::Status UseBackendSource(const Settings& settings,
                               ProxyDependencies* dependencies,
-                              std::function<HostMetrics()>* metrics);
+                              std::function<HostMetrics()>* metrics,
+                              std::function<void()>* reload_names);
 
 // For the log, without secrets.
 std::string DescribeBackendSource(const Settings& settings);

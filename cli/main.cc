@@ -465,8 +465,9 @@ int Serve(const std::string& program, SettingSources sources,
 
   ProxyDependencies dependencies;
   std::function<HostMetrics()> redis_metrics;
+  std::function<void()> reload_names;
   const absl::Status source =
-      UseBackendSource(settings, &dependencies, &redis_metrics);
+      UseBackendSource(settings, &dependencies, &redis_metrics, &reload_names);
   if (!source.ok()) {
     const int status = CannotStart(source, logger);
     return absl::IsInvalidArgument(source) ? kExitBadSetting : status;
@@ -480,8 +481,8 @@ int Serve(const std::string& program, SettingSources sources,
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
-  Reloader reloader(std::move(sources), command_line, Validate, proxy->get(),
-                    logger);
+  Reloader reloader(std::move(sources), command_line, Validate,
+                    std::move(reload_names), proxy->get(), logger);
   // Bound before the first thread runs, and gone before the Proxy.
   const absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin =
       MakeAdminServer(

@@ -20,9 +20,11 @@ bool HasLimitsPerAddress(const Settings& settings) {
 }  // namespace
 
 Reloader::Reloader(SettingSources sources, const CommandLine& running,
-                   Validate validate, Proxy* proxy, Logger* logger)
+                   Validate validate, std::function<void()> reload_names,
+                   Proxy* proxy, Logger* logger)
     : sources_(std::move(sources)),
       validate_(std::move(validate)),
+      reload_names_(std::move(reload_names)),
       proxy_(proxy),
       logger_(logger),
       watches_addresses_(HasLimitsPerAddress(running.settings)),
@@ -30,6 +32,8 @@ Reloader::Reloader(SettingSources sources, const CommandLine& running,
 
 absl::StatusOr<std::string> Reloader::Reload() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  // Whether or not the settings are valid: the files are others'.
+  if (reload_names_ != nullptr) reload_names_();
   absl::StatusOr<std::string> done = Apply();
   if (done.ok()) {
     logger_->Log(LogSeverity::kInfo, *done);

@@ -24,9 +24,12 @@ class Reloader {
   using Validate = std::function<absl::Status(const Settings& settings)>;
 
   // `running` is what the process runs with; `validate` checks more than the
-  // sources' own check. `proxy` and `logger` must outlive it.
+  // sources' own check. `reload_names` makes the look-up of host names read the
+  // system's files again; null where there is none. `proxy` and `logger` must
+  // outlive it.
   Reloader(SettingSources sources, const CommandLine& running,
-           Validate validate, Proxy* proxy, Logger* logger);
+           Validate validate, std::function<void()> reload_names, Proxy* proxy,
+           Logger* logger);
 
   // One line that says what was done, which is logged too. Where the settings
   // are not valid nothing changes, and the error says what is wrong.
@@ -39,6 +42,7 @@ class Reloader {
 
   const SettingSources sources_;
   const Validate validate_;
+  const std::function<void()> reload_names_;
   Proxy* const proxy_;
   Logger* const logger_;
   // Limits per address can change only where there were some at the start.

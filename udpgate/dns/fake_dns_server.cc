@@ -36,6 +36,11 @@ void AppendUint16(std::string* bytes, int value) {
   bytes->push_back(static_cast<char>(value & 0xff));
 }
 
+int TypeOf(int family) {
+  if (family == 0) return 0;
+  return family == AF_INET ? kTypeA : kTypeAaaa;
+}
+
 // The name of the question in lower case; `end` is where its type begins, or 0
 // where the query is broken.
 std::string ReadName(const std::string& query, size_t* end) {
@@ -56,17 +61,19 @@ std::string ReadName(const std::string& query, size_t* end) {
 
 }  // namespace
 
-FakeDnsServer::FakeDnsServer()
+FakeDnsServer::FakeDnsServer(uint16_t port)
     : socket_(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)),
       stop_(eventfd(0, EFD_CLOEXEC)) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
   socklen_t size = sizeof(address);
   auto* generic = reinterpret_cast<sockaddr*>(&address);
   if (bind(socket_.get(), generic, size) != 0) Die("bind");
   if (getsockname(socket_.get(), generic, &size) != 0) Die("getsockname");
-  address_ = absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
+  port_ = ntohs(address.sin_port);
+  address_ = absl::StrCat("127.0.0.1:", port_);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -86,6 +93,17 @@ void FakeDnsServer::FailWith(int response_code) {
   response_code_ = response_code;
 }
 
+void FakeDnsServer::Swallow(int family) {
+  internal::MutexLock lock(&mutex_);
+  swallowed_type_ = TypeOf(family);
+}
+
+void FakeDnsServer::FailFamilyWith(int family, int response_code) {
+  internal::MutexLock lock(&mutex_);
+  failing_type_ = TypeOf(family);
+  failing_type_code_ = response_code;
+}
+
 void FakeDnsServer::Hold() {
   internal::MutexLock lock(&mutex_);
   is_holding_ = true;
@@ -101,6 +119,12 @@ int FakeDnsServer::query_count(absl::string_view name) const {
   internal::MutexLock lock(&mutex_);
   const auto found = query_counts_.find(std::string(name));
   return found == query_counts_.end() ? 0 : found->second;
+}
+
+int FakeDnsServer::answer_count(absl::string_view name) const {
+  internal::MutexLock lock(&mutex_);
+  const auto found = answer_counts_.find(std::string(name));
+  return found == answer_counts_.end() ? 0 : found->second;
 }
 
 void FakeDnsServer::Run() {
@@ -123,6 +147,7 @@ void FakeDnsServer::Run() {
     if (ReadUint16(query.bytes, type_position) == kTypeA) {
       ++query_counts_[name];
     }
+    if (ReadUint16(query.bytes, type_position) == swallowed_type_) continue;
     if (is_holding_) {
       held_.push_back(std::move(query));
     } else {
@@ -135,6 +160,7 @@ void FakeDnsServer::Answer(const Query& query) {
   size_t type_position;
   const std::string name = ReadName(query.bytes, &type_position);
   const std::string answer = MakeAnswer(query.bytes, name, type_position + 4);
+  ++answer_counts_[name];
   // The one who asked may be gone.
   (void)sendto(socket_.get(), answer.data(), answer.size(), 0,
                reinterpret_cast<const sockaddr*>(&query.from),
@@ -146,7 +172,7 @@ std::string FakeDnsServer::MakeAnswer(const std::string& query,
                                       size_t question_end) const {
   const uint16_t type = ReadUint16(query, question_end - 4);
   const auto found = ips_.find(std::string(name));
-  int code = response_code_;
+  int code = type == failing_type_ ? failing_type_code_ : response_code_;
   if (code == 0 && found == ips_.end()) code = kNoSuchName;
   std::string records;
   int count = 0;

@@ -28,13 +28,15 @@ namespace test {
 // not exist. Aborts the test where it cannot listen. Threads: any.
 class FakeDnsServer {
  public:
-  FakeDnsServer();
+  // Listens on a port of its own, or on this one where it is free.
+  explicit FakeDnsServer(uint16_t port = 0);
   ~FakeDnsServer();
   FakeDnsServer(const FakeDnsServer&) = delete;
   FakeDnsServer& operator=(const FakeDnsServer&) = delete;
 
   // `127.0.0.1:port`, as `HostLookupOptions::dns_servers` takes it.
   const std::string& address() const { return address_; }
+  uint16_t port() const { return port_; }
 
   // `name` in lower case has these addresses; none: it exists without any.
   void Set(absl::string_view name, std::vector<std::string> ips);
@@ -46,8 +48,17 @@ class FakeDnsServer {
   void Hold();
   void Release();
 
+  // Questions for addresses of this family, AF_INET or AF_INET6, get no answer
+  // from now on; 0: all get one.
+  void Swallow(int family);
+  // Questions for addresses of this family get `response_code`, whatever was
+  // set.
+  void FailFamilyWith(int family, int response_code);
+
   // Questions for IPv4 addresses of `name` so far, the repeated ones too.
   int query_count(absl::string_view name) const;
+  // Answers about `name` so far, for either family.
+  int answer_count(absl::string_view name) const;
 
  private:
   struct Query {
@@ -64,12 +75,18 @@ class FakeDnsServer {
   internal::UniqueFd socket_;
   internal::UniqueFd stop_;
   std::string address_;
+  uint16_t port_ = 0;
   mutable internal::Mutex mutex_;
   std::map<std::string, std::vector<std::string>> ips_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, int> query_counts_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> answer_counts_ ABSL_GUARDED_BY(mutex_);
   std::vector<Query> held_ ABSL_GUARDED_BY(mutex_);
   bool is_holding_ ABSL_GUARDED_BY(mutex_) = false;
   int response_code_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Types of questions (RFC 1035, section 3.2.2), 0: none.
+  int swallowed_type_ ABSL_GUARDED_BY(mutex_) = 0;
+  int failing_type_ ABSL_GUARDED_BY(mutex_) = 0;
+  int failing_type_code_ ABSL_GUARDED_BY(mutex_) = 0;
   std::thread thread_;
 };
 

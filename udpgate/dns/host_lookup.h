@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/clock.h"
+#include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -35,13 +36,32 @@ struct HostLookupOptions {
 
   // How long one DNS server may take to answer the first question, and how
   // often each is asked; the time doubles with each round. 1 ms to 1 minute; 1
-  // to 10.
+  // to 10. `options timeout:` and `options attempts:` of resolv.conf(5) take
+  // precedence where its servers are asked.
   absl::Duration attempt_timeout = absl::Seconds(1);
   int attempts_max = 3;
+
+  // Where a name's addresses of one family have come, and there is a route to
+  // one of them, the other family's answer is waited for so long (RFC 8305,
+  // section 3). 0 to 1 minute.
+  absl::Duration family_grace = absl::Milliseconds(50);
 
   // DNS servers to ask, `ip:port` separated by commas. Empty: those of
   // resolv.conf(5).
   std::string dns_servers;
+
+  // The file of resolv.conf(5), and the port of the servers that it names. 1 to
+  // 65535.
+  std::string resolv_conf_path = "/etc/resolv.conf";
+  int dns_port = 53;
+
+  // How often the files are looked at while names are looked up. 1 ms to 1
+  // hour.
+  absl::Duration files_check_interval = absl::Seconds(1);
+
+  // Is told, on the thread of the HostLookup, that the files have changed. Must
+  // not block. Null: nobody.
+  LogSink log_sink;
 
   // Tells whether this host could send a datagram to an address (its port means
   // nothing); called on the thread of the HostLookup where a name has several
@@ -64,10 +84,18 @@ struct HostLookupOptions {
 //                       if (found.ok()) Use(found->front().WithPort(19132));
 //                     });
 //
-// Names are looked up as resolv.conf(5) says (search domains too): in
-// /etc/hosts, then through DNS, for IPv4 and IPv6. resolv.conf is read once, by
-// `Create`, /etc/hosts for each query. Look-ups of one name that run at the
-// same time share one query.
+// Names are looked up as resolv.conf(5) and nsswitch.conf(5) say: in
+// /etc/hosts, then through DNS, with the search list, for IPv4 and IPv6. A
+// change of these files is noticed within `files_check_interval` while names
+// are looked up, or by `Reload`: what is cached is forgotten, and queries that
+// run begin anew with the servers named now. Look-ups of one name that run at
+// the same time share one query.
+//
+// Both families are asked for at once. Whichever answers first with an address
+// that there is a route to is enough after `family_grace`. Where a family says
+// that there is no such name, the other one gets that time too (for IPv4 one
+// `attempt_timeout`, since some servers say so of IPv6 addresses alone: RFC
+// 4074, section 4.2), and then the next name of the search list is asked for.
 //
 // Threads: `Lookup` may be called from any thread at any time. It has one
 // thread of its own, "udpgate-dns".
@@ -102,10 +130,15 @@ class HostLookup {
   //   InvalidArgument    `host` cannot be a host name
   //   NotFound           there is no such name, or it has no address
   //   DeadlineExceeded   no answer within `timeout`, or no server answered
-  //   Unavailable        the DNS servers fail or refuse
+  //   Unavailable        the DNS servers fail or refuse, or the resolver
+  //                      refuses the name
   //   ResourceExhausted  too many look-ups wait already
   //   Cancelled          the HostLookup was destroyed
   void Lookup(absl::string_view host, absl::Duration timeout, Callback done);
+
+  // Forgets what is cached and reads the system's files again, changed or not.
+  // Returns at once. Threads: any.
+  void Reload();
 
  private:
   class Impl;

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdio.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <memory>
@@ -14,17 +16,23 @@
 #include "absl/time/clock.h"
 #include "testing/await.h"
 #include "testing/simulated_clock.h"
+#include "testing/temporary_directory.h"
 #include "udpgate/dns/fake_dns_server.h"
 #include "udpgate/internal/mutex.h"
 
 namespace udpgate {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr absl::Duration kLong = absl::Minutes(1);
+
+// Of 127.0.0.1; nobody has it.
+uint16_t FreeUdpPort() { return test::FakeDnsServer().port(); }
 
 // One look-up; `code` and `ips` once it `is_done`.
 class Answer {
@@ -156,6 +164,236 @@ TEST_F(HostLookupTest, AsksTheKernelForTheRoute) {
   options_.has_route = nullptr;
   EXPECT_THAT(Find(Make().get(), "lobby.test"),
               ElementsAre("127.0.0.5", "255.255.255.255", "fe80::5"));
+}
+
+// One family's answer never comes. Queries would be given up after a minute.
+class SwallowedFamilyTest : public HostLookupTest,
+                            public ::testing::WithParamInterface<int> {};
+
+INSTANTIATE_TEST_SUITE_P(Both, SwallowedFamilyTest,
+                         ::testing::Values(AF_INET, AF_INET6),
+                         [](const ::testing::TestParamInfo<int>& family) {
+                           return std::string(family.param == AF_INET ? "A"
+                                                                      : "AAAA");
+                         });
+
+TEST_P(SwallowedFamilyTest, WhatHasComeIsUsedAfterAShortGrace) {
+  dns_.Set("lobby.test", {"10.0.0.5", "fd00::5"});
+  dns_.Swallow(GetParam());
+  const auto lookup = Make();
+  const std::string other = GetParam() == AF_INET ? "fd00::5" : "10.0.0.5";
+  const absl::Time before = absl::Now();
+  EXPECT_THAT(Find(lookup.get(), "lobby.test"), ElementsAre(other));
+  EXPECT_GE(absl::Now() - before, options_.family_grace);
+}
+
+TEST_P(SwallowedFamilyTest, IsWaitedForWhereThereIsNoRouteToTheOther) {
+  dns_.Set("lobby.test", {"10.0.0.5", "fd00::5"});
+  dns_.Swallow(GetParam());
+  options_.has_route = [](const SocketAddress& ip) {
+    return ip.family() == GetParam();
+  };
+  options_.attempt_timeout = absl::Milliseconds(300);
+  options_.attempts_max = 2;
+  const auto lookup = Make();
+  Answer answer;
+  lookup->Lookup("lobby.test", kLong, answer.Catch());
+  ASSERT_TRUE(
+      test::AwaitTrue([&] { return dns_.answer_count("lobby.test") == 1; }));
+  dns_.Swallow(0);  // the second attempt is answered
+  ASSERT_TRUE(answer.Await());
+  EXPECT_THAT(answer.ips(), SizeIs(2));
+}
+
+TEST_P(SwallowedFamilyTest, ANameThatThereIsNotIsNotWaitedForForLong) {
+  dns_.Swallow(GetParam());
+  options_.attempts_max = 1;
+  if (GetParam() == AF_INET) options_.attempt_timeout = absl::Seconds(1);
+  EXPECT_EQ(FindError(Make().get(), "missing.test"),
+            absl::StatusCode::kNotFound);
+}
+
+// RFC 4074, section 4.2: some servers deny the name where it has no IPv6
+// address.
+TEST_F(HostLookupTest, BelievesAnAddressRatherThanThatThereIsNoName) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  dns_.FailFamilyWith(AF_INET6, 3);
+  EXPECT_THAT(Find(Make().get(), "lobby.test"), ElementsAre("10.0.0.5"));
+}
+
+TEST_F(HostLookupTest, LimitsTheAnswersThatAreStillOwed) {
+  options_.lookups_waiting_max = 3;
+  options_.success_cache_time = absl::ZeroDuration();
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  dns_.Swallow(AF_INET6);
+  const auto lookup = Make();
+  EXPECT_TRUE(test::AwaitTrue([&] {
+    Answer answer;
+    lookup->Lookup("lobby.test", kLong, answer.Catch());
+    return answer.Await() &&
+           answer.code() == absl::StatusCode::kResourceExhausted;
+  }));
+  EXPECT_LE(dns_.query_count("lobby.test"), 3);
+}
+
+// With a resolv.conf of the test's own.
+class ResolvConfTest : public HostLookupTest {
+ protected:
+  ResolvConfTest() {
+    options_.dns_servers.clear();
+    options_.dns_port = dns_.port();
+    options_.resolv_conf_path = directory_.path() + "/resolv.conf";
+    options_.files_check_interval = absl::Milliseconds(20);
+    // Wrong servers are given up soon.
+    options_.attempt_timeout = absl::Milliseconds(250);
+    options_.attempts_max = 2;
+    options_.log_sink = [this](LogSeverity, absl::string_view line) {
+      internal::MutexLock lock(&mutex_);
+      lines_.emplace_back(line);
+    };
+  }
+
+  void Write(absl::string_view content) {
+    directory_.WriteFile("resolv.conf", content);
+  }
+  void Replace(absl::string_view content) {
+    const std::string path = directory_.WriteFile("fresh", content);
+    ASSERT_EQ(rename(path.c_str(), options_.resolv_conf_path.c_str()), 0);
+  }
+  std::vector<std::string> lines() {
+    internal::MutexLock lock(&mutex_);
+    return lines_;
+  }
+  bool AwaitFound(HostLookup* lookup) {
+    return test::AwaitTrue([&] {
+      clock_.Advance(absl::Seconds(1));  // failures are remembered so long
+      return Find(lookup, "lobby.test") == std::vector<std::string>{"10.0.0.5"};
+    });
+  }
+
+  test::TemporaryDirectory directory_;
+  internal::Mutex mutex_;
+  std::vector<std::string> lines_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Nobody listens on 127.0.0.9.
+constexpr char kWrongServer[] = "nameserver 127.0.0.9\n";
+constexpr char kServer[] = "nameserver 127.0.0.1\n";
+
+TEST_F(ResolvConfTest, IsReadAgainWhereItHasChangedInPlace) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  Write(kWrongServer);
+  const auto lookup = Make();
+  EXPECT_NE(FindError(lookup.get(), "lobby.test"), absl::StatusCode::kOk);
+  Write(kServer);
+  EXPECT_TRUE(AwaitFound(lookup.get()));
+  EXPECT_THAT(lines(), Contains(HasSubstr("DNS servers 127.0.0.1")));
+}
+
+TEST_F(ResolvConfTest, IsReadAgainWhereItWasReplaced) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  Write(kWrongServer);
+  const auto lookup = Make();
+  EXPECT_NE(FindError(lookup.get(), "lobby.test"), absl::StatusCode::kOk);
+  Replace(kServer);
+  EXPECT_TRUE(AwaitFound(lookup.get()));
+}
+
+TEST_F(ResolvConfTest, MayComeLater) {
+  options_.dns_port = FreeUdpPort();  // the default server is 127.0.0.1
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  const auto lookup = Make();
+  EXPECT_NE(FindError(lookup.get(), "lobby.test"), absl::StatusCode::kOk);
+  test::FakeDnsServer late(static_cast<uint16_t>(options_.dns_port));
+  late.Set("lobby.test", {"10.0.0.5"});
+  Write(kServer);
+  EXPECT_TRUE(AwaitFound(lookup.get()));
+}
+
+TEST_F(ResolvConfTest, IsReadAgainWhenToldTo) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  options_.files_check_interval = absl::Hours(1);
+  Write(kWrongServer);
+  const auto lookup = Make();
+  EXPECT_NE(FindError(lookup.get(), "lobby.test"), absl::StatusCode::kOk);
+  Write(kServer);
+  EXPECT_NE(FindError(lookup.get(), "lobby.test"), absl::StatusCode::kOk);
+  lookup->Reload();  // forgets the failure, too
+  EXPECT_THAT(Find(lookup.get(), "lobby.test"), ElementsAre("10.0.0.5"));
+  EXPECT_THAT(lines(), ElementsAre(HasSubstr("was read again")));
+}
+
+TEST_F(ResolvConfTest, IsNotReadAgainForNothing) {
+  dns_.Set("lobby.test", {"10.0.0.5"});
+  options_.files_check_interval = absl::Milliseconds(1);
+  options_.success_cache_time = absl::ZeroDuration();
+  Write(kServer);
+  const auto lookup = Make();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_THAT(Find(lookup.get(), "lobby.test"), ElementsAre("10.0.0.5"));
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  EXPECT_THAT(lines(), IsEmpty());
+}
+
+// The server does not answer, and would be waited for for a minute.
+TEST_F(ResolvConfTest, AQueryUnderWayIsAskedAnew) {
+  test::FakeDnsServer mute;
+  mute.Hold();
+  options_.attempt_timeout = absl::Minutes(1);
+  options_.dns_port = mute.port();
+  Write(kServer);
+  const auto lookup = Make();
+  Answer answer;
+  lookup->Lookup("lobby.test", kLong, answer.Catch());
+  ASSERT_TRUE(
+      test::AwaitTrue([&] { return mute.query_count("lobby.test") == 1; }));
+  mute.Set("lobby.test", {"10.0.0.5"});
+  Write(absl::StrCat(kServer, "options ndots:2\n"));
+  ASSERT_TRUE(
+      test::AwaitTrue([&] { return mute.query_count("lobby.test") == 2; }));
+  mute.Release();
+  ASSERT_TRUE(answer.Await());
+  EXPECT_THAT(answer.ips(), ElementsAre("10.0.0.5"));
+  EXPECT_EQ(answer.count(), 1);
+}
+
+TEST_F(ResolvConfTest, ItsTimesHold) {
+  dns_.Hold();
+  options_.attempts_max = 3;
+  Write(absl::StrCat(kServer, "options timeout:1 attempts:1\n"));
+  const auto lookup = Make();
+  const absl::Time before = absl::Now();
+  EXPECT_EQ(FindError(lookup.get(), "lobby.test"),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(absl::Now() - before, absl::Milliseconds(900));
+  EXPECT_EQ(dns_.query_count("lobby.test"), 1);
+}
+
+TEST_F(ResolvConfTest, ASearchListOfADotFindsSingleLabels) {
+  dns_.Set("lobby", {"10.0.0.5"});
+  Write(absl::StrCat(kServer, "search .\n"));
+  EXPECT_THAT(Find(Make().get(), "lobby"), ElementsAre("10.0.0.5"));
+}
+
+TEST_F(ResolvConfTest, TheSearchListIsGoneThrough) {
+  dns_.Set("lobby.b.test", {"10.0.0.5"});
+  dns_.Set("lobby.a.test", {});
+  Write(absl::StrCat(kServer, "search c.test a.test . b.test d.test\n"));
+  const auto lookup = Make();
+  EXPECT_THAT(Find(lookup.get(), "lobby"), ElementsAre("10.0.0.5"));
+  EXPECT_EQ(dns_.query_count("lobby.d.test"), 0);
+  EXPECT_EQ(FindError(lookup.get(), "nobody"), absl::StatusCode::kNotFound);
+  EXPECT_EQ(dns_.query_count("nobody.d.test"), 1);
+}
+
+// No name that is looked up by the rules is refused, so only the translation of
+// the error can be seen: nothing that a resolver says blames the name's text.
+TEST_F(ResolvConfTest, ASearchListOfNonsenseIsNoFaultOfTheName) {
+  dns_.Set("lobby", {"10.0.0.5"});
+  Write(absl::StrCat(kServer, "search a..b\n"));
+  const absl::StatusCode code = FindError(Make().get(), "lobby");
+  EXPECT_EQ(code, absl::StatusCode::kUnavailable);
 }
 
 TEST_F(HostLookupTest, KeepsAFewAddressesOfALongAnswer) {

@@ -1,0 +1,61 @@
+// What the system's files say about looking up names, where c-ares does not
+// read it: the version of Debian 12 (1.18) ignores `options timeout:` and
+// `options attempts:`, refuses `search .`, and reads resolv.conf(5) once.
+#ifndef UDPGATE_DNS_RESOLVER_SETTINGS_H_
+#define UDPGATE_DNS_RESOLVER_SETTINGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+
+namespace udpgate {
+namespace internal {
+
+// `options timeout:` and `options attempts:`; not set where nothing says so.
+struct ResolverTimes {
+  absl::optional<absl::Duration> attempt_timeout;
+  absl::optional<int> attempts;
+};
+
+// Reads them from the text of a resolv.conf(5), and from the value of the
+// environment variable RES_OPTIONS, which takes precedence. Limits are those of
+// glibc: 1 to 30 seconds, 1 to 5 attempts.
+ResolverTimes ReadResolverTimes(absl::string_view resolv_conf,
+                                absl::string_view res_options);
+
+// The names to ask DNS for, in order, where `host` is wanted: glibc's rules
+// (res_search(3)). `domains` is the search list; "." in it stands for the name
+// itself. A name that ends in a dot is asked for as it is. At most 33 names, of
+// at most 253 bytes each.
+std::vector<std::string> SearchNames(absl::string_view host,
+                                     absl::Span<const std::string> domains,
+                                     int ndots);
+
+// The content of resolv.conf and nsswitch.conf, and the state of the hosts
+// file. Two are equal where no file has changed between them, in place or by
+// being replaced.
+struct ResolverFiles {
+  std::string resolv_conf;
+  std::string nsswitch_conf;
+  // Device, inode, size, and times of the last change in nanoseconds; zeros
+  // where there is no file.
+  std::vector<int64_t> hosts;
+
+  friend bool operator==(const ResolverFiles& a, const ResolverFiles& b) {
+    return a.resolv_conf == b.resolv_conf &&
+           a.nsswitch_conf == b.nsswitch_conf && a.hosts == b.hosts;
+  }
+};
+
+// Reads 64 KiB of each file at most. A file that cannot be read is empty.
+ResolverFiles ReadResolverFiles(const std::string& resolv_conf_path);
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_DNS_RESOLVER_SETTINGS_H_

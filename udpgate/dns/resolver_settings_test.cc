@@ -1,0 +1,109 @@
+#include "udpgate/dns/resolver_settings.h"
+
+#include <stdio.h>
+
+#include <fstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "testing/temporary_directory.h"
+
+namespace udpgate {
+namespace internal {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+
+TEST(ReadResolverTimesTest, ReadsTheOptionsOfResolvConf) {
+  const ResolverTimes times = ReadResolverTimes(
+      "nameserver 10.0.0.1\n# options timeout:7\noptionstimeout:8\n"
+      "options ndots:2 timeout:1\toptions\noptions\tattempts:4 rotate\r\n",
+      "");
+  EXPECT_EQ(times.attempt_timeout, absl::Seconds(1));
+  EXPECT_EQ(times.attempts, 4);
+}
+
+TEST(ReadResolverTimesTest, SaysNothingWhereNothingIsSaid) {
+  for (const char* text : {"", "options", "options timeout: attempts:x\n",
+                           "nameserver 10.0.0.1\nsearch timeout:1\n"}) {
+    const ResolverTimes times = ReadResolverTimes(text, "");
+    EXPECT_FALSE(times.attempt_timeout.has_value()) << text;
+    EXPECT_FALSE(times.attempts.has_value()) << text;
+  }
+}
+
+TEST(ReadResolverTimesTest, TheEnvironmentTakesPrecedence) {
+  const ResolverTimes times =
+      ReadResolverTimes("options timeout:2 attempts:2\n", "timeout:3");
+  EXPECT_EQ(times.attempt_timeout, absl::Seconds(3));
+  EXPECT_EQ(times.attempts, 2);
+}
+
+TEST(ReadResolverTimesTest, ValuesAreLimitedAsInGlibc) {
+  ResolverTimes times = ReadResolverTimes("options timeout:99 attempts:99", "");
+  EXPECT_EQ(times.attempt_timeout, absl::Seconds(30));
+  EXPECT_EQ(times.attempts, 5);
+  times = ReadResolverTimes("options timeout:0 attempts:-1", "");
+  EXPECT_EQ(times.attempt_timeout, absl::Seconds(1));
+  EXPECT_EQ(times.attempts, 1);
+}
+
+TEST(SearchNamesTest, ANameWithFewDotsIsSearchedForFirst) {
+  EXPECT_THAT(SearchNames("lobby", {"a.test", "b.test."}, 1),
+              ElementsAre("lobby.a.test", "lobby.b.test", "lobby"));
+  EXPECT_THAT(SearchNames("lobby.game", {"a.test"}, 2),
+              ElementsAre("lobby.game.a.test", "lobby.game"));
+}
+
+TEST(SearchNamesTest, ANameWithEnoughDotsIsAskedForFirst) {
+  EXPECT_THAT(SearchNames("lobby.game", {"a.test"}, 1),
+              ElementsAre("lobby.game", "lobby.game.a.test"));
+  EXPECT_THAT(SearchNames("lobby", {"a.test"}, 0),
+              ElementsAre("lobby", "lobby.a.test"));
+}
+
+TEST(SearchNamesTest, ADotInTheListIsTheNameItself) {
+  EXPECT_THAT(SearchNames("lobby", {"."}, 1), ElementsAre("lobby"));
+  EXPECT_THAT(SearchNames("lobby", {".", "a.test"}, 1),
+              ElementsAre("lobby", "lobby.a.test"));
+  EXPECT_THAT(SearchNames("lobby", {".a.test"}, 1),
+              ElementsAre("lobby.a.test", "lobby"));
+}
+
+TEST(SearchNamesTest, ANameThatEndsInADotIsComplete) {
+  EXPECT_THAT(SearchNames("lobby.", {"a.test"}, 1), ElementsAre("lobby"));
+}
+
+TEST(SearchNamesTest, TheListAndItsNamesAreLimited) {
+  std::vector<std::string> domains;
+  for (int i = 0; i < 100; ++i) domains.push_back(absl::StrCat("d", i));
+  EXPECT_THAT(SearchNames("lobby", domains, 1), SizeIs(33));
+  EXPECT_THAT(SearchNames("lobby", {std::string(250, 'x')}, 1),
+              ElementsAre("lobby"));
+}
+
+TEST(ReadResolverFilesTest, ShowsAChangeInPlaceAndAReplacement) {
+  test::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/resolv.conf";
+  EXPECT_EQ(ReadResolverFiles(path).resolv_conf, "");
+  std::ofstream(path) << "nameserver 10.0.0.1\n";
+  const ResolverFiles first = ReadResolverFiles(path);
+  EXPECT_EQ(first.resolv_conf, "nameserver 10.0.0.1\n");
+  EXPECT_TRUE(first == ReadResolverFiles(path));
+  // As long as before, and maybe within the same tick of the file system.
+  std::ofstream(path) << "nameserver 10.0.0.2\n";
+  const ResolverFiles second = ReadResolverFiles(path);
+  EXPECT_FALSE(first == second);
+  const std::string other = directory.path() + "/other";
+  std::ofstream(other) << "nameserver 10.0.0.3\n";
+  ASSERT_EQ(rename(other.c_str(), path.c_str()), 0);
+  EXPECT_FALSE(second == ReadResolverFiles(path));
+}
+
+}  // namespace
+}  // namespace internal
+}  // namespace udpgate
