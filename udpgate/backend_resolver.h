@@ -9,6 +9,7 @@
 #define UDPGATE_BACKEND_RESOLVER_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -37,6 +38,10 @@ struct ResolveResult {
   SocketAddress backend;
   // What the operator wrote, for logs: `lobby-3.internal:19132`.
   std::string label;
+  // Further addresses of the same backend, in the order of preference: the next
+  // is used where one has just refused or fallen silent (see
+  // `ProxyOptions::backend_holdoff`). May be empty.
+  std::vector<SocketAddress> alternatives = {};
 };
 
 //   class RoundRobinResolver final : public udpgate::BackendResolver {

@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "udpgate/dns/host_port.h"
 
 namespace udpgate {
 
@@ -39,6 +40,12 @@ DisconnectTarget DisconnectTarget::ForBackend(const SocketAddress& backend) {
   return target;
 }
 
+DisconnectTarget DisconnectTarget::ForBackendText(absl::string_view text) {
+  DisconnectTarget target(Kind::kBackendText);
+  target.text_ = std::string(text);
+  return target;
+}
+
 absl::StatusOr<DisconnectTarget> DisconnectTarget::Parse(
     absl::string_view payload) {
   const absl::string_view text = absl::StripAsciiWhitespace(payload);
@@ -55,6 +62,10 @@ absl::StatusOr<DisconnectTarget> DisconnectTarget::Parse(
       const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(rest);
       if (address.ok() && address->port() != 0) {
         return word == "relay" ? ForRelay(*address) : ForBackend(*address);
+      }
+      // What is like an address and is none must not pass for a name.
+      if (word == "backend" && !address.ok() && HostPort::Parse(rest).ok()) {
+        return ForBackendText(rest);
       }
     }
   }
@@ -76,7 +87,7 @@ absl::StatusOr<DisconnectTarget> DisconnectTarget::Parse(
       "\"", absl::CHexEscape(text.substr(0, 80)),
       "\" names no session: allowed are a client's address, 1.2.3.4:port or "
       "[v6]:port, a relay port, 1 to 65535, and \"ip 1.2.3.4\", \"backend "
-      "1.2.3.4:port\", \"relay 1.2.3.4:port\""));
+      "host:port\", \"relay 1.2.3.4:port\""));
 }
 
 std::string DisconnectTarget::ToString() const {
@@ -91,6 +102,8 @@ std::string DisconnectTarget::ToString() const {
       return absl::StrCat("ip ", address_.IpToString());
     case Kind::kBackend:
       return absl::StrCat("backend ", address_.ToString());
+    case Kind::kBackendText:
+      return absl::StrCat("backend ", text_);
   }
   return "";
 }

@@ -28,6 +28,8 @@ class DisconnectTarget {
     kRelay,      // the same, with the gate's source address too
     kClientIp,   // all sessions of this IP address
     kBackend,    // all sessions on this backend
+    // All sessions whose backend was named by this text.
+    kBackendText,
   };
 
   static DisconnectTarget ForClient(const SocketAddress& client);
@@ -44,26 +46,36 @@ class DisconnectTarget {
   // the resolver.
   static DisconnectTarget ForBackend(const SocketAddress& backend);
 
+  // The same for sessions whose `ResolveResult::label` is `text`, whatever
+  // addresses it has led to, then or now. Case does not matter, as in host
+  // names.
+  static DisconnectTarget ForBackendText(absl::string_view text);
+
   // The payloads of the Redis channel: `1.2.3.4:54321` or `[v6]:port`, the
   // client's address, or a bare integer, the relay port; or a word and an
-  // address, `ip 1.2.3.4`, `backend 10.0.0.5:19132`, `relay 10.0.0.1:40001`.
-  // White space around it is cut. InvalidArgument says what is allowed.
+  // address, `ip 1.2.3.4`, `backend 10.0.0.5:19132`, `relay 10.0.0.1:40001`;
+  // or the text of the Redis key, `backend lobby-3.internal:19132`. White space
+  // around it is cut. InvalidArgument says what is allowed.
   static absl::StatusOr<DisconnectTarget> Parse(absl::string_view payload);
 
   Kind kind() const { return kind_; }
   // Valid where kind() is kClient.
   const SocketAddress& client() const { return client_; }
-  // Valid where kind() is none of the other two; port 0 where it is kClientIp.
+  // Valid where kind() is kRelay, kClientIp or kBackend; port 0 where it is
+  // kClientIp.
   const SocketAddress& address() const { return address_; }
   // Valid where kind() is kRelayPort.
   uint16_t relay_port() const { return relay_port_; }
+  // Where kind() is kBackendText, else empty.
+  const std::string& text() const { return text_; }
 
   // As `Parse` takes it.
   std::string ToString() const;
 
   friend bool operator==(const DisconnectTarget& a, const DisconnectTarget& b) {
     return a.kind_ == b.kind_ && a.client_ == b.client_ &&
-           a.address_ == b.address_ && a.relay_port_ == b.relay_port_;
+           a.address_ == b.address_ && a.relay_port_ == b.relay_port_ &&
+           a.text_ == b.text_;
   }
 
  private:
@@ -73,6 +85,7 @@ class DisconnectTarget {
   SocketAddress client_;
   SocketAddress address_;
   uint16_t relay_port_ = 0;
+  std::string text_;
 };
 
 //   class BusSource final : public udpgate::DisconnectSource {

@@ -60,9 +60,22 @@ TEST(DisconnectTargetTest, AWordAndAnAddressNameSeveralSessions) {
   }
   for (const absl::string_view text :
        {"ip 1.2.3.4:5", "ip", "ip ", "backend 10.0.0.5", "backend 10.0.0.5:0",
-        "relay 40001", "backend example.org:1", "Backend 10.0.0.5:1"}) {
+        "relay 40001", "backend example.org", "backend a..b:1",
+        "backend lobby:0", "backend 1.2.3:5", "backend a b:1", "relay lobby:1",
+        "ip lobby", "Backend 10.0.0.5:1"}) {
     EXPECT_FALSE(DisconnectTarget::Parse(text).ok()) << text;
   }
+}
+
+TEST(DisconnectTargetTest, ABackendIsNamedByTheTextOfTheKeyToo) {
+  const DisconnectTarget target =
+      Parsed(" backend \tLobby-3.internal:19132\r\n");
+  EXPECT_EQ(target.kind(), DisconnectTarget::Kind::kBackendText);
+  EXPECT_EQ(target.text(), "Lobby-3.internal:19132");
+  EXPECT_EQ(target.ToString(), "backend Lobby-3.internal:19132");
+  EXPECT_EQ(target, DisconnectTarget::ForBackendText("Lobby-3.internal:19132"));
+  EXPECT_FALSE(target == Parsed("backend lobby:19132"));
+  EXPECT_EQ(Parsed("backend lobby:00080").text(), "lobby:00080");
 }
 
 TEST(DisconnectTargetTest, WhiteSpaceAroundItIsCut) {

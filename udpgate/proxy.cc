@@ -74,6 +74,18 @@ void GrowDescriptorTable(int fd, int64_t descriptors) {
   if (copy >= 0) ::close(copy);
 }
 
+// Of a target that all shards look for.
+ShardMessage::Kind KindOfParts(const DisconnectTarget& target) {
+  switch (target.kind()) {
+    case DisconnectTarget::Kind::kBackend:
+      return ShardMessage::Kind::kEndBackend;
+    case DisconnectTarget::Kind::kBackendText:
+      return ShardMessage::Kind::kEndBackendText;
+    default:
+      return ShardMessage::Kind::kEndClientIp;
+  }
+}
+
 }  // namespace
 
 Proxy::Impl::Impl(const ProxyOptions& options,
@@ -440,10 +452,7 @@ void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
   } else {
     for (size_t i = 0; i < workers_.size(); ++i) {
       parts.emplace_back(i, ShardMessage());
-      parts.back().second.kind =
-          target.kind() == DisconnectTarget::Kind::kBackend
-              ? ShardMessage::Kind::kEndBackend
-              : ShardMessage::Kind::kEndClientIp;
+      parts.back().second.kind = KindOfParts(target);
     }
   }
   if (parts.empty() || state_ != State::kRunning) {
@@ -459,8 +468,10 @@ void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
   auto tally = std::make_shared<Tally>();
   tally->parts_left = parts.size();
   tally->done = std::move(done);
+  const auto text = std::make_shared<const std::string>(target.text());
   for (auto& [shard, message] : parts) {
     message.address = target.address();
+    message.text = text;
     message.came_nanoseconds = came_nanoseconds;
     message.is_part = true;
     message.disconnect_done = [this, tally](int64_t ended_count) {
@@ -527,6 +538,9 @@ ProxyStats Proxy::Impl::GetStats() const {
       context_.relay_ports.quarantined(context_.clock->NowNanoseconds());
   stats.quarantined_ports_taken +=
       context_.relay_ports.quarantined_ports_taken();
+  stats.backends_held_off +=
+      context_.backend_holdoff.count(context_.clock->NowNanoseconds());
+  stats.backend_holdoff_overflows += context_.backend_holdoff.overflows();
   stats.events_suppressed += context_.control.suppressed();
   if (context_.session_events != nullptr) {
     stats.session_events_dropped += context_.session_events->dropped();

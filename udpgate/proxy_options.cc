@@ -99,6 +99,8 @@ absl::Status ProxyOptions::Validate() const {
   }
   status.Update(CheckRange("port_quarantine", port_quarantine,
                            absl::ZeroDuration(), absl::Hours(1)));
+  status.Update(CheckRange("backend_holdoff", backend_holdoff,
+                           absl::ZeroDuration(), absl::Hours(1)));
   return status;
 }
 

@@ -100,6 +100,11 @@ struct ProxyOptions {
   // its session, while there are others. 0 to 1 hour.
   absl::Duration port_quarantine = absl::Seconds(30);
 
+  // How long an address of a backend is avoided after it has refused sessions
+  // or fallen silent, where the backend has others (see
+  // `ResolveResult::alternatives`). A reply ends it. 0 to 1 hour.
+  absl::Duration backend_holdoff = absl::Seconds(10);
+
   // Datagrams that wait for one shard at most; their bytes are limited to 2
   // KiB times as many, and to no less than one of the largest datagrams. A
   // full queue drops and counts. 1 to 1,048,576.

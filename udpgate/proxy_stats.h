@@ -65,6 +65,13 @@ namespace udpgate {
     "Disconnect events whose relay port fits several sessions: none ended.") \
   X(kCounter, backend_refusals,                                              \
     "Port-unreachable answers (ECONNREFUSED) of backends.")                  \
+  X(kCounter, backend_alternatives_used,                                     \
+    "Sessions opened on another address of their backend's name, since the " \
+    "first one had just refused or fallen silent.")                          \
+  X(kGauge, backends_held_off,                                               \
+    "Addresses of backends that have just refused or fallen silent.")        \
+  X(kCounter, backend_holdoff_overflows,                                     \
+    "Addresses of backends that were not held off: the table was full.")     \
   X(kCounter, kernel_drops,                                                  \
     "Datagrams that the kernel dropped since a socket's buffer was full; "   \
     "those of a session's own socket are known once it has ended.")          \

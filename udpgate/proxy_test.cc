@@ -737,6 +737,29 @@ TEST_P(ProxyTest, WhoComesWhileABackendsSessionsEndIsServedAtOnce) {
   EXPECT_EQ(proxy_->GetStats().sessions_active, uint64_t{kNewcomers});
 }
 
+TEST_P(ProxyTest, DisconnectByTextEndsAllThatItNames) {
+  std::atomic<bool> is_moved{false};
+  EXPECT_CALL(*resolver_, Resolve)
+      .WillRepeatedly(
+          [&](const ResolveRequest&, BackendResolver::Callback done) {
+            done(ResolveResult{backend_.address(),
+                               is_moved ? "lobby-2:1" : "lobby-1:1"});
+          });
+  Start();
+  std::vector<LoopbackPeer> clients(20);
+  for (LoopbackPeer& client : clients) {
+    EXPECT_EQ(Ask(client, "one"), "echo:one");
+  }
+  is_moved = true;
+  LoopbackPeer other;
+  EXPECT_EQ(Ask(other, "one"), "echo:one");
+  EXPECT_EQ(Disconnect(*DisconnectTarget::Parse("backend lobby-3:1")), 0);
+  EXPECT_EQ(Disconnect(*DisconnectTarget::Parse("backend LOBBY-1:1")), 20);
+  const std::vector<SessionInfo> left = Sessions();
+  ASSERT_EQ(left.size(), 1u);
+  EXPECT_EQ(left[0].client, other.address());
+}
+
 TEST_P(ProxyTest, DisconnectByIpOrBackendEndsAllThatItNames) {
   EchoBackend second("second");
   constexpr int kClients = 40;

@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "testing/fuzz/rules.h"
 #include "udpgate/disconnect_source.h"
+#include "udpgate/dns/host_port.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -37,6 +38,11 @@ void Try(absl::string_view payload) {
   if (target->kind() == DisconnectTarget::Kind::kClient) {
     Require(is_client && target->client() == *client,
             "a client is named by its address");
+  } else if (target->kind() == DisconnectTarget::Kind::kBackendText) {
+    const absl::StatusOr<HostPort> backend = HostPort::Parse(target->text());
+    Require(backend.ok(), "a text is what a key may hold");
+    Require(!SocketAddress::Parse(target->text()).ok(),
+            "an address is taken for one");
   } else if (target->kind() != DisconnectTarget::Kind::kRelayPort) {
     Require(target->address().is_valid(), "a word is followed by an address");
   } else {

@@ -32,7 +32,6 @@
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_stats.h"
-#include "udpgate/static_backend_resolver.h"
 
 namespace udpgate {
 namespace admin {
@@ -68,6 +67,21 @@ json Json(const HttpReply& reply) {
   return value.is_object() ? value : json::object();
 }
 
+// Always the same backend, by a label of the test's.
+class LabelResolver final : public BackendResolver {
+ public:
+  explicit LabelResolver(const SocketAddress& backend)
+      : label(backend.ToString()), backend_(backend) {}
+  void Resolve(const ResolveRequest&, Callback done) override {
+    done(ResolveResult{backend_, label});
+  }
+
+  std::string label;  // until the first client comes
+
+ private:
+  const SocketAddress backend_;
+};
+
 class AdminServerTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -75,8 +89,7 @@ class AdminServerTest : public ::testing::Test {
     options.listen_address = SocketAddress::Ipv4Loopback(0);
     options.worker_count = 2;
     ProxyDependencies dependencies;
-    dependencies.resolver =
-        std::make_shared<StaticBackendResolver>(backend_.address());
+    dependencies.resolver = resolver_;
     dependencies.session_observer = history_;
     absl::StatusOr<std::unique_ptr<Proxy>> proxy =
         Proxy::Create(options, std::move(dependencies));
@@ -134,6 +147,8 @@ class AdminServerTest : public ::testing::Test {
   }
 
   EchoBackend backend_;
+  std::shared_ptr<LabelResolver> resolver_ =
+      std::make_shared<LabelResolver>(backend_.address());
   std::shared_ptr<SessionHistory> history_ =
       std::make_shared<SessionHistory>(SessionHistoryOptions());
   std::unique_ptr<Proxy> proxy_;
@@ -535,6 +550,22 @@ TEST_F(AdminServerTest, DisconnectEndsASession) {
   reply = Post("/api/v1/disconnect",
                json{{"target", relay.substr(relay.rfind(':') + 1)}}.dump());
   EXPECT_EQ(Json(reply)["ended"], 1);
+}
+
+TEST_F(AdminServerTest, DisconnectTakesTheTextOfTheKey) {
+  resolver_->label = "lobby.internal:19132";
+  Serve();
+  LoopbackPeer client;
+  Play(&client);
+  const auto disconnect = [&](const std::string& target) {
+    const HttpReply reply =
+        Post("/api/v1/disconnect", json{{"target", target}}.dump());
+    EXPECT_EQ(reply.status, 200) << target;
+    return Json(reply)["ended"];
+  };
+  EXPECT_EQ(disconnect("backend lobby-2.internal:19132"), 0);
+  EXPECT_EQ(disconnect("backend lobby.internal:19132"), 1);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 0u);
 }
 
 TEST_F(AdminServerTest, ABadDisconnectIsRefused) {

@@ -1,6 +1,5 @@
 #include "udpgate/dns/backend_text.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -19,15 +18,22 @@ namespace {
 // `ips` is not empty.
 absl::StatusOr<ResolveResult> MakeResult(const std::vector<SocketAddress>& ips,
                                          uint16_t port, std::string label) {
-  const auto host =
-      std::find_if(ips.begin(), ips.end(),
-                   [](const SocketAddress& ip) { return ip.is_unicast(); });
-  if (host == ips.end()) {
+  ResolveResult result;
+  for (const SocketAddress& ip : ips) {
+    if (!ip.is_unicast()) continue;
+    if (!result.backend.is_valid()) {
+      result.backend = ip.WithPort(port);
+    } else {
+      result.alternatives.push_back(ip.WithPort(port));
+    }
+  }
+  if (!result.backend.is_valid()) {
     return absl::InvalidArgumentError(absl::StrCat("backend ", label, ": ",
                                                    ips.front().IpToString(),
                                                    " is no host's address"));
   }
-  return ResolveResult{host->WithPort(port), std::move(label)};
+  result.label = std::move(label);
+  return result;
 }
 
 }  // namespace

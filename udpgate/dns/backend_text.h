@@ -16,10 +16,10 @@ namespace udpgate {
 //
 // Of several addresses it takes the first that `HostLookup` reports and that a
 // datagram can be sent to: one that this host has a route to where there is
-// any, IPv4 rather than IPv6. All clients of the next few seconds (of
-// `HostLookupOptions::success_cache_time`) get the same one. It is not found
-// out whether anything listens there; a client whose backend cannot be reached
-// asks again with its next datagrams.
+// any, IPv4 rather than IPv6. The others are the result's alternatives. All
+// clients of the next few seconds (of `HostLookupOptions::success_cache_time`)
+// get the same ones. It is not found out whether anything listens there; a
+// client whose backend cannot be reached asks again with its next datagrams.
 //
 // The label of the result is `text` without the white space around it. Errors:
 // those of `HostPort::Parse` and `HostLookup::Lookup`, and InvalidArgument

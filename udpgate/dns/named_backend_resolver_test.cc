@@ -94,6 +94,9 @@ TEST_F(NamedBackendResolverTest, LooksTheNameUpAndKeepsItAsLabel) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->backend.ToString(), "10.0.0.5:19132");
   EXPECT_EQ(result->label, "Lobby.test:19132");
+  ASSERT_EQ(result->alternatives.size(), 2u);
+  EXPECT_EQ(result->alternatives[0].ToString(), "10.0.0.6:19132");
+  EXPECT_EQ(result->alternatives[1].ToString(), "[fd00::5]:19132");
 }
 
 TEST_F(NamedBackendResolverTest, TakesTheFamilyThatCanBeReached) {
@@ -107,7 +110,9 @@ TEST_F(NamedBackendResolverTest, TakesTheFamilyThatCanBeReached) {
 
 TEST_F(NamedBackendResolverTest, TakesTheFirstThatIsAHostsAddress) {
   dns_.Set("lobby.test", {"0.0.0.0", "224.0.0.1", "10.0.0.5", "10.0.0.6"});
-  EXPECT_EQ(Resolve("lobby.test:1")->backend.ToString(), "10.0.0.5:1");
+  const absl::StatusOr<ResolveResult> result = Resolve("lobby.test:1");
+  EXPECT_EQ(result->backend.ToString(), "10.0.0.5:1");
+  EXPECT_EQ(result->alternatives.size(), 1u);
 }
 
 TEST_F(NamedBackendResolverTest, FollowsANameThatMoves) {

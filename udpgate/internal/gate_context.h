@@ -3,6 +3,7 @@
 #define UDPGATE_INTERNAL_GATE_CONTEXT_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "udpgate/clock.h"
 #include "udpgate/flow_offload.h"
 #include "udpgate/internal/admission.h"
+#include "udpgate/internal/backend_holdoff.h"
 #include "udpgate/internal/client_hash.h"
 #include "udpgate/internal/control_thread.h"
 #include "udpgate/internal/inbox.h"
@@ -25,6 +27,9 @@
 
 namespace udpgate {
 namespace internal {
+
+// Addresses of backends that are held off at the same time at most.
+inline constexpr size_t kBackendHoldoffEntriesMax = 1024;
 
 // Filled in before the first thread starts; what may change later says so and
 // is safe from any thread.
@@ -40,6 +45,8 @@ struct GateContext {
         relay_ports(local_ports,
                     {proxy_options.upstream_bind_addresses,
                      absl::ToInt64Nanoseconds(proxy_options.port_quarantine)}),
+        backend_holdoff(proxy_options.backend_holdoff,
+                        kBackendHoldoffEntriesMax),
         control(proxy_options.log_sink, gate_clock,
                 proxy_options.event_queue_size),
         limits(proxy_options.limits) {}
@@ -58,6 +65,7 @@ struct GateContext {
   // These change; each is safe from any thread.
   Admission admission;
   RelayPorts relay_ports;
+  BackendHoldoff backend_holdoff;
   ControlThread control;
   std::atomic<bool> is_draining{false};
   // The limits of a session in force. Each shard has a copy, and takes a new

@@ -24,6 +24,7 @@ bool ConcernsPending(const ShardMessage& disconnect,
     case ShardMessage::Kind::kEndClientIp:
       return disconnect.address == client.WithPort(0);
     case ShardMessage::Kind::kEndBackend:
+    case ShardMessage::Kind::kEndBackendText:
       return true;
     default:
       return false;

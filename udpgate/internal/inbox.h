@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -42,6 +43,7 @@ struct ShardMessage {
     kEndSession,        // end exactly `session`, whose relay is `address`
     kEndClientIp,       // end all sessions of the IP address `address`
     kEndBackend,        // end all sessions on the backend `address`
+    kEndBackendText,    // end all sessions whose label is `text`
     kListSessions,      // copy the sessions in slots from `session.slot` on
     kCopySockets,       // likewise, with copies of their sockets
     kEvict,             // end one unconfirmed session, for another shard
@@ -60,13 +62,15 @@ struct ShardMessage {
   SocketAddress client;
   // Invalid: whatever the session's relay is.
   SocketAddress address;
+  // Of kEndBackendText; the parts of one disconnect share it.
+  std::shared_ptr<const std::string> text;
   // Of a disconnect: it concerns no session that began later, and none that has
   // asked for its backend since.
   int64_t came_nanoseconds = INT64_MAX;
   // One of several messages of one disconnect, which the sender adds up.
   bool is_part = false;
-  // Of kEndClientIp and kEndBackend: how far they are. `session` is where to
-  // go on, and the youngest that they concern.
+  // Of kEndClientIp, kEndBackend and kEndBackendText: how far they are.
+  // `session` is where to go on, and the youngest that they concern.
   int64_t ended_count = 0;
   // Of kResolved: the answer, and to which of the session's questions.
   absl::StatusOr<ResolveResult> result;
@@ -110,8 +114,8 @@ class Inbox {
   // dropped. False, and at once, when closed.
   bool PostDisconnect(ShardMessage message);
 
-  // The owner is not yet done with a message kEndClientIp or kEndBackend: it
-  // comes again, and keeps its room.
+  // The owner is not yet done with a message kEndClientIp, kEndBackend or
+  // kEndBackendText: it comes again, and keeps its room.
   void PostAgain(ShardMessage message);
   // The owner is done with it.
   void EndDisconnect();

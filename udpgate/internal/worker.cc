@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/socket_options.h"
@@ -94,6 +95,16 @@ DropReason DropReasonOf(const absl::Status& status) {
       return DropReason::kResolveTimedOut;
     default:
       return DropReason::kResolveFailed;
+  }
+}
+
+// Whether newcomers better try another address of the backend's name.
+bool IsBackendAtFault(EndReason end) {
+  switch (end) {
+    case EndReason::kBackendRefused:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -276,7 +287,8 @@ void Worker::DrainDisconnects(int count_max) {
   inbox_->TakeDisconnects(count_max, &messages_);
   for (ShardMessage& message : messages_) {
     if (message.kind == ShardMessage::Kind::kEndClientIp ||
-        message.kind == ShardMessage::Kind::kEndBackend) {
+        message.kind == ShardMessage::Kind::kEndBackend ||
+        message.kind == ShardMessage::Kind::kEndBackendText) {
       EndMany(&message);
     } else {
       HandleDisconnect(&message);
@@ -307,6 +319,7 @@ void Worker::DrainMessages() {
       case ShardMessage::Kind::kEndSession:
       case ShardMessage::Kind::kEndClientIp:
       case ShardMessage::Kind::kEndBackend:
+      case ShardMessage::Kind::kEndBackendText:
         break;  // see DrainDisconnects
     }
   }
@@ -589,6 +602,9 @@ void Worker::ReadReplies(Session* session) {
     return;
   }
   session->last_active_nanoseconds = now_nanoseconds_;
+  if (!session->has_answered || session->refusals > 0) {
+    context_->backend_holdoff.Clear(session->backend);
+  }
   session->refusals = 0;
   session->has_answered = true;
   session->expects_burst = session->expects_burst
@@ -795,7 +811,8 @@ void Worker::HandleAnswer(ShardMessage* message) {
 }
 
 void Worker::OpenUpstream(Session* session, ResolveResult result) {
-  const SocketAddress backend = result.backend;
+  const SocketAddress backend =
+      context_->backend_holdoff.Choose(result, now_nanoseconds_);
   UpstreamOpener::Result opened;
   SocketAddress source;
   const char* objection = nullptr;
@@ -844,6 +861,7 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   session->relay = opened.relay;
   session->backend = backend;
   session->label = std::move(result.label);
+  if (backend != result.backend) counters_.backend_alternatives_used.Add();
   MoveTo(SessionState::kUnconfirmed, session);
   SendHeld(session);
 }
@@ -974,6 +992,9 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
     counters_.datagrams_held.Subtract(session->held->size_bytes.size());
     context_->admission.GiveBackHeldBytes(session->held->bytes.size());
   } else {
+    if (IsBackendAtFault(end)) {
+      context_->backend_holdoff.Note(session->backend, now_nanoseconds_);
+    }
     Unwatch(*session);
     upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
                     now_nanoseconds_);
@@ -1088,6 +1109,7 @@ void Worker::EndMany(ShardMessage* message) {
 // Whether the session was concerned.
 bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
   const bool is_by_ip = message.kind == ShardMessage::Kind::kEndClientIp;
+  const bool is_by_text = message.kind == ShardMessage::Kind::kEndBackendText;
   // See HandleDisconnect.
   const bool has_asked_since =
       session->asked_nanoseconds > message.came_nanoseconds;
@@ -1096,8 +1118,10 @@ bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
     if (is_concerned && !has_asked_since) session->must_ask_again = true;
     return is_concerned && is_by_ip;
   }
-  if (is_by_ip ? session->client.WithPort(0) != message.address
-               : session->backend != message.address) {
+  if (is_by_text) {
+    if (!absl::EqualsIgnoreCase(session->label, *message.text)) return false;
+  } else if (is_by_ip ? session->client.WithPort(0) != message.address
+                      : session->backend != message.address) {
     return false;
   }
   EndAtLeisure(session, EndReason::kDisconnected);

@@ -943,6 +943,76 @@ TEST_F(WorkerTest, RefusalsInARowEndTheSession) {
   Connect(client_);  // asks anew
 }
 
+// A name with two addresses, of which the first refuses.
+TEST_F(WorkerTest, AfterRefusalsTheNextAddressIsTriedForAWhile) {
+  Start();
+  LoopbackPeer second;
+  const SocketAddress address = backend_.address();
+  const ResolveResult result{address, "lobby:1", {second.address()}};
+  backend_ = LoopbackPeer();
+  SendAndRead(client_, "hello");
+  Answer(result);
+  for (int i = 0; i < 3 && Stats().sessions_active == 1; ++i) {
+    SendAndRead(client_, "x");
+    Turn();
+  }
+  ASSERT_EQ(Stats().ended(EndReason::kBackendRefused), 1u);
+  EXPECT_THAT(ReceiveAll(&second), ElementsAre());
+  SendAndRead(client_, "again");
+  Answer(result);
+  EXPECT_THAT(ReceiveAll(&second), ElementsAre("again"));
+  EXPECT_EQ(Stats().backend_alternatives_used, 1u);
+  // Whoever comes later tries the first one again.
+  clock_.Advance(absl::Seconds(10));
+  backend_ = LoopbackPeer(address);
+  LoopbackPeer late;
+  SendAndRead(late, "late");
+  Answer(result);
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("late"));
+  EXPECT_EQ(Stats().backend_alternatives_used, 1u);
+}
+
+TEST_F(WorkerTest, AReplyEndsTheHoldOffOfItsAddress) {
+  Start();
+  LoopbackPeer second;
+  const ResolveResult result{backend_.address(), "lobby:1", {second.address()}};
+  const SocketAddress relay = Connect(client_);
+  context_->backend_holdoff.Note(backend_.address(), clock_.NowNanoseconds());
+  ASSERT_TRUE(backend_.Send(relay, "alive").ok());
+  Turn();
+  LoopbackPeer other;
+  SendAndRead(other, "hello");
+  Answer(result);
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("hello"));
+}
+
+TEST_F(WorkerTest, ADisconnectByTextEndsWhatWasOpenedByIt) {
+  Start();
+  LoopbackPeer other, pending, address;
+  LoopbackPeer other_backend;
+  SendAndRead(client_, "one");
+  Answer(ResolveResult{backend_.address(), "Lobby.test:1"});
+  // The name leads elsewhere by now.
+  SendAndRead(other, "two");
+  Answer(ResolveResult{other_backend.address(), "lobby.test:1"});
+  SendAndRead(address, "three");
+  AnswerWith(backend_.address());
+  SendAndRead(pending, "four");
+  clock_.Advance(absl::Milliseconds(1));
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kEndBackendText;
+  message.text = std::make_shared<const std::string>("lobby.test:1");
+  message.came_nanoseconds = clock_.NowNanoseconds();
+  worker_->inbox()->PostDisconnect(std::move(message));
+  Turn();
+  EXPECT_EQ(Stats().ended(EndReason::kDisconnected), 2u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  // What the pending one waits for may be the backend that it must not get.
+  Answer(ResolveResult{backend_.address(), "lobby.test:1"});
+  EXPECT_EQ(Stats().sessions_pending, 1u);
+  ASSERT_EQ(resolver_->questions.size(), 1u);
+}
+
 TEST_F(WorkerTest, AReplyBetweenThemStartsTheCountOfRefusalsAnew) {
   Start();
   const SocketAddress relay = Connect(client_);
