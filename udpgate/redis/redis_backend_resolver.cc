@@ -31,6 +31,9 @@ constexpr absl::Duration kTimeoutMax = absl::Hours(1);
 // looked through now and then and not for each of its members.
 constexpr int64_t kPatienceStepNanoseconds = 10'000'000;
 
+// How many GETs a question may be part of.
+constexpr int kAsksMax = 3;
+
 constexpr absl::Duration kStaleLogInterval = absl::Seconds(10);
 
 absl::Status About(absl::string_view name, const absl::Status& status) {
@@ -43,6 +46,7 @@ struct Question {
   // From then on a stale answer is better than none.
   int64_t patience_nanoseconds;
   BackendResolver::Callback done;
+  int asks = 0;  // GETs that it was part of
 };
 
 // Answered by one GET. Empty where the GET only tells the health.
@@ -101,6 +105,7 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   RedisBackendResolverStats GetStats() const;
 
   void OnConnected() override {
+    patience_end_nanoseconds_ = INT64_MIN;
     connection_.LogWell(
         absl::StrCat("connected, backends come from ", key_name_));
   }
@@ -120,7 +125,16 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
     return in_flight_.size() < static_cast<size_t>(options_.gets_in_flight_max);
   }
 
+  // Whether questions wait for the next connection.
+  bool IsPatient(int64_t now_nanoseconds) const {
+    return now_nanoseconds < patience_end_nanoseconds_;
+  }
+
   void TakeIncoming();
+  // Puts those back that wait for an answer of a connection that is gone.
+  void AskAgain(const absl::Status& why);
+  // Answers all who wait, where nobody connects and they are to wait no longer.
+  void EndPatience(int64_t now_nanoseconds);
   // Answers with `why` who waits and has no time after `until_nanoseconds`.
   void FailWaiting(int64_t until_nanoseconds, const absl::Status& why);
   // What becomes of those who wait while the last failure is fresh.
@@ -164,6 +178,8 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   int64_t next_deadline_nanoseconds_ = internal::Connection::kNever;
   // No question, waiting or in flight, loses its patience earlier.
   int64_t next_patience_nanoseconds_ = internal::Connection::kNever;
+  // See RedisOptions::reconnect_patience.
+  int64_t patience_end_nanoseconds_ = INT64_MIN;
   std::deque<Questions> in_flight_;
   internal::GetPace pace_;
   LogRateLimiter stale_limiter_;
@@ -191,7 +207,7 @@ void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
   {
     internal::MutexLock lock(&mutex_);
     incoming_.push_back(
-        {deadline_nanoseconds, patience_nanoseconds, std::move(done)});
+        {deadline_nanoseconds, patience_nanoseconds, std::move(done), 0});
     must_ring = std::min(deadline_nanoseconds, patience_nanoseconds) <
                 next_turn_nanoseconds_;
     if (must_ring) next_turn_nanoseconds_ = INT64_MIN;
@@ -209,6 +225,7 @@ RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
   stats.gets_sent = log_->gets_sent();
   stats.stale_answers = log_->stale_answers();
   stats.questions_refused = log_->refused();
+  stats.questions_asked_again = log_->asked_again();
   stats.questions_waiting = log_->waiting();
   stats.is_connected = connection_.Health().ok();
   return stats;
@@ -221,9 +238,13 @@ int64_t RedisBackendResolver::Impl::OnTurn(int64_t now_nanoseconds) {
               absl::DeadlineExceededError(absl::StrCat(
                   "Redis ", options_.address, ": no answer in time")));
   HeedFailure(now_nanoseconds);
+  EndPatience(now_nanoseconds);
   if (waiting_.empty()) return next_patience_nanoseconds_;
   int64_t next_nanoseconds =
       std::min(next_deadline_nanoseconds_, next_patience_nanoseconds_);
+  if (IsPatient(now_nanoseconds)) {
+    next_nanoseconds = std::min(next_nanoseconds, patience_end_nanoseconds_);
+  }
   if (connection_.is_connected() && has_room_for_get()) {
     const int64_t get_nanoseconds = NextGetNanoseconds(now_nanoseconds);
     if (now_nanoseconds >= get_nanoseconds) {
@@ -253,11 +274,16 @@ void RedisBackendResolver::Impl::TakeIncoming() {
     waiting_.push_back(std::move(question));
   }
   connection_.HurryUp();
-  if (connection_.is_connected() || ServeStale(&waiting_)) return;
-  // Redis is away, and the next attempt is not due yet.
-  if (connection_.is_waiting()) {
-    Fail(std::exchange(waiting_, {}), connection_.Health());
+  if (!connection_.is_connected()) ServeStale(&waiting_);
+}
+
+// Redis is away, and the next attempt is not due yet.
+void RedisBackendResolver::Impl::EndPatience(int64_t now_nanoseconds) {
+  if (waiting_.empty() || !connection_.is_waiting() ||
+      IsPatient(now_nanoseconds)) {
+    return;
   }
+  Fail(std::exchange(waiting_, {}), connection_.Health());
 }
 
 void RedisBackendResolver::Impl::FailWaiting(int64_t until_nanoseconds,
@@ -307,6 +333,7 @@ int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
 }
 
 void RedisBackendResolver::Impl::SendGet() {
+  for (Question& question : waiting_) ++question.asks;
   in_flight_.push_back(std::exchange(waiting_, {}));
   next_deadline_nanoseconds_ = internal::Connection::kNever;
   pace_.Count(clock_->NowNanoseconds());
@@ -338,10 +365,12 @@ void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
       const absl::Status status = connection_.ErrorToStatus(answer);
       // It is the key that is wrong there, and not Redis.
       if (absl::StartsWith(text, "WRONGTYPE")) {
-        OnNoBackend(About(key_name_, status));
+        OnNoBackend(
+            About(key_name_, absl::InvalidArgumentError(status.message())));
       } else {
         OnError(About(key_name_, status));
       }
+      connection_.NoteError(answer);
       // The log-in was taken back: only a new one helps.
       if (absl::StartsWith(text, "NOAUTH")) connection_.Drop(status);
       return;
@@ -447,10 +476,46 @@ void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
   if (absl::IsResourceExhausted(why) && !in_flight_.empty()) {
     OnNoBackend(About(key_name_, absl::InvalidArgumentError(why.message())));
   }
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  if (connection_.was_closed_in_use()) {
+    patience_end_nanoseconds_ =
+        now_nanoseconds + absl::ToInt64Nanoseconds(options_.reconnect_patience);
+  }
+  if (connection_.was_closed_in_use() && IsPatient(now_nanoseconds)) {
+    AskAgain(why);
+  }
   for (Questions& questions : std::exchange(in_flight_, {})) {
     FailOrServeStale(std::move(questions), why);
   }
-  FailOrServeStale(std::exchange(waiting_, {}), why);
+  if (!IsPatient(now_nanoseconds)) {
+    FailOrServeStale(std::exchange(waiting_, {}), why);
+  } else if (!waiting_.empty() && !ServeStale(&waiting_)) {
+    connection_.HurryUp();
+  }
+}
+
+void RedisBackendResolver::Impl::AskAgain(const absl::Status& why) {
+  Questions again;
+  Questions failed;
+  for (Questions& questions : std::exchange(in_flight_, {})) {
+    for (Question& question : questions) {
+      (question.asks < kAsksMax ? again : failed)
+          .push_back(std::move(question));
+    }
+  }
+  FailOrServeStale(std::move(failed), why);
+  if (again.empty() || ServeStale(&again)) return;
+  log_->CountAskedAgain(again.size());
+  for (const Question& question : again) {
+    next_deadline_nanoseconds_ =
+        std::min(next_deadline_nanoseconds_, question.deadline_nanoseconds);
+    next_patience_nanoseconds_ =
+        std::min(next_patience_nanoseconds_, question.patience_nanoseconds);
+  }
+  // Older than those who wait.
+  again.insert(again.end(), std::make_move_iterator(waiting_.begin()),
+               std::make_move_iterator(waiting_.end()));
+  waiting_ = std::move(again);
 }
 
 absl::StatusOr<std::shared_ptr<RedisBackendResolver>>

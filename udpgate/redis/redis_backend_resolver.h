@@ -21,6 +21,8 @@ struct RedisBackendResolverStats {
   uint64_t stale_answers = 0;
   // Questions refused, since `RedisOptions::requests_waiting_max` waited.
   uint64_t questions_refused = 0;
+  // Questions put into a further GET, since the connection was closed.
+  uint64_t questions_asked_again = 0;
   // Gauge: questions without an answer.
   uint64_t questions_waiting = 0;
   // Whether Redis answers, whatever it answers.
@@ -36,6 +38,14 @@ struct RedisBackendResolverStats {
 // comes while an attempt to connect runs waits for it; one that comes between
 // two attempts is answered with Unavailable at once, and makes the next one
 // come soon.
+//
+// A connection that is closed in use (a restart, a failover, a proxy's
+// time-out) fails no question: for `RedisOptions::reconnect_patience` those
+// without an answer, and those that come, wait for the next connection, each
+// within its own time. A GET changes nothing, so it is sent again: a question
+// is part of 3 GETs at most. Where Redis answers an error that passes by itself
+// (MASTERDOWN, LOADING), its name is looked up again, once a second at most,
+// and the connection made anew where the name leads to other addresses.
 //
 // Floods: Redis gets no more than `RedisOptions::gets_per_second_max` GETs,
 // however many clients come, and after an answer without a usable backend none
@@ -53,7 +63,7 @@ struct RedisBackendResolverStats {
 // With `RedisOptions::stale_backend_age_max`, and only then, a new client may
 // get an answer that is no news: the last backend that Redis gave, while Redis
 // is away:
-//   not connected      at once
+//   not connected      at once, also after a connection was closed
 //   answering errors   (LOADING, NOAUTH, what is no Redis) after the first
 //                      error at once; after each `failure_pause` one GET tries
 //                      again
@@ -84,9 +94,10 @@ class RedisBackendResolver final : public BackendResolver {
   // queue is full, else on a thread of the resolver or of the HostLookup.
   // Errors:
   //   NotFound            the key is missing, or the backend's name is unknown
-  //   InvalidArgument     the value is not `host:port`, or far too long
+  //   InvalidArgument     the value is not `host:port`, or far too long, or the
+  //                       key is of another type
   //   DeadlineExceeded    no answer within `request.timeout`
-  //   FailedPrecondition  Redis refuses: wrong type, no permission
+  //   FailedPrecondition  Redis refuses: no permission
   //   Unavailable         Redis cannot be reached, hangs or fails
   //   ResourceExhausted   too many questions wait already
   void Resolve(const ResolveRequest& request, Callback done) override;

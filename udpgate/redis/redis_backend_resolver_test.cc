@@ -210,7 +210,7 @@ TEST_F(RedisBackendResolverTest, SaysWhatIsWrongWithTheKey) {
   ASSERT_TRUE(redis->Command({"LPUSH", kKey, "1.2.3.4:5"}).ok());
   EXPECT_THAT(
       Question(resolver.get()).Await(),
-      HasSubstr("FAILED_PRECONDITION: key \"udp_gate:backend\": Redis " +
+      HasSubstr("INVALID_ARGUMENT: key \"udp_gate:backend\": Redis " +
                 redis->tcp_address() + " (backend key): answered \"WRONGTYPE"));
   // All on one connection that nothing of this has ended.
   EXPECT_EQ(log_.lines().size(), 1u);
@@ -636,6 +636,9 @@ class Oracle {
     peer_.CloseAll();
   }
 
+  // These may be made again.
+  void CloseConnections() { peer_.CloseAll(); }
+
   std::string address() const { return peer_.address(); }
   int gets() const { return peer_.command_count("GET"); }
   bool AwaitGets(int count) const {
@@ -815,7 +818,7 @@ INSTANTIATE_TEST_SUITE_P(
         Failing{"UnknownName", "$14\r\nunknown.test:5\r\n",
                 absl::StatusCode::kNotFound, false},
         Failing{"WrongType", "-WRONGTYPE holds the wrong kind of value\r\n",
-                kFailedPrecondition, false},
+                absl::StatusCode::kInvalidArgument, false},
         Failing{"Loading", "-LOADING later\r\n", kUnavailable, true},
         Failing{"NoPermission", "-NOPERM no\r\n", kFailedPrecondition, true},
         Failing{"Error", "-ERR what?\r\n", kFailedPrecondition, true}),
@@ -868,6 +871,7 @@ TEST_P(RedisFailureTest, IsNoReasonForAStaleAnswerWhereRedisIsThere) {
     redis.GoAway();
     ASSERT_TRUE(
         AwaitTrue([&] { return absl::IsUnavailable(resolver->Health()); }));
+    clock_.Advance(options_.reconnect_patience);
     EXPECT_EQ(Question(resolver.get()).AwaitCode(), kUnavailable);
     EXPECT_EQ(resolver->GetStats().stale_answers, 0u);
   }
@@ -1013,6 +1017,129 @@ TEST_F(RedisBackendResolverTest, AReplyCutInTheMiddleIsNoAnswer) {
     EXPECT_THAT(Question(resolver.get()).Await(),
                 HasSubstr("closed the connection"));
   }
+}
+
+TEST_F(RedisBackendResolverTest, AQuestionWhoseConnectionClosesIsAskedAgain) {
+  std::atomic<int> cuts{2};
+  const ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
+    if (command[0] != "GET") return ScriptedPeer::Healthy(command);
+    if (cuts.fetch_sub(1) > 0) return ScriptedPeer::SayAndClose("$9\r\n");
+    return ScriptedPeer::Say(ScriptedPeer::Bulk("1.2.3.4:5"));
+  });
+  const auto resolver = MakeConnected(peer.address());
+  const Question question(resolver.get());
+  EXPECT_EQ(question.Await(), kBackend);
+  EXPECT_EQ(question.count(), 1);
+  EXPECT_EQ(resolver->GetStats().questions_asked_again, 2u);
+}
+
+TEST_F(RedisBackendResolverTest, AQuestionIsAskedThreeTimesAtMost) {
+  const ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
+    if (command[0] != "GET") return ScriptedPeer::Healthy(command);
+    return ScriptedPeer::SayAndClose("");
+  });
+  const auto resolver = MakeConnected(peer.address());
+  EXPECT_THAT(Question(resolver.get()).Await(),
+              HasSubstr("closed the connection"));
+  EXPECT_EQ(peer.command_count("GET"), 3);
+}
+
+// Right after the loss there is no connection, and no attempt runs.
+TEST_F(RedisBackendResolverTest, AQuestionAfterALossWaitsForTheReconnect) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.clock = &clock_;
+  options_.reconnect_backoff_min = absl::Milliseconds(100);
+  options_.reconnect_backoff_max = absl::Milliseconds(100);
+  const auto resolver = MakeConnected(redis.address());
+  redis.CloseConnections();
+  ASSERT_TRUE(AwaitTrue([&] { return !resolver->Health().ok(); }));
+  const Question question(resolver.get());
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));
+  EXPECT_FALSE(question.is_answered());
+  clock_.Advance(absl::Milliseconds(100));
+  ASSERT_TRUE(AwaitAllTaken(resolver.get()));  // and so notices the time
+  EXPECT_EQ(question.Await(), kBackend);
+}
+
+TEST_F(RedisBackendResolverTest, ItWaitsNoLongerThanItsOwnTime) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.reconnect_patience = absl::Minutes(1);
+  options_.reconnect_backoff_min = absl::Seconds(30);
+  options_.reconnect_backoff_max = absl::Seconds(30);
+  const auto resolver = MakeConnected(redis.address());
+  redis.CloseConnections();
+  ASSERT_TRUE(AwaitTrue([&] { return !resolver->Health().ok(); }));
+  EXPECT_EQ(Question(resolver.get(), absl::Milliseconds(50)).AwaitCode(),
+            absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(RedisBackendResolverTest, PatienceEndsWhereRedisStaysAway) {
+  Oracle redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.reconnect_patience = absl::Milliseconds(200);
+  const auto resolver = MakeConnected(redis.address());
+  redis.GoAway();
+  ASSERT_TRUE(AwaitTrue([&] { return !resolver->Health().ok(); }));
+  EXPECT_EQ(Question(resolver.get()).AwaitCode(), kUnavailable);
+  // Now each fails without waiting for anything but an attempt.
+  redis.Say(ScriptedPeer::Bulk("1.2.3.4:5"));
+  EXPECT_TRUE(AwaitAnswer(resolver.get(), kBackend));
+}
+
+// Two servers on one port, of which the name means one or the other.
+class MovedRedisTest : public RedisBackendResolverTest {
+ protected:
+  MovedRedisTest() {
+    HostLookupOptions lookup_options;
+    lookup_options.dns_servers = dns_.address();
+    lookup_options.success_cache_time = absl::ZeroDuration();
+    lookup_ = *HostLookup::Create(lookup_options);
+    dns_.Set("redis.test", {"127.0.0.1"});
+  }
+
+  std::string address() const {
+    return absl::StrCat("redis.test:", down_.port());
+  }
+
+  ScriptedPeer down_{[](const ScriptedPeer::Command& command) {
+    if (command[0] != "GET") return ScriptedPeer::Healthy(command);
+    return ScriptedPeer::Say("-MASTERDOWN Link with MASTER is down\r\n");
+  }};
+  ScriptedPeer up_{[](const ScriptedPeer::Command& command) {
+                     if (command[0] != "GET") {
+                       return ScriptedPeer::Healthy(command);
+                     }
+                     return ScriptedPeer::Say(ScriptedPeer::Bulk("1.2.3.4:5"));
+                   },
+                   "127.0.0.2", down_.port()};
+};
+
+TEST_F(MovedRedisTest, TheNameOfAServerWhoseMasterIsDownIsLookedUpAgain) {
+  const auto resolver = MakeConnected(address());
+  EXPECT_THAT(Question(resolver.get()).Await(), HasSubstr("MASTERDOWN"));
+  dns_.Set("redis.test", {"127.0.0.2"});
+  EXPECT_TRUE(AwaitAnswer(resolver.get(), kBackend));
+  EXPECT_EQ(down_.accepted_count(), 1);
+  EXPECT_GE(log_.CountOf("the name leads elsewhere by now"), 1);
+}
+
+TEST_F(MovedRedisTest, AnotherAddressOfTheNameIsTried) {
+  const auto resolver = MakeConnected(address());
+  dns_.Set("redis.test", {"127.0.0.1", "127.0.0.2"});
+  EXPECT_TRUE(AwaitAnswer(resolver.get(), kBackend));
+}
+
+TEST_F(MovedRedisTest, TheConnectionStaysWhereTheNameDoes) {
+  const auto resolver = MakeConnected(address());
+  const absl::Time end = absl::Now() + absl::Milliseconds(1500);
+  int count = 0;
+  while (absl::Now() < end) {
+    EXPECT_THAT(Question(resolver.get()).Await(), HasSubstr("MASTERDOWN"));
+    ++count;
+  }
+  EXPECT_GT(count, 2);
+  EXPECT_EQ(down_.accepted_count(), 1);
+  // At the start, and once a second at most.
+  EXPECT_LE(dns_.query_count("redis.test"), 4);
 }
 
 TEST_F(RedisBackendResolverTest, ReadsAReplyThatComesByteByByte) {

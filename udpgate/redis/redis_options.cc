@@ -63,6 +63,10 @@ absl::Status ValidateTimes(const RedisOptions& options) {
   if (!IsBetween(options.ping_interval, min, absl::Hours(1))) {
     return Invalid("ping_interval", "1 ms to 1 hour");
   }
+  if (!IsBetween(options.reconnect_patience, absl::ZeroDuration(),
+                 absl::Minutes(1))) {
+    return Invalid("reconnect_patience", "0 to 1 minute");
+  }
   if (!IsBetween(options.failure_pause, absl::ZeroDuration(),
                  absl::Seconds(10))) {
     return Invalid("failure_pause", "0 to 10 seconds");

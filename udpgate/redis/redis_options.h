@@ -52,6 +52,11 @@ struct RedisOptions {
   absl::Duration reconnect_backoff_min = absl::Milliseconds(100);
   absl::Duration reconnect_backoff_max = absl::Seconds(5);
 
+  // After a connection was lost in use, new clients' questions wait for the
+  // next one so long, through attempts that fail; later they fail while there
+  // is no connection. 0 to 1 minute.
+  absl::Duration reconnect_patience = absl::Seconds(1);
+
   // A connection that was silent for so long is asked for a sign of life. 1 ms
   // to 1 hour.
   absl::Duration ping_interval = absl::Seconds(5);

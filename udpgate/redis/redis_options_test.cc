@@ -60,6 +60,8 @@ TEST(RedisOptionsTest, NamesWhatIsOutOfRange) {
   EXPECT_THAT(
       ErrorOf([](O* o) { o->reconnect_backoff_max = absl::Milliseconds(1); }),
       HasSubstr("reconnect_backoff_max"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->reconnect_patience = -absl::Seconds(1); }),
+              HasSubstr("reconnect_patience"));
   EXPECT_THAT(
       ErrorOf([](O* o) { o->ping_interval = absl::InfiniteDuration(); }),
       HasSubstr("ping_interval"));

@@ -75,12 +75,18 @@ class AnswerLog {
   bool Admit(int max);
   void CountAnswered(size_t count);
   void CountStale(size_t count);
+  void CountAskedAgain(size_t count) {
+    asked_again_.fetch_add(count, std::memory_order_relaxed);
+  }
   void CountGet() { gets_sent_.fetch_add(1, std::memory_order_relaxed); }
 
   uint64_t waiting() const;
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
   uint64_t stale_answers() const {
     return stale_answers_.load(std::memory_order_relaxed);
+  }
+  uint64_t asked_again() const {
+    return asked_again_.load(std::memory_order_relaxed);
   }
   uint64_t gets_sent() const {
     return gets_sent_.load(std::memory_order_relaxed);
@@ -98,6 +104,7 @@ class AnswerLog {
   std::atomic<int> waiting_{0};
   std::atomic<uint64_t> refused_{0};
   std::atomic<uint64_t> stale_answers_{0};
+  std::atomic<uint64_t> asked_again_{0};
   std::atomic<uint64_t> gets_sent_{0};
 
   mutable Mutex mutex_;

@@ -28,6 +28,8 @@ namespace internal {
 namespace {
 
 constexpr absl::Duration kLogInterval = absl::Seconds(2);
+// How often the name of a Redis that answers errors is looked up again.
+constexpr absl::Duration kCheckInterval = absl::Seconds(1);
 constexpr size_t kReadBytes = 16 * 1024;
 // A peer that floods gets no more of one turn.
 constexpr int kReadsPerTurnMax = 16;
@@ -202,34 +204,51 @@ void Connection::BeginAttempt() {
 }
 
 void Connection::BeginLookup() {
-  const absl::StatusOr<HostPort> host_port = HostPort::Parse(options_.address);
   state_ = State::kLookingUp;
-  lookup_->Lookup(host_port->host, options_.command_timeout,
-                  [mailbox = mailbox_, port = host_port->port](
-                      absl::StatusOr<std::vector<SocketAddress>> found) {
-                    if (found.ok()) {
-                      for (SocketAddress& address : *found) {
-                        address = address.WithPort(port);
-                      }
-                    }
-                    {
-                      MutexLock lock(&mailbox->mutex);
-                      mailbox->found = std::move(found);
-                      mailbox->is_full = true;
-                    }
-                    SysCalls::Real()->EventFdAdd(mailbox->wakeup.get());
-                  });
+  LookUp();
+}
+
+void Connection::LookUp() {
+  const absl::StatusOr<HostPort> host_port = HostPort::Parse(options_.address);
+  ++lookup_number_;
+  {
+    MutexLock lock(&mailbox_->mutex);
+    mailbox_->awaited_number = lookup_number_;
+    mailbox_->is_full = false;
+  }
+  lookup_->Lookup(
+      host_port->host, options_.command_timeout,
+      [mailbox = mailbox_, port = host_port->port, number = lookup_number_](
+          absl::StatusOr<std::vector<SocketAddress>> found) {
+        if (found.ok()) {
+          for (SocketAddress& address : *found) {
+            address = address.WithPort(port);
+          }
+        }
+        {
+          MutexLock lock(&mailbox->mutex);
+          if (mailbox->awaited_number != number) return;
+          mailbox->found = std::move(found);
+          mailbox->is_full = true;
+        }
+        SysCalls::Real()->EventFdAdd(mailbox->wakeup.get());
+      });
   TakeLookup();  // an IP address was answered inline
 }
 
 void Connection::TakeLookup() {
-  if (state_ != State::kLookingUp) return;
+  if (state_ != State::kLookingUp && !is_checking_name_) return;
   absl::StatusOr<std::vector<SocketAddress>> found;
   {
     MutexLock lock(&mailbox_->mutex);
     if (!mailbox_->is_full) return;
     mailbox_->is_full = false;
     found = std::move(mailbox_->found);
+  }
+  if (state_ != State::kLookingUp) {
+    is_checking_name_ = false;
+    if (found.ok()) CheckAddress(*found);
+    return;
   }
   if (!found.ok()) {
     Drop(Unavailable(found.status().message()));
@@ -238,7 +257,29 @@ void Connection::TakeLookup() {
   ConnectTcp((*found)[(attempts_ - 1) % found->size()]);
 }
 
+void Connection::NoteError(const redisReply& error) {
+  if (state_ != State::kConnected || !peer_.is_valid() || is_checking_name_ ||
+      !IsPassing(ReplyText(error)) || Now() < next_check_nanoseconds_) {
+    return;
+  }
+  next_check_nanoseconds_ = Now() + absl::ToInt64Nanoseconds(kCheckInterval);
+  is_checking_name_ = true;
+  LookUp();
+  // What was answered inline (an IP address, a cached name) rings the mailbox:
+  // dropping the connection is not for the middle of a reply.
+}
+
+void Connection::CheckAddress(const std::vector<SocketAddress>& found) {
+  const bool is_found =
+      std::find(found.begin(), found.end(), peer_) != found.end();
+  if (is_found && found.size() == 1) return;
+  DropClosed(Unavailable(
+      absl::StrCat(peer_.ToString(), " answers errors, and the name leads ",
+                   is_found ? "to other addresses too" : "elsewhere by now")));
+}
+
 void Connection::ConnectTcp(const SocketAddress& address) {
+  peer_ = address;
   sockaddr_storage storage;
   const socklen_t size = address.ToSockaddr(address.family(), &storage);
   Connect(address.family(), reinterpret_cast<const sockaddr*>(&storage), size);
@@ -373,7 +414,7 @@ void Connection::Flush() {
     // Where Redis said why before it closed (too many clients), `Read` finds
     // that.
     if (errno != EAGAIN && errno != EPIPE && errno != ECONNRESET) {
-      Drop(Unavailable(ErrnoToStatus(errno, "send").message()));
+      DropClosed(Unavailable(ErrnoToStatus(errno, "send").message()));
       return;
     }
     if (errno != EAGAIN) output_.clear();
@@ -389,11 +430,11 @@ void Connection::Read() {
     if (size < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return;
-      Drop(Unavailable(ErrnoToStatus(errno, "recv").message()));
+      DropClosed(Unavailable(ErrnoToStatus(errno, "recv").message()));
       return;
     }
     if (size == 0) {
-      Drop(Unavailable("closed the connection"));
+      DropClosed(Unavailable("closed the connection"));
       return;
     }
     if (!Consume({buffer.data(), static_cast<size_t>(size)})) return;
@@ -448,14 +489,23 @@ void Connection::Dispatch(const redisReply& reply) {
       OnLoginAnswer(reply, kind);
       return;
     case Command::Kind::kPing:
-      return;  // any answer shows that it lives
+      // Any answer shows that it lives, though maybe not that it is of use.
+      if (reply.type == REDIS_REPLY_ERROR) NoteError(reply);
+      return;
     case Command::Kind::kOwner:
       owner_->OnAnswer(reply);
       return;
   }
 }
 
+void Connection::DropClosed(const absl::Status& why) {
+  is_closed_in_use_ = state_ == State::kConnected;
+  Drop(why);
+}
+
 void Connection::Drop(const absl::Status& why) {
+  was_closed_in_use_ = std::exchange(is_closed_in_use_, false);
+  is_checking_name_ = false;
   const absl::Status named =
       absl::StartsWith(why.message(), text_prefix_)
           ? why

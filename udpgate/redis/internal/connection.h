@@ -101,6 +101,16 @@ class Connection {
   // attempt now. It may have failed already when this returns.
   void HurryUp();
 
+  // Redis has answered `error`. If it is one that passes by itself, the name of
+  // Redis is looked up again, once a second at most: where the name leads
+  // elsewhere, or to other addresses too, the connection is made anew.
+  void NoteError(const redisReply& error);
+
+  // Whether the last connection was lost while it was in use: Redis or the
+  // network closed it, or the name leads elsewhere. Not where Redis hung or
+  // broke the protocol, and not after an attempt that failed.
+  bool was_closed_in_use() const { return was_closed_in_use_; }
+
   // An error reply as a Status that names Redis and quotes it: Unavailable
   // where it passes by itself (LOADING), else FailedPrecondition.
   absl::Status ErrorToStatus(const redisReply& error) const;
@@ -128,6 +138,9 @@ class Connection {
   struct Mailbox {
     UniqueFd wakeup;
     Mutex mutex;
+    // The number of the look-up that is waited for; results of others come too
+    // late.
+    uint64_t awaited_number ABSL_GUARDED_BY(mutex) = 0;
     bool is_full ABSL_GUARDED_BY(mutex) = false;
     absl::StatusOr<std::vector<SocketAddress>> found ABSL_GUARDED_BY(mutex);
   };
@@ -140,6 +153,8 @@ class Connection {
 
   void BeginAttempt();
   void BeginLookup();
+  void LookUp();
+  void CheckAddress(const std::vector<SocketAddress>& found);
   void TakeLookup();
   void Connect(int family, const sockaddr* address, socklen_t size);
   void ConnectTcp(const SocketAddress& address);
@@ -152,6 +167,7 @@ class Connection {
              std::initializer_list<absl::string_view> arguments);
   void Flush();
   void Read();
+  void DropClosed(const absl::Status& why);
   // False where nothing more may be read in this turn.
   bool Consume(absl::string_view bytes);
   void Dispatch(const redisReply& reply);
@@ -185,6 +201,14 @@ class Connection {
   std::deque<Command> commands_;
   Backoff backoff_;
   size_t attempts_ = 0;
+  uint64_t lookup_number_ = 0;
+  // While connected: the name is being looked up again, and when that may be
+  // done next.
+  bool is_checking_name_ = false;
+  int64_t next_check_nanoseconds_ = INT64_MIN;
+  SocketAddress peer_;  // not where it is a unix socket
+  bool is_closed_in_use_ = false;
+  bool was_closed_in_use_ = false;
   int64_t retry_nanoseconds_ = 0;
   int64_t hurried_retry_nanoseconds_ = 0;
   int64_t connect_deadline_nanoseconds_ = 0;

@@ -1,5 +1,6 @@
 #include "udpgate/redis/internal/scripted_peer.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -61,19 +62,21 @@ std::string ScriptedPeer::Message(absl::string_view channel,
   return absl::StrCat("*3\r\n", Bulk("message"), Bulk(channel), Bulk(payload));
 }
 
-ScriptedPeer::ScriptedPeer(Script script)
+ScriptedPeer::ScriptedPeer(Script script, const std::string& ip, uint16_t port)
     : script_(std::move(script)),
       listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
       wakeup_(eventfd(0, EFD_CLOEXEC)) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (inet_pton(AF_INET, ip.c_str(), &address.sin_addr) != 1) Die("inet_pton");
+  address.sin_port = htons(port);
   socklen_t size = sizeof(address);
   auto* generic = reinterpret_cast<sockaddr*>(&address);
   if (bind(listener_.get(), generic, size) != 0) Die("bind");
   if (listen(listener_.get(), 16) != 0) Die("listen");
   if (getsockname(listener_.get(), generic, &size) != 0) Die("getsockname");
-  address_ = absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
+  port_ = ntohs(address.sin_port);
+  address_ = absl::StrCat(ip, ":", port_);
   thread_ = std::thread([this] { Run(); });
 }
 

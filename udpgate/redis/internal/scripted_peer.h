@@ -49,13 +49,16 @@ class ScriptedPeer {
   static std::string Message(absl::string_view channel,
                              absl::string_view payload);
 
-  explicit ScriptedPeer(Script script);
+  // Listens on this address; with port 0 the kernel chooses.
+  explicit ScriptedPeer(Script script, const std::string& ip = "127.0.0.1",
+                        uint16_t port = 0);
   ~ScriptedPeer();
   ScriptedPeer(const ScriptedPeer&) = delete;
   ScriptedPeer& operator=(const ScriptedPeer&) = delete;
 
-  // `127.0.0.1:port`.
+  // `127.0.0.1:port`, or with the address that was asked for.
   const std::string& address() const { return address_; }
+  uint16_t port() const { return port_; }
 
   // Sends these bytes on every connection.
   void SayToAll(absl::string_view bytes);
@@ -85,6 +88,7 @@ class ScriptedPeer {
   internal::UniqueFd listener_;
   internal::UniqueFd wakeup_;
   std::string address_;
+  uint16_t port_ = 0;
   mutable internal::Mutex mutex_;
   std::map<int, std::unique_ptr<Connection>> connections_
       ABSL_GUARDED_BY(mutex_);
