@@ -74,8 +74,8 @@ TEST(ProxyStatsTest, WhatCanShrinkIsAGauge) {
   }
   EXPECT_EQ(gauges,
             (std::set<std::string>{
-                "datagrams_held", "datagrams_queued", "messages_queued",
-                "session_events_queued", "sessions_active",
+                "backends_held_off", "datagrams_held", "datagrams_queued",
+                "messages_queued", "session_events_queued", "sessions_active",
                 "sessions_confirmed", "sessions_pending", "relay_ports_in_use",
                 "relay_ports_quarantined", "fast_path_sessions"}));
 }

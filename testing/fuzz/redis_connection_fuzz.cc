@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "testing/fuzz/rules.h"
@@ -103,6 +104,7 @@ RedisOptions PatientOptions(const ScriptedPeer& peer, Event* lost) {
   options.address = peer.address();
   options.command_timeout = absl::Seconds(60);
   options.ping_interval = absl::Hours(1);
+  options.reconnect_patience = absl::ZeroDuration();
   options.reconnect_backoff_min = absl::Hours(1);
   options.reconnect_backoff_max = absl::Hours(1);
   options.log_sink = [lost](LogSeverity severity, absl::string_view message) {
@@ -152,6 +154,9 @@ std::vector<absl::StatusCode> ExpectedCodes(absl::string_view bytes) {
     case REDIS_REPLY_NIL:
       return {absl::StatusCode::kNotFound};
     case REDIS_REPLY_ERROR:
+      if (absl::StartsWith(internal::ReplyText(*replies[0]), "WRONGTYPE")) {
+        return {absl::StatusCode::kInvalidArgument};
+      }
       return {absl::StatusCode::kFailedPrecondition,
               absl::StatusCode::kUnavailable};
     case REDIS_REPLY_STRING:
