@@ -443,6 +443,18 @@ void AddSessionSettings(TableBuilder* table) {
                    "long ends.",
                    InLimitsAsSeconds(&ProxyLimits::session_idle_timeout))
       .unit = "seconds";
+  table
+      ->AddInteger("BACKEND_SILENT_TIMEOUT_SECS", "30", 0, 86400,
+                   "A session ends if its client has sent and its backend has "
+                   "been silent for so long; 0: never.",
+                   InLimitsAsSeconds(&ProxyLimits::backend_silent_timeout))
+      .unit = "seconds";
+  table
+      ->AddInteger("CLIENT_SILENT_TIMEOUT_SECS", "300", 0, 86400,
+                   "A session ends if its client has been silent for so long, "
+                   "whatever its backend sends; 0: never.",
+                   InLimitsAsSeconds(&ProxyLimits::client_silent_timeout))
+      .unit = "seconds";
   table->AddInteger("MAX_SESSIONS", "0", 0, 1000000000,
                     "Live sessions at most; 0: as many as the descriptor "
                     "limit allows, less a reserve.",
@@ -485,15 +497,20 @@ void AddAdmissionSettings(TableBuilder* table) {
                       "What is kept for all of them at most.",
                       InLimits(&ProxyLimits::pending_bytes_max));
   table
-      ->AddInteger("UNCONFIRMED_TIMEOUT_SECS", "10", 1, 86400,
+      ->AddInteger("UNCONFIRMED_TIMEOUT_SECS", "30", 1, 86400,
                    "A session whose client has not yet shown that it sees "
                    "replies ends so long after its client's last datagram.",
                    InLimitsAsSeconds(&ProxyLimits::unconfirmed_timeout))
       .unit = "seconds";
   table->AddInteger("UNCONFIRMED_REPLY_FACTOR", "10", 0, 1000000,
-                    "Such a client gets at most so many times the bytes that "
-                    "it sent, and 2048 bytes in any case; 0: any number.",
+                    "Until such a client has sent after a reply it gets at "
+                    "most so many times the bytes that it sent, and 2048 bytes "
+                    "in any case; 0: no limit.",
                     InLimits(&ProxyLimits::unconfirmed_reply_factor));
+  table->AddInteger("PAUSED_SESSIONS_MAX", "64", 0, 65536,
+                    "Sessions of one worker whose replies wait in the kernel "
+                    "for that limit at most; replies of others are dropped.",
+                    InLimits(&ProxyLimits::paused_sessions_max));
 }
 
 void AddFastPathSettings(TableBuilder* table) {

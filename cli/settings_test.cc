@@ -59,7 +59,9 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "ALLOW_CIDRS", "DENY_CIDRS", "MAX_SESSIONS_PER_IP",
           "NEW_SESSIONS_PER_SEC", "NEW_SESSIONS_PER_SEC_PER_IP",
           "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
-          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR", "FAST_PATH",
+          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR",
+          "PAUSED_SESSIONS_MAX", "BACKEND_SILENT_TIMEOUT_SECS",
+          "CLIENT_SILENT_TIMEOUT_SECS", "FAST_PATH",
           "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
           "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
           "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
@@ -105,6 +107,9 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"PENDING_BYTES_MAX", 65536, int64_t{1} << 40},
                           {"UNCONFIRMED_TIMEOUT_SECS", 1, 86400},
                           {"UNCONFIRMED_REPLY_FACTOR", 0, 1000000},
+                          {"PAUSED_SESSIONS_MAX", 0, 65536},
+                          {"BACKEND_SILENT_TIMEOUT_SECS", 0, 86400},
+                          {"CLIENT_SILENT_TIMEOUT_SECS", 0, 86400},
                           {"DRAIN_TIMEOUT_SECS", 0, 86400}}) {
     SCOPED_TRACE(range.variable);
     const Setting& setting = Find(range.variable);
@@ -144,6 +149,12 @@ TEST(SettingTableTest, LimitsArrive) {
   EXPECT_EQ(limits.unconfirmed_timeout, absl::Seconds(16));
   apply("UNCONFIRMED_REPLY_FACTOR", "17");
   EXPECT_EQ(limits.unconfirmed_reply_factor, 17);
+  apply("PAUSED_SESSIONS_MAX", "23");
+  EXPECT_EQ(limits.paused_sessions_max, 23);
+  apply("BACKEND_SILENT_TIMEOUT_SECS", "24");
+  EXPECT_EQ(limits.backend_silent_timeout, absl::Seconds(24));
+  apply("CLIENT_SILENT_TIMEOUT_SECS", "0");
+  EXPECT_EQ(limits.client_silent_timeout, absl::ZeroDuration());
   apply("ALLOW_CIDRS", "10.0.0.0/8, ::1");
   EXPECT_EQ(limits.allow_cidrs, *ParseCidrList("10.0.0.0/8 ::1/128"));
   apply("DENY_CIDRS", "10.1.0.0/16");

@@ -182,7 +182,8 @@ SysCallResult FailingSysCalls::RecvMmsg(int fd, mmsghdr* messages,
   if (error != 0) return Failure(error);
   const SysCallResult result = SysCalls::RecvMmsg(
       fd, messages, Limited(Call::kRecvMmsg, fd, count), flags);
-  if (result.ok()) Truncate(fd, messages, result.value);
+  const bool is_taken = (flags & (MSG_PEEK | MSG_ERRQUEUE)) == 0;
+  if (result.ok() && is_taken) Truncate(fd, messages, result.value);
   return result;
 }
 

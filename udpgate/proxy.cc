@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/client_hash.h"
+#include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/listen_socket.h"
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/session_events.h"
@@ -164,6 +165,13 @@ absl::Status Proxy::Impl::CreateWorkers() {
     context_.inboxes.push_back((*worker)->inbox());
     workers_.push_back(*std::move(worker));
   }
+  // Best effort: without it a session notices by its backend's silence.
+  absl::StatusOr<std::unique_ptr<internal::NetworkWatcher>> watcher =
+      internal::NetworkWatcher::Create(context_.sys_calls);
+  if (watcher.ok()) {
+    network_watcher_ = *std::move(watcher);
+    (void)workers.front()->AddNetworkWatcher(network_watcher_.get());
+  }
   for (size_t i = 0; i < context_.listeners.size(); ++i) {
     absl::StatusOr<std::unique_ptr<Reader>> reader =
         Reader::Create(&context_, static_cast<uint16_t>(i), workers);
@@ -172,7 +180,8 @@ absl::Status Proxy::Impl::CreateWorkers() {
     if (!has_pool) {
       Reader* const raw_reader = readers_.back().get();
       if (absl::Status status = workers[i]->AddReader(
-              raw_reader->fd(), [raw_reader] { raw_reader->ReadBatch(); });
+              raw_reader->fd(), [raw_reader] { raw_reader->ReadBatch(); },
+              [raw_reader] { raw_reader->TakeClientErrors(); });
           !status.ok()) {
         return status;
       }
@@ -232,6 +241,8 @@ void Proxy::Impl::SetBufferSizes() {
   for (internal::ListenSocket& socket : context_.listeners) {
     (void)internal::SetListenBufferSizes(context_.sys_calls, context_.options,
                                          &socket);
+    internal::EnableErrorQueue(context_.sys_calls, socket.fd.get(),
+                               socket.family);
     receive_buffer_bytes_ =
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
   }
@@ -541,6 +552,8 @@ ProxyStats Proxy::Impl::GetStats() const {
   stats.backends_held_off +=
       context_.backend_holdoff.count(context_.clock->NowNanoseconds());
   stats.backend_holdoff_overflows += context_.backend_holdoff.overflows();
+  stats.client_refusals +=
+      context_.client_refusals.load(std::memory_order_relaxed);
   stats.events_suppressed += context_.control.suppressed();
   if (context_.session_events != nullptr) {
     stats.session_events_dropped += context_.session_events->dropped();

@@ -24,6 +24,7 @@
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/mutex.h"
+#include "udpgate/internal/network_watcher.h"
 #include "udpgate/internal/reader.h"
 #include "udpgate/internal/reader_thread.h"
 #include "udpgate/internal/worker.h"
@@ -179,6 +180,8 @@ class Proxy::Impl : public internal::Handover {
   LogRateLimiter event_log_limiter_;
   std::vector<SocketAddress> listen_addresses_;
   int64_t receive_buffer_bytes_ = 0;
+  // Null where the host refuses one. Read by the first worker.
+  std::unique_ptr<internal::NetworkWatcher> network_watcher_;
   std::vector<std::unique_ptr<internal::Worker>> workers_;
   std::vector<std::unique_ptr<internal::Reader>> readers_;
   std::vector<std::unique_ptr<internal::ReaderThread>> reader_threads_;

@@ -23,6 +23,18 @@ absl::Status CheckRange(absl::string_view name, absl::Duration value,
       absl::FormatDuration(least), " to ", absl::FormatDuration(most)));
 }
 
+// Zero stands for never.
+absl::Status CheckRangeOrZero(absl::string_view name, absl::Duration value) {
+  constexpr absl::Duration kLeast = absl::Milliseconds(10);
+  constexpr absl::Duration kMost = absl::Hours(24);
+  if (value == absl::ZeroDuration() || (value >= kLeast && value <= kMost)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, " is ", absl::FormatDuration(value), "; allowed are 0 and ",
+      absl::FormatDuration(kLeast), " to ", absl::FormatDuration(kMost)));
+}
+
 constexpr int64_t kQueueSizeMax = 1 << 20;
 // As the library's ids have room for; far beyond any machine's use.
 constexpr int64_t kListenersMax = 64;
@@ -88,6 +100,12 @@ absl::Status ProxyOptions::Validate() const {
                            absl::Hours(24)));
   status.Update(CheckRange("limits.unconfirmed_reply_factor",
                            limits.unconfirmed_reply_factor, 0, kRateMax));
+  status.Update(CheckRange("limits.paused_sessions_max",
+                           limits.paused_sessions_max, 0, 65536));
+  status.Update(CheckRangeOrZero("limits.backend_silent_timeout",
+                                 limits.backend_silent_timeout));
+  status.Update(CheckRangeOrZero("limits.client_silent_timeout",
+                                 limits.client_silent_timeout));
   status.Update(CheckRange("upstream_bind_addresses.size()",
                            static_cast<int64_t>(upstream_bind_addresses.size()),
                            0, kBindAddressesMax));

@@ -30,8 +30,21 @@ struct ProxyLimits {
   // process (RLIMIT_NOFILE) allows, less a reserve, since each takes one.
   int64_t max_sessions = 0;
 
-  // Port-unreachable answers of a backend in a row, with no reply between
-  // them, that end a session. 1 to 1000.
+  // A session whose client has sent, and whose backend has been silent for so
+  // long since the first datagram after its last reply, ends: its client's next
+  // datagram asks for a backend again. Between 1.0 and 1.25 times this. Zero:
+  // never, for traffic that goes one way only. 10 ms to 1 day.
+  absl::Duration backend_silent_timeout = absl::Seconds(30);
+
+  // A session whose client has sent nothing for so long ends, whatever its
+  // backend sends. Between 1.0 and 1.25 times this. Zero: never. 10 ms to 1
+  // day.
+  absl::Duration client_silent_timeout = absl::Seconds(300);
+
+  // ICMP errors of the backend's host or of the route to it (port, host or
+  // network unreachable, prohibited and the like), and sends that the own host
+  // refuses, in a row with no reply between them, that end a session. As many
+  // of the client's host end it as `client_silent`. 1 to 1000.
   int backend_refusals_max = 3;
 
   // How long a client waits for its backend. 1 ms to 1 hour.
@@ -60,14 +73,21 @@ struct ProxyLimits {
   CidrList deny_cidrs;
 
   // A session whose client has not yet shown that it sees replies ends so long
-  // after its client's last datagram, whatever its backend sends. 10 ms to 1
-  // day.
-  absl::Duration unconfirmed_timeout = absl::Seconds(10);
+  // after its client's last datagram, whatever its backend sends. The default
+  // outlasts common keepalives of 25 s. 10 ms to 1 day.
+  absl::Duration unconfirmed_timeout = absl::Seconds(30);
 
-  // Such a client gets at most so many times the bytes that it sent, and 2048
-  // bytes in any case, so that nobody is flooded by means of a forged address.
-  // 0: any number. 0 to 1,000,000.
+  // Anti-amplification limit (compare RFC 9000, section 8): a client that has
+  // not sent since a reply gets at most so many times the bytes that it sent,
+  // and 2048 bytes in any case. Once it has, it gets 16 MiB; after three
+  // datagrams, each after another reply, there is no limit. 0: no limit at all.
+  // 0 to 1,000,000.
   int64_t unconfirmed_reply_factor = 10;
+
+  // Replies beyond that limit wait in the socket towards the backend, for so
+  // many sessions of a shard at most, since they take the kernel's memory;
+  // those of others are dropped. 0 to 65,536.
+  int64_t paused_sessions_max = 64;
 };
 
 // The fixed part, and the limits to start with.

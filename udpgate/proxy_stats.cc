@@ -27,6 +27,18 @@ absl::string_view EndReasonHelp(EndReason reason) {
   return kHelps[static_cast<size_t>(reason)];
 }
 
+absl::string_view ReopenReasonName(ReopenReason reason) {
+  static constexpr const char* kNames[] = {
+      UDPGATE_REOPEN_REASONS(UDPGATE_NAME)};
+  return kNames[static_cast<size_t>(reason)];
+}
+
+absl::string_view ReopenReasonHelp(ReopenReason reason) {
+  static constexpr const char* kHelps[] = {
+      UDPGATE_REOPEN_REASONS(UDPGATE_HELP)};
+  return kHelps[static_cast<size_t>(reason)];
+}
+
 #undef UDPGATE_NAME
 #undef UDPGATE_HELP
 

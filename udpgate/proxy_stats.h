@@ -72,6 +72,14 @@ namespace udpgate {
     "Addresses of backends that have just refused or fallen silent.")        \
   X(kCounter, backend_holdoff_overflows,                                     \
     "Addresses of backends that were not held off: the table was full.")     \
+    "ICMP errors of backends' hosts and routes (port, host or network "      \
+    "unreachable, prohibited), and sends that this host refused.")           \
+  X(kCounter, client_refusals,                                               \
+    "ICMP errors that named a client of a listening socket.")                \
+  X(kGauge, sessions_paused,                                                 \
+    "Unconfirmed sessions whose replies wait for a sign of their client.")   \
+  X(kCounter, reply_pauses,                                                  \
+    "Times that an unconfirmed session's replies had to wait.")              \
   X(kCounter, kernel_drops,                                                  \
     "Datagrams that the kernel dropped since a socket's buffer was full; "   \
     "those of a session's own socket are known once it has ended.")          \
@@ -153,21 +161,40 @@ namespace udpgate {
     "Unconfirmed, and the gate was full when a new client came.")          \
   X(kDisconnected, disconnected, "A disconnect event named it.")           \
   X(kBackendRefused, backend_refused,                                      \
-    "The backend's host refused BACKEND_REFUSALS_MAX times in a row.")     \
+    "BACKEND_REFUSALS_MAX ICMP errors or refused sends in a row.")         \
+  X(kBackendSilent, backend_silent,                                        \
+    "Its client sent, and no reply came for BACKEND_SILENT_TIMEOUT_SECS.") \
+  X(kClientSilent, client_silent,                                          \
+    "Its client sent nothing for CLIENT_SILENT_TIMEOUT_SECS, or its host " \
+    "refused the replies.")                                                \
   X(kResolveFailed, resolve_failed, "No backend: an error.")               \
   X(kResolveTimedOut, resolve_timed_out, "No backend in time.")            \
   X(kNoUpstreamSocket, no_upstream_socket,                                 \
     "No socket towards the backend could be opened.")                      \
   X(kStopped, stopped, "The gate stopped.")
 
+// Why a session got a fresh socket towards the same backend.
+#define UDPGATE_REOPEN_REASONS(X)                                   \
+  X(kSendFailed, send_failed,                                       \
+    "A send failed, and the route now has another source address.") \
+  X(kNetworkChange, network_change,                                 \
+    "The source address of its socket has left this host.")         \
+  X(kSilence, silence,                                              \
+    "No reply came, and the route now has another source address.")
+
 #define UDPGATE_ENUMERATOR(enumerator, name, help) enumerator,
 enum class DropReason : uint8_t { UDPGATE_DROP_REASONS(UDPGATE_ENUMERATOR) };
 enum class EndReason : uint8_t { UDPGATE_END_REASONS(UDPGATE_ENUMERATOR) };
+enum class ReopenReason : uint8_t {
+  UDPGATE_REOPEN_REASONS(UDPGATE_ENUMERATOR)
+};
 #undef UDPGATE_ENUMERATOR
 
 #define UDPGATE_COUNT(enumerator, name, help) +1
 inline constexpr size_t kDropReasonCount = UDPGATE_DROP_REASONS(UDPGATE_COUNT);
 inline constexpr size_t kEndReasonCount = UDPGATE_END_REASONS(UDPGATE_COUNT);
+inline constexpr size_t kReopenReasonCount =
+    UDPGATE_REOPEN_REASONS(UDPGATE_COUNT);
 #undef UDPGATE_COUNT
 
 // The name of a reason in logs and metrics, and a sentence on what it means.
@@ -175,6 +202,8 @@ absl::string_view DropReasonName(DropReason reason);
 absl::string_view DropReasonHelp(DropReason reason);
 absl::string_view EndReasonName(EndReason reason);
 absl::string_view EndReasonHelp(EndReason reason);
+absl::string_view ReopenReasonName(ReopenReason reason);
+absl::string_view ReopenReasonHelp(ReopenReason reason);
 
 // How long questions to the backend resolver took until the answer was there,
 // an error included; what timed out without one is no answer. A bucket counts
@@ -192,6 +221,7 @@ struct ProxyStats {
 #undef UDPGATE_MEMBER
   std::array<uint64_t, kDropReasonCount> datagrams_dropped{};
   std::array<uint64_t, kEndReasonCount> sessions_ended{};
+  std::array<uint64_t, kReopenReasonCount> sessions_reopened{};
   std::array<uint64_t, kResolveBucketCount> resolves_by_duration{};
   // The sum of these durations.
   uint64_t resolve_nanoseconds_total = 0;
@@ -201,6 +231,9 @@ struct ProxyStats {
   }
   uint64_t ended(EndReason reason) const {
     return sessions_ended[static_cast<size_t>(reason)];
+  }
+  uint64_t reopened(ReopenReason reason) const {
+    return sessions_reopened[static_cast<size_t>(reason)];
   }
   uint64_t dropped_total() const;
   uint64_t ended_total() const;

@@ -638,6 +638,11 @@ void AdminServer::Impl::StatusOfAll(const Request&, Response* response) {
     ends[std::string(EndReasonName(static_cast<EndReason>(i)))] =
         stats.sessions_ended[i];
   }
+  json& reopened = value["sessions_reopened"] = json::object();
+  for (size_t i = 0; i < kReopenReasonCount; ++i) {
+    reopened[std::string(ReopenReasonName(static_cast<ReopenReason>(i)))] =
+        stats.sessions_reopened[i];
+  }
   SetJson(response, 200, value);
 }
 

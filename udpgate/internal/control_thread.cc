@@ -26,6 +26,10 @@ ControlThread::ControlThread(LogSink sink, const Clock* clock, int queue_size)
     limiters_.push_back(std::make_unique<LogRateLimiter>(
         clock, is_upstream ? kUpstreamLogInterval : kLogInterval));
   }
+  for (size_t i = 0; i < kEndReasonCount; ++i) {
+    end_limiters_.push_back(
+        std::make_unique<LogRateLimiter>(clock, kLogInterval));
+  }
 }
 
 absl::Status ControlThread::Start() {
@@ -52,7 +56,8 @@ void ControlThread::ReportRefused(DropReason reason,
     upstream_missing_nanoseconds_.store(clock_->NowNanoseconds(),
                                         std::memory_order_relaxed);
   }
-  Add(Kind::kRefused, reason, client, why);
+  Add(Kind::kRefused, DropReasonName(reason),
+      limiters_[static_cast<size_t>(reason)].get(), client, why);
 }
 
 void ControlThread::ReportUpstreamOpened() {
@@ -67,19 +72,21 @@ void ControlThread::ReportUpstreamOpened() {
   }
   constexpr DropReason kReason = DropReason::kNoUpstreamSocket;
   limiters_[static_cast<size_t>(kReason)]->Reset();
-  Push({Kind::kUpstreamOpens, kReason, SocketAddress(), std::string(), 0});
+  Push({Kind::kUpstreamOpens, DropReasonName(kReason), SocketAddress(),
+        std::string(), 0});
 }
 
-void ControlThread::ReportEnded(DropReason reason, const SocketAddress& client,
+void ControlThread::ReportEnded(EndReason reason, const SocketAddress& client,
                                 absl::FunctionRef<std::string()> why) {
-  Add(Kind::kEnded, reason, client, why);
+  Add(Kind::kEnded, EndReasonName(reason),
+      end_limiters_[static_cast<size_t>(reason)].get(), client, why);
 }
 
-void ControlThread::Add(Kind kind, DropReason reason,
-                        const SocketAddress& client,
+void ControlThread::Add(Kind kind, absl::string_view reason,
+                        LogRateLimiter* limiter, const SocketAddress& client,
                         absl::FunctionRef<std::string()> why) {
   int64_t more = 0;
-  if (!limiters_[static_cast<size_t>(reason)]->Admit(&more)) return;
+  if (!limiter->Admit(&more)) return;
   Push({kind, reason, client, why(), more});
 }
 
@@ -131,10 +138,10 @@ void ControlThread::Log(const Report& report) const {
     return;
   }
   const bool is_new_client = report.kind == Kind::kRefused;
-  std::string line = absl::StrCat(
-      is_new_client ? "new client " : "session of ", report.client.ToString(),
-      is_new_client ? " dropped (" : " ended (", DropReasonName(report.reason),
-      "): ", report.why);
+  std::string line = absl::StrCat(is_new_client ? "new client " : "session of ",
+                                  report.client.ToString(),
+                                  is_new_client ? " dropped (" : " ended (",
+                                  report.reason, "): ", report.why);
   if (report.more > 0) {
     absl::StrAppend(&line, " (and ", report.more,
                     " more since the last such line)");

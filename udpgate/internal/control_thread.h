@@ -49,7 +49,7 @@ class ControlThread {
   void ReportUpstreamOpened();
 
   // As ReportRefused, for a session that was ended against its client's will.
-  void ReportEnded(DropReason reason, const SocketAddress& client,
+  void ReportEnded(EndReason reason, const SocketAddress& client,
                    absl::FunctionRef<std::string()> why);
 
   // Calls `call` on the thread, in order. Never refused before Stop: whoever
@@ -65,14 +65,14 @@ class ControlThread {
   enum class Kind { kRefused, kEnded, kUpstreamOpens };
   struct Report {
     Kind kind;
-    DropReason reason;
+    absl::string_view reason;  // its name
     SocketAddress client;
     std::string why;
     int64_t more;
   };
 
-  void Add(Kind kind, DropReason reason, const SocketAddress& client,
-           absl::FunctionRef<std::string()> why);
+  void Add(Kind kind, absl::string_view reason, LogRateLimiter* limiter,
+           const SocketAddress& client, absl::FunctionRef<std::string()> why);
   void Push(Report report);
   void Run();
   void Log(const Report& report) const;
@@ -83,6 +83,8 @@ class ControlThread {
   const Clock* const clock_;
   const size_t queue_size_;
   std::vector<std::unique_ptr<LogRateLimiter>> limiters_;  // one a DropReason
+  std::vector<std::unique_ptr<LogRateLimiter>>
+      end_limiters_;  // one an EndReason
   std::atomic<uint64_t> suppressed_{0};
   // When a socket towards a backend was missing last, until that is over.
   std::atomic<int64_t> upstream_missing_nanoseconds_{kNever};

@@ -102,7 +102,7 @@ TEST_F(ControlThreadTest, OneReasonDoesNotSilenceAnother) {
 TEST_F(ControlThreadTest, SaysWhyASessionWasEnded) {
   ControlThread control(Sink(), &clock_, 10);
   ASSERT_TRUE(control.Start().ok());
-  control.ReportEnded(DropReason::kBackendRefused, kClient,
+  control.ReportEnded(EndReason::kBackendRefused, kClient,
                       [] { return std::string("three refusals"); });
   ASSERT_TRUE(AwaitTrue([&] { return lines().size() == 1; }));
   EXPECT_EQ(lines()[0],

@@ -34,6 +34,7 @@ struct alignas(64) Counters {
 #undef UDPGATE_MEMBER
   std::array<Counter, kDropReasonCount> datagrams_dropped;
   std::array<Counter, kEndReasonCount> sessions_ended;
+  std::array<Counter, kReopenReasonCount> sessions_reopened;
   std::array<Counter, kResolveBucketCount> resolves_by_duration;
   Counter resolve_nanoseconds_total;
 
@@ -42,6 +43,10 @@ struct alignas(64) Counters {
   }
   void End(EndReason reason) {
     sessions_ended[static_cast<size_t>(reason)].Add();
+  }
+
+  void Reopen(ReopenReason reason) {
+    sessions_reopened[static_cast<size_t>(reason)].Add();
   }
 
   void Resolve(int64_t nanoseconds) {
@@ -64,6 +69,9 @@ struct alignas(64) Counters {
     }
     for (size_t i = 0; i < kEndReasonCount; ++i) {
       stats->sessions_ended[i] += sessions_ended[i].value();
+    }
+    for (size_t i = 0; i < kReopenReasonCount; ++i) {
+      stats->sessions_reopened[i] += sessions_reopened[i].value();
     }
     for (size_t i = 0; i < kResolveBucketCount; ++i) {
       stats->resolves_by_duration[i] += resolves_by_duration[i].value();

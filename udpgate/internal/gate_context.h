@@ -2,6 +2,7 @@
 #ifndef UDPGATE_INTERNAL_GATE_CONTEXT_H_
 #define UDPGATE_INTERNAL_GATE_CONTEXT_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -75,6 +76,15 @@ struct GateContext {
   ProxyLimits limits ABSL_GUARDED_BY(limits_mutex);
   // Messages kEvict that no shard has handled yet.
   std::atomic<int> evictions_under_way{0};
+  // ICMP errors that named a client, and messages kClientRefused that no shard
+  // has handled yet.
+  std::atomic<uint64_t> client_refusals{0};
+  std::atomic<int> client_refusals_under_way{0};
+  // Another one whenever an address of this host has come or gone; see
+  // NetworkWatcher.
+  std::atomic<uint32_t> network_epoch{0};
+  // Of each listener: a send has met an ICMP error, and more may be queued.
+  std::array<std::atomic<bool>, 64> has_listen_errors{};
 };
 
 }  // namespace internal

@@ -41,6 +41,7 @@ struct HandedSession {
   int64_t created_nanoseconds = 0;
   int64_t last_active_nanoseconds = 0;
   int64_t client_active_nanoseconds = 0;
+  int64_t unanswered_since_nanoseconds = 0;
   int64_t resolve_deadline_nanoseconds = 0;
   uint64_t reply_bytes = 0;
   uint64_t client_datagrams_forwarded = 0;

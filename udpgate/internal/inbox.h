@@ -47,6 +47,7 @@ struct ShardMessage {
     kListSessions,      // copy the sessions in slots from `session.slot` on
     kCopySockets,       // likewise, with copies of their sockets
     kEvict,             // end one unconfirmed session, for another shard
+    kClientRefused,     // the host of `client` has refused a reply
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
   // Called by the shard's owner. `next_slot` is where the next slice begins, 0

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
@@ -62,6 +63,7 @@ absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
       !status.ok()) {
     return status;
   }
+  if (!is_taken) EnableErrorQueue(sys_calls, fd, socket->family);
   if (!socket->address.is_any()) return absl::OkStatus();
   // On a wildcard address each datagram must say which address it was sent to.
   // IP_PKTINFO also on an IPv6 socket, for its IPv4 clients.
@@ -152,10 +154,7 @@ absl::StatusOr<ListenSocket> Adopt(SysCalls* sys_calls,
   }
   ::fcntl(number, F_SETFD, FD_CLOEXEC);
   ::fcntl(number, F_SETFL, ::fcntl(number, F_GETFL) & ~O_NONBLOCK);
-  // Errors that nobody reads would keep the socket ready for ever (ip(7)).
   const int off = 0;
-  sys_calls->SetSockOpt(number, IPPROTO_IP, IP_RECVERR, &off, sizeof(off));
-  sys_calls->SetSockOpt(number, IPPROTO_IPV6, IPV6_RECVERR, &off, sizeof(off));
   // Two datagrams must not be read as one (udp(7), UDP_GRO).
   sys_calls->SetSockOpt(number, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
   socket.kernel_drops = KernelDrops(sys_calls, number);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/sys_calls.h"
 
 namespace udpgate {
@@ -47,6 +48,10 @@ int64_t Reader::ReadBatch(int flags) {
   const SysCallResult received =
       batch_.Receive(context_->sys_calls, fd_, 0, batch_.capacity(), flags);
   const int64_t now_nanoseconds = context_->clock->NowNanoseconds();
+  if (IsUnreachable(received.error) ||
+      context_->has_listen_errors[listener_].load(std::memory_order_relaxed)) {
+    TakeClientErrors();
+  }
   // EAGAIN, or an error that passes (ENOMEM, ENOBUFS): what is there stays in
   // the kernel, and the next turn reads it.
   if (!received.ok()) return now_nanoseconds;
@@ -62,6 +67,28 @@ int64_t Reader::ReadBatch(int flags) {
     parts_[i].clear();
   }
   return now_nanoseconds;
+}
+
+void Reader::TakeClientErrors() {
+  // Few at a time: anyone can forge them, and they wait in front of answers.
+  constexpr int kUnderWayMax = 4;
+  context_->has_listen_errors[listener_].store(false,
+                                               std::memory_order_relaxed);
+  TakeErrors(context_->sys_calls, fd_, [&](int error, SocketAddress client) {
+    if (!IsUnreachable(error) || !client.is_valid()) return;
+    context_->client_refusals.fetch_add(1, std::memory_order_relaxed);
+    if (context_->client_refusals_under_way.fetch_add(
+            1, std::memory_order_relaxed) >= kUnderWayMax) {
+      context_->client_refusals_under_way.fetch_sub(1,
+                                                    std::memory_order_relaxed);
+      return;
+    }
+    ShardMessage message;
+    message.kind = ShardMessage::Kind::kClientRefused;
+    message.client = client;
+    const size_t shard = context_->hash(client) % context_->inboxes.size();
+    context_->inboxes[shard]->Post(std::move(message));
+  });
 }
 
 bool Reader::Accept(int i, ClientDatagram* datagram) {

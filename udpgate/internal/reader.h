@@ -38,6 +38,11 @@ class Reader {
   // recvmmsg(2) and not in epoll_wait(2): a call fewer for each batch.
   int64_t WaitAndReadBatch() { return ReadBatch(MSG_WAITFORONE); }
 
+  // Takes ICMP errors of clients' hosts from the socket's error queue, and
+  // tells the shards. Any thread. Where it is not called the queue takes the
+  // room of datagrams.
+  void TakeClientErrors();
+
   // For calls of WaitAndReadBatch that begin later. It is the socket's, and so
   // of all processes that have it. While it is not set they wait for ever.
   absl::Status SetWaitMax(absl::Duration wait_max);

@@ -31,7 +31,9 @@ absl::Status ReaderThread::Attach() {
     return status;
   }
   is_hosted_.store(true, std::memory_order_release);
-  return host_->AddReader(reader_->fd(), [this] { ReadAsHost(); });
+  return host_->AddReader(
+      reader_->fd(), [this] { ReadAsHost(); },
+      [this] { reader_->TakeClientErrors(); });
 }
 
 void ReaderThread::Run() {

@@ -19,6 +19,17 @@ DirectionActivity TakeDifference(const DirectionActivity& now,
   return difference;
 }
 
+// Only the last datagram of each direction is known: a session that falls
+// silent counts as unanswered from its client's last one seen then.
+void NoteUnanswered(const DirectionActivity& client,
+                    const DirectionActivity& backend, Session* session) {
+  if (backend.datagrams > 0) session->unanswered_since_nanoseconds = 0;
+  if (client.datagrams > 0 && session->unanswered_since_nanoseconds == 0 &&
+      client.last_relayed_nanoseconds > backend.last_relayed_nanoseconds) {
+    session->unanswered_since_nanoseconds = client.last_relayed_nanoseconds;
+  }
+}
+
 }  // namespace
 
 void CountRelayed(const SessionActivity& relayed, Counters* counters) {
@@ -134,6 +145,7 @@ void SessionOffload::Count(const SessionActivity& activity, Session* session) {
   session->backend_datagrams_forwarded += backend.datagrams;
   session->backend_bytes_forwarded += backend.payload_bytes;
   if (backend.datagrams > 0) session->refusals = 0;
+  NoteUnanswered(client, backend, session);
   CountRelayed(relayed, counters_);
 }
 

@@ -53,6 +53,12 @@ struct Session {
   uint64_t backend_datagrams_forwarded = 0;
   uint64_t backend_bytes_forwarded = 0;
   int refusals = 0;  // in a row, with no reply between them
+  // The client's first datagram after the last reply; 0 where none came since.
+  int64_t unanswered_since_nanoseconds = 0;
+  // While unanswered: when to look at the route again; see
+  // Worker::CheckSource.
+  int64_t next_source_check_nanoseconds = 0;
+  uint32_t network_epoch = 0;  // see GateContext
 
   // Whether more than one reply may wait; see Worker::ReadReplies.
   bool expects_burst = true;
@@ -65,8 +71,12 @@ struct Session {
   bool has_unanswered_reply = false;
   uint8_t proof_count = 0;
   int64_t first_proof_nanoseconds = 0;
-  // Towards an unconfirmed client; see Worker::MayReply.
+  // Towards an unconfirmed client; see Worker::ReplyBytesLeft.
   uint64_t reply_bytes = 0;
+  // Its replies wait in the socket, which is not watched meanwhile; and one of
+  // them may pass whatever the limit says.
+  bool is_paused = false;
+  bool may_trickle = false;
 
   // What the flow offload relays of it; see SessionOffload.
   uint32_t flow_slot = kNoSlot;
@@ -76,6 +86,11 @@ struct Session {
   // Its neighbours in the list that it is in; see SessionList.
   uint32_t list_previous = kNoSlot;
   uint32_t list_next = kNoSlot;
+
+  // ICMP errors of its client's host in a row, and the last one's time; see
+  // Worker::HandleClientRefused.
+  int client_refusals = 0;
+  int64_t client_refused_nanoseconds = 0;
 
   // What only its beginning and its end touch.
   int64_t created_nanoseconds = 0;

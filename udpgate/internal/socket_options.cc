@@ -34,5 +34,21 @@ uint32_t KernelDrops(SysCalls* sys_calls, int fd) {
   return numbers[SK_MEMINFO_DROPS];
 }
 
+absl::optional<size_t> NextDatagramBytes(SysCalls* sys_calls, int fd) {
+  char byte;
+  iovec vector = {&byte, sizeof(byte)};
+  // With a name it goes by recvmmsg(2), which reports the real length.
+  sockaddr_storage name;
+  mmsghdr message{};
+  message.msg_hdr.msg_name = &name;
+  message.msg_hdr.msg_namelen = sizeof(name);
+  message.msg_hdr.msg_iov = &vector;
+  message.msg_hdr.msg_iovlen = 1;
+  const SysCallResult received =
+      sys_calls->RecvMmsg(fd, &message, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+  if (!received.ok()) return absl::nullopt;
+  return message.msg_len;
+}
+
 }  // namespace internal
 }  // namespace udpgate

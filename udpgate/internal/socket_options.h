@@ -2,8 +2,10 @@
 #ifndef UDPGATE_INTERNAL_SOCKET_OPTIONS_H_
 #define UDPGATE_INTERNAL_SOCKET_OPTIONS_H_
 
+#include <cstddef>
 #include <cstdint>
 
+#include "absl/types/optional.h"
 #include "udpgate/internal/sys_calls.h"
 
 namespace udpgate {
@@ -19,6 +21,10 @@ void SetSendBufferBytes(SysCalls* sys_calls, int fd, int64_t bytes);
 // modulo 2^32; 0 where it does not say (SO_MEMINFO,
 // include/uapi/linux/sock_diag.h of Linux).
 uint32_t KernelDrops(SysCalls* sys_calls, int fd);
+
+// The payload bytes of the datagram that the next read would get, which stays
+// where it is; nothing where none waits. Takes a pending error of the socket.
+absl::optional<size_t> NextDatagramBytes(SysCalls* sys_calls, int fd);
 
 }  // namespace internal
 }  // namespace udpgate

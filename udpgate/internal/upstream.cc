@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
@@ -134,6 +135,26 @@ SocketAddress UpstreamOpener::FindSource(const SocketAddress& backend,
   return source;
 }
 
+void UpstreamOpener::ForgetSources() {
+  known_sources_.clear();
+  checked_sources_.clear();
+}
+
+bool UpstreamOpener::IsSourceGone(const SocketAddress& source) {
+  for (const CheckedSource& checked : checked_sources_) {
+    if (checked.source == source) return checked.is_gone;
+  }
+  const SysCallResult opened = OpenSocket(sys_calls_, source.family());
+  if (!opened.ok()) return false;
+  const bool is_gone =
+      BindTo(sys_calls_, opened.value, source).error == EADDRNOTAVAIL;
+  sys_calls_->Close(opened.value);
+  if (checked_sources_.size() < kKnownSourcesMax) {
+    checked_sources_.push_back({source, is_gone});
+  }
+  return is_gone;
+}
+
 UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
                                             const SocketAddress& backend,
                                             const RelayOwner& owner,
@@ -168,6 +189,7 @@ UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
   SetReceiveBufferBytes(
       sys_calls_, result.fd,
       std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));
+  EnableErrorQueue(sys_calls_, result.fd, backend.family());
   return result;
 }
 

@@ -57,6 +57,13 @@ class UpstreamOpener {
   SocketAddress FindSource(const SocketAddress& backend,
                            int64_t now_nanoseconds, Result* failure);
 
+  // Forgets what FindSource remembers: addresses or routes have changed.
+  void ForgetSources();
+
+  // Whether this host has lost the address, port 0. Asked with a socket of its
+  // own, and remembered until ForgetSources. False where that cannot be said.
+  bool IsSourceGone(const SocketAddress& source);
+
   // A socket to `backend` on a relay port that is noted as `owner`'s, from the
   // next bind address of the backend's family, or from `source` where there is
   // none. With a receive buffer of `receive_buffer_bytes`, or of
@@ -80,6 +87,11 @@ class UpstreamOpener {
     int64_t expires_nanoseconds;
   };
 
+  struct CheckedSource {
+    SocketAddress source;  // port 0
+    bool is_gone;
+  };
+
   // What an attempt showed; all but the first leave an error and no socket.
   enum class Verdict { kOpen, kPortIsBusy, kSourceIsUseless, kFailed };
   Verdict OpenOn(const SocketAddress& relay, const SocketAddress& backend,
@@ -90,6 +102,7 @@ class UpstreamOpener {
   SysCalls* const sys_calls_;
   RelayPorts* const ports_;
   std::vector<KnownSource> known_sources_;
+  std::vector<CheckedSource> checked_sources_;
 };
 
 }  // namespace internal

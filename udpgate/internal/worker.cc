@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
@@ -20,6 +21,7 @@ namespace {
 // no slot has so high a number.
 constexpr uint64_t kDoorbellTag = UINT64_MAX;
 constexpr uint64_t kReaderTag = UINT64_MAX - 1;
+constexpr uint64_t kNetworkTag = UINT64_MAX - 2;
 
 // Names a session among all that its slot has ever held, closely enough for
 // the life of one event: the slot, and the low half of its id.
@@ -58,8 +60,24 @@ constexpr uint32_t kSlotsPerList = 256;
 // Over so much time the proofs of a session must spread.
 constexpr int64_t kProofNanoseconds = 1'000'000'000;
 
-// An unconfirmed client may get so much, whatever it has sent.
+// An unconfirmed client may get so much, whatever it has sent; and so much once
+// it has sent after a reply: what a sender with a large window has on its way
+// in one round trip (100 ms at 1 Gbit/s are 12.5 MB).
 constexpr uint64_t kUnconfirmedReplyBytes = 2048;
+constexpr uint64_t kAnsweringReplyBytes = 16 << 20;
+
+// A worker that wakes so much too late has stood still (SIGSTOP, a frozen
+// virtual machine); for so long at most it then reads what waits first.
+constexpr int64_t kStallNanoseconds = 1'000'000'000;
+constexpr int64_t kCatchUpNanosecondsMax = 2'000'000'000;
+constexpr int64_t kCatchUpPollNanoseconds = 1'000'000;
+
+// Before that its client may still answer what it has got.
+constexpr int64_t kTrickleAgeNanoseconds = 2'000'000'000;
+
+// Sends of a reply that meet the error of another one's, each of another ICMP
+// message.
+constexpr int kReplyAttemptsMax = 4;
 
 // Why a new client was refused, for the log.
 std::string AdmissionText(DropReason reason, const ProxyLimits& limits,
@@ -102,19 +120,11 @@ DropReason DropReasonOf(const absl::Status& status) {
 bool IsBackendAtFault(EndReason end) {
   switch (end) {
     case EndReason::kBackendRefused:
+    case EndReason::kBackendSilent:
       return true;
     default:
       return false;
   }
-}
-
-// Errors that an ICMP message leaves on a connected socket, for the next send
-// to find: that datagram was not sent and deserves a second try (udp(7);
-// icmp_err_convert in net/ipv4/icmp.c of Linux).
-bool IsOfEarlierDatagram(int error) {
-  return error == ECONNREFUSED || error == EHOSTUNREACH ||
-         error == ENETUNREACH || error == ENOPROTOOPT || error == EPROTO ||
-         error == EMSGSIZE;
 }
 
 }  // namespace
@@ -175,13 +185,15 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
 
 Worker::~Worker() { EndAllSessions(); }
 
-absl::Status Worker::AddReader(int fd, absl::AnyInvocable<void()> read) {
+absl::Status Worker::AddReader(int fd, absl::AnyInvocable<void()> read,
+                               absl::AnyInvocable<void()> read_errors) {
   epoll_event event{EPOLLIN, {}};
   event.data.u64 = kReaderTag;
   const SysCallResult added =
       sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event);
   if (!added.ok()) return ErrnoToStatus(added.error, "epoll_ctl");
   read_ = std::move(read);
+  read_errors_ = std::move(read_errors);
   return absl::OkStatus();
 }
 
@@ -190,6 +202,16 @@ bool Worker::WatchReader(int fd, bool is_watched) {
   event.data.u64 = kReaderTag;
   return sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_MOD, fd, &event)
       .ok();
+}
+
+absl::Status Worker::AddNetworkWatcher(NetworkWatcher* watcher) {
+  epoll_event event{EPOLLIN, {}};
+  event.data.u64 = kNetworkTag;
+  const SysCallResult added = sys_calls_->EpollControl(
+      epoll_fd_.get(), EPOLL_CTL_ADD, watcher->fd(), &event);
+  if (!added.ok()) return ErrnoToStatus(added.error, "epoll_ctl");
+  network_watcher_ = watcher;
+  return absl::OkStatus();
 }
 
 // The turn.
@@ -201,22 +223,31 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   message_budget_ = kMessagesPerTurn;
   ++turn_;
   TakeLimits();
+  NoteStall();
   if (!IsResting()) DrainDisconnects(kEndsPerTurn);
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
-  ExpirePending();
-  if (!IsResting()) {
-    ExpireUnconfirmed();
-    ExpireIdle();
+  const bool has_caught_up = HasCaughtUp();
+  if (has_caught_up) {
+    ExpirePending();
+    if (!IsResting()) {
+      ExpireUnconfirmed();
+      ExpireSilent();
+    }
   }
   if (ends_nanoseconds_ > 0) RestAfterEnds();
-  const int64_t deadline_nanoseconds = NextDeadline();
+  const int64_t deadline_nanoseconds =
+      has_caught_up ? NextDeadline()
+                    : now_nanoseconds_ + kCatchUpPollNanoseconds;
   wait_nanoseconds_ =
       inbox_->PrepareSleep(deadline_nanoseconds,
                            /*disconnects_can_wait=*/IsResting())
           ? std::max<int64_t>(deadline_nanoseconds - now_nanoseconds_, 0)
           : 0;
+  planned_wake_nanoseconds_ = wait_nanoseconds_ < INT64_MAX - now_nanoseconds_
+                                  ? now_nanoseconds_ + wait_nanoseconds_
+                                  : INT64_MAX;
   // After PrepareSleep: whoever reads it here and rings finds the worker asleep
   // or about to make another turn. This thread alone writes it.
   turn_count_.store(turn_count_.load(std::memory_order_relaxed) + 1,
@@ -242,7 +273,14 @@ void Worker::WaitForEvents(int64_t max_wait_nanoseconds) {
   for (int i = 0; i < event_count_; ++i) {
     // Without ownership, since the reader delivers to this shard like any
     // other reader.
-    if (events_[i].data.u64 == kReaderTag) read_();
+    if (events_[i].data.u64 == kReaderTag) {
+      if ((events_[i].events & EPOLLERR) != 0) read_errors_();
+      read_();
+    } else if (events_[i].data.u64 == kNetworkTag) {
+      if (network_watcher_->TakeChanges()) {
+        context_->network_epoch.fetch_add(1, std::memory_order_relaxed);
+      }
+    }
   }
 }
 
@@ -279,7 +317,7 @@ void Worker::TakeLimits() {
     MutexLock lock(&context_->limits_mutex);
     limits_ = context_->limits;
   }
-  // By the old time-out the next look could be far away.
+  // By the old time-outs the next look could be far away.
   next_sweep_nanoseconds_ = std::min(next_sweep_nanoseconds_, now_nanoseconds_);
 }
 
@@ -315,6 +353,11 @@ void Worker::DrainMessages() {
         EvictLeastProven();
         context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
         break;
+      case ShardMessage::Kind::kClientRefused:
+        HandleClientRefused(message.client);
+        context_->client_refusals_under_way.fetch_sub(
+            1, std::memory_order_relaxed);
+        break;
       case ShardMessage::Kind::kDisconnectClient:
       case ShardMessage::Kind::kEndSession:
       case ShardMessage::Kind::kEndClientIp:
@@ -340,8 +383,13 @@ void Worker::HandleReadySockets() {
     const uint64_t tag = events_[i].data.u64;
     Session* session = sessions_.FindSlot(static_cast<uint32_t>(tag >> 32));
     // Otherwise: the doorbell, the reader, or a session that has ended since.
-    if (session != nullptr && EventTag(session->ref()) == tag) {
-      ReadReplies(session);
+    if (session == nullptr || EventTag(session->ref()) != tag) continue;
+    const SessionRef ref = session->ref();
+    const bool has_errors = (events_[i].events & EPOLLERR) != 0;
+    if (!session->is_paused) ReadReplies(session);
+    // Where a call has met the error already the queue is empty.
+    if (has_errors && sessions_.Find(ref) != nullptr) {
+      HandleReceiveError(0, session);
     }
   }
   FlushReplies();
@@ -382,10 +430,10 @@ int64_t Worker::UnconfirmedDeadline(const Session& session) const {
          absl::ToInt64Nanoseconds(limits_.unconfirmed_timeout);
 }
 
-void Worker::ExpireIdle() {
-  const int64_t timeout_nanoseconds =
-      absl::ToInt64Nanoseconds(limits_.session_idle_timeout);
-  const int64_t period_nanoseconds = timeout_nanoseconds / kSweepsPerTimeout;
+// Ends the sessions whose backend or client, or both, have been silent for too
+// long.
+void Worker::ExpireSilent() {
+  const int64_t period_nanoseconds = SweepPeriodNanoseconds();
   int ended_count = 0;
   for (int i = 0; i < kSweepsPerTurn; ++i) {
     if (now_nanoseconds_ < next_sweep_nanoseconds_) return;
@@ -394,15 +442,19 @@ void Worker::ExpireIdle() {
         std::min(sweep_slot_ + kSlotsPerSweep, slot_count);
     for (; sweep_slot_ < end_slot; ++sweep_slot_) {
       Session* session = sessions_.FindSlot(sweep_slot_);
-      if (session != nullptr) UpdateOffload(session);
-      if (session == nullptr || session->state == SessionState::kPending ||
-          now_nanoseconds_ - session->last_active_nanoseconds <
-              timeout_nanoseconds) {
+      if (session == nullptr || session->state == SessionState::kPending) {
+        continue;
+      }
+      UpdateOffload(session);
+      const absl::optional<EndReason> reason = SilenceOf(*session);
+      if (!reason.has_value()) {
+        Trickle(session);
         continue;
       }
       // The next turn after the rest goes on here.
       if (ended_count++ == kEndsPerTurn) return;
-      EndAtLeisure(session, EndReason::kIdle);
+      if (*reason == EndReason::kBackendSilent) ReportSilence(*session);
+      EndAtLeisure(session, *reason);
     }
     if (sweep_slot_ >= slot_count) sweep_slot_ = 0;
     const int64_t slices = slot_count / kSlotsPerSweep + 1;
@@ -410,6 +462,73 @@ void Worker::ExpireIdle() {
         std::max(next_sweep_nanoseconds_ + period_nanoseconds / slices,
                  now_nanoseconds_ - period_nanoseconds);
   }
+}
+
+// All slots are looked at in an eighth of the least time-out.
+int64_t Worker::SweepPeriodNanoseconds() const {
+  absl::Duration least = limits_.session_idle_timeout;
+  for (const absl::Duration timeout :
+       {limits_.backend_silent_timeout, limits_.client_silent_timeout}) {
+    if (timeout > absl::ZeroDuration()) least = std::min(least, timeout);
+  }
+  return absl::ToInt64Nanoseconds(least) / kSweepsPerTimeout;
+}
+
+absl::optional<EndReason> Worker::SilenceOf(const Session& session) const {
+  const auto is_over = [this](int64_t since_nanoseconds, absl::Duration timeout)
+                           ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                             return now_nanoseconds_ - since_nanoseconds >=
+                                    absl::ToInt64Nanoseconds(timeout);
+                           };
+  if (is_over(session.last_active_nanoseconds, limits_.session_idle_timeout)) {
+    return EndReason::kIdle;
+  }
+  if (session.unanswered_since_nanoseconds != 0 &&
+      limits_.backend_silent_timeout > absl::ZeroDuration() &&
+      is_over(session.unanswered_since_nanoseconds,
+              limits_.backend_silent_timeout)) {
+    return EndReason::kBackendSilent;
+  }
+  if (limits_.client_silent_timeout > absl::ZeroDuration() &&
+      is_over(session.client_active_nanoseconds,
+              limits_.client_silent_timeout)) {
+    return EndReason::kClientSilent;
+  }
+  return absl::nullopt;
+}
+
+void Worker::ReportSilence(const Session& session) {
+  context_->control.ReportEnded(
+      EndReason::kBackendSilent, session.client,
+      [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        return absl::StrCat(
+            "backend ", session.backend.ToString(), " sent nothing for ",
+            absl::FormatDuration(limits_.backend_silent_timeout));
+      });
+}
+
+void Worker::NoteStall() {
+  if (now_nanoseconds_ - kStallNanoseconds > planned_wake_nanoseconds_) {
+    catch_up_end_nanoseconds_ = now_nanoseconds_ + kCatchUpNanosecondsMax;
+  }
+}
+
+bool Worker::HasCaughtUp() {
+  if (catch_up_end_nanoseconds_ == 0) return true;
+  if (now_nanoseconds_ < catch_up_end_nanoseconds_) {
+    if (event_count_ > 0 || inbox_->datagrams_waiting() > 0 ||
+        inbox_->HasMessages()) {
+      return false;
+    }
+    // Whoever reads them, these may be of sessions of this shard.
+    for (const ListenSocket& listener : context_->listeners) {
+      if (NextDatagramBytes(sys_calls_, listener.fd.get()).has_value()) {
+        return false;
+      }
+    }
+  }
+  catch_up_end_nanoseconds_ = 0;
+  return true;
 }
 
 // Counts what the flow offload has moved, and gives it a session that it has
@@ -478,7 +597,9 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
     }
     session->listener = datagrams[i - 1].listener;
     session->local = datagrams[i - 1].local;
+    const SessionRef ref = session->ref();
     SendRun(session);
+    if (sessions_.Find(ref) == nullptr) continue;
     offload_.NoteHandled(*session, FlowDirection::kFromClient,
                          datagrams[i - 1].receive_time_nanoseconds);
   }
@@ -486,9 +607,12 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
 
 // Sends `run_` to the session's backend. May end the session.
 void Worker::SendRun(Session* session) {
+  session->client_active_nanoseconds = now_nanoseconds_;
   if (session->state == SessionState::kUnconfirmed) NoteSigns(session);
+  CheckSource(session);
   int sent = 0;
-  bool is_repeated = false;
+  int repeat_count = 0;
+  bool is_counted = false;
   while (sent < run_.size()) {
     const SysCallResult result =
         run_.Send(sys_calls_, session->upstream_fd, sent);
@@ -505,30 +629,31 @@ void Worker::SendRun(Session* session) {
       session->client_bytes_forwarded += bytes;
       counters_.client_datagrams_forwarded.Add(result.value);
       counters_.client_bytes_forwarded.Add(bytes);
-      is_repeated = false;
+      repeat_count = 0;
       continue;
     }
-    const bool is_refused = result.error == ECONNREFUSED;
-    if (is_refused) {
+    if (IsUnreachable(result.error)) {
       const SessionRef ref = session->ref();
-      NoteRefusal(session);
+      const bool is_reopened =
+          HandleSendError(result.error, is_counted, session);
+      is_counted = true;
       if (sessions_.Find(ref) == nullptr) {
         counters_.Drop(DropReason::kBackendRefused, run_.size() - sent);
         return;
       }
+      if (is_reopened && ++repeat_count == 1) continue;
     }
     if (result.error == EMSGSIZE) NotePacketSize(*session);
-    if (IsOfEarlierDatagram(result.error) && !is_repeated) {
-      is_repeated = true;
-      continue;
-    }
+    if (IsOfEarlierDatagram(result.error) && ++repeat_count == 1) continue;
     // This datagram's own error: the socket's buffer is full, the route is
     // gone, a firewall said no. The next one may pass.
-    counters_.Drop(is_refused ? DropReason::kBackendRefused
-                              : DropReason::kBackendSendFailed);
+    counters_.Drop(result.error == ECONNREFUSED
+                       ? DropReason::kBackendRefused
+                       : DropReason::kBackendSendFailed);
     ++sent;
-    is_repeated = false;
+    repeat_count = 0;
   }
+  if (session->is_paused) Resume(session);
 }
 
 // The way to the backend carries less than it was thought to.
@@ -548,7 +673,6 @@ void Worker::NotePacketSize(const Session& session) {
 // replies probably sees them. A cheap heuristic: nothing below the game's
 // protocol proves an address for certain.
 void Worker::NoteSigns(Session* session) {
-  session->client_active_nanoseconds = now_nanoseconds_;
   unconfirmed_[session->proof_count].Remove(session);
   if (session->has_unanswered_reply) {
     session->has_unanswered_reply = false;
@@ -565,18 +689,28 @@ void Worker::NoteSigns(Session* session) {
   }
 }
 
-// Whether the client may get a reply of so many bytes: whoever forges its
-// address must not gain by it.
-bool Worker::MayReply(Session* session, size_t bytes) {
-  if (session->state == SessionState::kConfirmed ||
+// What the client may still get: whoever forges its address must not gain by
+// it. INT64_MAX where there is no limit.
+int64_t Worker::ReplyBytesLeft(const Session& session) const {
+  if (session.state == SessionState::kConfirmed ||
+      session.proof_count == kProofCount ||
       limits_.unconfirmed_reply_factor == 0) {
-    return true;
+    return INT64_MAX;
   }
-  const uint64_t bytes_max =
-      std::max(kUnconfirmedReplyBytes,
-               session->client_bytes_forwarded *
-                   static_cast<uint64_t>(limits_.unconfirmed_reply_factor));
-  if (session->reply_bytes + bytes > bytes_max) return false;
+  const uint64_t bytes_max = std::max(
+      session.proof_count > 0 ? kAnsweringReplyBytes : kUnconfirmedReplyBytes,
+      session.client_bytes_forwarded *
+          static_cast<uint64_t>(limits_.unconfirmed_reply_factor));
+  return static_cast<int64_t>(bytes_max - session.reply_bytes);
+}
+
+bool Worker::MayReply(Session* session, size_t bytes) {
+  const int64_t bytes_left = ReplyBytesLeft(*session);
+  if (bytes_left == INT64_MAX) return true;
+  if (static_cast<int64_t>(bytes) > bytes_left && !session->may_trickle) {
+    return false;
+  }
+  session->may_trickle = false;
   session->reply_bytes += bytes;
   return true;
 }
@@ -589,29 +723,43 @@ void Worker::ReadReplies(Session* session) {
     FlushReplies();
     reply_listener_ = session->listener;
   }
-  const int begin = replies_received_count_;
-  const int room = replies_received_.capacity() - begin;
-  const SysCallResult received =
-      replies_received_.Receive(sys_calls_, session->upstream_fd, begin,
-                                session->expects_burst ? room : 1);
-  if (!received.ok()) {
-    // Reading has taken the error from the socket, so this cannot spin.
-    if (received.error == ECONNREFUSED) NoteRefusal(session);
-    // A router has refused what was sent, perhaps what the offload relayed.
-    if (received.error == EMSGSIZE) NotePacketSize(*session);
-    return;
-  }
+  // Where the limit on replies is near they are read one by one.
+  bool is_limited = false;
+  do {
+    const int room = replies_received_.capacity() - replies_received_count_;
+    if (room == 0) return;
+    int count_max = session->expects_burst ? room : 1;
+    is_limited = !HasRoomFor(count_max, *session);
+    if (is_limited) count_max = 1;
+    if (is_limited && !MayRead(session)) return;
+    const SysCallResult received = replies_received_.Receive(
+        sys_calls_, session->upstream_fd, replies_received_count_, count_max);
+    if (!received.ok()) {
+      // Reading has taken the error from the socket, so this cannot spin.
+      HandleReceiveError(received.error, session);
+      return;
+    }
+    TakeReplies(received.value, session);
+  } while (is_limited && session->expects_burst);
+}
+
+// The `count` datagrams that were read last are on their way to the client.
+void Worker::TakeReplies(int count, Session* session) {
   session->last_active_nanoseconds = now_nanoseconds_;
   if (!session->has_answered || session->refusals > 0) {
     context_->backend_holdoff.Clear(session->backend);
   }
+  session->unanswered_since_nanoseconds = 0;
   session->refusals = 0;
   session->has_answered = true;
-  session->expects_burst = session->expects_burst
-                               ? received.value > 1
-                               : session->last_read_turn + 1 == turn_;
+  if (HasRoomFor(count, *session)) {
+    session->expects_burst = session->expects_burst
+                                 ? count > 1
+                                 : session->last_read_turn + 1 == turn_;
+  }
   session->last_read_turn = turn_;
-  replies_received_count_ += received.value;
+  const int begin = replies_received_count_;
+  replies_received_count_ += count;
   const int family = context_->listeners[session->listener].family;
   for (int i = begin; i < replies_received_count_; ++i) {
     const absl::Span<const char> payload = replies_received_.payload(i);
@@ -635,17 +783,94 @@ void Worker::ReadReplies(Session* session) {
   }
 }
 
+// Whether the client may get so many datagrams of any size.
+bool Worker::HasRoomFor(int count, const Session& session) const {
+  return ReplyBytesLeft(session) / static_cast<int64_t>(kDatagramBufferBytes) >=
+         count;
+}
+
+// Whether the next datagram of the session's socket is to be read: one that its
+// client may get, or that cannot wait. False also where there is none.
+bool Worker::MayRead(Session* session) {
+  const absl::optional<size_t> bytes =
+      NextDatagramBytes(sys_calls_, session->upstream_fd);
+  if (!bytes.has_value()) return false;
+  return session->may_trickle ||
+         static_cast<int64_t>(*bytes) <= ReplyBytesLeft(*session) ||
+         !Pause(session);
+}
+
+// Its replies wait in the socket until its client has sent again, so that what
+// downloads with its first datagrams loses none.
+bool Worker::Pause(Session* session) {
+  if (paused_count_ >= limits_.paused_sessions_max) return false;
+  epoll_event event{0, {}};
+  event.data.u64 = EventTag(session->ref());
+  if (!sys_calls_
+           ->EpollControl(epoll_fd_.get(), EPOLL_CTL_MOD, session->upstream_fd,
+                          &event)
+           .ok()) {
+    return false;
+  }
+  session->is_paused = true;
+  ++paused_count_;
+  counters_.sessions_paused.Add();
+  counters_.reply_pauses.Add();
+  return true;
+}
+
+void Worker::Resume(Session* session) {
+  epoll_event event{EPOLLIN, {}};
+  event.data.u64 = EventTag(session->ref());
+  if (!sys_calls_
+           ->EpollControl(epoll_fd_.get(), EPOLL_CTL_MOD, session->upstream_fd,
+                          &event)
+           .ok()) {
+    return;  // its client's next datagram tries again
+  }
+  EndPause(session);
+}
+
+void Worker::EndPause(Session* session) {
+  if (!session->is_paused) return;
+  session->is_paused = false;
+  --paused_count_;
+  counters_.sessions_paused.Subtract();
+}
+
+// One reply in a sweep passes in any case: a client that waits for one before
+// it sends again must not wait for ever.
+void Worker::Trickle(Session* session) {
+  if (session->state != SessionState::kUnconfirmed ||
+      now_nanoseconds_ - session->created_nanoseconds <
+          kTrickleAgeNanoseconds) {
+    return;
+  }
+  session->may_trickle =
+      ReplyBytesLeft(*session) < static_cast<int64_t>(kDatagramBufferBytes);
+  if (session->is_paused) Resume(session);
+}
+
 void Worker::FlushReplies() {
   int sent = 0;
+  int attempt_count = 0;
   while (sent < replies_.size()) {
     const SysCallResult result = replies_.Send(
         sys_calls_, context_->listeners[reply_listener_].fd.get(), sent);
     if (!result.ok()) {
+      // The error may be of another client's reply (IP_RECVERR).
+      if (IsOfEarlierDatagram(result.error)) {
+        context_->has_listen_errors[reply_listener_].store(
+            true, std::memory_order_relaxed);
+        if (++attempt_count < kReplyAttemptsMax) continue;
+      }
       // One client cannot be reached: the others' replies still go out.
       counters_.Drop(DropReason::kReplySendFailed);
+      attempt_count = 0;
       ++sent;
       continue;
     }
+    attempt_count = 0;
     uint64_t bytes = 0;
     for (int i = sent; i < sent + result.value; ++i) {
       reply_sessions_[i]->backend_datagrams_forwarded += 1;
@@ -833,17 +1058,8 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
     return;
   }
   if (opened.error == 0) {
-    opened = upstream_.Open(source, backend, {shard_, session->ref()},
-                            context_->options.receive_buffer_bytes,
-                            now_nanoseconds_);
+    opened = OpenSocket(*session, source, backend);
   }
-  if (opened.error == 0 && offload_.is_on()) {
-    // Where that fails the session stays on its socket: no time, no hand-over.
-    const int on = 1;
-    sys_calls_->SetSockOpt(opened.fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                           sizeof(on));
-  }
-  if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) {
     Refuse(session, EndReason::kNoUpstreamSocket, DropReason::kNoUpstreamSocket,
            [&] {
@@ -857,6 +1073,7 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   // The wait for the backend was none of the client's idleness.
   session->last_active_nanoseconds = now_nanoseconds_;
   session->client_active_nanoseconds = now_nanoseconds_;
+  session->network_epoch = network_epoch_;
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
@@ -911,23 +1128,6 @@ void Worker::SendHeld(Session* session) {
   }
 }
 
-// A send of several datagrams that stops at a refusal reports the datagrams
-// before it and not the refusal (sendmmsg(2)), so a run counts at most one.
-void Worker::NoteRefusal(Session* session) {
-  // A reply that the offload relayed is one, too.
-  offload_.Update(session);
-  counters_.backend_refusals.Add();
-  if (++session->refusals >= limits_.backend_refusals_max) {
-    context_->control.ReportEnded(
-        DropReason::kBackendRefused, session->client, [&] {
-          return absl::StrCat("backend ", session->backend.ToString(),
-                              " refused ", session->refusals,
-                              " times in a row");
-        });
-    End(session, EndReason::kBackendRefused, DropReason::kBackendRefused);
-  }
-}
-
 void Worker::MoveTo(SessionState state, Session* session) {
   Leave(session);
   session->state = state;
@@ -935,6 +1135,7 @@ void Worker::MoveTo(SessionState state, Session* session) {
   if (state == SessionState::kUnconfirmed) {
     Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
   } else if (state == SessionState::kConfirmed) {
+    if (session->is_paused) Resume(session);
     offload_.Begin(context_->listeners[session->listener].address, session);
     Report(SessionEvent::Kind::kConfirmed, *session, EndReason::kIdle);
   }
@@ -995,6 +1196,7 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
     if (IsBackendAtFault(end)) {
       context_->backend_holdoff.Note(session->backend, now_nanoseconds_);
     }
+    EndPause(session);
     Unwatch(*session);
     upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
                     now_nanoseconds_);

@@ -19,12 +19,14 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/counters.h"
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/gate_context.h"
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
+#include "udpgate/internal/network_watcher.h"
 #include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
@@ -54,11 +56,17 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   // `read` is called, without ownership, by each PollOnce that finds `fd`
-  // readable. Before the first PollOnce, and once.
-  absl::Status AddReader(int fd, absl::AnyInvocable<void()> read);
+  // readable, and `read_errors` before it where its error queue holds
+  // something. Before the first PollOnce, and once.
+  absl::Status AddReader(int fd, absl::AnyInvocable<void()> read,
+                         absl::AnyInvocable<void()> read_errors);
   // Whether PollOnce looks at `fd`; it does at first. Any thread. False where
   // that could not be changed.
   bool WatchReader(int fd, bool is_watched);
+
+  // PollOnce reads `watcher` when there is something. Before the first
+  // PollOnce, and once. The watcher must outlive the worker.
+  absl::Status AddNetworkWatcher(NetworkWatcher* watcher);
 
   // Waits for something to do, at most `max_wait_nanoseconds`, and does a
   // bounded amount of it. Never blocks otherwise, never logs, never touches
@@ -128,7 +136,17 @@ class Worker {
   void ExpireUnconfirmed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t UnconfirmedDeadline(const Session& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ExpireIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ExpireSilent() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  absl::optional<EndReason> SilenceOf(const Session& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void ReportSilence(const Session& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  int64_t SweepPeriodNanoseconds() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  // After the process stood still: whether nothing waits any more that came
+  // meanwhile.
+  void NoteStall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool HasCaughtUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void UpdateOffload(Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void RestAfterEnds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -144,8 +162,19 @@ class Worker {
 
   // Backend to client.
   void ReadReplies(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  int64_t ReplyBytesLeft(const Session& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool MayReply(Session* session, size_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void TakeReplies(int count, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool HasRoomFor(int count, const Session& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool MayRead(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool Pause(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Resume(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void EndPause(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void Trickle(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void FlushReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // The life of a session. `MoveTo` and `End`, and in a take-over
@@ -171,7 +200,26 @@ class Worker {
   void Unwatch(const Session& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void NoteRefusal(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
+  // The session's socket, in worker_upstream.cc.
+  UpstreamOpener::Result OpenSocket(const Session& session,
+                                    const SocketAddress& source,
+                                    const SocketAddress& backend)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool MoveToNewSource(ReopenReason reason, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void CheckSource(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool HandleSendError(int error, bool is_counted, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void HandleReceiveError(int error, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  int TakeRefusals(const Session& session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void NoteRefusal(int error, Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void HandleClientRefused(const SocketAddress& client)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+
   void MoveTo(SessionState state, Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Enlist(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -227,9 +275,11 @@ class Worker {
 
   // Of the polling thread.
   absl::AnyInvocable<void()> read_;
+  absl::AnyInvocable<void()> read_errors_;
   std::vector<epoll_event> events_;
   int event_count_ = 0;
   int64_t wait_nanoseconds_ = 0;  // how long the next wait may take
+  NetworkWatcher* network_watcher_ = nullptr;
 
   ShardOwnership ownership_;
   ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
@@ -244,6 +294,14 @@ class Worker {
   // Until then no disconnect is handled, and no silent session ended; see
   // RestAfterEnds.
   int64_t rest_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+  // When this turn should have begun, at the latest; and after a stall until
+  // when nobody expires while datagrams wait, 0 otherwise.
+  int64_t planned_wake_nanoseconds_ ABSL_GUARDED_BY(ownership_) = INT64_MAX;
+  int64_t catch_up_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
+  // Of GateContext, as `upstream_` knows the network.
+  uint32_t network_epoch_ ABSL_GUARDED_BY(ownership_) = 0;
+  // Sessions that are paused; see Pause.
+  int64_t paused_count_ ABSL_GUARDED_BY(ownership_) = 0;
   SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
   SessionOffload offload_ ABSL_GUARDED_BY(ownership_);

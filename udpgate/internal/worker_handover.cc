@@ -40,6 +40,7 @@ HandedSession ToHanded(const Session& session) {
   handed.created_nanoseconds = session.created_nanoseconds;
   handed.last_active_nanoseconds = session.last_active_nanoseconds;
   handed.client_active_nanoseconds = session.client_active_nanoseconds;
+  handed.unanswered_since_nanoseconds = session.unanswered_since_nanoseconds;
   handed.resolve_deadline_nanoseconds = session.resolve_deadline_nanoseconds;
   handed.reply_bytes = session.reply_bytes;
   handed.client_datagrams_forwarded = session.client_datagrams_forwarded;
@@ -65,6 +66,7 @@ void FromHanded(const HandedSession& handed, Session* session) {
   session->created_nanoseconds = handed.created_nanoseconds;
   session->last_active_nanoseconds = handed.last_active_nanoseconds;
   session->client_active_nanoseconds = handed.client_active_nanoseconds;
+  session->unanswered_since_nanoseconds = handed.unanswered_since_nanoseconds;
   session->resolve_deadline_nanoseconds = handed.resolve_deadline_nanoseconds;
   session->reply_bytes = handed.reply_bytes;
   session->client_datagrams_forwarded = handed.client_datagrams_forwarded;

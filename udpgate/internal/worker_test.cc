@@ -82,6 +82,18 @@ class HookedSysCalls : public test::FailingSysCalls {
     return result;
   }
 
+  // What the system's routes choose, in the place of what they really do.
+  SysCallResult GetSockName(int fd, sockaddr_storage* address,
+                            socklen_t* size) override {
+    const SysCallResult result =
+        FailingSysCalls::GetSockName(fd, address, size);
+    if (result.ok() && route_source.is_valid()) {
+      *size = route_source.ToSockaddr(AF_INET, address);
+    }
+    return result;
+  }
+
+  SocketAddress route_source;
   std::function<void(int fd)> before_connect;
   std::function<void()> before_close;
   absl::Duration last_wait;  // what EpollWait was allowed, which never waits
@@ -90,9 +102,12 @@ class HookedSysCalls : public test::FailingSysCalls {
 
 class WorkerTest : public ::testing::Test {
  protected:
+  // Sessions end by the idle time-out alone.
   static ProxyOptions WithoutUnconfirmedTimeout() {
     ProxyOptions options;
     options.limits.unconfirmed_timeout = absl::Hours(24);
+    options.limits.backend_silent_timeout = absl::ZeroDuration();
+    options.limits.client_silent_timeout = absl::ZeroDuration();
     return options;
   }
 
@@ -1045,13 +1060,16 @@ TEST_F(WorkerTest, ARefusalInAHeldRunIsSurvived) {
 
 TEST_F(WorkerTest, AFailedSendLosesOneDatagramAndNothingElse) {
   Start();
-  Connect(client_);
-  for (const int error : {EAGAIN, ENOBUFS, ENOMEM, EPERM, EACCES, EINVAL}) {
+  const SocketAddress relay = Connect(client_);
+  for (const int error : {EAGAIN, ENOBUFS, ENOMEM, EPERM, EINVAL, ENETDOWN}) {
     Send(client_, "lost");
     Send(client_, "passes");
     sys_calls_.FailNext(Call::kSendMmsg, error);
     Read();
     EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("passes"));
+    // Those that say that there is no way count as refusals in a row.
+    ASSERT_TRUE(backend_.Send(relay, "reply").ok());
+    Turn();
   }
   EXPECT_EQ(Stats().dropped(DropReason::kBackendSendFailed), 6u);
   EXPECT_EQ(Stats().sessions_active, 1u);
@@ -1061,12 +1079,15 @@ TEST_F(WorkerTest, AFailedSendLosesOneDatagramAndNothingElse) {
 // send. Found twice, it is that datagram's own.
 TEST_F(WorkerTest, AnErrorOfAnEarlierDatagramCostsTheNextOneNothing) {
   Start();
-  Connect(client_);
-  for (const int error : {ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ENOPROTOOPT,
-                          EPROTO, EMSGSIZE}) {
+  const SocketAddress relay = Connect(client_);
+  for (const int error :
+       {ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ENOPROTOOPT, EPROTO, EMSGSIZE,
+        EACCES, EHOSTDOWN, ENONET, EOPNOTSUPP}) {
     sys_calls_.FailNext(Call::kSendMmsg, error);
     SendAndRead(client_, "sent again");
     EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("sent again"));
+    ASSERT_TRUE(backend_.Send(relay, "reply").ok());
+    Turn();
   }
   EXPECT_EQ(Stats().dropped_total(), 0u);
   sys_calls_.FailNext(Call::kSendMmsg, EHOSTUNREACH, 2);
@@ -1078,19 +1099,22 @@ TEST_F(WorkerTest, AnErrorOfAnEarlierDatagramCostsTheNextOneNothing) {
   EXPECT_EQ(Stats().sessions_active, 1u);
 }
 
-// As when the socket's source address has left the host.
-TEST_F(WorkerTest, ASessionThatCanSendNothingGoesIdleWhateverItsClientSends) {
-  Start();
-  Connect(client_);
-  sys_calls_.FailAll(Call::kSendMmsg, ENETUNREACH);
-  for (int i = 0; i < 75 && Stats().ended(EndReason::kIdle) == 0; ++i) {
-    clock_.Advance(absl::Seconds(1));
-    SendAndRead(client_, "lost");
-    Turn();
+// A route of type unreachable, prohibit or blackhole, and a firewall of this
+// host.
+TEST_F(WorkerTest, ASessionThatCanSendNothingEndsWhateverItsClientSends) {
+  for (const int error : {ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL, EPERM}) {
+    if (worker_ == nullptr) Start();
+    Connect(client_);
+    const uint64_t ended_before = Stats().ended(EndReason::kBackendRefused);
+    sys_calls_.FailAll(Call::kSendMmsg, error);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(Stats().ended(EndReason::kBackendRefused), ended_before);
+      SendAndRead(client_, "lost");
+    }
+    EXPECT_EQ(Stats().ended(EndReason::kBackendRefused), ended_before + 1)
+        << ErrnoToText(error);
+    sys_calls_.Reset();
   }
-  EXPECT_EQ(Stats().ended(EndReason::kIdle), 1u);
-  sys_calls_.Reset();
-  Connect(client_);
 }
 
 TEST_F(WorkerTest, WhatCameBeforeTheConnectIsNotTheBackends) {
@@ -1137,11 +1161,27 @@ TEST_F(WorkerTest, AClientThatCannotBeReachedCostsNoOtherItsReply) {
   const SocketAddress other_relay = Connect(other);
   ASSERT_TRUE(backend_.Send(relay, "lost").ok());
   ASSERT_TRUE(backend_.Send(other_relay, "passes").ok());
-  sys_calls_.FailNext(Call::kSendMmsg, EHOSTUNREACH);
+  sys_calls_.FailNext(Call::kSendMmsg, EPERM);
   Turn();
   EXPECT_EQ(ReceiveAll(&client_).size() + ReceiveAll(&other).size(), 1u);
   EXPECT_EQ(Stats().dropped(DropReason::kReplySendFailed), 1u);
   EXPECT_EQ(Stats().sessions_active, 2u);
+}
+
+// An ICMP error that another client's reply has met (IP_RECVERR) costs nobody
+// his.
+TEST_F(WorkerTest, AnErrorOfAnotherClientsReplyCostsNoReply) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  ASSERT_TRUE(backend_.Send(relay, "passes").ok());
+  sys_calls_.FailNext(Call::kSendMmsg, ECONNREFUSED, 2);
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("passes"));
+  // One that does not pass is this client's own.
+  ASSERT_TRUE(backend_.Send(relay, "lost").ok());
+  sys_calls_.FailAll(Call::kSendMmsg, EHOSTUNREACH);
+  Turn();
+  EXPECT_EQ(Stats().dropped(DropReason::kReplySendFailed), 1u);
 }
 
 TEST_F(WorkerTest, WhatIsTruncatedIsNeverForwarded) {
@@ -1360,21 +1400,25 @@ TEST_F(WorkerTest, MoreThanOneTurnTakesIsStillInOrder) {
 // Unconfirmed sessions.
 
 TEST_F(WorkerTest, AnUnconfirmedSessionEndsWhenItsClientFallsSilent) {
-  Start();
+  ProxyOptions options;
+  options.limits.session_idle_timeout = absl::Hours(1);
+  options.limits.backend_silent_timeout = absl::ZeroDuration();
+  Start(options);
   LoopbackPeer steady, player;
   const SocketAddress relay = Connect(client_);
   Connect(steady);
   Confirm(&player);
   for (int i = 0; i < 3; ++i) {
-    clock_.Advance(absl::Seconds(4));
+    clock_.Advance(absl::Seconds(12));
     // What the backend sends does not keep it.
     ASSERT_TRUE(backend_.Send(relay, "anybody there?").ok());
     SendAndRead(steady, "here I am");
     Turn();
+    Turn();  // after so long a pause what waits is read first
     EXPECT_EQ(Stats().sessions_active, i < 2 ? 3u : 2u);
   }
   EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 1u);
-  clock_.Advance(absl::Seconds(10));
+  clock_.Advance(absl::Seconds(30));
   Turn();
   EXPECT_EQ(Stats().ended(EndReason::kUnconfirmed), 2u);
   EXPECT_EQ(Stats().sessions_confirmed, 1u) << "the player stays";
@@ -1413,26 +1457,142 @@ TEST_F(WorkerTest, AFullGateEvictsTheLeastProvenThenTheLongestSilent) {
   EXPECT_TRUE(is_live(proven)) << "it has proven more than the newcomers";
 }
 
-TEST_F(WorkerTest, AnUnconfirmedClientGetsNoMoreThanItsShare) {
-  ProxyOptions options;
-  options.limits.unconfirmed_reply_factor = 10;
-  Start(options);
-  const SocketAddress relay = Connect(client_);
-  const std::string reply(1000, 'r');
-  const auto replies = [&](int count) {
+class WorkerReplyLimitTest : public WorkerTest {
+ protected:
+  // How many of `count` replies of `bytes` reach the client.
+  size_t Replies(const SocketAddress& relay, int count, size_t bytes = 1000) {
     for (int i = 0; i < count; ++i) {
-      EXPECT_TRUE(backend_.Send(relay, reply).ok());
+      EXPECT_TRUE(backend_.Send(relay, std::string(bytes, 'r')).ok());
     }
+    return Received();
+  }
+  size_t Received() {
     Turn();
     Turn();
     return ReceiveAll(&client_).size();
-  };
-  EXPECT_EQ(replies(5), 2u) << "2048 bytes in any case";
-  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedReplyLimit), 3u);
-  SendAndRead(client_, std::string(500, 'q'));
-  EXPECT_EQ(replies(5), 3u) << "ten times what it sent";
+  }
+};
+
+TEST_F(WorkerReplyLimitTest, AClientThatHasNotAnsweredGetsNoMoreThanItsShare) {
+  ProxyOptions options;
+  options.limits.unconfirmed_reply_factor = 10;
+  options.limits.paused_sessions_max = 0;
+  Start(options);
+  SendAndRead(client_, std::string(300, 'q'));
+  AnswerWith(backend_.address());
+  const SocketAddress relay = backend_.TryReceive()->from;
+  EXPECT_EQ(Replies(relay, 5), 3u) << "ten times what it sent";
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedReplyLimit), 2u);
   Confirm(&client_);
-  EXPECT_EQ(replies(20), 20u);
+  EXPECT_EQ(Replies(relay, 20), 20u);
+}
+
+// A program that downloads with its first datagram (kcptun): nothing is lost.
+TEST_F(WorkerReplyLimitTest, RepliesBeyondTheLimitWaitForTheClient) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  EXPECT_EQ(Replies(relay, 100), 2u) << "2048 bytes in any case";
+  EXPECT_EQ(Stats().sessions_paused, 1u);
+  EXPECT_EQ(Stats().reply_pauses, 1u);
+  SendAndRead(client_, "x");
+  EXPECT_EQ(Received(), 98u);
+  EXPECT_EQ(Stats().sessions_paused, 0u);
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+}
+
+// Round trips count, and no time: whoever forges can wait a second, too.
+TEST_F(WorkerReplyLimitTest, ThreeAnswersLiftTheLimitAtOnce) {
+  ProxyOptions options;
+  options.limits.paused_sessions_max = 0;
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  constexpr size_t kBytes = 60000;
+  uint64_t passed_bytes = 0;
+  const auto pass = [&] {
+    EXPECT_EQ(Replies(relay, 1), 1u);
+    SendAndRead(client_, "x");
+  };
+  pass();
+  for (int i = 0; i < 300; ++i)
+    passed_bytes += Replies(relay, 1, kBytes) * kBytes;
+  EXPECT_LE(passed_bytes, 16u << 20) << "after one answer";
+  EXPECT_GE(passed_bytes, (16u << 20) - 2 * kBytes);
+  SendAndRead(client_, "x");
+  passed_bytes = 0;
+  EXPECT_EQ(Replies(relay, 1), 1u);
+  SendAndRead(client_, "x");
+  for (int i = 0; i < 300; ++i)
+    passed_bytes += Replies(relay, 1, kBytes) * kBytes;
+  EXPECT_EQ(passed_bytes, 300 * kBytes) << "after three";
+  EXPECT_EQ(Stats().sessions_confirmed, 0u) << "which still takes a second";
+}
+
+TEST_F(WorkerReplyLimitTest, OneReplyPassesNowAndThenInAnyCase) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  EXPECT_EQ(Replies(relay, 50, 1500), 1u);
+  size_t passed = 0;
+  for (int i = 0; i < 28; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    passed += Received();
+  }
+  EXPECT_GE(passed, 5u);
+  EXPECT_LE(passed, 9u) << "some four seconds each";
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+}
+
+// Also a reply that is larger than all of the limit.
+TEST_F(WorkerReplyLimitTest, ALargeReplyIsNoDeadlock) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  EXPECT_EQ(Replies(relay, 1, 60000), 0u);
+  for (int i = 0; i < 5; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    Turn();
+  }
+  EXPECT_EQ(ReceiveAll(&client_).size(), 1u);
+}
+
+// What waits for forged addresses takes the kernel's memory.
+TEST_F(WorkerReplyLimitTest, OnlySoManySessionsWait) {
+  ProxyOptions options;
+  options.limits.paused_sessions_max = 1;
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  LoopbackPeer other;
+  const SocketAddress other_relay = Connect(other);
+  EXPECT_EQ(Replies(relay, 5), 2u);
+  EXPECT_EQ(Replies(other_relay, 5), 0u);
+  EXPECT_EQ(ReceiveAll(&other).size(), 2u);
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedReplyLimit), 3u);
+  // An end makes room.
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  EXPECT_EQ(Stats().sessions_paused, 0u);
+  EXPECT_EQ(Replies(other_relay, 5), 0u);
+  EXPECT_EQ(Stats().sessions_paused, 1u);
+}
+
+// An error on a socket that is not watched must not keep the worker awake.
+TEST_F(WorkerReplyLimitTest, APausedSessionHearsOfRefusals) {
+  Start();
+  auto backend = std::make_unique<LoopbackPeer>();
+  SendAndRead(client_, "hello");
+  AnswerWith(backend->address());
+  const SocketAddress relay = backend->TryReceive()->from;
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(backend->Send(relay, std::string(1000, 'r')).ok());
+  }
+  Turn();
+  Turn();
+  ASSERT_EQ(Stats().sessions_paused, 1u);
+  backend.reset();
+  sys_calls_.FailAll(Call::kEpollControl, EIO);  // it stays paused
+  SendAndRead(client_, "x");
+  Turn();
+  EXPECT_EQ(Stats().backend_refusals, 1u);
+  for (int i = 0; i < 10; ++i) Turn();
+  EXPECT_GT(sys_calls_.last_wait, absl::Milliseconds(100));
+  sys_calls_.Reset();
 }
 
 TEST_F(WorkerTest, WithoutAFactorRepliesAreUnlimited) {
@@ -1469,7 +1629,12 @@ TEST_F(WorkerTest, AShedClientAsksForNothing) {
 
 // A reply that was not passed on proves nothing: nobody has seen it.
 TEST_F(WorkerTest, ADroppedReplyConfirmsNobody) {
-  Start();
+  ProxyOptions options;
+  options.limits.paused_sessions_max = 0;
+  options.limits.session_idle_timeout = absl::Hours(1);
+  options.limits.backend_silent_timeout = absl::ZeroDuration();
+  options.limits.client_silent_timeout = absl::ZeroDuration();
+  Start(options);
   const SocketAddress relay = Connect(client_);
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(backend_.Send(relay, std::string(60000, 'r')).ok());
@@ -1693,12 +1858,288 @@ TEST_F(WorkerTest, AnEventOfAnEndedSessionIsNotItsSuccessors) {
   EXPECT_EQ(sys_calls_.calls(Call::kRecvMmsg), 0) << "nobody's reply is read";
 }
 
+// Silence, and ways that change.
+
+class WorkerSilenceTest : public WorkerTest {
+ protected:
+  // The client sends every 500 ms on one socket, as games do, until its session
+  // ends for `reason`.
+  absl::Duration SendUntil(EndReason reason, absl::Duration at_most) {
+    absl::Duration passed;
+    while (Stats().ended(reason) == 0 && passed < at_most) {
+      clock_.Advance(absl::Milliseconds(500));
+      passed += absl::Milliseconds(500);
+      SendAndRead(client_, "again");
+      Turn();
+    }
+    return passed;
+  }
+  uint64_t Reopened() const {
+    const ProxyStats stats = Stats();
+    return stats.reopened(ReopenReason::kSendFailed) +
+           stats.reopened(ReopenReason::kNetworkChange) +
+           stats.reopened(ReopenReason::kSilence);
+  }
+};
+
+TEST_F(WorkerSilenceTest, ASilentBackendLosesItsClients) {
+  for (const bool is_confirmed : {false, true}) {
+    if (worker_ == nullptr) Start();
+    if (is_confirmed) {
+      Confirm(&client_);
+    } else {
+      Connect(client_);
+    }
+    const uint64_t ended = Stats().ended(EndReason::kBackendSilent);
+    absl::Duration passed;
+    while (Stats().ended(EndReason::kBackendSilent) == ended &&
+           passed < absl::Minutes(2)) {
+      clock_.Advance(absl::Milliseconds(500));
+      passed += absl::Milliseconds(500);
+      SendAndRead(client_, "again");
+      Turn();
+    }
+    EXPECT_GE(passed, absl::Seconds(29.5)) << is_confirmed;
+    EXPECT_LE(passed, absl::Seconds(37.5)) << is_confirmed;
+    SendAndRead(client_, "again");
+    EXPECT_EQ(resolver_->questions.size(), 1u) << "it asks anew";
+    AnswerWith(backend_.address());
+    ReceiveAll(&backend_);
+    PostDisconnect(ShardMessage::Kind::kDisconnectClient, client_.address());
+  }
+}
+
+TEST_F(WorkerSilenceTest, ABackendThatAnswersNowAndThenKeepsItsClients) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  for (int i = 0; i < 20; ++i) {
+    SendUntil(EndReason::kBackendSilent, absl::Seconds(28));
+    ASSERT_TRUE(backend_.Send(relay, "still here").ok());
+    Turn();
+  }
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+TEST_F(WorkerSilenceTest, TrafficThatGoesOneWayCanBeAllowed) {
+  ProxyOptions options;
+  options.limits.backend_silent_timeout = absl::ZeroDuration();
+  Start(options);
+  Connect(client_);
+  SendUntil(EndReason::kBackendSilent, absl::Minutes(10));
+  EXPECT_EQ(Stats().sessions_active, 1u);
+}
+
+TEST_F(WorkerSilenceTest, AReloadChangesTheTimeOut) {
+  Start();
+  Connect(client_);
+  {
+    MutexLock lock(&context_->limits_mutex);
+    context_->limits.backend_silent_timeout = absl::Seconds(5);
+  }
+  context_->limits_version.fetch_add(1);
+  EXPECT_LE(SendUntil(EndReason::kBackendSilent, absl::Minutes(1)),
+            absl::Seconds(6.5));
+}
+
+TEST_F(WorkerSilenceTest, AClientThatIsGoneLosesItsSessionWhateverIsSentToIt) {
+  Start();
+  Confirm(&client_);
+  SendAndRead(client_, "x");
+  const SocketAddress relay = backend_.TryReceive()->from;
+  absl::Duration passed;
+  while (Stats().sessions_active == 1 && passed < absl::Minutes(10)) {
+    clock_.Advance(absl::Seconds(1));
+    passed += absl::Seconds(1);
+    ASSERT_TRUE(backend_.Send(relay, "x").ok());
+    Turn();
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kClientSilent), 1u);
+  EXPECT_GE(passed, absl::Seconds(300));
+  EXPECT_LE(passed, absl::Seconds(375));
+}
+
+TEST_F(WorkerSilenceTest, RefusalsOfTheClientsHostEndItSooner) {
+  Start();
+  Confirm(&client_);
+  SendAndRead(client_, "x");
+  const SocketAddress relay = backend_.TryReceive()->from;
+  client_ = LoopbackPeer();
+  absl::Duration passed;
+  while (Stats().sessions_active == 1 && passed < absl::Minutes(10)) {
+    clock_.Advance(absl::Milliseconds(50));
+    passed += absl::Milliseconds(50);
+    ASSERT_TRUE(backend_.Send(relay, "x").ok());
+    Turn();
+    reader_->TakeClientErrors();
+    Turn();
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kClientSilent), 1u);
+  EXPECT_GE(passed, absl::Seconds(7)) << "after 5 s of silence one a second";
+  EXPECT_LE(passed, absl::Seconds(8));
+}
+
+// Anyone can forge such a message about a client that plays.
+TEST_F(WorkerSilenceTest, NoRefusalEndsTheSessionOfAClientThatPlays) {
+  Start();
+  Confirm(&client_);
+  for (int i = 0; i < 100; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    SendAndRead(client_, "x");
+    ShardMessage message;
+    message.kind = ShardMessage::Kind::kClientRefused;
+    message.client = client_.address();
+    context_->client_refusals_under_way.fetch_add(1);
+    worker_->inbox()->Post(std::move(message));
+    Turn();
+    for (const auto& datagram : ReceiveAll(&backend_)) (void)datagram;
+    if (i % 20 == 0) {
+      SendAndRead(client_, "ping");
+      const auto ping = backend_.TryReceive();
+      ASSERT_TRUE(ping.ok());
+      ASSERT_TRUE(backend_.Send(ping->from, "pong").ok());
+      Turn();
+    }
+  }
+  EXPECT_EQ(Stats().sessions_confirmed, 1u);
+}
+
+TEST_F(WorkerSilenceTest, ASilentRouteGetsAFreshSocketWithinSeconds) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  PostDisconnect(ShardMessage::Kind::kEndSession, SocketAddress(), {});
+  const uint64_t created = Stats().sessions_created;
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  absl::Duration passed;
+  while (Reopened() == 0 && passed < absl::Minutes(1)) {
+    clock_.Advance(absl::Milliseconds(500));
+    passed += absl::Milliseconds(500);
+    SendAndRead(client_, "again");
+  }
+  EXPECT_EQ(Stats().reopened(ReopenReason::kSilence), 1u);
+  EXPECT_LE(passed, absl::Seconds(4));
+  // The same session: it is alive at the new address.
+  std::vector<SocketAddress> sources;
+  for (auto got = backend_.TryReceive(); got.ok();
+       got = backend_.TryReceive()) {
+    sources.push_back(got->from);
+  }
+  ASSERT_FALSE(sources.empty());
+  EXPECT_EQ(sources.front(), relay);
+  EXPECT_EQ(sources.back().WithPort(0), sys_calls_.route_source);
+  ASSERT_TRUE(backend_.Send(sources.back(), "reply").ok());
+  Turn();
+  EXPECT_THAT(ReceiveAll(&client_), ElementsAre("reply"));
+  EXPECT_EQ(Stats().sessions_created, created);
+  EXPECT_EQ(context_->relay_ports.Find(sources.back().port()).size(), 1u);
+  EXPECT_EQ(context_->relay_ports.in_use(), 1);
+  EXPECT_EQ(resolver_->questions.size(), 0u);
+}
+
+TEST_F(WorkerSilenceTest,
+       ABackendThatAnswersKeepsTheSocketWhateverTheRoutesSay) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  for (int i = 0; i < 60; ++i) {
+    clock_.Advance(absl::Milliseconds(500));
+    SendAndRead(client_, "x");
+    ASSERT_TRUE(backend_.Send(relay, "y").ok());
+    Turn();
+  }
+  EXPECT_EQ(Reopened(), 0u);
+}
+
+TEST_F(WorkerSilenceTest, AnAddressThatHasLeftIsReplacedWithTheNextDatagram) {
+  Start();
+  const SocketAddress relay = Connect(client_);
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  context_->network_epoch.fetch_add(1);
+  SendAndRead(client_, "stays");
+  EXPECT_EQ(Reopened(), 0u) << "the old address is still there";
+  EXPECT_EQ(backend_.TryReceive()->from, relay);
+  context_->network_epoch.fetch_add(1);
+  sys_calls_.FailNext(Call::kBind, EADDRNOTAVAIL);
+  SendAndRead(client_, "moves");
+  EXPECT_EQ(Stats().reopened(ReopenReason::kNetworkChange), 1u);
+  EXPECT_EQ(backend_.TryReceive()->from.WithPort(0), sys_calls_.route_source);
+}
+
+// As IPv4 reports it where it was not noticed otherwise.
+TEST_F(WorkerSilenceTest, ASendWithoutItsAddressGoesByAFreshSocket) {
+  Start();
+  Connect(client_);
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  sys_calls_.FailNext(Call::kSendMmsg, EINVAL);
+  SendAndRead(client_, "not lost");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("not lost"));
+  EXPECT_EQ(Stats().reopened(ReopenReason::kSendFailed), 1u);
+  EXPECT_EQ(Stats().backend_refusals, 0u);
+}
+
+TEST_F(WorkerSilenceTest, WhereTheOperatorNamesTheAddressItStays) {
+  ProxyOptions options;
+  options.upstream_bind_addresses = {
+      *SocketAddress::FromIpAndPort("127.0.0.3", 0)};
+  Start(options);
+  Connect(client_);
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  SendUntil(EndReason::kBackendSilent, absl::Seconds(20));
+  EXPECT_EQ(Reopened(), 0u);
+}
+
+TEST_F(WorkerSilenceTest, WhatCannotBeReopenedGoesOn) {
+  Start();
+  Connect(client_);
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  for (int i = 0; i < 10; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    sys_calls_.FailAll(Call::kEpollControl, ENOMEM);
+    SendAndRead(client_, "x");
+    sys_calls_.Reset();
+  }
+  EXPECT_EQ(Reopened(), 0u);
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  EXPECT_EQ(ReceiveAll(&backend_).size(), 10u);
+}
+
+// A worker that stood still (SIGSTOP, a frozen virtual machine) finds what came
+// meanwhile before it ends anybody.
+TEST_F(WorkerSilenceTest, AfterAStallWhatWaitsIsReadFirst) {
+  ProxyOptions options = WithoutUnconfirmedTimeout();
+  options.batch_size = 4;
+  Start(options);
+  std::vector<LoopbackPeer> clients(200);
+  std::vector<SocketAddress> relays;
+  for (const LoopbackPeer& client : clients) relays.push_back(Connect(client));
+  for (int i = 0; i < 20; ++i) Turn();
+  clock_.Advance(absl::Seconds(65));
+  for (size_t i = 0; i < clients.size(); ++i) {
+    if (i % 2 == 0) {
+      Send(clients[i], "x");
+    } else {
+      ASSERT_TRUE(backend_.Send(relays[i], "x").ok());
+    }
+  }
+  for (int i = 0; i < 300; ++i) {
+    Turn();
+    Read();
+  }
+  EXPECT_EQ(Stats().sessions_active, 200u);
+  // Who did not send has its end all the same.
+  clock_.Advance(absl::Seconds(65));
+  for (int i = 0; i < 300; ++i) {
+    Turn();
+    clock_.Advance(absl::Milliseconds(10));
+  }
+  EXPECT_EQ(Stats().ended(EndReason::kIdle), 200u);
+}
+
 // With a flow offload.
 class WorkerOffloadTest : public WorkerTest {
  protected:
   WorkerOffloadTest() {
     offload_ = std::make_shared<test::FakeFlowOffload>();
-    ProxyOptions options;
+    ProxyOptions options = WithoutUnconfirmedTimeout();
     options.listen_address = SocketAddress::Ipv4Any(0);
     Start(options);
     // As Proxy does.

@@ -215,6 +215,17 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
         static_cast<double>(stats.sessions_ended[i]));
   }
   families.push_back(std::move(ends));
+  MetricFamily reopened =
+      Family("udpgate_sessions_reopened_total",
+             "Sessions that got a fresh socket towards the same backend.",
+             MetricType::Counter);
+  for (size_t i = 0; i < kReopenReasonCount; ++i) {
+    Add(&reopened,
+        {{"reason",
+          std::string(ReopenReasonName(static_cast<ReopenReason>(i)))}},
+        static_cast<double>(stats.sessions_reopened[i]));
+  }
+  families.push_back(std::move(reopened));
   return families;
 }
 

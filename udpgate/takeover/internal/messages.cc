@@ -207,6 +207,8 @@ constexpr Column kColumns[] = {
                                                      true),
     Integer<&HandedSession::client_active_nanoseconds>(
         "client_active_nanoseconds", true),
+    Integer<&HandedSession::unanswered_since_nanoseconds>(
+        "unanswered_since_nanoseconds", true),
     Integer<&HandedSession::resolve_deadline_nanoseconds>(
         "resolve_deadline_nanoseconds", false),
     Integer<&HandedSession::reply_bytes>("reply_bytes", true),
@@ -520,6 +522,8 @@ absl::Status SendGate(const HandedGate& gate, const SessionIds& known,
       WriteReasons(gate.stats.datagrams_dropped, &DropReasonName);
   message["sessions_ended"] =
       WriteReasons(gate.stats.sessions_ended, &EndReasonName);
+  message["sessions_reopened"] =
+      WriteReasons(gate.stats.sessions_reopened, &ReopenReasonName);
   message["resolves_by_duration"] =
       WriteReasons(gate.stats.resolves_by_duration, &BucketName);
   message["resolve_nanoseconds_total"] = gate.stats.resolve_nanoseconds_total;
@@ -674,6 +678,8 @@ absl::Status GateReader::ReadState(const json& message) {
                    &gate_.stats.datagrams_dropped) ||
       !ReadReasons(part("sessions_ended"), &EndReasonName,
                    &gate_.stats.sessions_ended) ||
+      !ReadReasons(part("sessions_reopened"), &ReopenReasonName,
+                   &gate_.stats.sessions_reopened) ||
       !ReadReasons(part("resolves_by_duration"), &BucketName,
                    &gate_.stats.resolves_by_duration) ||
       (total != message.end() &&

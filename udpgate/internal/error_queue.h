@@ -1,0 +1,41 @@
+// What ICMP messages and the host itself left in the error queue of a socket
+// with IP_RECVERR or IPV6_RECVERR (ip(7), ipv6(7)).
+#ifndef UDPGATE_INTERNAL_ERROR_QUEUE_H_
+#define UDPGATE_INTERNAL_ERROR_QUEUE_H_
+
+#include "absl/functional/function_ref.h"
+#include "udpgate/internal/sys_calls.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// Whether this errno says that datagrams do not reach the other side: what the
+// kernel makes of ICMP's destination unreachable, time exceeded and parameter
+// problem (icmp_err_convert in net/ipv4/icmp.c, tab_unreach in net/ipv6/icmp.c
+// of Linux), of routes of type unreachable, prohibit and blackhole
+// (fib_props in net/ipv4/fib_semantics.c) and of a packet filter (EPERM). Not
+// what passes: a full buffer, or a datagram that is too large.
+bool IsUnreachable(int error);
+
+// Whether an ICMP message may have left it, for the next call to find
+// (udp(7)). The datagram that meets it was not sent and deserves another try.
+bool IsOfEarlierDatagram(int error);
+
+// Queues errors at `fd`, a socket of `family`, for `TakeErrors`, and has all
+// kinds of ICMP errors reported. Best effort: without it a connected socket
+// hears of the fatal ones alone, and another one of none (udp(7)).
+void EnableErrorQueue(SysCalls* sys_calls, int fd, int family);
+
+// Takes what is queued, at most 16 errors, and calls `visit` for each that came
+// by ICMP, with the address that the datagram was sent to. Returns how many
+// there were, of any origin. Never waits. As long as the queue holds any,
+// epoll(7) reports EPOLLERR. Threads: any.
+int TakeErrors(
+    SysCalls* sys_calls, int fd,
+    absl::FunctionRef<void(int error, const SocketAddress& to)> visit);
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_ERROR_QUEUE_H_
