@@ -368,13 +368,13 @@ void LogStart(const Settings& settings, const Proxy& proxy, Logger* logger) {
   };
   info(DescribeBackendSource(settings));
   info(absl::StrCat("workers: ", settings.proxy.worker_count,
-                    ", listeners: ", settings.proxy.listener_count,
-                    ", sessions at most: ", proxy.max_sessions()));
+                    ", listeners: ", settings.proxy.listener_count, ", ",
+                    SessionLimitText(proxy.session_limit())));
   const int64_t granted = proxy.receive_buffer_bytes();
   info(absl::StrCat("receive buffer: ", granted, " bytes"));
   for (const std::string& warning :
        {SessionLimitWarning(settings.proxy.limits.max_sessions,
-                            proxy.max_sessions(), DescriptorLimit()),
+                            proxy.session_limit(), DescriptorLimit()),
         ReceiveBufferWarning(settings.proxy.receive_buffer_bytes, granted,
                              ReceiveBufferLimit())}) {
     if (!warning.empty()) logger->Log(LogSeverity::kWarning, warning);

@@ -1,24 +1,18 @@
 #include "cli/reload.h"
 
+#include <algorithm>
+#include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "cli/report.h"
+#include "cli/system.h"
 #include "udpgate/logging.h"
 
 namespace udpgate {
 namespace cli {
-namespace {
-
-bool HasLimitsPerAddress(const Settings& settings) {
-  return settings.proxy.limits.max_sessions_per_ip > 0 ||
-         settings.proxy.limits.new_sessions_per_second_per_ip > 0;
-}
-
-}  // namespace
-
 Reloader::Reloader(SettingSources sources, const CommandLine& running,
                    Validate validate, std::function<void()> reload_names,
                    Proxy* proxy, Logger* logger)
@@ -27,7 +21,6 @@ Reloader::Reloader(SettingSources sources, const CommandLine& running,
       reload_names_(std::move(reload_names)),
       proxy_(proxy),
       logger_(logger),
-      watches_addresses_(HasLimitsPerAddress(running.settings)),
       values_(running.values) {}
 
 absl::StatusOr<std::string> Reloader::Reload() {
@@ -58,6 +51,9 @@ absl::StatusOr<std::string> Reloader::Apply() {
   for (const std::string& warning : fresh->warnings) {
     logger_->Log(LogSeverity::kWarning, warning);
   }
+  const std::string limit_warning =
+      SessionLimitWarning(fresh->settings.proxy.limits.max_sessions,
+                          proxy_->session_limit(), DescriptorLimit());
   std::vector<std::string> applied;
   std::vector<std::string> kept;
   for (const Setting& setting : SettingTable()) {
@@ -68,7 +64,7 @@ absl::StatusOr<std::string> Reloader::Apply() {
     if (had_one == has_one && (!has_one || before->second == after->second)) {
       continue;
     }
-    if (!IsLive(setting)) {
+    if (!setting.is_live) {
       kept.push_back(setting.variable);
       continue;
     }
@@ -78,6 +74,11 @@ absl::StatusOr<std::string> Reloader::Apply() {
     } else {
       values_.erase(before);
     }
+  }
+  // A setting that did not change was capped before.
+  if (!limit_warning.empty() &&
+      std::count(applied.begin(), applied.end(), "MAX_SESSIONS") > 0) {
+    logger_->Log(LogSeverity::kWarning, limit_warning);
   }
   logger_->SetLevel(fresh->settings.log_level);
   std::string text = "reload: ";
@@ -90,11 +91,6 @@ absl::StatusOr<std::string> Reloader::Apply() {
                     absl::StrJoin(kept, ", "));
   }
   return text;
-}
-
-bool Reloader::IsLive(const Setting& setting) const {
-  return setting.is_live &&
-         (watches_addresses_ || !absl::EndsWith(setting.variable, "_PER_IP"));
 }
 
 }  // namespace cli

@@ -38,15 +38,12 @@ class Reloader {
  private:
   // With `mutex_` held.
   absl::StatusOr<std::string> Apply();
-  bool IsLive(const Setting& setting) const;
 
   const SettingSources sources_;
   const Validate validate_;
   const std::function<void()> reload_names_;
   Proxy* const proxy_;
   Logger* const logger_;
-  // Limits per address can change only where there were some at the start.
-  const bool watches_addresses_;
   std::mutex mutex_;  // guards what follows
   // The values in force, by variable.
   std::map<std::string, std::string> values_;

@@ -10,8 +10,6 @@ namespace udpgate {
 namespace cli {
 namespace {
 
-// What else than sessions takes descriptors, as udpgate reckons with it.
-constexpr int64_t kReservedDescriptors = 128;
 constexpr int64_t kFewSessions = 100;
 
 // The parts of a line that are not zero: "name 3, other 5".
@@ -35,19 +33,48 @@ class Counts {
 
 }  // namespace
 
-std::string SessionLimitWarning(int64_t configured, int64_t in_force,
-                                int64_t descriptors_max) {
-  if (configured > 0) {
-    if (configured <= descriptors_max - kReservedDescriptors) return "";
-    return absl::StrCat(
-        "MAX_SESSIONS=", configured, " and a reserve of ", kReservedDescriptors,
-        " are more than the descriptor limit of ", descriptors_max,
-        " allows; raise it (ulimit -n, LimitNOFILE=)");
+std::string SessionLimitText(const SessionLimit& limit) {
+  absl::string_view cause;
+  switch (limit.cause) {
+    case SessionLimit::Cause::kSetting:
+      cause = "MAX_SESSIONS";
+      break;
+    case SessionLimit::Cause::kDescriptors:
+      cause = "descriptor limit";
+      break;
+    case SessionLimit::Cause::kSourcePorts:
+      cause = "source ports";
+      break;
   }
-  if (in_force >= kFewSessions) return "";
-  return absl::StrCat("the descriptor limit of ", descriptors_max,
-                      " leaves room for only ", in_force,
-                      " sessions; raise it (ulimit -n, LimitNOFILE=)");
+  return absl::StrCat("sessions at most: ", limit.sessions_max, " (", cause,
+                      ")");
+}
+
+std::string SessionLimitWarning(int64_t configured,
+                                const SessionLimit& in_force,
+                                int64_t descriptors_max) {
+  const bool is_capped = in_force.sessions_max < configured;
+  const bool is_of_ports = in_force.cause == SessionLimit::Cause::kSourcePorts;
+  if (!is_capped && (configured > 0 || in_force.sessions_max >= kFewSessions)) {
+    return "";
+  }
+  const std::string limit =
+      is_of_ports ? std::string("the source ports of one address")
+                  : absl::StrCat("the descriptor limit of ", descriptors_max);
+  const absl::string_view remedy =
+      is_of_ports ? "widen net.ipv4.ip_local_port_range, or give several "
+                    "UPSTREAM_BIND_ADDRS"
+                  : "raise it (ulimit -n, LimitNOFILE=)";
+  if (is_capped) {
+    return absl::StrCat(
+        "MAX_SESSIONS=", configured, " is capped at ", in_force.sessions_max,
+        ": ", limit,
+        is_of_ports ? " are no more; " : ", less a reserve, allows no more; ",
+        remedy);
+  }
+  return absl::StrCat(limit, is_of_ports ? " leave" : " leaves",
+                      " room for only ", in_force.sessions_max, " sessions; ",
+                      remedy);
 }
 
 std::string ReceiveBufferWarning(int64_t wanted, int64_t granted,

@@ -8,15 +8,21 @@
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "udpgate/proxy.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {
 namespace cli {
 
-// A warning where the descriptor limit of the process, `descriptors_max`,
-// leaves too little room for sessions; empty where there is enough.
-// `configured` is MAX_SESSIONS, and `in_force` what `Proxy::max_sessions` says.
-std::string SessionLimitWarning(int64_t configured, int64_t in_force,
+// How many sessions there can be, and which limit that is.
+std::string SessionLimitText(const SessionLimit& limit);
+
+// A warning where the descriptor limit of the process, `descriptors_max`, or
+// the source ports leave less room for sessions than MAX_SESSIONS,
+// `configured`, asks for, or too little at all; empty where there is enough.
+// `in_force` is what `Proxy::session_limit` says.
+std::string SessionLimitWarning(int64_t configured,
+                                const SessionLimit& in_force,
                                 int64_t descriptors_max);
 
 // A warning where the kernel granted less than the bytes that were wanted, with

@@ -80,20 +80,42 @@ TEST(StopLinesTest, KnowsEveryReason) {
   }
 }
 
-TEST(SessionLimitWarningTest, ComesWhereDescriptorsAreTooFew) {
-  EXPECT_EQ(SessionLimitWarning(896, 896, 1024), "");
-  EXPECT_THAT(SessionLimitWarning(897, 897, 1024),
-              AllOf(HasSubstr("MAX_SESSIONS=897"), HasSubstr("reserve of 128"),
-                    HasSubstr("limit of 1024"), Not(HasSubstr("\n"))));
-  EXPECT_NE(SessionLimitWarning(1, 1, 20), "");
+constexpr SessionLimit::Cause kSetting = SessionLimit::Cause::kSetting;
+constexpr SessionLimit::Cause kDescriptors = SessionLimit::Cause::kDescriptors;
+constexpr SessionLimit::Cause kSourcePorts = SessionLimit::Cause::kSourcePorts;
+
+TEST(SessionLimitTextTest, NamesTheLimitThatHolds) {
+  EXPECT_EQ(SessionLimitText({5, kSetting}),
+            "sessions at most: 5 (MAX_SESSIONS)");
+  EXPECT_EQ(SessionLimitText({19000, kDescriptors}),
+            "sessions at most: 19000 (descriptor limit)");
+  EXPECT_EQ(SessionLimitText({28232, kSourcePorts}),
+            "sessions at most: 28232 (source ports)");
+}
+
+TEST(SessionLimitWarningTest, SaysWhereTheSettingIsCapped) {
+  EXPECT_EQ(SessionLimitWarning(800, {800, kSetting}, 1024), "");
+  EXPECT_THAT(SessionLimitWarning(897, {800, kDescriptors}, 1024),
+              AllOf(HasSubstr("MAX_SESSIONS=897"), HasSubstr("capped at 800"),
+                    HasSubstr("limit of 1024"), HasSubstr("ulimit -n"),
+                    Not(HasSubstr("\n"))));
+  EXPECT_THAT(SessionLimitWarning(1000000, {28232, kSourcePorts}, 1048576),
+              AllOf(HasSubstr("MAX_SESSIONS=1000000 is capped at 28232"),
+                    HasSubstr("source ports"),
+                    HasSubstr("net.ipv4.ip_local_port_range"),
+                    HasSubstr("UPSTREAM_BIND_ADDRS")));
+  EXPECT_NE(SessionLimitWarning(2, {1, kDescriptors}, 20), "");
   // What somebody asked for is not too little.
-  EXPECT_EQ(SessionLimitWarning(5, 5, 1024), "");
+  EXPECT_EQ(SessionLimitWarning(5, {5, kSetting}, 1024), "");
 }
 
 TEST(SessionLimitWarningTest, ComesWhereFewSessionsFit) {
-  EXPECT_EQ(SessionLimitWarning(0, 100, 256), "");
-  EXPECT_THAT(SessionLimitWarning(0, 99, 255),
+  EXPECT_EQ(SessionLimitWarning(0, {100, kDescriptors}, 256), "");
+  EXPECT_EQ(SessionLimitWarning(0, {28232, kSourcePorts}, 1048576), "");
+  EXPECT_THAT(SessionLimitWarning(0, {99, kDescriptors}, 255),
               AllOf(HasSubstr("only 99 sessions"), HasSubstr("limit of 255")));
+  EXPECT_THAT(SessionLimitWarning(0, {20, kSourcePorts}, 1024),
+              AllOf(HasSubstr("only 20 sessions"), HasSubstr("source ports")));
 }
 
 TEST(ReceiveBufferWarningTest, NamesTheSysctlWhereItIsTheCause) {

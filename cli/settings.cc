@@ -456,8 +456,9 @@ void AddSessionSettings(TableBuilder* table) {
                    InLimitsAsSeconds(&ProxyLimits::client_silent_timeout))
       .unit = "seconds";
   table->AddInteger("MAX_SESSIONS", "0", 0, 1000000000,
-                    "Live sessions at most; 0: as many as the descriptor "
-                    "limit allows, less a reserve.",
+                    "Live sessions at most, as far as the descriptor limit, "
+                    "less a reserve, and the source ports allow them; 0: as "
+                    "many as these allow.",
                     InLimits(&ProxyLimits::max_sessions));
   table
       ->AddInteger("PENDING_DATAGRAMS_MAX", "16", 1, 1024,
@@ -480,9 +481,15 @@ void AddAdmissionSettings(TableBuilder* table) {
              "Clients from here may not, also where ALLOW_CIDRS has them.",
              kCidrs, InLimitsAsCidrs(&ProxyLimits::deny_cidrs));
   table->AddInteger("MAX_SESSIONS_PER_IP", "0", 0, 1000000000,
-                    "Live sessions of one IPv4 address or IPv6 /64 at most; 0: "
-                    "any number.",
+                    "Live sessions of one IPv4 address or IPv6 /64 at most; "
+                    "for one more the one silent longest gives way. 0: any "
+                    "number.",
                     InLimits(&ProxyLimits::max_sessions_per_ip));
+  table->AddInteger(
+      "MAX_UNCONFIRMED_SESSIONS_PER_IP", "512", 0, 1000000000,
+      "Of them, those at most whose client has not yet shown that it sees "
+      "replies; ends loops of gateways. 0: any number.",
+      InLimits(&ProxyLimits::max_unconfirmed_sessions_per_ip));
   table->AddInteger("NEW_SESSIONS_PER_SEC", "10000", 0, 1000000,
                     "Sessions that may begin in one second, as many of them at "
                     "once; 0: any number.",

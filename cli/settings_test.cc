@@ -57,12 +57,12 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "RECEIVE_BUFFER_BYTES", "LOG_LEVEL", "UPSTREAM_BIND_ADDRS",
           "PORT_QUARANTINE_SECS", "BACKEND_STALE_SECS", "RESOLVES_PER_SEC",
           "ALLOW_CIDRS", "DENY_CIDRS", "MAX_SESSIONS_PER_IP",
-          "NEW_SESSIONS_PER_SEC", "NEW_SESSIONS_PER_SEC_PER_IP",
-          "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
-          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR",
-          "PAUSED_SESSIONS_MAX", "BACKEND_SILENT_TIMEOUT_SECS",
-          "CLIENT_SILENT_TIMEOUT_SECS", "FAST_PATH",
-          "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
+          "MAX_UNCONFIRMED_SESSIONS_PER_IP", "NEW_SESSIONS_PER_SEC",
+          "NEW_SESSIONS_PER_SEC_PER_IP", "PENDING_CLIENTS_MAX",
+          "PENDING_BYTES_MAX", "UNCONFIRMED_TIMEOUT_SECS",
+          "UNCONFIRMED_REPLY_FACTOR", "PAUSED_SESSIONS_MAX",
+          "BACKEND_SILENT_TIMEOUT_SECS", "CLIENT_SILENT_TIMEOUT_SECS",
+          "FAST_PATH", "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
           "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
           "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
           "SESSION_EVENTS_MAX"));
@@ -101,6 +101,7 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"BACKEND_STALE_SECS", 0, 86400},
                           {"RESOLVES_PER_SEC", 1, 1000000},
                           {"MAX_SESSIONS_PER_IP", 0, 1000000000},
+                          {"MAX_UNCONFIRMED_SESSIONS_PER_IP", 0, 1000000000},
                           {"NEW_SESSIONS_PER_SEC", 0, 1000000},
                           {"NEW_SESSIONS_PER_SEC_PER_IP", 0, 1000000},
                           {"PENDING_CLIENTS_MAX", 1, 1048576},
@@ -137,6 +138,8 @@ TEST(SettingTableTest, LimitsArrive) {
   const ProxyLimits& limits = settings.proxy.limits;
   apply("MAX_SESSIONS_PER_IP", "11");
   EXPECT_EQ(limits.max_sessions_per_ip, 11);
+  apply("MAX_UNCONFIRMED_SESSIONS_PER_IP", "20");
+  EXPECT_EQ(limits.max_unconfirmed_sessions_per_ip, 20);
   apply("NEW_SESSIONS_PER_SEC", "12");
   EXPECT_EQ(limits.new_sessions_per_second, 12);
   apply("NEW_SESSIONS_PER_SEC_PER_IP", "13");

@@ -36,9 +36,10 @@ using internal::Worker;
 
 namespace {
 
-// Descriptors that are not sessions': logs, Redis, DNS, and what a host
-// program has open.
-constexpr int64_t kReservedDescriptors = 128;
+// Descriptors that are not sessions': logs, Redis, DNS, 64 connections of the
+// admin endpoint (AdminOptions), 64 copies at a time in a take-over
+// (worker_handover.cc), and what a host program has open.
+constexpr int64_t kReservedDescriptors = 192;
 // A worker's or a reader's own: epoll, eventfd, the listen socket.
 constexpr int64_t kDescriptorsPerThread = 3;
 
@@ -56,10 +57,21 @@ int64_t OtherDescriptors(const ProxyOptions& options) {
   return kReservedDescriptors + kDescriptorsPerThread * threads;
 }
 
-// As many sessions as descriptors are left for.
+// What MAX_SESSIONS and the descriptors allow: the reserve is kept whatever the
+// setting says. Source ports are looked at where a socket is opened: only then
+// is it known of which address they are, and that they have run out.
+SessionLimit WorkOutSessionLimit(const ProxyOptions& options) {
+  const int64_t left =
+      std::max<int64_t>(DescriptorLimit() - OtherDescriptors(options), 1);
+  const int64_t setting = options.limits.max_sessions;
+  if (setting > 0 && setting <= left) {
+    return {setting, SessionLimit::Cause::kSetting};
+  }
+  return {left, SessionLimit::Cause::kDescriptors};
+}
+
 int64_t WorkOutSessionsMax(const ProxyOptions& options) {
-  if (options.limits.max_sessions > 0) return options.limits.max_sessions;
-  return std::max<int64_t>(DescriptorLimit() - OtherDescriptors(options), 1);
+  return WorkOutSessionLimit(options).sessions_max;
 }
 
 // The kernel's table of the process's descriptors doubles as it fills, and
@@ -147,8 +159,9 @@ absl::Status Proxy::Impl::OpenSockets() {
     receive_buffer_bytes_ =
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
   }
-  GrowDescriptorTable(context_.listeners.front().fd.get(),
-                      max_sessions() + OtherDescriptors(context_.options));
+  GrowDescriptorTable(
+      context_.listeners.front().fd.get(),
+      context_.admission.sessions_max() + OtherDescriptors(context_.options));
   return absl::OkStatus();
 }
 
@@ -378,6 +391,16 @@ absl::Status Proxy::Impl::SetLimits(const ProxyLimits& limits) {
     worker->inbox()->Ring();
   }
   return absl::OkStatus();
+}
+
+SessionLimit Proxy::Impl::session_limit() const {
+  const int64_t ports = context_.relay_ports.capacity();
+  const int64_t sessions_max = context_.admission.sessions_max();
+  if (ports < sessions_max) return {ports, SessionLimit::Cause::kSourcePorts};
+  MutexLock lock(&context_.limits_mutex);
+  return {sessions_max, context_.limits.max_sessions == sessions_max
+                            ? SessionLimit::Cause::kSetting
+                            : SessionLimit::Cause::kDescriptors};
 }
 
 void Proxy::Impl::HandleEvent(Event event) {
@@ -642,7 +665,7 @@ int64_t Proxy::receive_buffer_bytes() const {
   return impl_->receive_buffer_bytes();
 }
 
-int64_t Proxy::max_sessions() const { return impl_->max_sessions(); }
+SessionLimit Proxy::session_limit() const { return impl_->session_limit(); }
 
 internal::Handover* Proxy::handover() { return impl_.get(); }
 

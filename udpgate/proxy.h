@@ -54,6 +54,18 @@ struct ProxyDependencies {
   std::shared_ptr<SessionObserver> session_observer = nullptr;
 };
 
+// How many sessions a Proxy can have, and which of three limits that is: the
+// least. At each of them unconfirmed sessions give way to new clients.
+struct SessionLimit {
+  enum class Cause {
+    kSetting,      // `ProxyLimits::max_sessions`
+    kDescriptors,  // RLIMIT_NOFILE, less a reserve
+    kSourcePorts,  // towards backends of one family; see `relay_ports`
+  };
+  int64_t sessions_max;
+  Cause cause;
+};
+
 // Threads: `Create` and `Start` once each and in this order; everything else
 // from any thread at any time between `Create` and the destructor. Installs no
 // signal handlers, changes no limits of the process and keeps no global state;
@@ -93,9 +105,7 @@ class Proxy {
   bool is_draining() const;
 
   // From now on these limits hold; live sessions stay. InvalidArgument from
-  // `ProxyOptions::Validate`, and then the old ones stay in force. Limits per
-  // address (`max_sessions_per_ip`, `new_sessions_per_second_per_ip`) have no
-  // effect where the Proxy was created without either. A changed
+  // `ProxyOptions::Validate`, and then the old ones stay in force. A changed
   // `session_idle_timeout` concerns live sessions too.
   absl::Status SetLimits(const ProxyLimits& limits);
 
@@ -134,8 +144,9 @@ class Proxy {
   // back, see socket(7)).
   int64_t receive_buffer_bytes() const;
 
-  // The limit on sessions in force, after `max_sessions` 0 was worked out.
-  int64_t max_sessions() const;
+  // The limit on sessions in force, and what sets it.
+  SessionLimit session_limit() const;
+  int64_t max_sessions() const { return session_limit().sessions_max; }
 
   // For //udpgate/takeover. Lives as long as the Proxy.
   internal::Handover* handover();

@@ -107,7 +107,7 @@ class Proxy::Impl : public internal::Handover {
     return listen_addresses_;
   }
   int64_t receive_buffer_bytes() const { return receive_buffer_bytes_; }
-  int64_t max_sessions() const { return context_.admission.sessions_max(); }
+  SessionLimit session_limit() const;
 
   uint64_t hash_seed() const override { return context_.hash.seed(); }
   absl::StatusOr<std::vector<internal::UniqueFd>> CopyListenSockets() override;

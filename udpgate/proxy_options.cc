@@ -91,6 +91,9 @@ absl::Status ProxyOptions::Validate() const {
                            65536, int64_t{1} << 40));
   status.Update(CheckRange("limits.max_sessions_per_ip",
                            limits.max_sessions_per_ip, 0, UINT32_MAX));
+  status.Update(CheckRange("limits.max_unconfirmed_sessions_per_ip",
+                           limits.max_unconfirmed_sessions_per_ip, 0,
+                           UINT32_MAX));
   status.Update(CheckRange("limits.new_sessions_per_second",
                            limits.new_sessions_per_second, 0, kRateMax));
   status.Update(CheckRange("limits.new_sessions_per_second_per_ip",

@@ -26,8 +26,10 @@ struct ProxyLimits {
   // 1.0 and 1.25 times this after its last datagram. 10 ms to 1 day.
   absl::Duration session_idle_timeout = absl::Seconds(60);
 
-  // Live sessions at most; 0: as many as the soft descriptor limit of the
-  // process (RLIMIT_NOFILE) allows, less a reserve, since each takes one.
+  // Live sessions at most; 0: any number. Never more than the soft descriptor
+  // limit of the process (RLIMIT_NOFILE) allows, less a reserve, since each
+  // takes one, nor than there are source ports; `Proxy::session_limit` says
+  // what came of it.
   int64_t max_sessions = 0;
 
   // A session whose client has sent, and whose backend has been silent for so
@@ -59,7 +61,15 @@ struct ProxyLimits {
   int64_t pending_bytes_max = int64_t{16} << 20;
 
   // Live sessions of one IPv4 address or one IPv6 /64 at most; 0: any number.
+  // For one more the session gives way whose client is silent longest: one that
+  // is not confirmed after 2 seconds of silence, a confirmed one after 10.
   int64_t max_sessions_per_ip = 0;
+
+  // Of them, those at most that are not confirmed yet, pending ones included;
+  // 0: any number. Whoever comes beyond is refused. It ends loops: of gateways
+  // that name each other as backends each takes the other's sockets for new
+  // clients, and so does one whose backend's address leads back to it.
+  int64_t max_unconfirmed_sessions_per_ip = 512;
 
   // Sessions that begin in one second at most, as many of them at once; in all,
   // and of one IPv4 address or IPv6 /64. 0: any number. 0 to 1,000,000.

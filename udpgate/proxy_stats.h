@@ -64,7 +64,8 @@ namespace udpgate {
   X(kCounter, disconnects_ambiguous,                                         \
     "Disconnect events whose relay port fits several sessions: none ended.") \
   X(kCounter, backend_refusals,                                              \
-    "Port-unreachable answers (ECONNREFUSED) of backends.")                  \
+    "ICMP errors of backends' hosts and routes (port, host or network "      \
+    "unreachable, prohibited), and sends that this host refused.")           \
   X(kCounter, backend_alternatives_used,                                     \
     "Sessions opened on another address of their backend's name, since the " \
     "first one had just refused or fallen silent.")                          \
@@ -72,8 +73,6 @@ namespace udpgate {
     "Addresses of backends that have just refused or fallen silent.")        \
   X(kCounter, backend_holdoff_overflows,                                     \
     "Addresses of backends that were not held off: the table was full.")     \
-    "ICMP errors of backends' hosts and routes (port, host or network "      \
-    "unreachable, prohibited), and sends that this host refused.")           \
   X(kCounter, client_refusals,                                               \
     "ICMP errors that named a client of a listening socket.")                \
   X(kGauge, sessions_paused,                                                 \
@@ -128,7 +127,11 @@ namespace udpgate {
   X(kDenied, denied, "A new client that ALLOW_CIDRS or DENY_CIDRS refuses.") \
   X(kSessionLimit, session_limit, "A new client, and the gate is full.")     \
   X(kSessionLimitPerIp, session_limit_per_ip,                                \
-    "A new client whose address has MAX_SESSIONS_PER_IP sessions.")          \
+    "A new client whose address has MAX_SESSIONS_PER_IP sessions, none of "  \
+    "them silent.")                                                          \
+  X(kUnconfirmedLimitPerIp, unconfirmed_limit_per_ip,                        \
+    "A new client whose address has MAX_UNCONFIRMED_SESSIONS_PER_IP "        \
+    "sessions that are not confirmed: perhaps a loop.")                      \
   X(kNewSessionRate, new_session_rate,                                       \
     "A new client beyond NEW_SESSIONS_PER_SEC.")                             \
   X(kNewSessionRatePerIp, new_session_rate_per_ip,                           \
@@ -159,6 +162,9 @@ namespace udpgate {
     "Its client fell silent before it had shown that it sees replies.")    \
   X(kEvicted, evicted,                                                     \
     "Unconfirmed, and the gate was full when a new client came.")          \
+  X(kReplaced, replaced,                                                   \
+    "Its client was silent longest of an address that had "                \
+    "MAX_SESSIONS_PER_IP sessions when a new client came from there.")     \
   X(kDisconnected, disconnected, "A disconnect event named it.")           \
   X(kBackendRefused, backend_refused,                                      \
     "BACKEND_REFUSALS_MAX ICMP errors or refused sends in a row.")         \

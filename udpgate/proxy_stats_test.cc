@@ -44,7 +44,7 @@ TEST(ProxyStatsTest, FieldsReachEveryPlainNumberOnce) {
   // All members are uint64_t: what is no array, nor the sum of one, is a field.
   static_assert(sizeof(ProxyStats) % sizeof(uint64_t) == 0, "");
   EXPECT_EQ(ProxyStatFields().size() + kDropReasonCount + kEndReasonCount +
-                kResolveBucketCount + 1,
+                kReopenReasonCount + kResolveBucketCount + 1,
             sizeof(ProxyStats) / sizeof(uint64_t));
   ProxyStats stats;
   uint64_t value = 0;
@@ -76,8 +76,9 @@ TEST(ProxyStatsTest, WhatCanShrinkIsAGauge) {
             (std::set<std::string>{
                 "backends_held_off", "datagrams_held", "datagrams_queued",
                 "messages_queued", "session_events_queued", "sessions_active",
-                "sessions_confirmed", "sessions_pending", "relay_ports_in_use",
-                "relay_ports_quarantined", "fast_path_sessions"}));
+                "sessions_confirmed", "sessions_pending", "sessions_paused",
+                "relay_ports_in_use", "relay_ports_quarantined",
+                "fast_path_sessions"}));
 }
 
 TEST(ProxyStatsTest, DropReasonsHaveNamesOfTheirOwnAndHelp) {

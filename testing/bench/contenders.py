@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 
-from scenario import GATE_SETTINGS
+from scenario import GATE_SETTINGS, MANY_CLIENTS_PER_ADDRESS
 
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 NGINX_CONFIGURATION = """\
@@ -195,7 +195,12 @@ def gate_plan(options, settings):
     """udp-gate with these settings and one fixed backend."""
 
     def plan(listen, backend):
-        environment = {"PROXY_ADDR": listen, "BACKEND_ADDR": backend, **settings}
+        environment = {
+            "PROXY_ADDR": listen,
+            "BACKEND_ADDR": backend,
+            **MANY_CLIENTS_PER_ADDRESS,
+            **settings,
+        }
         return Plan([gate_program(options)], environment)
 
     return plan
@@ -272,6 +277,7 @@ class Contenders:
         def plan(listen, backend):
             self.redis.set_backend(backend)
             environment = {"PROXY_ADDR": listen, "REDIS_ADDR": self.redis.address}
+            environment.update(MANY_CLIENTS_PER_ADDRESS)
             return Plan([gate_program(self._options)], {**environment, **settings})
 
         return plan

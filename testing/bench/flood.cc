@@ -1,12 +1,13 @@
 // A flood of new clients with forged addresses.
 //
 //   flood --target 127.0.0.1:PORT [--rate N] [--seconds S] [--size BYTES]
-//         [--seed N]
+//         [--seed N] [--datagrams N] [--gap-ms MS]
 //
 // Sends so many datagrams a second, evenly paced, each from a random port and
 // a random address in 127.1.0.0 to 127.255.255.255: nearly every one is a new
-// client, and nobody sees the replies. The headers are written here and sent
-// through a raw socket (raw(7)), for which a process needs CAP_NET_RAW.
+// client, and nobody sees the replies. With --datagrams each client sends so
+// many, about --gap-ms one after the other. The headers are written here and
+// sent through a raw socket (raw(7)), for which a process needs CAP_NET_RAW.
 //
 // Prints one JSON object. The exit status is 0 unless the run itself failed,
 // and 77 where raw sockets are not allowed.
@@ -24,7 +25,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <random>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -52,7 +52,19 @@ struct Options {
   double seconds = 30;
   size_t size_bytes = 64;
   uint64_t seed = 1;
+  uint64_t datagrams = 1;  // of each client
+  int64_t gap_milliseconds = 100;
 };
+
+// The `i`-th of a sequence of random numbers (SplitMix64 of Steele, Lea and
+// Flood, 2014), so that a client can be named again later without its being
+// kept.
+uint64_t RandomNumber(uint64_t seed, uint64_t i) {
+  uint64_t z = seed * 0xd1342543de82ef95 + (i + 1) * 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
 
 int64_t Now() {
   timespec now;
@@ -77,13 +89,17 @@ class Flood {
 
  private:
   char* packet(size_t i) { return &bytes_[i * packet_bytes_]; }
-  // Another forged client for each of the first `count` packets.
+  // A forged client for each of the first `count` packets.
   void Forge(size_t count);
+  // Whose the next datagram is.
+  uint64_t NextClient();
   void Send(size_t count);
 
   const Options options_;
   const size_t packet_bytes_;
-  std::mt19937_64 random_;
+  // Clients that begin between two datagrams of one.
+  const uint64_t clients_per_gap_;
+  uint64_t turn_ = 0;
   internal::UniqueFd fd_;
   sockaddr_in target_{};
   std::vector<char> bytes_;
@@ -97,7 +113,9 @@ class Flood {
 Flood::Flood(const Options& options)
     : options_(options),
       packet_bytes_(kHeaderBytes + options.size_bytes),
-      random_(options.seed),
+      clients_per_gap_(static_cast<uint64_t>(options.rate_per_second) *
+                       static_cast<uint64_t>(options.gap_milliseconds) / 1000 /
+                       options.datagrams),
       bytes_(kBatchMax * packet_bytes_),
       vectors_(kBatchMax),
       messages_(kBatchMax) {
@@ -138,9 +156,19 @@ bool Flood::Open() {
   return true;
 }
 
+// Of so many datagrams as each client sends, the first is a new client's, the
+// next one of a client that began a gap ago, and so on. At the beginning, when
+// there is none such, it is a client of its own.
+uint64_t Flood::NextClient() {
+  const uint64_t round = turn_ / options_.datagrams;
+  const uint64_t age = turn_ % options_.datagrams * clients_per_gap_;
+  ++turn_;
+  return age <= round ? round - age : (uint64_t{1} << 63) + turn_;
+}
+
 void Flood::Forge(size_t count) {
   for (size_t i = 0; i < count; ++i) {
-    const uint64_t bits = random_();
+    const uint64_t bits = RandomNumber(options_.seed, NextClient());
     // 127.1.0.0 and up: the clients that play have addresses below.
     const uint32_t host = static_cast<uint32_t>(bits & 0xffff);
     const uint32_t network = static_cast<uint32_t>(bits >> 16 & 0xff) % 255 + 1;
@@ -216,6 +244,10 @@ bool ParseOption(int name, const char* value, Options* options) {
       return absl::SimpleAtoi(value, &options->size_bytes);
     case 'e':
       return absl::SimpleAtoi(value, &options->seed);
+    case 'n':
+      return absl::SimpleAtoi(value, &options->datagrams);
+    case 'g':
+      return absl::SimpleAtoi(value, &options->gap_milliseconds);
     default:
       return false;
   }
@@ -228,6 +260,8 @@ bool ParseOptions(int argc, char** argv, Options* options) {
       {"seconds", required_argument, nullptr, 'd'},
       {"size", required_argument, nullptr, 's'},
       {"seed", required_argument, nullptr, 'e'},
+      {"datagrams", required_argument, nullptr, 'n'},
+      {"gap-ms", required_argument, nullptr, 'g'},
       {}};
   int name;
   while ((name = getopt_long(argc, argv, "", kOptions, nullptr)) != -1) {
@@ -237,7 +271,9 @@ bool ParseOptions(int argc, char** argv, Options* options) {
   return optind == argc && options->target.is_valid() &&
          options->rate_per_second >= 1 &&
          options->rate_per_second <= 1'000'000 && options->seconds > 0 &&
-         options->seconds <= 3600 && options->size_bytes <= 1400;
+         options->seconds <= 3600 && options->size_bytes <= 1400 &&
+         options->datagrams >= 1 && options->datagrams <= 1000 &&
+         options->gap_milliseconds >= 0 && options->gap_milliseconds <= 60'000;
 }
 
 int Main(int argc, char** argv) {
@@ -245,7 +281,7 @@ int Main(int argc, char** argv) {
   if (!ParseOptions(argc, argv, &options)) {
     std::fputs(
         "usage: flood --target 127.0.0.1:PORT [--rate N] [--seconds S]\n"
-        "  [--size BYTES] [--seed N]\n",
+        "  [--size BYTES] [--seed N] [--datagrams N] [--gap-ms MS]\n",
         stderr);
     return 2;
   }

@@ -6,7 +6,8 @@ settings, its backends named by a Redis, stands between an echo backend and 200
 clients that play. They are measured twice, each time after they have played
 long enough to be confirmed: quietly, and while flood.cc sends 50,000 datagrams
 a second of as many forged clients. Two seconds after the flood, newcomers
-come.
+come. With --datagrams each forged client sends several, and with
+--source-ports the gate has so few of them that they run out first.
 
 Writes a report to standard output, and flood.txt and flood.json to the output
 folder. The exit status is 0 where all targets are met, 1 where one is missed or
@@ -76,12 +77,17 @@ def parse_options():
     add("--rate", type=int, default=50000, help="forged new clients a second")
     add("--size", type=int, default=64, help="bytes of each of their datagrams")
     add("--seed", type=int, default=1, help="of the forged addresses")
+    add("--datagrams", type=int, default=1, help="of each forged client")
+    add("--gap-ms", type=int, default=100, help="from one of them to the next")
+    add("--source-ports", type=int, help="that the gate can use (the system's)")
     add("--live", type=int, default=200, help="clients that play")
     add("--tick", type=float, default=20.0, help="datagrams/s of each of them")
     add("--quiet-seconds", type=float, default=10.0, help="measured before")
     add("--update-readme", action="store_true", help="put the report into README.md")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the gate")
     options = parser.parse_args()
+    if options.datagrams < 1 or (options.source_ports or 1) < 1:
+        parser.error("--datagrams and --source-ports: want 1 or more")
     for text in options.set:
         if "=" not in text:
             parser.error(f"--set {text}: want NAME=VALUE")
@@ -122,6 +128,8 @@ def start_flood(options, gate):
     command = [options.bin / "testing/bench/flood", "--target", gate.address]
     command += ["--rate", str(options.rate), "--seconds", str(options.seconds)]
     command += ["--size", str(options.size), "--seed", str(options.seed)]
+    command += ["--datagrams", str(options.datagrams)]
+    command += ["--gap-ms", str(options.gap_ms)]
     # pylint: disable-next=consider-using-with
     return subprocess.Popen(
         command,
@@ -270,6 +278,24 @@ def table(result):
     return aligned(rows)
 
 
+def shape(options):
+    """Lines on what is not as usual."""
+    if options.datagrams > 1:
+        yield (
+            f"{options.datagrams} datagrams of each forged client, "
+            f"{options.gap_ms} ms apart"
+        )
+    if options.source_ports is not None:
+        yield f"{options.source_ports:,} source ports"
+
+
+def limit_source_ports(count):
+    """All others stay for what binds a port by its number."""
+    path = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first, _ = (int(text) for text in path.read_text().split())
+    path.write_text(f"{first} {first + count - 1}")
+
+
 def to_text(options, here, notes, result, targets):
     lines = [
         "udp-gate under a flood, " + time.strftime("%Y-%m-%d %H:%M %Z"),
@@ -281,6 +307,7 @@ def to_text(options, here, notes, result, targets):
         f"{options.rate:,} forged new clients",
         f"a second for {options.seconds:g} s, {result['flood']['sent']:,} in all, "
         f"seed {options.seed}; " + (" ".join(options.set) or "default settings"),
+        *shape(options),
         *notes,
         "",
         *table(result),
@@ -298,6 +325,10 @@ def run(options, folder):
     reason = enter_network_namespace()
     if reason is not None:
         notes.append(f"no network namespace of its own ({reason})")
+        if options.source_ports is not None:
+            raise BenchError("--source-ports needs a network namespace of its own")
+    elif options.source_ports is not None:
+        limit_source_ports(options.source_ports)
     notes.append(f"descriptors: {raise_descriptor_limit()}")
     redis = Redis(folder)
     try:

@@ -12,12 +12,15 @@
 #include <string>
 #include <vector>
 
+#include "udpgate/internal/admission.h"
 #include "udpgate/internal/client_hash.h"
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/unique_fd.h"
+#include "udpgate/proxy_options.h"
+#include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -148,6 +151,30 @@ void SendBatchAssemble(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 BENCHMARK(SendBatchAssemble)->Arg(1)->Arg(64);
+
+// The whole life of a session, as far as the limits of the gate are concerned,
+// among so many others.
+void AdmissionOfASession(benchmark::State& state) {
+  ProxyLimits limits;
+  limits.new_sessions_per_second = 0;
+  Admission admission(limits, 1'000'000);
+  const std::vector<KnownClient> clients = ShuffledClients(state.range(0));
+  for (const KnownClient& client : clients) {
+    admission.Adopt(client.address, SessionState::kConfirmed, 0);
+  }
+  size_t i = 0;
+  for (auto _ : state) {
+    const SocketAddress& client = clients[i].address;
+    if (admission.Begin(client, 0, 0, [] { return false; }).has_value()) {
+      return state.SkipWithError("refused");
+    }
+    admission.EndPending();
+    admission.Confirm(client);
+    admission.End(client, SessionState::kConfirmed);
+    if (++i == clients.size()) i = 0;
+  }
+}
+BENCHMARK(AdmissionOfASession)->Arg(1000)->Arg(50'000);
 
 // A bound socket and one that is connected to it.
 struct SocketPair {

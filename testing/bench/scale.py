@@ -38,6 +38,7 @@ from contenders import (
 )
 from measure import machine
 from pages import update_readme_text
+from scenario import MANY_CLIENTS_PER_ADDRESS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -209,7 +210,11 @@ class Gate:
         )
         backend = self._echo.read_line()
         self.address = free_address()
-        environment = {"PROXY_ADDR": self.address, **settings}
+        environment = {
+            "PROXY_ADDR": self.address,
+            **MANY_CLIENTS_PER_ADDRESS,
+            **settings,
+        }
         if redis is None:
             environment["BACKEND_ADDR"] = backend
         else:

@@ -49,6 +49,9 @@ LOADS = (
     ),
 )
 
+# Thousands of clients come from one address here, as they never do elsewhere.
+MANY_CLIENTS_PER_ADDRESS = {"MAX_UNCONFIRMED_SESSIONS_PER_IP": "0"}
+
 # What each contender of our own is set to, beyond addresses.
 GATE_SETTINGS = {
     "udpgate": {},

@@ -333,7 +333,9 @@ TEST_P(FastPathTest, RelaysAThousandSessions) {
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   limit.rlim_cur = limit.rlim_max;
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
-  StartGate({{"FAST_PATH", "required"}, {"SESSION_IDLE_TIMEOUT_SECS", "10"}});
+  StartGate({{"FAST_PATH", "required"},
+             {"SESSION_IDLE_TIMEOUT_SECS", "10"},
+             {"MAX_UNCONFIRMED_SESSIONS_PER_IP", "0"}});
   std::vector<LoopbackPeer> clients;
   client_space_->Run([&] {
     for (int i = 0; i < kSessions; ++i) {

@@ -924,8 +924,8 @@ TEST_F(ReloadTest, AppliesWhatCanChangeAndNamesWhatNeedsARestart) {
   LoopbackPeer client;
   EXPECT_FALSE(client.Ask(gate_->address(), "x", absl::Milliseconds(100)).ok());
   ASSERT_TRUE(Reload("BATCH_SIZE=32\nMAX_SESSIONS_PER_IP=5\nQUEUE_SIZ=1\n",
-                     "info reload: changed DENY_CIDRS; a restart is needed for "
-                     "MAX_SESSIONS_PER_IP, BATCH_SIZE\n"))
+                     "info reload: changed DENY_CIDRS, MAX_SESSIONS_PER_IP; a "
+                     "restart is needed for BATCH_SIZE\n"))
       << gate_->log();
   EXPECT_TRUE(absl::StrContains(gate_->log(), "QUEUE_SIZ")) << gate_->log();
   EXPECT_TRUE(IsServedBy(&client, gate_->address(), "echo"));

@@ -205,6 +205,7 @@ TEST_F(TakeoverTest, ThousandsOfSessionsWaitABitLonger) {
   constexpr int kClients = 4000 / kSlowness;
   std::map<std::string, std::string> environment = Environment();
   environment["NEW_SESSIONS_PER_SEC"] = "0";
+  environment["MAX_UNCONFIRMED_SESSIONS_PER_IP"] = "0";
   auto gate = MakeGate(environment);
   ASSERT_TRUE(gate->Start().ok()) << gate->log();
   rlimit limit{};

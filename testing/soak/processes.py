@@ -27,7 +27,12 @@ class Gate:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"PROXY_ADDR": self.address, **settings},
+                env={
+                    "PROXY_ADDR": self.address,
+                    # All clients come from one address.
+                    "MAX_UNCONFIRMED_SESSIONS_PER_IP": "0",
+                    **settings,
+                },
                 cwd=folder,
                 preexec_fn=die_with_parent,
             )

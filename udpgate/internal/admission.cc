@@ -10,6 +10,7 @@ namespace internal {
 namespace {
 
 constexpr int64_t kSweepPeriodNanoseconds = 100'000'000;
+constexpr int64_t kLookPeriodNanoseconds = 100'000'000;
 
 // Adds `amount` to `sum` unless that would exceed `limit`.
 bool AddWithin(int64_t limit, int64_t amount, std::atomic<int64_t>* sum) {
@@ -22,20 +23,7 @@ bool AddWithin(int64_t limit, int64_t amount, std::atomic<int64_t>* sum) {
 
 }  // namespace
 
-Admission::Network::Network(const SocketAddress& client)
-    : is_ipv6(client.is_ipv6()) {
-  const size_t size = is_ipv6 ? 8 : 4;
-  std::copy_n(client.ip_bytes().begin(), size, bytes.begin());
-}
-
-Admission::Admission(const ProxyLimits& limits, int64_t sessions_max)
-    : watches_networks_(limits.max_sessions_per_ip > 0 ||
-                        limits.new_sessions_per_second_per_ip > 0),
-      // Twice the sessions, since they do not spread evenly, and those of the
-      // last second.
-      watched_per_stripe_max_(kRecentPerStripeMax +
-                              2 * static_cast<size_t>(sessions_max) /
-                                  kStripes) {
+Admission::Admission(const ProxyLimits& limits, int64_t sessions_max) {
   SetLimits(limits, sessions_max);
 }
 
@@ -50,6 +38,11 @@ void Admission::SetLimits(const ProxyLimits& limits, int64_t sessions_max) {
     has_cidrs_ = !allow_.empty() || !deny_.empty();
   }
   sessions_max_ = sessions_max;
+  // Twice the sessions, since they do not spread evenly, and those of the last
+  // second.
+  watched_per_stripe_max_ =
+      kRecentPerStripeMax + 2 * static_cast<size_t>(sessions_max) / kStripes;
+  unconfirmed_per_ip_max_ = limits.max_unconfirmed_sessions_per_ip;
   sessions_per_ip_max_ = limits.max_sessions_per_ip;
   pending_max_ = limits.pending_clients_max;
   held_bytes_max_ = limits.pending_bytes_max;
@@ -71,11 +64,10 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
     return DropReason::kPendingLimit;
   }
   absl::optional<DropReason> refusal =
-      watches_networks_ ? TakePlaceOfNetwork(client, now_nanoseconds)
-                        : TakeRate(now_nanoseconds);
+      TakePlaceOfNetwork(client, now_nanoseconds);
   if (!refusal.has_value() && !TakePlace(evict)) {
     refusal = DropReason::kSessionLimit;
-    if (watches_networks_) GiveBackPlaceOfNetwork(client);
+    GiveBackPlaceOfNetwork(client, SessionState::kPending);
   }
   if (refusal.has_value()) {
     GiveBackHeldBytes(held_bytes);
@@ -84,17 +76,28 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
   return refusal;
 }
 
-void Admission::Adopt(const SocketAddress& client, bool is_pending,
+void Admission::Adopt(const SocketAddress& client, SessionState state,
                       size_t held_bytes) {
   session_count_.fetch_add(1, std::memory_order_relaxed);
-  if (is_pending) pending_count_.fetch_add(1, std::memory_order_relaxed);
+  if (state == SessionState::kPending) {
+    pending_count_.fetch_add(1, std::memory_order_relaxed);
+  }
   held_bytes_.fetch_add(static_cast<int64_t>(held_bytes),
                         std::memory_order_relaxed);
-  if (!watches_networks_) return;
-  const Network network(client);
+  const ClientNetwork network(client);
   Stripe& stripe = StripeOf(network);
   MutexLock lock(&stripe.mutex);
-  ++stripe.watched[network].session_count;
+  Watched& watched = stripe.watched[network];
+  ++watched.session_count;
+  if (state != SessionState::kConfirmed) ++watched.unconfirmed_count;
+}
+
+void Admission::Confirm(const SocketAddress& client) {
+  const ClientNetwork network(client);
+  Stripe& stripe = StripeOf(network);
+  MutexLock lock(&stripe.mutex);
+  const auto found = stripe.watched.find(network);
+  if (found != stripe.watched.end()) --found->second.unconfirmed_count;
 }
 
 bool Admission::IsDenied(const SocketAddress& client) {
@@ -104,9 +107,24 @@ bool Admission::IsDenied(const SocketAddress& client) {
          (!allow_.empty() && !allow_.Contains(client));
 }
 
-void Admission::End(const SocketAddress& client) {
+void Admission::End(const SocketAddress& client, SessionState state) {
   session_count_.fetch_sub(1, std::memory_order_relaxed);
-  if (watches_networks_) GiveBackPlaceOfNetwork(client);
+  GiveBackPlaceOfNetwork(client, state);
+}
+
+bool Admission::MayLookForSilent(const SocketAddress& client,
+                                 int64_t now_nanoseconds) {
+  const ClientNetwork network(client);
+  Stripe& stripe = StripeOf(network);
+  MutexLock lock(&stripe.mutex);
+  const auto found = stripe.watched.find(network);
+  if (found == stripe.watched.end() ||
+      now_nanoseconds < found->second.next_look_nanoseconds) {
+    return false;
+  }
+  found->second.next_look_nanoseconds =
+      now_nanoseconds + kLookPeriodNanoseconds;
+  return true;
 }
 
 bool Admission::TakeHeldBytes(size_t bytes) {
@@ -135,7 +153,7 @@ bool Admission::TakePlace(absl::FunctionRef<bool()> evict) {
 
 absl::optional<DropReason> Admission::TakePlaceOfNetwork(
     const SocketAddress& client, int64_t now_nanoseconds) {
-  const Network network(client);
+  const ClientNetwork network(client);
   Stripe& stripe = StripeOf(network);
   MutexLock lock(&stripe.mutex);
   Watched after;
@@ -150,6 +168,11 @@ absl::optional<DropReason> Admission::TakePlaceOfNetwork(
   if (sessions_max > 0 && after.session_count >= sessions_max) {
     return DropReason::kSessionLimitPerIp;
   }
+  const int64_t unconfirmed_max =
+      unconfirmed_per_ip_max_.load(std::memory_order_relaxed);
+  if (unconfirmed_max > 0 && after.unconfirmed_count >= unconfirmed_max) {
+    return DropReason::kUnconfirmedLimitPerIp;
+  }
   const Rate rate = rate_per_ip();
   if (rate.is_limited() &&
       !rate.Fits(now_nanoseconds, &after.full_nanoseconds)) {
@@ -159,13 +182,16 @@ absl::optional<DropReason> Admission::TakePlaceOfNetwork(
   absl::optional<DropReason> refusal = TakeRate(now_nanoseconds);
   if (refusal.has_value()) return refusal;
   ++after.session_count;
+  ++after.unconfirmed_count;
   stripe.watched[network] = after;
   return absl::nullopt;
 }
 
 // Whether one more network can be watched; forgets those whose second is over.
 bool Admission::MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const {
-  if (stripe->watched.size() < watched_per_stripe_max_) return true;
+  const size_t watched_max =
+      watched_per_stripe_max_.load(std::memory_order_relaxed);
+  if (stripe->watched.size() < watched_max) return true;
   // It looks at all of them, so not for each client of a flood.
   if (now_nanoseconds < stripe->next_sweep_nanoseconds) return false;
   stripe->next_sweep_nanoseconds = now_nanoseconds + kSweepPeriodNanoseconds;
@@ -176,15 +202,17 @@ bool Admission::MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const {
       stripe->watched.erase(current);
     }
   }
-  return stripe->watched.size() < watched_per_stripe_max_;
+  return stripe->watched.size() < watched_max;
 }
 
-void Admission::GiveBackPlaceOfNetwork(const SocketAddress& client) {
-  const Network network(client);
+void Admission::GiveBackPlaceOfNetwork(const SocketAddress& client,
+                                       SessionState state) {
+  const ClientNetwork network(client);
   Stripe& stripe = StripeOf(network);
   MutexLock lock(&stripe.mutex);
   const auto found = stripe.watched.find(network);
   if (found == stripe.watched.end()) return;
+  if (state != SessionState::kConfirmed) --found->second.unconfirmed_count;
   // Where there is a rate, the entry stays for it, and is freed when its
   // stripe is full.
   if (--found->second.session_count == 0 && !rate_per_ip().is_limited()) {
@@ -192,8 +220,8 @@ void Admission::GiveBackPlaceOfNetwork(const SocketAddress& client) {
   }
 }
 
-Admission::Stripe& Admission::StripeOf(const Network& network) {
-  return stripes_[absl::Hash<Network>()(network) % kStripes];
+Admission::Stripe& Admission::StripeOf(const ClientNetwork& network) {
+  return stripes_[absl::Hash<ClientNetwork>()(network) % kStripes];
 }
 
 }  // namespace internal

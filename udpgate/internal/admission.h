@@ -6,15 +6,16 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/types/optional.h"
+#include "udpgate/internal/client_network.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/proxy_stats.h"
+#include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -54,15 +55,17 @@ class Rate {
 // The limits of the whole gate, shared by all shards and touched only when a
 // session begins or ends. Refusing allocates nothing.
 //
-// Threads: any. Per address there is a lock, one of several, and only where a
-// limit per address is set.
+// Sessions are counted by address (ClientNetwork) whatever the limits say, so
+// that a limit per address that comes later holds at once. Memory: some 50
+// bytes an address, at most 65,536 of them and twice as many as sessions.
+//
+// Threads: any. Per address there is a lock, one of several.
 class Admission {
  public:
   // At most `sessions_max` at a time, whatever `limits` says of that.
   Admission(const ProxyLimits& limits, int64_t sessions_max);
 
-  // From now on these hold, for who comes; nobody is ended. Whether addresses
-  // are watched at all, as the limits per address need, stays as it was.
+  // From now on these hold, for who comes; nobody is ended.
   void SetLimits(const ProxyLimits& limits, int64_t sessions_max);
 
   // Takes a place for a pending session of `client`, and room for the
@@ -74,11 +77,19 @@ class Admission {
                                    absl::FunctionRef<bool()> evict);
   // Takes a place for a session that began in another process, and what it
   // holds, whatever the limits say.
-  void Adopt(const SocketAddress& client, bool is_pending, size_t held_bytes);
+  void Adopt(const SocketAddress& client, SessionState state,
+             size_t held_bytes);
   // The session has a backend now, or is about to end.
   void EndPending() { pending_count_.fetch_sub(1, std::memory_order_relaxed); }
-  // The session has ended; its place is free.
-  void End(const SocketAddress& client);
+  // The session is confirmed now.
+  void Confirm(const SocketAddress& client);
+  // The session has ended in this state; its place is free.
+  void End(const SocketAddress& client, SessionState state);
+
+  // Whether to look for a session of `client`'s address that may give way to
+  // it. Not more often than ten times a second for one address, so that nobody
+  // keeps the shards busy by it.
+  bool MayLookForSilent(const SocketAddress& client, int64_t now_nanoseconds);
 
   // Room for what pending sessions hold. False, and nothing taken, where all
   // of it is in use.
@@ -100,30 +111,16 @@ class Admission {
   static constexpr size_t kStripes = 16;
   static constexpr size_t kRecentPerStripeMax = 4096;
 
-  // An IPv4 address, or the /64 of an IPv6 address: what one household or
-  // server has.
-  struct Network {
-    explicit Network(const SocketAddress& client);
-
-    std::array<uint8_t, 8> bytes{};
-    bool is_ipv6;
-
-    friend bool operator==(const Network& a, const Network& b) {
-      return a.bytes == b.bytes && a.is_ipv6 == b.is_ipv6;
-    }
-    template <typename H>
-    friend H AbslHashValue(H h, const Network& network) {
-      return H::combine(std::move(h), network.bytes, network.is_ipv6);
-    }
-  };
   struct Watched {
-    int64_t session_count = 0;
-    int64_t full_nanoseconds = 0;  // see Rate
+    uint32_t session_count = 0;
+    uint32_t unconfirmed_count = 0;  // of them, pending ones included
+    int64_t full_nanoseconds = 0;    // see Rate
+    int64_t next_look_nanoseconds = INT64_MIN;
   };
   struct Stripe {
     Mutex mutex;
     // Networks that have a session, or began one within the last second.
-    absl::flat_hash_map<Network, Watched> watched ABSL_GUARDED_BY(mutex);
+    absl::flat_hash_map<ClientNetwork, Watched> watched ABSL_GUARDED_BY(mutex);
     int64_t next_sweep_nanoseconds ABSL_GUARDED_BY(mutex) = 0;
   };
 
@@ -133,15 +130,12 @@ class Admission {
                                                 int64_t now_nanoseconds);
   bool MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(stripe->mutex);
-  void GiveBackPlaceOfNetwork(const SocketAddress& client);
+  void GiveBackPlaceOfNetwork(const SocketAddress& client, SessionState state);
   bool IsDenied(const SocketAddress& client);
   Rate rate_per_ip() const {
     return Rate(rate_per_ip_per_second_.load(std::memory_order_relaxed));
   }
-  Stripe& StripeOf(const Network& network);
-
-  const bool watches_networks_;
-  const size_t watched_per_stripe_max_;
+  Stripe& StripeOf(const ClientNetwork& network);
 
   // Read without the lock where there are none.
   std::atomic<bool> has_cidrs_{false};
@@ -149,7 +143,9 @@ class Admission {
   CidrList allow_ ABSL_GUARDED_BY(cidrs_mutex_);
   CidrList deny_ ABSL_GUARDED_BY(cidrs_mutex_);
   std::atomic<int64_t> sessions_max_{0};
+  std::atomic<size_t> watched_per_stripe_max_{0};
   std::atomic<int64_t> sessions_per_ip_max_{0};
+  std::atomic<int64_t> unconfirmed_per_ip_max_{0};
   std::atomic<int64_t> pending_max_{0};
   std::atomic<int64_t> held_bytes_max_{0};
   std::atomic<int64_t> rate_per_second_{0};

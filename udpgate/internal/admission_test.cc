@@ -39,7 +39,7 @@ TEST_F(AdmissionTest, AFullGateAsksForAPlace) {
   EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), DropReason::kSessionLimit);
   EXPECT_EQ(admission.session_count(), 1);
   const auto evict = [&] {
-    admission.End(Address("1.0.0.1:1"));
+    admission.End(Address("1.0.0.1:1"), SessionState::kPending);
     return true;
   };
   EXPECT_EQ(admission.Begin(Address("1.0.0.1:3"), 0, 0, evict), absl::nullopt);
@@ -95,16 +95,91 @@ TEST_F(AdmissionTest, NewLimitsHoldForWhoComes) {
   EXPECT_EQ(admission.session_count(), 2);  // nobody was ended
 }
 
-// Addresses that were not counted from the first session on cannot be limited.
-TEST_F(AdmissionTest, ALimitPerAddressThatComesLateHasNoEffect) {
+// They are counted from the first session on, whatever the limits say.
+TEST_F(AdmissionTest, ALimitPerAddressThatComesLateHolds) {
+  limits_.max_unconfirmed_sessions_per_ip = 0;
   Admission admission(limits_, 10);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
   ProxyLimits limits = limits_;
   limits.max_sessions_per_ip = 1;
   admission.SetLimits(limits, 10);
-  EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), DropReason::kSessionLimitPerIp);
+  EXPECT_EQ(Begin(&admission, "1.0.0.2:2"), absl::nullopt);
+  limits.max_sessions_per_ip = 0;
+  limits.max_unconfirmed_sessions_per_ip = 1;
+  admission.SetLimits(limits, 10);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), DropReason::kUnconfirmedLimitPerIp);
+  admission.SetLimits(limits_, 10);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), absl::nullopt);
-  admission.End(Address("1.0.0.1:1"));
-  EXPECT_EQ(admission.session_count(), 1);
+}
+
+TEST_F(AdmissionTest, UnconfirmedSessionsOfAnAddressAreLimited) {
+  limits_.max_unconfirmed_sessions_per_ip = 2;
+  Admission admission(limits_, 1000);
+  // Pending ones count.
+  const auto begin = [&](const char* client) {
+    return admission.Begin(Address(client), 0, 0, [] { return false; });
+  };
+  EXPECT_EQ(begin("1.0.0.1:1"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:3"), DropReason::kUnconfirmedLimitPerIp);
+  EXPECT_EQ(Begin(&admission, "1.0.0.2:3"), absl::nullopt);
+  // Confirmed ones do not, however many there are.
+  for (int i = 3; i < 20; ++i) {
+    admission.Confirm(Address("1.0.0.1:2"));
+    EXPECT_EQ(Begin(&admission, "1.0.0.1:3"), absl::nullopt);
+    EXPECT_EQ(Begin(&admission, "1.0.0.1:4"),
+              DropReason::kUnconfirmedLimitPerIp);
+  }
+  // The end of a confirmed one makes no room, that of another one does.
+  admission.End(Address("1.0.0.1:2"), SessionState::kConfirmed);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:4"), DropReason::kUnconfirmedLimitPerIp);
+  admission.EndPending();
+  admission.End(Address("1.0.0.1:1"), SessionState::kPending);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:4"), absl::nullopt);
+
+  EXPECT_EQ(Begin(&admission, "[2001:db8:0:1::1]:1"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "[2001:db8:0:1:ffff::]:1"), absl::nullopt);
+  EXPECT_EQ(Begin(&admission, "[2001:db8:0:1::3]:1"),
+            DropReason::kUnconfirmedLimitPerIp);
+  EXPECT_EQ(Begin(&admission, "[2001:db8:0:2::1]:1"), absl::nullopt);
+}
+
+TEST_F(AdmissionTest, WhatIsAdoptedCountsAsUnconfirmedUntilItIsNot) {
+  limits_.max_unconfirmed_sessions_per_ip = 1;
+  Admission admission(limits_, 10);
+  admission.Adopt(Address("1.0.0.1:1"), SessionState::kConfirmed, 0);
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), absl::nullopt);
+  admission.Adopt(Address("1.0.0.2:1"), SessionState::kUnconfirmed, 0);
+  EXPECT_EQ(Begin(&admission, "1.0.0.2:2"), DropReason::kUnconfirmedLimitPerIp);
+  admission.Confirm(Address("1.0.0.2:1"));
+  EXPECT_EQ(Begin(&admission, "1.0.0.2:2"), absl::nullopt);
+}
+
+// An address at its limit must not keep the shards busy.
+TEST_F(AdmissionTest, SilentSessionsAreLookedForTenTimesASecond) {
+  Admission admission(limits_, 10);
+  EXPECT_FALSE(admission.MayLookForSilent(Address("1.0.0.1:1"), 0));
+  EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
+  int look_count = 0;
+  for (int64_t now = 0; now < kSecond; now += kSecond / 1000) {
+    if (admission.MayLookForSilent(Address("1.0.0.1:2"), now)) ++look_count;
+  }
+  EXPECT_EQ(look_count, 10);
+}
+
+// Raising MAX_SESSIONS must not leave too little room to count addresses.
+TEST_F(AdmissionTest, TheRoomForAddressesGrowsWithTheSessions) {
+  limits_.new_sessions_per_second = 0;
+  Admission admission(limits_, 10);
+  admission.SetLimits(limits_, 100'000);
+  for (uint32_t i = 0; i < 90'000; ++i) {
+    ASSERT_EQ(Begin(&admission, std::to_string(1 + i / 65536) + "." +
+                                    std::to_string(i / 256 % 256) + "." +
+                                    std::to_string(i % 256) + ".1:1"),
+              absl::nullopt)
+        << i;
+  }
 }
 
 TEST_F(AdmissionTest, ARateAllowsABurstAndThenItsPace) {
@@ -151,7 +226,7 @@ TEST_F(AdmissionTest, SessionsOfAnAddressAreCountedByNetwork) {
   EXPECT_EQ(Begin(&admission, "1.0.0.1:2"), absl::nullopt);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:3"), DropReason::kSessionLimitPerIp);
   EXPECT_EQ(Begin(&admission, "1.0.0.2:3"), absl::nullopt);
-  admission.End(Address("1.0.0.1:1"));
+  admission.End(Address("1.0.0.1:1"), SessionState::kPending);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:3"), absl::nullopt);
 
   EXPECT_EQ(Begin(&admission, "[2001:db8:0:1::1]:1"), absl::nullopt);
@@ -166,9 +241,9 @@ TEST_F(AdmissionTest, WhatIsAdoptedTakesItsPlaceWhateverTheLimits) {
   limits_.pending_clients_max = 1;
   limits_.pending_bytes_max = 10;
   Admission admission(limits_, /*sessions_max=*/2);
-  admission.Adopt(Address("1.0.0.1:1"), /*is_pending=*/true, 6);
-  admission.Adopt(Address("1.0.0.1:2"), /*is_pending=*/true, 6);
-  admission.Adopt(Address("1.0.0.1:3"), /*is_pending=*/false, 0);
+  admission.Adopt(Address("1.0.0.1:1"), SessionState::kPending, 6);
+  admission.Adopt(Address("1.0.0.1:2"), SessionState::kPending, 6);
+  admission.Adopt(Address("1.0.0.1:3"), SessionState::kConfirmed, 0);
   EXPECT_EQ(admission.session_count(), 3);
   EXPECT_EQ(Begin(&admission, "1.0.0.2:1"), DropReason::kPendingLimit);
   admission.EndPending();
@@ -177,10 +252,10 @@ TEST_F(AdmissionTest, WhatIsAdoptedTakesItsPlaceWhateverTheLimits) {
   admission.GiveBackHeldBytes(12);
   EXPECT_EQ(Begin(&admission, "1.0.0.2:1"), DropReason::kSessionLimit);
   for (const char* client : {"1.0.0.1:1", "1.0.0.1:2"}) {
-    admission.End(Address(client));
+    admission.End(Address(client), SessionState::kPending);
     EXPECT_EQ(Begin(&admission, "1.0.0.1:4"), DropReason::kSessionLimitPerIp);
   }
-  admission.End(Address("1.0.0.1:3"));
+  admission.End(Address("1.0.0.1:3"), SessionState::kConfirmed);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:4"), absl::nullopt);
 }
 
@@ -189,7 +264,7 @@ TEST_F(AdmissionTest, ARefusedSessionLeavesNoTrace) {
   Admission admission(limits_, 1);
   EXPECT_EQ(Begin(&admission, "1.0.0.1:1"), absl::nullopt);
   EXPECT_EQ(Begin(&admission, "1.0.0.2:1"), DropReason::kSessionLimit);
-  admission.End(Address("1.0.0.1:1"));
+  admission.End(Address("1.0.0.1:1"), SessionState::kPending);
   EXPECT_EQ(Begin(&admission, "1.0.0.2:1"), absl::nullopt);
 }
 
@@ -220,7 +295,7 @@ TEST_F(AdmissionTest, WatchedAddressesAreBounded) {
                                std::to_string(i / 256 % 256) + "." +
                                std::to_string(i % 256) + ".1:1";
     if (Begin(&admission, client, 0) == absl::nullopt) {
-      admission.End(Address(client));
+      admission.End(Address(client), SessionState::kPending);
     } else {
       ++refused;
     }

@@ -72,7 +72,7 @@ struct GateContext {
   // The limits of a session in force. Each shard has a copy, and takes a new
   // one where the version is another than it knows.
   std::atomic<uint32_t> limits_version{0};
-  Mutex limits_mutex;
+  mutable Mutex limits_mutex;
   ProxyLimits limits ABSL_GUARDED_BY(limits_mutex);
   // Messages kEvict that no shard has handled yet.
   std::atomic<int> evictions_under_way{0};

@@ -48,6 +48,8 @@ struct ShardMessage {
     kCopySockets,       // likewise, with copies of their sockets
     kEvict,             // end one unconfirmed session, for another shard
     kClientRefused,     // the host of `client` has refused a reply
+    kFindSilent,        // look for a session that gives way to `client`
+    kEndSilent,         // end `session` if its client is silent still
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
   // Called by the shard's owner. `next_slot` is where the next slice begins, 0
@@ -73,6 +75,12 @@ struct ShardMessage {
   // Of kEndClientIp, kEndBackend and kEndBackendText: how far they are.
   // `session` is where to go on, and the youngest that they concern.
   int64_t ended_count = 0;
+  // Of kFindSilent and kEndSilent: the session found so far, if any, is
+  // `session` of shard `silent_shard`; and how many shards are still to look.
+  uint32_t silent_shard = 0;
+  bool is_silent_confirmed = false;
+  int64_t silent_since_nanoseconds = 0;
+  size_t shards_left = 0;
   // Of kResolved: the answer, and to which of the session's questions.
   absl::StatusOr<ResolveResult> result;
   uint32_t question = 0;

@@ -133,16 +133,27 @@ bool RelayPorts::HasBindAddress(int family) const {
   return !(family == AF_INET ? ipv4_bind_sources_ : ipv6_bind_sources_).empty();
 }
 
+size_t RelayPorts::SourceCount(int family) const {
+  return std::max(
+      (family == AF_INET ? ipv4_bind_sources_ : ipv6_bind_sources_).size(),
+      size_t{1});
+}
+
+int64_t RelayPorts::capacity() const {
+  return static_cast<int64_t>(
+      std::max(SourceCount(AF_INET), SourceCount(AF_INET6)) * ports_.size());
+}
+
 absl::optional<SocketAddress> RelayPorts::Take(
     const SocketAddress& route_source, const RelayOwner& owner,
     int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided,
-    bool is_ours_first) {
+    bool is_ours_first, bool takes_busy) {
   MutexLock lock(&mutex_);
   Advance(now_nanoseconds);
   FindCandidates(route_source, avoided);
   if (candidates_.empty()) return absl::nullopt;
   EndRests();
-  const absl::optional<Choice> choice = Choose(is_ours_first);
+  const absl::optional<Choice> choice = Choose(is_ours_first, takes_busy);
   if (!choice.has_value()) return absl::nullopt;
   NoteUse(choice->source, choice->port_index,
           {owner, choice->quarantined_until_nanoseconds});
@@ -377,7 +388,8 @@ void RelayPorts::EndRestsOf(Source* source, RestRow Source::*row) {
   }
 }
 
-absl::optional<RelayPorts::Choice> RelayPorts::Choose(bool is_ours_first) {
+absl::optional<RelayPorts::Choice> RelayPorts::Choose(bool is_ours_first,
+                                                      bool takes_busy) {
   if (is_ours_first) {
     const absl::optional<Choice> choice = TakeOldest(&Source::quarantined);
     if (choice.has_value()) return choice;
@@ -390,6 +402,7 @@ absl::optional<RelayPorts::Choice> RelayPorts::Choose(bool is_ours_first) {
   if (const absl::optional<Choice> choice = TakeOldest(&Source::quarantined)) {
     return choice;
   }
+  if (!takes_busy) return absl::nullopt;
   return TakeOldest(&Source::busy);
 }
 

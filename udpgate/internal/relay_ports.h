@@ -87,6 +87,13 @@ class RelayPorts {
 
   // Whether `bind_addresses` has one of this family.
   bool HasBindAddress(int family) const;
+  // Source addresses that `Take` chooses from, of this family.
+  size_t SourceCount(int family) const;
+
+  // Sockets towards backends of one family at most, of the one that has more
+  // `bind_addresses`; where there are none, as many as one address has ports.
+  // Those in quarantine are among them; what other programs hold is not known.
+  int64_t capacity() const;
 
   // A source address and a port for a new socket, noted as `owner`'s: the next
   // of `bind_addresses` that has the family of `route_source`, or
@@ -98,11 +105,12 @@ class RelayPorts {
   // other addresses have; the one longest in quarantine, and that is counted;
   // the one longest held by another program. With `is_ours_first` the one
   // longest in quarantine goes before all: it was ours, and probably still is
-  // where other programs hold many.
+  // where other programs hold many. Without `takes_busy` none of those that
+  // other programs were found to hold lately.
   absl::optional<SocketAddress> Take(
       const SocketAddress& route_source, const RelayOwner& owner,
       int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided = {},
-      bool is_ours_first = false);
+      bool is_ours_first = false, bool takes_busy = true);
 
   // Only after its socket is closed. A port that was taken out of quarantine
   // goes back there, unless its time is over. Ignored where it is not taken.
@@ -183,7 +191,7 @@ class RelayPorts {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t RestNanoseconds(RestRow Source::*row) const;
   bool IsFree(uint16_t port_index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::optional<Choice> Choose(bool is_ours_first)
+  absl::optional<Choice> Choose(bool is_ours_first, bool takes_busy)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::optional<uint16_t> TakeFree() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteUse(size_t source, uint16_t port_index, const Use& use)

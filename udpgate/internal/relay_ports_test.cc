@@ -613,6 +613,35 @@ TEST(ParseReservedPortsTest, SkipsWhatDoesNotParse) {
   }
 }
 
+TEST_F(RelayPortsTest, CountsThePortsOfTheFamilyThatHasMoreAddresses) {
+  Start({1, 2, 3});
+  EXPECT_EQ(ports_->capacity(), 3);
+  EXPECT_EQ(ports_->SourceCount(AF_INET), 1u);
+  StartWithBindAddresses({1, 2, 3},
+                         {Source(1), Source(2), Source(3), Ipv6Source(1)});
+  EXPECT_EQ(ports_->capacity(), 9);
+  EXPECT_EQ(ports_->SourceCount(AF_INET), 3u);
+  EXPECT_EQ(ports_->SourceCount(AF_INET6), 1u);
+}
+
+// Those in quarantine are, since they were ours.
+TEST_F(RelayPortsTest, PortsOfOtherProgramsAreNotTakenWhereThatIsNotWanted) {
+  Start({1, 2});
+  ASSERT_EQ(Take(), 1);
+  ASSERT_EQ(Take(), 2);
+  const auto take = [this](bool takes_busy) {
+    const absl::optional<SocketAddress> relay =
+        ports_->Take(Source(1), Owner(++last_id_), now_, {},
+                     /*is_ours_first=*/false, takes_busy);
+    return relay.has_value() ? relay->port() : 0;
+  };
+  ports_->GiveBack(Source(1).WithPort(1), PortFate::kBusy, now_);
+  ports_->GiveBack(Source(1).WithPort(2), PortFate::kAnswered, now_);
+  EXPECT_EQ(take(false), 2);
+  EXPECT_EQ(take(false), 0);
+  EXPECT_EQ(take(true), 1);
+}
+
 }  // namespace
 }  // namespace internal
 }  // namespace udpgate

@@ -83,5 +83,59 @@ void SessionList::Remove(Session* session) {
       session->list_previous;
 }
 
+void NetworkIndex::SetOn(bool is_on) {
+  if (is_on == is_on_) return;
+  is_on_ = is_on;
+  ends_.clear();
+  if (!is_on) return;
+  for (uint32_t slot = 0; slot < table_->slot_count(); ++slot) {
+    Session* session = table_->FindSlot(slot);
+    if (session != nullptr) Add(session);
+  }
+}
+
+void NetworkIndex::Add(Session* session) {
+  if (!is_on_) return;
+  Ends& ends = ends_[ClientNetwork(session->client)];
+  session->network_previous = ends.last;
+  session->network_next = kNoSlot;
+  if (ends.last == kNoSlot) {
+    ends.first = session->slot;
+  } else {
+    table_->FindSlot(ends.last)->network_next = session->slot;
+  }
+  ends.last = session->slot;
+}
+
+void NetworkIndex::Remove(Session* session) {
+  if (!is_on_) return;
+  const auto found = ends_.find(ClientNetwork(session->client));
+  const uint32_t previous = session->network_previous;
+  const uint32_t next = session->network_next;
+  if (previous == kNoSlot) {
+    found->second.first = next;
+  } else {
+    table_->FindSlot(previous)->network_next = next;
+  }
+  if (next == kNoSlot) {
+    found->second.last = previous;
+  } else {
+    table_->FindSlot(next)->network_previous = previous;
+  }
+  if (found->second.first == kNoSlot) ends_.erase(found);
+}
+
+void NetworkIndex::ForEach(const SocketAddress& client, int count_max,
+                           absl::FunctionRef<void(Session*)> visit) const {
+  const auto found = ends_.find(ClientNetwork(client));
+  if (found == ends_.end()) return;
+  uint32_t slot = found->second.first;
+  for (int i = 0; slot != kNoSlot && i < count_max; ++i) {
+    Session* session = table_->FindSlot(slot);
+    slot = session->network_next;
+    visit(session);
+  }
+}
+
 }  // namespace internal
 }  // namespace udpgate

@@ -107,6 +107,51 @@ TEST(SessionTableTest, AFreedSlotKeepsNothing) {
   EXPECT_EQ(next->state, SessionState::kPending);
 }
 
+TEST(NetworkIndexTest, KnowsTheSessionsOfANetworkInTheirOrder) {
+  SessionTable table(0);
+  NetworkIndex index(&table);
+  std::vector<Session*> sessions;
+  const auto insert = [&](const char* text) {
+    const SocketAddress client = *SocketAddress::Parse(text);
+    sessions.push_back(table.Insert(client, kHash(client), 0));
+    index.Add(sessions.back());
+  };
+  const auto ports = [&](const char* text, int count_max = 100) {
+    std::vector<int> found;
+    index.ForEach(
+        *SocketAddress::Parse(text), count_max,
+        [&](Session* session) { found.push_back(session->client.port()); });
+    return found;
+  };
+  insert("1.0.0.1:1");
+  EXPECT_EQ(ports("1.0.0.1:9"), std::vector<int>()) << "it is off";
+  index.SetOn(true);
+  insert("1.0.0.2:7");
+  insert("1.0.0.1:2");
+  insert("1.0.0.1:3");
+  insert("[2001:db8::1]:4");
+  insert("[2001:db8::2]:5");
+  EXPECT_EQ(ports("1.0.0.1:9"), (std::vector<int>{1, 2, 3}));
+  EXPECT_EQ(ports("1.0.0.1:9", 2), (std::vector<int>{1, 2}));
+  EXPECT_EQ(ports("1.0.0.2:9"), (std::vector<int>{7}));
+  EXPECT_EQ(ports("[2001:db8::3]:9"), (std::vector<int>{4, 5}));
+  const auto erase = [&](size_t i) {
+    index.Remove(sessions[i]);
+    table.Erase(sessions[i]);
+  };
+  erase(2);
+  EXPECT_EQ(ports("1.0.0.1:9"), (std::vector<int>{1, 3}));
+  erase(0);
+  EXPECT_EQ(ports("1.0.0.1:9"), (std::vector<int>{3}));
+  insert("1.0.0.1:8");
+  EXPECT_EQ(ports("1.0.0.1:9"), (std::vector<int>{3, 8}));
+  erase(3);
+  erase(6);
+  EXPECT_EQ(ports("1.0.0.1:9"), std::vector<int>());
+  index.SetOn(false);
+  erase(1);
+}
+
 }  // namespace
 }  // namespace internal
 }  // namespace udpgate

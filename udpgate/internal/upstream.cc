@@ -16,9 +16,6 @@ namespace {
 constexpr int64_t kSourceLifetimeNanoseconds = 1'000'000'000;
 // A shard seldom has more backends than this at a time.
 constexpr size_t kKnownSourcesMax = 64;
-// Ports that a stranger holds are rare; a row of them means trouble that the
-// next client will not have to wait for.
-constexpr int kAttemptsMax = 64;
 // As much for source addresses that are of no use; the next client goes on with
 // others.
 constexpr size_t kUselessSourcesMax = 8;
@@ -155,23 +152,41 @@ bool UpstreamOpener::IsSourceGone(const SocketAddress& source) {
   return is_gone;
 }
 
-UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
-                                            const SocketAddress& backend,
-                                            const RelayOwner& owner,
-                                            int64_t receive_buffer_bytes,
-                                            int64_t now_nanoseconds) {
+// Errors of socket(2), and of epoll_ctl(2) where the user's watches run out.
+bool UpstreamOpener::Result::LacksRoom() const {
+  return is_without_port || error == EMFILE || error == ENFILE ||
+         error == ENOMEM || error == ENOBUFS || error == ENOSPC;
+}
+
+bool UpstreamOpener::IsOfUse(const SocketAddress& relay,
+                             const SocketAddress& source) const {
+  if (relay.family() != source.family()) return false;
+  return ports_->HasBindAddress(source.family()) ||
+         relay.WithPort(0) == source.WithPort(0);
+}
+
+UpstreamOpener::Result UpstreamOpener::Open(
+    const SocketAddress& source, const SocketAddress& backend,
+    const RelayOwner& owner, int64_t receive_buffer_bytes,
+    int64_t now_nanoseconds, bool takes_busy, int attempt_count) {
   Result result;
   result.error = EADDRNOTAVAIL;
   result.failed_call = "no relay port is free";
+  const size_t source_count = ports_->SourceCount(backend.family());
   std::vector<SocketAddress> avoided;
-  for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
+  for (int attempt = attempt_count; attempt < kAttemptsMax; ++attempt) {
+    result.attempt_count = attempt;
     // Ports that were found busy are tried again after a while, all at about
     // the same time; a newcomer must not be lost over that.
     const absl::optional<SocketAddress> relay =
         ports_->Take(source, owner, now_nanoseconds, avoided,
-                     /*is_ours_first=*/attempt >= kAttemptsMax / 2);
+                     /*is_ours_first=*/attempt >= kAttemptsMax / 2, takes_busy);
     // What went wrong before says more than that nothing is left.
-    if (!relay.has_value()) return result;
+    if (!relay.has_value()) {
+      result.is_without_port = avoided.size() < source_count;
+      return result;
+    }
+    result.attempt_count = attempt + 1;
     const Verdict verdict = OpenOn(*relay, backend, &result);
     if (verdict == Verdict::kOpen) break;
     ports_->GiveBack(*relay,
@@ -185,7 +200,10 @@ UpstreamOpener::Result UpstreamOpener::Open(const SocketAddress& source,
       if (avoided.size() == kUselessSourcesMax) return result;
     }
   }
-  if (result.error != 0) return result;
+  if (result.error != 0) {
+    result.is_without_port = avoided.size() < source_count;
+    return result;
+  }
   SetReceiveBufferBytes(
       sys_calls_, result.fd,
       std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));

@@ -37,12 +37,24 @@ absl::Status CheckBindAddresses(SysCalls* sys_calls,
 // Threads: the owner of one shard.
 class UpstreamOpener {
  public:
+  // Ports that a stranger holds are rare; a row of them means trouble that the
+  // next client will not have to wait for.
+  static constexpr int kAttemptsMax = 64;
+
   // An open socket, or the call that failed and its errno.
   struct Result {
     int fd = -1;
     SocketAddress relay;  // the local end
     int error = 0;
     const char* failed_call = "";
+    // No source port is left, though there are addresses that can be used.
+    bool is_without_port = false;
+    // Ports that were tried, kAttemptsMax at most.
+    int attempt_count = 0;
+
+    // Whether it failed since something ran out that each session takes, so
+    // that the end of another one makes room: ports, descriptors, memory.
+    bool LacksRoom() const;
   };
 
   // Both must outlive the opener.
@@ -70,10 +82,16 @@ class UpstreamOpener {
   // kUpstreamBufferBytesMax or the system's limit where these are less.
   //
   // A port that another program has, and an address that cannot reach the
-  // backend, are passed over, a bounded number of them.
+  // backend, are passed over, a bounded number of them. Without `takes_busy`
+  // no port is tried that another program was found to have lately.
+  // `attempt_count`: how many were tried for this client before.
   Result Open(const SocketAddress& source, const SocketAddress& backend,
               const RelayOwner& owner, int64_t receive_buffer_bytes,
-              int64_t now_nanoseconds);
+              int64_t now_nanoseconds, bool takes_busy = true,
+              int attempt_count = 0);
+
+  // Whether the port at `relay` could serve where `Open` found none.
+  bool IsOfUse(const SocketAddress& relay, const SocketAddress& source) const;
 
   // Closes it and gives its port back. `has_answered`: whether the backend has
   // sent anything to it.

@@ -365,6 +365,40 @@ TEST_F(UpstreamTest, WhereAllAddressesHaveLeftTheHostItSaysSo) {
   EXPECT_EQ(Open().error, 0);
 }
 
+// Whether somebody could make room by giving up what it has.
+TEST_F(UpstreamTest, SaysWhetherPortsDescriptorsOrMemoryWereMissing) {
+  local_ports_ = FreePorts(1);
+  Start({Ip("127.0.0.2"), Ip("127.0.0.3")});
+  sys_calls_.gone_ips = {Ip("127.0.0.2")};
+  EXPECT_EQ(Open().relay.WithPort(0), Ip("127.0.0.3"));
+  EXPECT_TRUE(Open().LacksRoom()) << "the other address has no port left";
+  sys_calls_.gone_ips = {Ip("127.0.0.2"), Ip("127.0.0.3")};
+  Close();
+  EXPECT_FALSE(Open().LacksRoom()) << "no port would help";
+  sys_calls_.gone_ips.clear();
+  EXPECT_FALSE(Open().LacksRoom());
+  EXPECT_FALSE(Open().LacksRoom());
+  EXPECT_TRUE(Open().LacksRoom());
+  CloseAll();
+  for (const int error : {EMFILE, ENFILE, ENOMEM, ENOBUFS}) {
+    sys_calls_.FailNext(Call::kSocket, error, 2);
+    EXPECT_TRUE(Open().LacksRoom()) << error;
+    sys_calls_.Reset();
+  }
+  sys_calls_.FailNext(Call::kConnect, EPERM, 2);
+  EXPECT_FALSE(Open().LacksRoom()) << "a firewall";
+}
+
+TEST_F(UpstreamTest, IsOfUseIsAPortThatTheNextOneCouldHave) {
+  Start();
+  EXPECT_TRUE(opener_->IsOfUse(Ip("127.0.0.1").WithPort(5), Ip("127.0.0.1")));
+  EXPECT_FALSE(opener_->IsOfUse(Ip("127.0.0.2").WithPort(5), Ip("127.0.0.1")));
+  EXPECT_FALSE(opener_->IsOfUse(Ip("::1").WithPort(5), Ip("127.0.0.1")));
+  Start({Ip("127.0.0.2"), Ip("127.0.0.3")});
+  EXPECT_TRUE(opener_->IsOfUse(Ip("127.0.0.2").WithPort(5), Ip("127.0.0.1")));
+  EXPECT_FALSE(opener_->IsOfUse(Ip("::1").WithPort(5), Ip("127.0.0.1")));
+}
+
 TEST_F(UpstreamTest, ManyAddressesThatHaveLeftTheHostCostABoundedTime) {
   std::vector<SocketAddress> addresses;
   for (int i = 2; i < 14; ++i)

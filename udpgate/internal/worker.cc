@@ -79,6 +79,20 @@ constexpr int64_t kTrickleAgeNanoseconds = 2'000'000'000;
 // message.
 constexpr int kReplyAttemptsMax = 4;
 
+// A session may give way to another client of its address (MAX_SESSIONS_PER_IP)
+// once its own has sent nothing for so long. A client that plays sends more
+// often than that, so whoever forges its address cannot end its session.
+constexpr int64_t kSilentNanoseconds = 10'000'000'000;
+constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
+// Sessions of one address that are looked at for that in one shard, the oldest.
+constexpr int kSilentLooksMax = 1024;
+
+// Unconfirmed sessions that are looked at for one whose source port is of use.
+constexpr int kEvictLooksMax = 64;
+// Sessions that give way to one newcomer at most, since what they give up is
+// not always what is missing.
+constexpr int kEvictionsPerOpenMax = 3;
+
 // Why a new client was refused, for the log.
 std::string AdmissionText(DropReason reason, const ProxyLimits& limits,
                           int64_t sessions_max) {
@@ -90,6 +104,11 @@ std::string AdmissionText(DropReason reason, const ProxyLimits& limits,
     case DropReason::kSessionLimitPerIp:
       return absl::StrCat("its address has ", limits.max_sessions_per_ip,
                           " sessions");
+    case DropReason::kUnconfirmedLimitPerIp:
+      return absl::StrCat(
+          "its address has ", limits.max_unconfirmed_sessions_per_ip,
+          " sessions of which none is confirmed: a loop? The backend, or NAT "
+          "on the way, may lead back to this gateway");
     case DropReason::kNewSessionRate:
       return absl::StrCat("more than ", limits.new_sessions_per_second,
                           " new clients a second");
@@ -172,12 +191,14 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
                           : context->session_events->AddShard()),
       pending_(&sessions_),
       unconfirmed_(kProofCount + 1, SessionList(&sessions_)),
+      networks_(&sessions_),
       run_(context->options.batch_size),
       replies_received_(context->options.batch_size,
                         context->flow_offload == nullptr
                             ? ReceiveBatch::Extent::kPayload
                             : ReceiveBatch::Extent::kControl),
       replies_(context->options.batch_size) {
+  networks_.SetOn(limits_.max_sessions_per_ip > 0);
   queued_.reserve(context->options.batch_size);
   reply_sessions_.reserve(context->options.batch_size);
   reply_times_nanoseconds_.reserve(context->options.batch_size);
@@ -317,6 +338,7 @@ void Worker::TakeLimits() {
     MutexLock lock(&context_->limits_mutex);
     limits_ = context_->limits;
   }
+  networks_.SetOn(limits_.max_sessions_per_ip > 0);
   // By the old time-outs the next look could be far away.
   next_sweep_nanoseconds_ = std::min(next_sweep_nanoseconds_, now_nanoseconds_);
 }
@@ -357,6 +379,14 @@ void Worker::DrainMessages() {
         HandleClientRefused(message.client);
         context_->client_refusals_under_way.fetch_sub(
             1, std::memory_order_relaxed);
+        break;
+      case ShardMessage::Kind::kFindSilent:
+        FindSilent(&message);
+        PassOn(std::move(message));
+        break;
+      case ShardMessage::Kind::kEndSilent:
+        EndSilent(message);
+        context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
         break;
       case ShardMessage::Kind::kDisconnectClient:
       case ShardMessage::Kind::kEndSession:
@@ -900,9 +930,16 @@ void Worker::Begin(const ClientDatagram& datagram) {
     counters_.Drop(DropReason::kDraining);
     return;
   }
-  const absl::optional<DropReason> refusal = context_->admission.Begin(
-      datagram.client, datagram.payload.size(), now_nanoseconds_,
-      [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return EvictLeastProven(); });
+  const auto admit = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return context_->admission.Begin(
+        datagram.client, datagram.payload.size(), now_nanoseconds_,
+        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return EvictLeastProven(); });
+  };
+  absl::optional<DropReason> refusal = admit();
+  if (refusal == DropReason::kSessionLimitPerIp &&
+      ReplaceSilent(datagram.client)) {
+    refusal = admit();
+  }
   if (refusal.has_value()) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
     counters_.Drop(*refusal);
@@ -915,6 +952,7 @@ void Worker::Begin(const ClientDatagram& datagram) {
   }
   Session* session =
       sessions_.Insert(datagram.client, datagram.hash, now_nanoseconds_);
+  networks_.Add(session);
   session->held = std::make_unique<HeldDatagrams>();
   counters_.sessions_created.Add();
   session->resolve_deadline_nanoseconds =
@@ -936,17 +974,41 @@ bool Worker::EvictLeastProven() {
   return false;
 }
 
+// The same where a newcomer's socket could not be opened, since `failed` lacked
+// something: a session that gives that up. False where there is none.
+bool Worker::EvictForUpstream(const UpstreamOpener::Result& failed,
+                              const SocketAddress& source) {
+  if (!failed.is_without_port) return EvictLeastProven();
+  int look_count = 0;
+  for (const SessionList& list : unconfirmed_) {
+    for (Session* session = list.first(); session != nullptr;
+         session = list.next(*session)) {
+      if (++look_count > kEvictLooksMax) return false;
+      if (!upstream_.IsOfUse(session->relay, source)) continue;
+      End(session, EndReason::kEvicted, DropReason::kSessionEnded);
+      return true;
+    }
+  }
+  return false;
+}
+
+// One message more that ends a session for the sake of another shard's client.
+bool Worker::MayAskOthers() {
+  constexpr int kUnderWayMax = 64;
+  if (context_->inboxes.size() < 2) return false;
+  if (context_->evictions_under_way.fetch_add(1, std::memory_order_relaxed) <
+      kUnderWayMax) {
+    return true;
+  }
+  context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
 // Where this shard has nothing to give up, another may: the client's next
 // datagram then finds a place. One shard at a time, in turn.
 void Worker::AskOthersToEvict() {
-  constexpr int kUnderWayMax = 64;
   const size_t shard_count = context_->inboxes.size();
-  if (shard_count < 2) return;
-  if (context_->evictions_under_way.fetch_add(1, std::memory_order_relaxed) >=
-      kUnderWayMax) {
-    context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
-    return;
-  }
+  if (!MayAskOthers()) return;
   next_to_evict_ = (next_to_evict_ + 1) % shard_count;
   if (next_to_evict_ == shard_) {
     next_to_evict_ = (next_to_evict_ + 1) % shard_count;
@@ -954,6 +1016,86 @@ void Worker::AskOthersToEvict() {
   ShardMessage message;
   message.kind = ShardMessage::Kind::kEvict;
   context_->inboxes[next_to_evict_]->Post(std::move(message));
+}
+
+// Has a session of the client's address give way to it, the one whose own
+// client is silent longest, if there is one silent for long enough. True where
+// one has ended. Where there are several shards all of them are asked, one
+// after the other, and the client's next datagram finds the place.
+bool Worker::ReplaceSilent(const SocketAddress& client) {
+  if (!context_->admission.MayLookForSilent(client, now_nanoseconds_)) {
+    return false;
+  }
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kFindSilent;
+  message.client = client;
+  message.shards_left = context_->inboxes.size();
+  if (message.shards_left < 2) {
+    FindSilent(&message);
+    return EndSilent(message);
+  }
+  if (!MayAskOthers()) return false;
+  FindSilent(&message);
+  PassOn(std::move(message));
+  return false;
+}
+
+// Notes the session of this shard that may give way, if it is better than the
+// one that other shards have found: rather an unconfirmed one, and of those the
+// one silent longest.
+void Worker::FindSilent(ShardMessage* message) {
+  networks_.ForEach(
+      message->client, kSilentLooksMax,
+      [&](Session* session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        if (!IsSilent(*session)) return;
+        // The fast path may have relayed since; then it is not silent.
+        offload_.Update(session);
+        if (!IsSilent(*session)) return;
+        const bool is_confirmed = session->state == SessionState::kConfirmed;
+        const int64_t since_nanoseconds = session->client_active_nanoseconds;
+        if (message->session.id != 0 &&
+            (is_confirmed != message->is_silent_confirmed
+                 ? is_confirmed
+                 : since_nanoseconds >= message->silent_since_nanoseconds)) {
+          return;
+        }
+        message->session = session->ref();
+        message->silent_shard = shard_;
+        message->is_silent_confirmed = is_confirmed;
+        message->silent_since_nanoseconds = since_nanoseconds;
+      });
+}
+
+bool Worker::IsSilent(const Session& session) const {
+  if (session.state == SessionState::kPending) return false;
+  return now_nanoseconds_ - session.client_active_nanoseconds >=
+         (session.state == SessionState::kConfirmed
+              ? kSilentNanoseconds
+              : kUnconfirmedSilentNanoseconds);
+}
+
+// To the next shard that is to look, or, once all have, to the one whose
+// session gives way.
+void Worker::PassOn(ShardMessage message) {
+  size_t next = (shard_ + 1) % context_->inboxes.size();
+  if (--message.shards_left == 0) {
+    if (message.session.id == 0) {
+      context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+      return;
+    }
+    message.kind = ShardMessage::Kind::kEndSilent;
+    next = message.silent_shard;
+  }
+  context_->inboxes[next]->Post(std::move(message));
+}
+
+// Whether the session that was found has given way: it may have ended since, or
+// its client have sent.
+bool Worker::EndSilent(const ShardMessage& message) {
+  Session* session = sessions_.Find(message.session);
+  if (session == nullptr || !IsSilent(*session)) return false;
+  End(session, EndReason::kReplaced, DropReason::kSessionEnded);
+  return true;
 }
 
 void Worker::Hold(Session* session, const ClientDatagram& datagram) {
@@ -1045,6 +1187,10 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
     objection = " is not an address that datagrams can be sent to";
   } else {
     source = upstream_.FindSource(backend, now_nanoseconds_, &opened);
+    if (opened.LacksRoom() && EvictLeastProven()) {
+      opened = UpstreamOpener::Result();
+      source = upstream_.FindSource(backend, now_nanoseconds_, &opened);
+    }
     if (IsOwnAddress(context_->listeners, backend, source)) {
       objection = " is this gate itself";
     }
@@ -1057,10 +1203,9 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
            });
     return;
   }
-  if (opened.error == 0) {
-    opened = OpenSocket(*session, source, backend);
-  }
+  if (opened.error == 0) opened = OpenSocket(*session, source, backend);
   if (opened.error != 0) {
+    if (opened.LacksRoom()) AskOthersToEvict();
     Refuse(session, EndReason::kNoUpstreamSocket, DropReason::kNoUpstreamSocket,
            [&] {
              return absl::StrCat(opened.failed_call, " towards backend ",
@@ -1083,8 +1228,42 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   SendHeld(session);
 }
 
+// A socket for a new session. Where ports, descriptors or memory run out,
+// unconfirmed sessions of this shard give way, and only then is a port tried
+// that another program was found to have: that is dear, and mostly in vain.
+UpstreamOpener::Result Worker::OpenSocket(const Session& session,
+                                          const SocketAddress& source,
+                                          const SocketAddress& backend) {
+  bool takes_busy = false;
+  int attempt_count = 0;
+  for (int evicted_count = 0;;) {
+    UpstreamOpener::Result opened =
+        upstream_.Open(source, backend, {shard_, session.ref()},
+                       context_->options.receive_buffer_bytes, now_nanoseconds_,
+                       takes_busy, attempt_count);
+    attempt_count = opened.attempt_count;
+    if (opened.error == 0) Watch(session, &opened);
+    if (!opened.LacksRoom() || attempt_count == UpstreamOpener::kAttemptsMax) {
+      return opened;
+    }
+    if (evicted_count++ < kEvictionsPerOpenMax &&
+        EvictForUpstream(opened, source)) {
+      continue;
+    }
+    if (takes_busy || !opened.is_without_port) return opened;
+    takes_busy = true;
+    evicted_count = kEvictionsPerOpenMax;
+  }
+}
+
 // Adds the new socket to the worker's epoll set; where that fails, closes it.
 void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
+  if (offload_.is_on()) {
+    // Where that fails the session stays on its socket: no time, no hand-over.
+    const int on = 1;
+    sys_calls_->SetSockOpt(opened->fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
+                           sizeof(on));
+  }
   const SysCallResult added = WatchSocket(session, opened->fd);
   if (added.ok()) return;
   upstream_.Close(opened->fd, opened->relay, /*has_answered=*/false,
@@ -1132,6 +1311,9 @@ void Worker::MoveTo(SessionState state, Session* session) {
   Leave(session);
   session->state = state;
   Enlist(session);
+  if (state == SessionState::kConfirmed) {
+    context_->admission.Confirm(session->client);
+  }
   if (state == SessionState::kUnconfirmed) {
     Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
   } else if (state == SessionState::kConfirmed) {
@@ -1202,7 +1384,8 @@ void Worker::End(Session* session, EndReason end, DropReason held_drop) {
                     now_nanoseconds_);
   }
   counters_.End(end);
-  context_->admission.End(session->client);
+  context_->admission.End(session->client, session->state);
+  networks_.Remove(session);
   sessions_.Erase(session);
 }
 

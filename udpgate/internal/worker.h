@@ -182,7 +182,21 @@ class Worker {
   void Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool EvictForUpstream(const UpstreamOpener::Result& failed,
+                        const SocketAddress& source)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void AskOthersToEvict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool MayAskOthers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  // Sessions of one address, where MAX_SESSIONS_PER_IP is reached.
+  bool ReplaceSilent(const SocketAddress& client)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void FindSilent(ShardMessage* message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool IsSilent(const Session& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  void PassOn(ShardMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool EndSilent(const ShardMessage& message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Hold(Session* session, const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Keep(Session* session, const ClientDatagram& datagram)
@@ -193,6 +207,10 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void OpenUpstream(Session* session, ResolveResult result)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  UpstreamOpener::Result OpenSocket(const Session& session,
+                                    const SocketAddress& source,
+                                    const SocketAddress& backend)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Watch(const Session& session, UpstreamOpener::Result* opened)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   SysCallResult WatchSocket(const Session& session, int fd)
@@ -202,10 +220,6 @@ class Worker {
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // The session's socket, in worker_upstream.cc.
-  UpstreamOpener::Result OpenSocket(const Session& session,
-                                    const SocketAddress& source,
-                                    const SocketAddress& backend)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool MoveToNewSource(ReopenReason reason, Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void CheckSource(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -310,6 +324,7 @@ class Worker {
   // they have proven, each list in the order of their clients' last datagrams.
   SessionList pending_ ABSL_GUARDED_BY(ownership_);
   std::vector<SessionList> unconfirmed_ ABSL_GUARDED_BY(ownership_);
+  NetworkIndex networks_ ABSL_GUARDED_BY(ownership_);
   // The shard that was asked last; see AskOthersToEvict.
   size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;
   // The idle sweep: the next slot to look at, and when.

@@ -165,6 +165,7 @@ void Worker::LetGo() {
     } else {
       sys_calls_->Close(session->upstream_fd);
     }
+    networks_.Remove(session);
     sessions_.Erase(session);
   }
 }
@@ -212,6 +213,7 @@ absl::StatusOr<Session*> Worker::Adopt(HandedSession* handed) {
   Session* session = *inserted;
   const SysCallResult added = WatchSocket(*session, given.get());
   if (!added.ok()) {
+    networks_.Remove(session);
     sessions_.Erase(session);
     return ErrnoToStatus(added.error, "epoll_ctl");
   }
@@ -223,7 +225,7 @@ absl::StatusOr<Session*> Worker::Adopt(HandedSession* handed) {
   session->upstream_fd = given.Release();
   session->state = handed->state;
   Enlist(session);
-  context_->admission.Adopt(session->client, /*is_pending=*/false, 0);
+  context_->admission.Adopt(session->client, session->state, 0);
   return session;
 }
 
@@ -236,7 +238,9 @@ absl::StatusOr<Session*> Worker::Place(const HandedSession& handed) {
   if (sessions_.Find(handed.client, hash) != nullptr) {
     return Invalid(handed, "its client has another one");
   }
-  return sessions_.Adopt(handed.client, hash, handed.id);
+  Session* session = sessions_.Adopt(handed.client, hash, handed.id);
+  networks_.Add(session);
+  return session;
 }
 
 absl::Status Worker::TakeOverOne(HandedSession* handed) {
@@ -258,6 +262,10 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
   // Not by MoveTo: a flow that is not handed over begins in the sweep, when the
   // other process does nothing with it any more.
   Leave(session);
+  if (session->state != handed->state) {  // it has changed since Prepare
+    context_->admission.End(session->client, session->state);
+    context_->admission.Adopt(session->client, handed->state, 0);
+  }
   FromHanded(*handed, session);
   if (session->state == SessionState::kConfirmed) {
     offload_.Adopt(handed->flow_slot, handed->flow_counted, session);
@@ -282,7 +290,7 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
     session->held->size_bytes.push_back(static_cast<uint32_t>(payload.size()));
     counters_.datagrams_held.Add();
   }
-  context_->admission.Adopt(session->client, /*is_pending=*/true,
+  context_->admission.Adopt(session->client, SessionState::kPending,
                             session->held->bytes.size());
   Enlist(session);
   // The answer on its way to the other process is lost. Where it is too late
@@ -299,7 +307,8 @@ void Worker::Drop(Session* session) {
   sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_DEL, session->upstream_fd,
                            nullptr);
   sys_calls_->Close(session->upstream_fd);
-  context_->admission.End(session->client);
+  context_->admission.End(session->client, session->state);
+  networks_.Remove(session);
   sessions_.Erase(session);
 }
 

@@ -325,6 +325,7 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   std::vector<std::unique_ptr<Reader>> readers_;
   std::vector<int> listener_fds_;
   int64_t sessions_max_ = 0;
+  int64_t port_count_ = 0;
 
   // How the world is.
   bool worker_reads_ = false;
@@ -393,6 +394,7 @@ ProxyOptions Simulation::Options() {
   limits.new_sessions_per_second = OneIn(4) ? Between(2, 10) : 0;
   limits.unconfirmed_reply_factor = OneOf<int64_t>({0, 1, 10});
   if (OneIn(4)) limits.max_sessions_per_ip = Between(1, 3);
+  if (OneIn(4)) limits.max_unconfirmed_sessions_per_ip = Between(1, 3);
   limits.deny_cidrs = *ParseCidrList("192.0.2.0/24");
   return options;
 }
@@ -401,8 +403,8 @@ void Simulation::Start() {
   sessions_max_ = Between(2, 16);
   const ProxyOptions options = Options();
   std::vector<uint16_t> ports;
-  const int64_t port_count = Between(2, 30);
-  for (int64_t i = 0; i < port_count; ++i) {
+  port_count_ = Between(2, 30);
+  for (int64_t i = 0; i < port_count_; ++i) {
     ports.push_back(static_cast<uint16_t>(40000 + i));
   }
   context_ = std::make_unique<GateContext>(options, &clock_, &sys_calls_,
@@ -422,8 +424,8 @@ void Simulation::Start() {
   worker_reads_ = readers_.size() == 1 && OneIn(2);
   if (worker_reads_) {
     Reader* const reader = readers_.front().get();
-    const absl::Status added =
-        worker_->AddReader(reader->fd(), [this] { Read(0); });
+    const absl::Status added = worker_->AddReader(
+        reader->fd(), [this] { Read(0); }, [] {});
     Require(added.ok(), "AddReader: ", added.ToString(), reader->fd());
   }
   const int64_t client_count = Between(2, 24);
@@ -889,8 +891,8 @@ void Simulation::OnWatched(int fd) {
 
 // As Worker::NoteSigns, from the rules in the README.
 void Simulation::NoteSigns(ModelSession* session) {
-  if (session->is_confirmed) return;
   session->client_active_nanoseconds = now();
+  if (session->is_confirmed) return;
   if (session->has_unanswered_reply) {
     session->has_unanswered_reply = false;
     if (session->proofs == 0) session->first_proof_nanoseconds = now();
@@ -1063,6 +1065,10 @@ void Simulation::OnClosed(int fd) {
       counters.sessions_active.value() + counters.sessions_pending.value();
   // The counters say already that this one is gone.
   const bool is_full = live + 1 >= static_cast<uint64_t>(sessions_max_);
+  // Source ports, or what a system call failed for want of.
+  const bool has_no_room =
+      had_faults_ || session_by_fd_.size() >= static_cast<size_t>(port_count_);
+  const int64_t silent_nanoseconds = now() - session.client_active_nanoseconds;
   const std::pair<EndReason, bool> reasons[] = {
       {EndReason::kIdle, now() - session.last_active_nanoseconds >=
                              Nanoseconds(limits().session_idle_timeout)},
@@ -1070,7 +1076,12 @@ void Simulation::OnClosed(int fd) {
        !session.is_confirmed && now() - session.client_active_nanoseconds >=
                                     Nanoseconds(limits().unconfirmed_timeout)},
       {EndReason::kEvicted,
-       !session.is_confirmed && is_full && IsLeastProven(session)},
+       !session.is_confirmed &&
+           ((is_full && IsLeastProven(session)) || has_no_room)},
+      {EndReason::kReplaced,
+       limits().max_sessions_per_ip > 0 &&
+           silent_nanoseconds >=
+               (session.is_confirmed ? 10 : 2) * int64_t{1'000'000'000}},
       {EndReason::kDisconnected, client.open_disconnects > 0},
       {EndReason::kBackendRefused,
        session.refusals >= limits().backend_refusals_max},
@@ -1157,6 +1168,8 @@ void Simulation::CheckLimits(const ProxyStats& stats) {
   is_limited(DropReason::kDraining, was_draining_);
   is_limited(DropReason::kNewSessionRate, limits().new_sessions_per_second > 0);
   is_limited(DropReason::kSessionLimitPerIp, limits().max_sessions_per_ip > 0);
+  is_limited(DropReason::kUnconfirmedLimitPerIp,
+             limits().max_unconfirmed_sessions_per_ip > 0);
   is_limited(DropReason::kNewSessionRatePerIp, false);
   is_limited(DropReason::kUnconfirmedReplyLimit,
              limits().unconfirmed_reply_factor > 0);
@@ -1183,7 +1196,8 @@ void Simulation::CheckLimits(const ProxyStats& stats) {
           "a disconnect ended two sessions");
   for (const EndReason reason :
        {EndReason::kIdle, EndReason::kUnconfirmed, EndReason::kEvicted,
-        EndReason::kDisconnected, EndReason::kBackendRefused}) {
+        EndReason::kReplaced, EndReason::kDisconnected,
+        EndReason::kBackendRefused}) {
     Require(stats.ended(reason) <= ends_explained_[static_cast<size_t>(reason)],
             "sessions ended for a wrong reason: ", EndReasonName(reason));
   }
@@ -1306,17 +1320,26 @@ void ExpectToHaveMet(const Coverage& coverage) {
     EXPECT_GT(stats.sessions_ended[i], 0u)
         << EndReasonName(static_cast<EndReason>(i));
   }
-  for (const DropReason reason :
-       {DropReason::kInvalidSource, DropReason::kQueueFull,
-        DropReason::kPendingFull, DropReason::kNoBackend,
-        DropReason::kInvalidBackend, DropReason::kResolveFailed,
-        DropReason::kResolveTimedOut, DropReason::kDenied,
-        DropReason::kSessionLimit, DropReason::kSessionLimitPerIp,
-        DropReason::kNewSessionRate, DropReason::kPendingLimit,
-        DropReason::kNoUpstreamSocket, DropReason::kDraining,
-        DropReason::kSessionEnded, DropReason::kBackendRefused,
-        DropReason::kBackendSendFailed, DropReason::kUnconfirmedReplyLimit,
-        DropReason::kReplySendFailed}) {
+  for (const DropReason reason : {DropReason::kInvalidSource,
+                                  DropReason::kQueueFull,
+                                  DropReason::kPendingFull,
+                                  DropReason::kNoBackend,
+                                  DropReason::kInvalidBackend,
+                                  DropReason::kResolveFailed,
+                                  DropReason::kResolveTimedOut,
+                                  DropReason::kDenied,
+                                  DropReason::kSessionLimit,
+                                  DropReason::kSessionLimitPerIp,
+                                  DropReason::kUnconfirmedLimitPerIp,
+                                  DropReason::kNewSessionRate,
+                                  DropReason::kPendingLimit,
+                                  DropReason::kNoUpstreamSocket,
+                                  DropReason::kDraining,
+                                  DropReason::kSessionEnded,
+                                  DropReason::kBackendRefused,
+                                  DropReason::kBackendSendFailed,
+                                  DropReason::kUnconfirmedReplyLimit,
+                                  DropReason::kReplySendFailed}) {
     EXPECT_GT(stats.dropped(reason), 0u) << DropReasonName(reason);
   }
   EXPECT_GT(stats.client_datagrams_forwarded, 0u);

@@ -130,6 +130,7 @@ class WorkerTest : public ::testing::Test {
     context_->listeners = *std::move(listeners);
     listen_address_ = context_->listeners.front().address;
     worker_ = *Worker::Create(context_.get(), 0);
+    context_->inboxes = {worker_->inbox()};
     reader_ = *Reader::Create(context_.get(), 0, {worker_.get()});
     other_reader_ = *Reader::Create(context_.get(), 0, {worker_.get()});
     sys_calls_.Reset();
@@ -1265,7 +1266,293 @@ TEST_F(WorkerTest, GivesUpWhenAllPortsAreTaken) {
   EXPECT_LE(sys_calls_.calls(Call::kBind), 64);
 }
 
+// What runs out first is the limit at which unconfirmed sessions give way.
+
+TEST_F(WorkerTest, AnUnconfirmedSessionGivesItsPortToANewcomer) {
+  local_ports_ = {LoopbackPeer().address().port(),
+                  LoopbackPeer().address().port()};
+  Start();
+  LoopbackPeer player, silent;
+  Confirm(&player);
+  Connect(silent);
+  for (int i = 0; i < 20; ++i) {
+    LoopbackPeer newcomer;
+    Connect(newcomer);
+    EXPECT_EQ(Stats().ended(EndReason::kEvicted), i + 1u);
+  }
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+  SendAndRead(player, "live");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("live"));
+}
+
+// Ports of other programs are no reason to keep a newcomer out, nor are they
+// tried one after the other as long as somebody can give way.
+TEST_F(WorkerTest, OneWhosePortIsOfUseGivesWayBeforeBusyPortsAreTried) {
+  std::vector<LoopbackPeer> strangers(3);
+  local_ports_ = {LoopbackPeer().address().port()};
+  for (const LoopbackPeer& stranger : strangers) {
+    local_ports_.push_back(stranger.address().port());
+  }
+  Start();
+  Connect(client_);
+  {
+    LoopbackPeer newcomer;  // finds out which are busy
+    Connect(newcomer);
+  }
+  EXPECT_EQ(sys_calls_.calls(Call::kBind), 1 + 3 + 1);
+  LoopbackPeer newcomer;
+  Connect(newcomer);
+  EXPECT_EQ(sys_calls_.calls(Call::kBind), 1 + 3 + 1 + 1);
+  EXPECT_EQ(Stats().ended(EndReason::kEvicted), 2u);
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+}
+
+// A port at another address is of no use.
+TEST_F(WorkerTest, ASessionOfTheOtherFamilyKeepsItsPort) {
+  local_ports_ = {LoopbackPeer().address().port()};
+  Start();
+  LoopbackPeer ipv6_backend(SocketAddress::Ipv6Loopback(0));
+  LoopbackPeer other, newcomer;
+  SendAndRead(client_, "hello");
+  AnswerWith(ipv6_backend.address());
+  clock_.Advance(absl::Seconds(1));
+  Connect(other);
+  Connect(newcomer);
+  EXPECT_EQ(Stats().ended(EndReason::kEvicted), 1u);
+  ReceiveAll(&ipv6_backend);
+  SendAndRead(client_, "still");
+  EXPECT_THAT(ReceiveAll(&ipv6_backend), ElementsAre("still"));
+}
+
+TEST_F(WorkerTest, AnUnconfirmedSessionGivesWayWhereDescriptorsOrMemoryRunOut) {
+  Start();
+  std::vector<LoopbackPeer> clients(40);
+  size_t next = 0;
+  uint64_t evicted_count = 0;
+  Connect(clients[next++]);
+  for (const Call call : {Call::kSocket, Call::kEpollControl}) {
+    for (const int error : {EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC}) {
+      // The second socket is the session's own: the first one is for the route.
+      for (int n = 1; n <= 2; ++n) {
+        clock_.Advance(absl::Seconds(2));  // the route is asked for again
+        SendAndRead(clients[next], "hello");
+        sys_calls_.Reset();
+        sys_calls_.FailNth(call, call == Call::kSocket ? n : 1, error);
+        AnswerWith(backend_.address());
+        EXPECT_EQ(Stats().ended(EndReason::kEvicted), ++evicted_count)
+            << static_cast<int>(call) << " " << error << " " << n;
+        EXPECT_EQ(Stats().sessions_active, 1u);
+        EXPECT_THAT(ReceiveAll(&backend_), ::testing::Contains("hello"));
+        ++next;
+      }
+    }
+  }
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+  // It is no use where it lasts, and then not everybody has to go.
+  clients.resize(next + 10);
+  for (int i = 0; i < 9; ++i) Connect(clients[next++]);
+  sys_calls_.FailAll(Call::kSocket, EMFILE);
+  SendAndRead(clients[next], "refused");
+  AnswerWith(backend_.address());
+  EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), 1u);
+  EXPECT_GE(Stats().sessions_active, 6u);
+}
+
+TEST_F(WorkerTest, AConfirmedSessionKeepsItsPort) {
+  local_ports_ = {LoopbackPeer().address().port()};
+  Start();
+  Confirm(&client_);
+  LoopbackPeer newcomer;
+  SendAndRead(newcomer, "refused");
+  AnswerWith(backend_.address());
+  EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), 1u);
+  SendAndRead(client_, "live");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("live"));
+}
+
 // Limits.
+
+TEST_F(WorkerTest, UnconfirmedSessionsOfOneAddressAreLimited) {
+  ProxyOptions options;
+  options.limits.max_unconfirmed_sessions_per_ip = 2;
+  Start(options);
+  LoopbackPeer other, third;
+  Connect(client_);
+  SendAndRead(other, "pending");
+  SendAndRead(third, "refused");
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedLimitPerIp), 1u);
+  AnswerWith(backend_.address());
+  ReceiveAll(&backend_);
+  // Those that are confirmed make room.
+  Confirm(&client_);
+  Connect(third);
+  LoopbackPeer fourth;
+  SendAndRead(fourth, "refused");
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedLimitPerIp), 2u);
+  // So do those that end.
+  PostDisconnect(ShardMessage::Kind::kDisconnectClient, third.address());
+  Connect(fourth);
+  // And a reload.
+  context_->admission.SetLimits(ProxyLimits(), 1000);
+  LoopbackPeer fifth;
+  Connect(fifth);
+}
+
+// A gateway whose backend leads back to it: each of its own sockets is a new
+// client, for ever, without a limit.
+TEST_F(WorkerTest, ALoopEnds) {
+  ProxyOptions options;
+  options.limits.max_unconfirmed_sessions_per_ip = 50;
+  options.limits.new_sessions_per_second = 0;
+  Start(options);
+  SendAndRead(client_, "round and round");
+  for (int i = 0; i < 200; ++i) {
+    while (!resolver_->questions.empty()) AnswerWith(backend_.address());
+    // NAT: what the backend gets comes back to the gateway, from where it came.
+    for (auto datagram = backend_.TryReceive(); datagram.ok();
+         datagram = backend_.TryReceive()) {
+      auto relay = LoopbackPeer();
+      SendAndRead(relay, datagram->payload);
+    }
+  }
+  EXPECT_EQ(Stats().sessions_created, 50u);
+  EXPECT_EQ(Stats().dropped(DropReason::kUnconfirmedLimitPerIp), 1u);
+  clock_.Advance(absl::Minutes(1));
+  for (int i = 0; i < 100; ++i) {
+    clock_.Advance(absl::Milliseconds(10));
+    Turn();
+    Read();
+  }
+  EXPECT_EQ(Stats().sessions_active, 0u);
+  EXPECT_EQ(Stats().sessions_created, 50u) << "nothing goes round any more";
+}
+
+class WorkerPerIpTest : public WorkerTest {
+ protected:
+  void StartWithLimit(int64_t sessions_per_ip_max) {
+    ProxyOptions options = WithoutUnconfirmedTimeout();
+    options.limits.max_sessions_per_ip = sessions_per_ip_max;
+    options.limits.session_idle_timeout = absl::Hours(1);
+    Start(options);
+  }
+  bool IsLive(const LoopbackPeer& client) {
+    bool is_live = false;
+    ShardMessage message;
+    message.kind = ShardMessage::Kind::kListSessions;
+    message.list_done = [&](std::vector<SessionInfo> sessions, uint32_t) {
+      for (const SessionInfo& session : sessions) {
+        is_live = is_live || session.client == client.address();
+      }
+    };
+    worker_->inbox()->Post(std::move(message));
+    Turn();
+    return is_live;
+  }
+};
+
+TEST_F(WorkerPerIpTest, TheOneThatIsSilentLongestGivesWay) {
+  StartWithLimit(3);
+  LoopbackPeer first, second, third, back;
+  Confirm(&first);
+  Confirm(&second);
+  Confirm(&third);
+  SendAndRead(first, "plays on");
+  clock_.Advance(absl::Seconds(10));
+  SendAndRead(first, "plays on");
+  ReceiveAll(&backend_);
+  Connect(back);
+  EXPECT_EQ(Stats().ended(EndReason::kReplaced), 1u);
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+  EXPECT_FALSE(IsLive(second));
+  EXPECT_TRUE(IsLive(first));
+  EXPECT_TRUE(IsLive(third));
+  EXPECT_TRUE(IsLive(back));
+}
+
+TEST_F(WorkerPerIpTest, AnUnconfirmedOneGivesWayBeforeAConfirmedOne) {
+  StartWithLimit(2);
+  LoopbackPeer confirmed, unconfirmed, back;
+  Confirm(&confirmed);
+  clock_.Advance(absl::Minutes(1));
+  Connect(unconfirmed);
+  clock_.Advance(absl::Seconds(2));
+  Connect(back);
+  EXPECT_FALSE(IsLive(unconfirmed));
+  EXPECT_TRUE(IsLive(confirmed));
+}
+
+// Whoever forges a player's address must not end its session.
+TEST_F(WorkerPerIpTest, WhoeverPlaysStays) {
+  StartWithLimit(1);
+  Confirm(&client_);
+  LoopbackPeer forger;
+  for (int i = 0; i < 100; ++i) {
+    clock_.Advance(absl::Milliseconds(9999));
+    SendAndRead(forger, "mine");
+    SendAndRead(client_, "plays");
+  }
+  EXPECT_EQ(Stats().dropped(DropReason::kSessionLimitPerIp), 100u);
+  EXPECT_EQ(Stats().ended(EndReason::kReplaced), 0u);
+  EXPECT_EQ(Stats().sessions_confirmed, 1u);
+  // What the backend sends is no sign of the player.
+  const auto last = backend_.TryReceive();
+  clock_.Advance(absl::Seconds(10));
+  ASSERT_TRUE(backend_.Send(last->from, "push").ok());
+  Turn();
+  ReceiveAll(&backend_);
+  Connect(forger);
+  EXPECT_EQ(Stats().ended(EndReason::kReplaced), 1u);
+}
+
+TEST_F(WorkerPerIpTest, OfWhoIsNotConfirmedTwoSecondsAreEnough) {
+  StartWithLimit(1);
+  Connect(client_);
+  LoopbackPeer back;
+  clock_.Advance(absl::Milliseconds(1999));
+  SendAndRead(back, "too early");
+  EXPECT_EQ(Stats().dropped(DropReason::kSessionLimitPerIp), 1u);
+  clock_.Advance(absl::Milliseconds(100));
+  Connect(back);
+  EXPECT_EQ(Stats().ended(EndReason::kReplaced), 1u);
+}
+
+// What the kernel has relayed counts.
+TEST_F(WorkerPerIpTest, WhoeverPlaysOnTheFastPathStays) {
+  offload_ = std::make_shared<test::FakeFlowOffload>();
+  StartWithLimit(1);
+  Confirm(&client_);
+  ASSERT_EQ(offload_->flows().size(), 1u);
+  clock_.Advance(absl::Seconds(20));
+  DirectionActivity activity;
+  activity.datagrams = 1;
+  activity.last_relayed_nanoseconds = clock_.NowNanoseconds();
+  offload_->SetActivity(0, FlowDirection::kFromClient, activity);
+  LoopbackPeer forger;
+  SendAndRead(forger, "mine");
+  EXPECT_EQ(Stats().dropped(DropReason::kSessionLimitPerIp), 1u);
+  EXPECT_EQ(Stats().ended(EndReason::kReplaced), 0u);
+}
+
+// Also where the limit came by a reload, after the sessions.
+TEST_F(WorkerPerIpTest, ALimitThatComesLaterFindsThem) {
+  StartWithLimit(0);
+  LoopbackPeer other, back;
+  Connect(client_);
+  Connect(other);
+  clock_.Advance(absl::Seconds(3));
+  SendAndRead(other, "plays");
+  ReceiveAll(&backend_);
+  {
+    MutexLock lock(&context_->limits_mutex);
+    context_->limits.max_sessions_per_ip = 2;
+    context_->admission.SetLimits(context_->limits, 1000);
+  }
+  context_->limits_version.fetch_add(1);
+  Turn();
+  Connect(back);
+  EXPECT_FALSE(IsLive(client_));
+  EXPECT_TRUE(IsLive(other));
+}
 
 TEST_F(WorkerTest, AFullGateRefusesNewClientsOnly) {
   ProxyOptions options;
@@ -1590,7 +1877,7 @@ TEST_F(WorkerReplyLimitTest, APausedSessionHearsOfRefusals) {
   SendAndRead(client_, "x");
   Turn();
   EXPECT_EQ(Stats().backend_refusals, 1u);
-  for (int i = 0; i < 10; ++i) Turn();
+  for (int i = 0; i < 10; ++i) worker_->PollOnce(INT64_MAX);
   EXPECT_GT(sys_calls_.last_wait, absl::Milliseconds(100));
   sys_calls_.Reset();
 }
@@ -1755,7 +2042,7 @@ TEST_F(WorkerTest, ShedsNewClientsWhileNoRelayPortIsFree) {
   local_ports_ = {spare.port()};
   Start();
   LoopbackPeer other;
-  Connect(client_);
+  Confirm(&client_);
   SendAndRead(other, "refused");
   AnswerWith(backend_.address());
   EXPECT_EQ(Stats().dropped(DropReason::kNoUpstreamSocket), 1u);

@@ -20,23 +20,6 @@ constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
 
 }  // namespace
 
-UpstreamOpener::Result Worker::OpenSocket(const Session& session,
-                                          const SocketAddress& source,
-                                          const SocketAddress& backend) {
-  UpstreamOpener::Result opened =
-      upstream_.Open(source, backend, {shard_, session.ref()},
-                     context_->options.receive_buffer_bytes, now_nanoseconds_);
-  if (opened.error != 0) return opened;
-  if (offload_.is_on()) {
-    // Where that fails the session stays on its socket: no time, no hand-over.
-    const int on = 1;
-    sys_calls_->SetSockOpt(opened.fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                           sizeof(on));
-  }
-  Watch(session, &opened);
-  return opened;
-}
-
 // Gives the session a fresh socket towards its backend where the system would
 // now choose another source address. Everything else stays. False where it
 // would not, or the socket cannot be opened: the old one goes on then.
@@ -49,8 +32,11 @@ bool Worker::MoveToNewSource(ReopenReason reason, Session* session) {
   const SocketAddress source =
       upstream_.FindSource(session->backend, now_nanoseconds_, &failure);
   if (failure.error != 0 || source == session->relay.WithPort(0)) return false;
-  const UpstreamOpener::Result opened =
-      OpenSocket(*session, source, session->backend);
+  // Nobody gives way for it, least of all this session.
+  UpstreamOpener::Result opened =
+      upstream_.Open(source, session->backend, {shard_, session->ref()},
+                     context_->options.receive_buffer_bytes, now_nanoseconds_);
+  if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) return false;
   // The flows name the old source.
   offload_.End(session);

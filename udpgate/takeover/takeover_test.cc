@@ -431,6 +431,9 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(TakeoverTest, ManySessionsTakeSeveralMessages) {
   constexpr int kClients = 700;
   StartOld({2, 1});
+  ProxyLimits limits;
+  limits.max_unconfirmed_sessions_per_ip = 0;
+  ASSERT_TRUE(old_->SetLimits(limits).ok());
   std::vector<LoopbackPeer> clients(kClients);
   for (LoopbackPeer& client : clients) {
     ASSERT_TRUE(client.Ask(address_, "a").ok());
@@ -463,6 +466,37 @@ TEST_F(TakeoverTest, AClientThatWaitsForItsBackendGetsOneFromTheSuccessor) {
   EXPECT_EQ(received[2].payload, "three");
   EXPECT_EQ(new_->GetStats().datagrams_held, 0u);
   EXPECT_EQ(first_.received_count(), 0u);
+}
+
+TEST_F(TakeoverTest, UnconfirmedSessionsOfAnAddressCount) {
+  old_.Create(Options(), Fixed(first_));
+  ASSERT_TRUE(old_->Start().ok());
+  address_ = old_->listen_addresses().front();
+  old_.Serve();
+  ASSERT_TRUE(AwaitTrue([&] {
+    return client_.Ask(address_, "a").ok() &&
+           old_->GetStats().sessions_confirmed == 1;
+  }));
+  LoopbackPeer second, third;
+  ASSERT_TRUE(second.Ask(address_, "b").ok());
+
+  ProxyOptions new_options = Options();
+  new_options.limits.max_unconfirmed_sessions_per_ip = 1;
+  ASSERT_TRUE(TakeOverWith(std::move(new_options)).ok());
+  ASSERT_TRUE(third.Send(address_, "refused").ok());
+  EXPECT_TRUE(AwaitTrue([&] {
+    return new_->GetStats().dropped(DropReason::kUnconfirmedLimitPerIp) == 1;
+  }));
+  new_->Disconnect(DisconnectTarget::ForClient(client_.address()));
+  ASSERT_TRUE(AwaitTrue([&] { return new_->GetStats().sessions_active == 1; }))
+      << "a confirmed one makes no room";
+  ASSERT_TRUE(third.Send(address_, "refused").ok());
+  EXPECT_TRUE(AwaitTrue([&] {
+    return new_->GetStats().dropped(DropReason::kUnconfirmedLimitPerIp) == 2;
+  }));
+  new_->Disconnect(DisconnectTarget::ForClient(second.address()));
+  EXPECT_TRUE(AwaitTrue([&] { return new_->GetStats().sessions_active == 0; }));
+  EXPECT_TRUE(third.Ask(address_, "c").ok());
 }
 
 TEST_F(TakeoverTest, WhatIsKnownOfAClientGoesAlong) {
