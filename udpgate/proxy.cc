@@ -145,6 +145,7 @@ absl::Status Proxy::Impl::OpenSockets() {
   if (!sockets.ok()) return sockets.status();
   context_.listeners = *std::move(sockets);
   receive_buffer_bytes_ = context_.listeners.front().receive_buffer_bytes;
+  send_buffer_bytes_ = context_.listeners.front().send_buffer_bytes;
   for (const internal::ListenSocket& socket : context_.listeners) {
     if (context_.flow_offload != nullptr) {
       const int on = 1;
@@ -158,6 +159,7 @@ absl::Status Proxy::Impl::OpenSockets() {
     listen_addresses_.push_back(socket.address);
     receive_buffer_bytes_ =
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
+    send_buffer_bytes_ = std::min(send_buffer_bytes_, socket.send_buffer_bytes);
   }
   GrowDescriptorTable(
       context_.listeners.front().fd.get(),
@@ -251,6 +253,7 @@ absl::Status Proxy::Impl::StartControlThreads() {
 // The sockets of another gate were left as they were, in case it goes on.
 void Proxy::Impl::SetBufferSizes() {
   receive_buffer_bytes_ = INT64_MAX;
+  send_buffer_bytes_ = INT64_MAX;
   for (internal::ListenSocket& socket : context_.listeners) {
     (void)internal::SetListenBufferSizes(context_.sys_calls, context_.options,
                                          &socket);
@@ -258,6 +261,7 @@ void Proxy::Impl::SetBufferSizes() {
                                socket.family);
     receive_buffer_bytes_ =
         std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
+    send_buffer_bytes_ = std::min(send_buffer_bytes_, socket.send_buffer_bytes);
   }
 }
 
@@ -664,6 +668,8 @@ const std::vector<SocketAddress>& Proxy::listen_addresses() const {
 int64_t Proxy::receive_buffer_bytes() const {
   return impl_->receive_buffer_bytes();
 }
+
+int64_t Proxy::send_buffer_bytes() const { return impl_->send_buffer_bytes(); }
 
 SessionLimit Proxy::session_limit() const { return impl_->session_limit(); }
 

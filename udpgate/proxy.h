@@ -143,6 +143,8 @@ class Proxy {
   // least of all listeners, in the same unit (half of what SO_RCVBUF reads
   // back, see socket(7)).
   int64_t receive_buffer_bytes() const;
+  // The same of the send buffer, which is asked for with the same size.
+  int64_t send_buffer_bytes() const;
 
   // The limit on sessions in force, and what sets it.
   SessionLimit session_limit() const;

@@ -107,6 +107,7 @@ class Proxy::Impl : public internal::Handover {
     return listen_addresses_;
   }
   int64_t receive_buffer_bytes() const { return receive_buffer_bytes_; }
+  int64_t send_buffer_bytes() const { return send_buffer_bytes_; }
   SessionLimit session_limit() const;
 
   uint64_t hash_seed() const override { return context_.hash.seed(); }
@@ -180,6 +181,7 @@ class Proxy::Impl : public internal::Handover {
   LogRateLimiter event_log_limiter_;
   std::vector<SocketAddress> listen_addresses_;
   int64_t receive_buffer_bytes_ = 0;
+  int64_t send_buffer_bytes_ = 0;
   // Null where the host refuses one. Read by the first worker.
   std::unique_ptr<internal::NetworkWatcher> network_watcher_;
   std::vector<std::unique_ptr<internal::Worker>> workers_;

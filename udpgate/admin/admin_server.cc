@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -258,6 +259,10 @@ class AdminServer::Impl {
   void Stop();
   const SocketAddress& address() const { return front_->address(); }
   int listen_fd() const { return front_->listen_fd(); }
+  std::map<std::string, double> Counters() const;
+  void AddCounters(const std::map<std::string, double>& counters) {
+    for (const auto& [name, count] : counters) counters_before_[name] += count;
+  }
 
  private:
   using Handler = void (Impl::*)(const Request&, Response*);
@@ -280,8 +285,12 @@ class AdminServer::Impl {
   void Reload(const Request& request, Response* response);
 
   std::vector<ComponentHealth> Components() const;
+  // What is in /metrics of the host program, of this server and the process.
+  std::vector<prometheus::MetricFamily> OwnFamilies() const;
   // Why the gate should get no new clients; empty where it is ready.
   std::vector<std::string> UnreadyReasons() const;
+  // What fails that the gate can serve new clients without.
+  std::vector<std::string> Warnings() const;
   using BackendLoads = std::vector<internal::BackendLoad>;
   // By session count, the most first; `backends_age_max` old at most.
   std::shared_ptr<const BackendLoads> Backends();
@@ -290,6 +299,8 @@ class AdminServer::Impl {
   const AdminOptions options_;
   Proxy* const proxy_;
   const AdminHooks hooks_;
+  // Of processes before this one.
+  std::map<std::string, double> counters_before_;
   Router router_;
   internal::TokenGuard token_guard_;
   std::unique_ptr<internal::HttpFront> front_;
@@ -477,6 +488,17 @@ std::vector<std::string> AdminServer::Impl::UnreadyReasons() const {
   return reasons;
 }
 
+std::vector<std::string> AdminServer::Impl::Warnings() const {
+  std::vector<std::string> warnings;
+  for (const ComponentHealth& component : Components()) {
+    if (!component.is_needed && !component.status.ok()) {
+      warnings.push_back(absl::StrCat("warning: ", component.name, ": ",
+                                      component.status.message()));
+    }
+  }
+  return warnings;
+}
+
 std::shared_ptr<const AdminServer::Impl::BackendLoads>
 AdminServer::Impl::Backends() {
   const auto age_max = absl::ToChronoNanoseconds(options_.backends_age_max);
@@ -513,19 +535,10 @@ AdminServer::Impl::BackendLoads AdminServer::Impl::CountBackends() const {
   return result;
 }
 
-void AdminServer::Impl::Metrics(const Request&, Response* response) {
+std::vector<prometheus::MetricFamily> AdminServer::Impl::OwnFamilies() const {
   using internal::Counter;
   using internal::Gauge;
-  std::vector<prometheus::MetricFamily> families =
-      internal::StatsFamilies(proxy_->GetStats());
-  families.push_back(
-      internal::BackendFamily(*Backends(), options_.metric_backends_max));
-  if (hooks_.history != nullptr) {
-    for (prometheus::MetricFamily& family :
-         internal::HistoryFamilies(hooks_.history->Backends())) {
-      families.push_back(std::move(family));
-    }
-  }
+  std::vector<prometheus::MetricFamily> families;
   if (hooks_.metrics != nullptr) {
     for (const HostMetric& metric : hooks_.metrics()) {
       families.push_back(metric.kind == HostMetric::Kind::kCounter
@@ -533,31 +546,6 @@ void AdminServer::Impl::Metrics(const Request&, Response* response) {
                              : Gauge(metric.name, metric.help, metric.value));
     }
   }
-  families.push_back(Gauge("udpgate_sessions_max",
-                           "Sessions at most, the limit in force.",
-                           static_cast<double>(proxy_->max_sessions())));
-  families.push_back(
-      Gauge("udpgate_receive_buffer_bytes",
-            "What the kernel granted of each listening socket's buffer.",
-            static_cast<double>(proxy_->receive_buffer_bytes())));
-  families.push_back(Gauge("udpgate_draining",
-                           "1 where new clients are refused by a drain.",
-                           proxy_->is_draining() ? 1 : 0));
-  prometheus::MetricFamily build =
-      Gauge("udpgate_build_info", "1, with the version as a label.", 1);
-  build.metric[0].label = {{"version", UDPGATE_VERSION_STRING}};
-  families.push_back(std::move(build));
-  prometheus::MetricFamily up = Gauge(
-      "udpgate_component_up", "1 where what the gate depends on works.", 0);
-  up.metric.clear();
-  for (const ComponentHealth& component : Components()) {
-    prometheus::ClientMetric metric;
-    metric.label = {{"component", component.name}};
-    metric.gauge.value = component.status.ok() ? 1 : 0;
-    up.metric.push_back(std::move(metric));
-  }
-  if (!up.metric.empty()) families.push_back(std::move(up));
-
   const internal::HttpFront::Counts counts = front_->counts();
   const auto count = [&families](const char* name, const char* help,
                                  uint64_t value) {
@@ -580,6 +568,70 @@ void AdminServer::Impl::Metrics(const Request&, Response* response) {
   for (prometheus::MetricFamily& family : internal::ProcessFamilies()) {
     families.push_back(std::move(family));
   }
+  for (prometheus::MetricFamily& family : families) {
+    if (family.type != prometheus::MetricType::Counter) continue;
+    const auto before = counters_before_.find(family.name);
+    if (before == counters_before_.end()) continue;
+    for (prometheus::ClientMetric& metric : family.metric) {
+      metric.counter.value += before->second;
+    }
+  }
+  return families;
+}
+
+std::map<std::string, double> AdminServer::Impl::Counters() const {
+  std::map<std::string, double> counters = counters_before_;
+  for (const prometheus::MetricFamily& family : OwnFamilies()) {
+    if (family.type != prometheus::MetricType::Counter) continue;
+    counters[family.name] = family.metric[0].counter.value;
+  }
+  return counters;
+}
+
+void AdminServer::Impl::Metrics(const Request&, Response* response) {
+  using internal::Gauge;
+  std::vector<prometheus::MetricFamily> families =
+      internal::StatsFamilies(proxy_->GetStats());
+  families.push_back(
+      internal::BackendFamily(*Backends(), options_.metric_backends_max));
+  if (hooks_.history != nullptr) {
+    for (prometheus::MetricFamily& family :
+         internal::HistoryFamilies(hooks_.history->Backends())) {
+      families.push_back(std::move(family));
+    }
+  }
+  families.push_back(Gauge("udpgate_sessions_max",
+                           "Sessions at most, the limit in force.",
+                           static_cast<double>(proxy_->max_sessions())));
+  families.push_back(
+      Gauge("udpgate_receive_buffer_bytes",
+            "What the kernel granted of each listening socket's buffer.",
+            static_cast<double>(proxy_->receive_buffer_bytes())));
+  families.push_back(
+      Gauge("udpgate_send_buffer_bytes",
+            "What the kernel granted of each listening socket's send buffer.",
+            static_cast<double>(proxy_->send_buffer_bytes())));
+  families.push_back(Gauge("udpgate_draining",
+                           "1 where new clients are refused by a drain.",
+                           proxy_->is_draining() ? 1 : 0));
+  prometheus::MetricFamily build =
+      Gauge("udpgate_build_info", "1, with the version as a label.", 1);
+  build.metric[0].label = {{"version", UDPGATE_VERSION_STRING}};
+  families.push_back(std::move(build));
+  prometheus::MetricFamily up = Gauge(
+      "udpgate_component_up", "1 where what the gate depends on works.", 0);
+  up.metric.clear();
+  for (const ComponentHealth& component : Components()) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"component", component.name}};
+    metric.gauge.value = component.status.ok() ? 1 : 0;
+    up.metric.push_back(std::move(metric));
+  }
+  if (!up.metric.empty()) families.push_back(std::move(up));
+
+  for (prometheus::MetricFamily& family : OwnFamilies()) {
+    families.push_back(std::move(family));
+  }
   response->set_content(internal::Serialize(families), kMetrics);
 }
 
@@ -596,14 +648,14 @@ void AdminServer::Impl::Healthz(const Request&, Response* response) {
 }
 
 void AdminServer::Impl::Readyz(const Request&, Response* response) {
-  const std::vector<std::string> reasons = UnreadyReasons();
-  if (reasons.empty()) {
-    response->set_content("ready\n", kText);
-    return;
+  std::vector<std::string> lines = UnreadyReasons();
+  if (lines.empty()) {
+    lines.push_back("ready");
+  } else {
+    response->status = 503;
   }
-  response->status = 503;
-  response->set_content(absl::StrCat(absl::StrJoin(reasons, "\n"), "\n"),
-                        kText);
+  for (std::string& warning : Warnings()) lines.push_back(std::move(warning));
+  response->set_content(absl::StrCat(absl::StrJoin(lines, "\n"), "\n"), kText);
 }
 
 void AdminServer::Impl::StatusOfAll(const Request&, Response* response) {
@@ -612,9 +664,11 @@ void AdminServer::Impl::StatusOfAll(const Request&, Response* response) {
                 {"draining", proxy_->is_draining()},
                 {"sessions_max", proxy_->max_sessions()},
                 {"receive_buffer_bytes", proxy_->receive_buffer_bytes()},
+                {"send_buffer_bytes", proxy_->send_buffer_bytes()},
                 {"components", json::array()}};
   value["unready_reasons"] = UnreadyReasons();
   value["ready"] = value["unready_reasons"].empty();
+  value["warnings"] = Warnings();
   for (const ComponentHealth& component : Components()) {
     value["components"].push_back(
         {{"name", component.name},
@@ -831,6 +885,14 @@ absl::Status AdminServer::Start() { return impl_->Start(); }
 void AdminServer::Stop() { impl_->Stop(); }
 
 const SocketAddress& AdminServer::address() const { return impl_->address(); }
+
+std::map<std::string, double> AdminServer::Counters() const {
+  return impl_->Counters();
+}
+
+void AdminServer::AddCounters(const std::map<std::string, double>& counters) {
+  impl_->AddCounters(counters);
+}
 
 int AdminServer::listen_fd() const { return impl_->listen_fd(); }
 

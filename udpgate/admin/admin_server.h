@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -124,6 +125,16 @@ class AdminServer {
   // Closes all connections and ends the threads. A disconnect under way is
   // answered no more. Harmless when called twice.
   void Stop();
+
+  // What the counters of /metrics stand at that are neither the Proxy's nor of
+  // `AdminHooks::history`, by their names: the host program's, those of the
+  // process and of this server, and what was added. After `Stop` they are
+  // final.
+  std::map<std::string, double> Counters() const;
+  // Adds what another process has counted, so that no counter steps back. One
+  // that this process does not have is kept for `Counters` alone. Before
+  // `Start`.
+  void AddCounters(const std::map<std::string, double>& counters);
 
   // The bound address, with the port that the kernel chose.
   const SocketAddress& address() const;

@@ -349,10 +349,17 @@ TEST_F(AdminServerTest, IsNotReadyWhereSomethingNeededFails) {
   Serve();
   const HttpReply reply = Get("/readyz");
   EXPECT_EQ(reply.status, 503);
-  EXPECT_EQ(reply.body, "redis_backend: no connection\n");
+  EXPECT_EQ(reply.body,
+            "redis_backend: no connection\n"
+            "warning: redis_disconnects: not subscribed\n");
   EXPECT_EQ(Get("/healthz").status, 200);
   works = true;
+  // What can be done without is said all the same.
   EXPECT_EQ(Get("/readyz").status, 200);
+  EXPECT_EQ(Get("/readyz").body,
+            "ready\nwarning: redis_disconnects: not subscribed\n");
+  EXPECT_THAT(Get("/api/v1/status").body,
+              HasSubstr("[\"warning: redis_disconnects: not subscribed\"]"));
   const std::string text = Get("/metrics").body;
   EXPECT_EQ(Sample(text, "udpgate_component_up{component=\"redis_backend\"}")
                 .value_or(""),

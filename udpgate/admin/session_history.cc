@@ -58,6 +58,56 @@ SessionHistory::Backend* SessionHistory::Find(const SocketAddress& address,
   return &found->second.backend;
 }
 
+SessionHistory::Record SessionHistory::Save() const {
+  Record record;
+  MutexLock lock(&mutex_);
+  record.ends.assign(ends_.begin(), ends_.end());
+  for (const auto& [address, place] : places_) {
+    record.backends.push_back({place.backend, place.last_event});
+  }
+  if (has_others_) record.backends.push_back({others_, absl::UnixEpoch()});
+  return record;
+}
+
+void SessionHistory::AddTo(const Backend& counted, Backend* sum) {
+  sum->opened += counted.opened;
+  for (size_t i = 0; i < kEndReasonCount; ++i) {
+    sum->ended[i] += counted.ended[i];
+  }
+}
+
+void SessionHistory::Restore(const Record& record) {
+  MutexLock lock(&mutex_);
+  ends_.insert(ends_.begin(), record.ends.begin(), record.ends.end());
+  while (ends_.size() > options_.ends_max) ends_.pop_front();
+  // A number that was shown by name must not vanish: those go first.
+  absl::flat_hash_map<SocketAddress, Place> newer;
+  newer.swap(places_);
+  next_look_ = absl::InfinitePast();
+  const auto add = [&](const Backend& backend, absl::Time last_event) {
+    auto found = places_.find(backend.address);
+    if (backend.address.is_valid() && found == places_.end() &&
+        places_.size() < options_.backends_max) {
+      found = places_.try_emplace(backend.address).first;
+      found->second.backend.address = backend.address;
+      found->second.last_event = last_event;
+    }
+    if (found == places_.end()) {
+      has_others_ = true;
+      AddTo(backend, &others_);
+      return;
+    }
+    found->second.last_event = std::max(found->second.last_event, last_event);
+    AddTo(backend, &found->second.backend);
+  };
+  for (const RecordedBackend& recorded : record.backends) {
+    add(recorded.backend, recorded.last_event);
+  }
+  for (const auto& [address, place] : newer) {
+    add(place.backend, place.last_event);
+  }
+}
+
 void SessionHistory::ForEachEnd(
     const std::function<bool(const End& end)>& visit) const {
   MutexLock lock(&mutex_);

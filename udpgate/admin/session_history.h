@@ -51,9 +51,24 @@ class SessionHistory final : public SessionObserver {
     std::array<uint64_t, kEndReasonCount> ended{};
   };
 
+  struct RecordedBackend {
+    Backend backend;
+    absl::Time last_event;
+  };
+  // All of it, for another process that goes on with it.
+  struct Record {
+    std::vector<End> ends;  // the oldest first
+    std::vector<RecordedBackend> backends;
+  };
+
   explicit SessionHistory(SessionHistoryOptions options);
 
   void Observe(const SessionEvent& event) override;
+
+  Record Save() const;
+  // Puts what another one has seen before what this one has. Limits hold: of
+  // backends those of `record` stay, and of ends the last ones.
+  void Restore(const Record& record);
 
   // Calls `visit` for the ends that are kept, the newest first, until it
   // returns false. Under a lock that Observe waits for.
@@ -69,6 +84,7 @@ class SessionHistory final : public SessionObserver {
     absl::Time last_event;
   };
 
+  static void AddTo(const Backend& counted, Backend* sum);
   Backend* Find(const SocketAddress& address, absl::Time now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -115,6 +115,47 @@ TEST_F(SessionHistoryTest, BackendsAreBoundedAndOldOnesMakeRoom) {
   EXPECT_EQ(history.Backends()[2].ended[reason], 4u);
 }
 
+SessionEvent EventOf(uint64_t id, const char* backend,
+                     SessionEvent::Kind kind = SessionEvent::Kind::kEnded) {
+  SessionEvent event;
+  event.kind = kind;
+  event.session_id = id;
+  event.backend = *SocketAddress::Parse(backend);
+  return event;
+}
+
+TEST(SessionHistoryRestoreTest, AnotherOnesPastGoesBeforeTheOwn) {
+  SessionHistoryOptions options;
+  options.ends_max = 3;
+  options.backends_max = 2;
+  SessionHistory before(options);
+  for (const uint64_t id : {1, 2, 3}) {
+    before.Observe(EventOf(id, "10.0.0.1:1"));
+  }
+  before.Observe(EventOf(4, "10.0.0.2:1", SessionEvent::Kind::kOpened));
+  before.Observe(EventOf(5, "10.0.0.3:1", SessionEvent::Kind::kOpened));
+  SessionHistory after(options);
+  // What came before the past did.
+  after.Observe(EventOf(6, "10.0.0.1:1"));
+  after.Observe(EventOf(7, "10.0.0.9:1", SessionEvent::Kind::kOpened));
+  after.Restore(before.Save());
+  std::vector<uint64_t> ids;
+  after.ForEachEnd([&ids](const SessionHistory::End& end) {
+    ids.push_back(end.event.session_id);
+    return true;
+  });
+  EXPECT_EQ(ids, (std::vector<uint64_t>{6, 3, 2}));
+  const std::vector<SessionHistory::Backend> backends = after.Backends();
+  ASSERT_EQ(backends.size(), 3u);
+  EXPECT_EQ(backends[0].address, *SocketAddress::Parse("10.0.0.1:1"));
+  EXPECT_EQ(backends[0].ended[static_cast<size_t>(EndReason::kIdle)], 4u);
+  EXPECT_EQ(backends[1].address, *SocketAddress::Parse("10.0.0.2:1"));
+  EXPECT_EQ(backends[1].opened, 1u);
+  // The other one's, and the own that found no place.
+  EXPECT_FALSE(backends[2].address.is_valid());
+  EXPECT_EQ(backends[2].opened, 2u);
+}
+
 }  // namespace
 }  // namespace admin
 }  // namespace udpgate

@@ -37,12 +37,16 @@ absl::StatusOr<int> GetOption(SysCalls* sys_calls, int fd, int name,
   return ErrnoToStatus(result.error, absl::StrCat("getsockopt ", what));
 }
 
-absl::Status ReadBufferSize(SysCalls* sys_calls, ListenSocket* socket) {
+absl::Status ReadBufferSizes(SysCalls* sys_calls, ListenSocket* socket) {
   absl::StatusOr<int> granted =
       GetOption(sys_calls, socket->fd.get(), SO_RCVBUF, "SO_RCVBUF");
   if (!granted.ok()) return granted.status();
+  const absl::StatusOr<int> send_granted =
+      GetOption(sys_calls, socket->fd.get(), SO_SNDBUF, "SO_SNDBUF");
+  if (!send_granted.ok()) return send_granted.status();
   // The kernel doubles what was asked for, for its own book-keeping.
   socket->receive_buffer_bytes = *granted / 2;
+  socket->send_buffer_bytes = *send_granted / 2;
   return absl::OkStatus();
 }
 
@@ -53,7 +57,7 @@ absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
   // Those of another gate stay as they are, until it has let go of them.
   const bool is_taken = options.client_hash_seed != 0;
   if (absl::Status status =
-          is_taken ? ReadBufferSize(sys_calls, socket)
+          is_taken ? ReadBufferSizes(sys_calls, socket)
                    : SetListenBufferSizes(sys_calls, options, socket);
       !status.ok()) {
     return status;
@@ -227,7 +231,7 @@ absl::Status SetListenBufferSizes(SysCalls* sys_calls,
   const int fd = socket->fd.get();
   SetReceiveBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
   SetSendBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
-  return ReadBufferSize(sys_calls, socket);
+  return ReadBufferSizes(sys_calls, socket);
 }
 
 bool IsOwnAddress(absl::Span<const ListenSocket> sockets,

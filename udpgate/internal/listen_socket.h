@@ -25,6 +25,7 @@ struct ListenSocket {
   int family = 0;
   // What the kernel granted, in the unit of ProxyOptions.
   int64_t receive_buffer_bytes = 0;
+  int64_t send_buffer_bytes = 0;
   // What the kernel had dropped at an adopted socket before.
   uint32_t kernel_drops = 0;
 };

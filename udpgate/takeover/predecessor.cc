@@ -58,6 +58,11 @@ class Predecessor::Impl {
   int TakeSocket(const std::string& name);
   std::map<std::string, int> TakeFlowDescriptors();
   absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
+  absl::StatusOr<std::string> ReadNotes(absl::Duration timeout) {
+    if (!has_notes_ || channel_ == nullptr) return std::string();
+    channel_->BeginStage(timeout);
+    return internal::ReceiveNotes(channel_.get());
+  }
   void Release() {
     channel_.reset();
     extra_sockets_.clear();
@@ -79,6 +84,7 @@ class Predecessor::Impl {
   const PredecessorOptions options_;
   std::unique_ptr<Channel> channel_;
   uint64_t hash_seed_ = 0;
+  bool has_notes_ = false;
   SocketAddress listen_address_;
   std::vector<UniqueFd> listen_fds_;
   std::map<std::string, UniqueFd> extra_sockets_;
@@ -125,6 +131,8 @@ absl::Status Predecessor::Impl::ReadGate(Incoming message) {
       internal::ReadNumber(message.fields, "hash_seed");
   if (!seed.ok()) return seed.status();
   hash_seed_ = *seed;
+  const auto has_notes = message.fields.find("has_notes");
+  has_notes_ = has_notes != message.fields.end() && *has_notes == true;
   const nlohmann::json& names = message.fields["sockets"];
   if (!names.is_array() || names.size() != message.descriptors.size()) {
     return absl::InvalidArgumentError("its sockets have no names");
@@ -278,6 +286,10 @@ std::map<std::string, int> Predecessor::TakeFlowDescriptors() {
 
 absl::StatusOr<TakenOver> Predecessor::TakeOver(Proxy* proxy) {
   return impl_->TakeOver(proxy);
+}
+
+absl::StatusOr<std::string> Predecessor::ReadNotes(absl::Duration timeout) {
+  return impl_->ReadNotes(timeout);
 }
 
 void Predecessor::Release() { impl_->Release(); }

@@ -92,6 +92,11 @@ class Predecessor {
   // Cancelled where `is_cancelled` says so.
   absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
 
+  // What the other program says when it serves no more: the `notes` of its
+  // TakeoverServer::AwaitSuccessor. After TakeOver, before Release. Empty where
+  // it says nothing. DeadlineExceeded where it is not there in time.
+  absl::StatusOr<std::string> ReadNotes(absl::Duration timeout);
+
   // The other process may end, and its sockets that nobody took are closed.
   // After TakeOver.
   void Release();

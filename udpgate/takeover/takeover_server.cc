@@ -72,11 +72,12 @@ class TakeoverServer::Impl {
 
   absl::Status Start();
   void Stop();
-  void AwaitSuccessor(absl::Duration timeout);
+  void AwaitSuccessor(absl::Duration timeout, std::string notes);
 
  private:
   absl::Status Listen();
   void Run();
+  void SendNotes(Channel* channel);
   // One conversation. OK where everything was handed over.
   absl::Status Serve(Channel* channel);
   absl::Status Give(const HandedGate& gate, const internal::SessionIds& known,
@@ -98,6 +99,9 @@ class TakeoverServer::Impl {
   Channel* channel_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_finished_ ABSL_GUARDED_BY(mutex_) = false;
+  // What the host program has for the successor's, once it knows.
+  bool has_notes_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string notes_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::Status TakeoverServer::Impl::Start() {
@@ -159,6 +163,7 @@ void TakeoverServer::Impl::Stop() {
     MutexLock lock(&mutex_);
     is_stopping_ = true;
     if (channel_ != nullptr) channel_->Shutdown();
+    changed_.SignalAll();
   }
   const uint64_t one = 1;
   if (::write(stop_fd_.get(), &one, sizeof(one)) != sizeof(one)) return;
@@ -170,13 +175,29 @@ void TakeoverServer::Impl::Stop() {
   }
 }
 
-void TakeoverServer::Impl::AwaitSuccessor(absl::Duration timeout) {
+void TakeoverServer::Impl::AwaitSuccessor(absl::Duration timeout,
+                                          std::string notes) {
   const auto deadline =
       std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
   MutexLock lock(&mutex_);
+  notes_ = std::move(notes);
+  has_notes_ = true;
+  changed_.SignalAll();
   while (!is_finished_ && std::chrono::steady_clock::now() < deadline) {
     changed_.WaitFor(&mutex_, deadline - std::chrono::steady_clock::now());
   }
+}
+
+// The successor may go on without.
+void TakeoverServer::Impl::SendNotes(Channel* channel) {
+  std::string notes;
+  {
+    MutexLock lock(&mutex_);
+    while (!has_notes_ && !is_stopping_) changed_.Wait(&mutex_);
+    notes = std::move(notes_);
+  }
+  channel->BeginStage(options_.step_timeout);
+  (void)internal::SendNotes(notes, channel);
 }
 
 void TakeoverServer::Impl::Run() {
@@ -209,6 +230,7 @@ void TakeoverServer::Impl::Run() {
       }
       internal::SendError(status, &channel);
     } else {
+      SendNotes(&channel);
       // Whatever comes: it is gone, or needs this process no more.
       channel.BeginStage(absl::InfiniteDuration());
       (void)channel.Receive();
@@ -241,6 +263,7 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   nlohmann::json gate_message = internal::NewMessage("gate");
   gate_message["version"] = internal::kVersion;
   gate_message["hash_seed"] = handover->hash_seed();
+  gate_message["has_notes"] = true;
   nlohmann::json& names = gate_message["sockets"] = nlohmann::json::array();
   const absl::StatusOr<std::vector<UniqueFd>> listen_sockets =
       handover->CopyListenSockets();
@@ -338,8 +361,8 @@ absl::Status TakeoverServer::Start() { return impl_->Start(); }
 
 void TakeoverServer::Stop() { impl_->Stop(); }
 
-void TakeoverServer::AwaitSuccessor(absl::Duration timeout) {
-  impl_->AwaitSuccessor(timeout);
+void TakeoverServer::AwaitSuccessor(absl::Duration timeout, std::string notes) {
+  impl_->AwaitSuccessor(timeout, std::move(notes));
 }
 
 }  // namespace takeover

@@ -73,9 +73,11 @@ class TakeoverServer {
   // another one's by now. Harmless when called twice.
   void Stop();
 
-  // After `on_handed_over`: waits until the successor says that it needs this
-  // process no more, or is gone; `timeout` at most.
-  void AwaitSuccessor(absl::Duration timeout);
+  // After `on_handed_over`: sends `notes` to the successor's program (see
+  // Predecessor::ReadNotes; 4 MiB at most, else they are left out), and waits
+  // until it says that it needs this process no more, or is gone; `timeout` at
+  // most.
+  void AwaitSuccessor(absl::Duration timeout, std::string notes = "");
 
  private:
   class Impl;

@@ -530,6 +530,39 @@ absl::Status SendGate(const HandedGate& gate, const SessionIds& known,
   return SendMessage(message, channel);
 }
 
+absl::Status SendNotes(absl::string_view notes, Channel* channel) {
+  if (notes.size() > kNotesBytesMax) notes = "";
+  do {
+    const absl::string_view part = notes.substr(0, kFullBytes);
+    notes.remove_prefix(part.size());
+    json message = NewMessage("notes");
+    const auto* const begin = reinterpret_cast<const uint8_t*>(part.data());
+    message["bytes"] = json::binary({begin, begin + part.size()});
+    message["is_last"] = notes.empty();
+    if (absl::Status status = SendMessage(message, channel); !status.ok()) {
+      return status;
+    }
+  } while (!notes.empty());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReceiveNotes(Channel* channel) {
+  std::string notes;
+  for (;;) {
+    absl::StatusOr<Incoming> message = ReceiveMessage(channel);
+    if (!message.ok()) return message.status();
+    if (message->type != "notes") continue;
+    const auto bytes = message->fields.find("bytes");
+    if (bytes == message->fields.end() || !bytes->is_binary()) {
+      return Invalid("notes without bytes");
+    }
+    notes.append(bytes->get_binary().begin(), bytes->get_binary().end());
+    if (notes.size() > kNotesBytesMax) return Invalid("too long notes");
+    const auto is_last = message->fields.find("is_last");
+    if (is_last == message->fields.end() || *is_last != false) return notes;
+  }
+}
+
 absl::Status GateReader::Read(Incoming message) {
   if (message.type == "sessions") return ReadSessions(std::move(message));
   if (message.type == "held") return ReadHeld(message.fields);

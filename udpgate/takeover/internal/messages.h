@@ -75,6 +75,13 @@ absl::Status SendSessions(
 absl::Status SendGate(const udpgate::internal::HandedGate& gate,
                       const SessionIds& known, Channel* channel);
 
+// What one host program tells the other, in as few messages as it needs; where
+// it is too long, that there is nothing.
+inline constexpr size_t kNotesBytesMax = 4 << 20;
+absl::Status SendNotes(absl::string_view notes, Channel* channel);
+// Reads all of it; another type of message is left out.
+absl::StatusOr<std::string> ReceiveNotes(Channel* channel);
+
 // Collects what comes. Threads: one.
 class GateReader {
  public:

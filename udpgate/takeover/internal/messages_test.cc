@@ -315,6 +315,22 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   EXPECT_FALSE(Read(ports).ok());
 }
 
+TEST_F(MessagesTest, NotesAreReadWhatTheirLength) {
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{70'000}}) {
+    const std::string notes(size, 'n');
+    ASSERT_TRUE(SendNotes(notes, left_.get()).ok());
+    const absl::StatusOr<std::string> read = ReceiveNotes(right_.get());
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(*read, notes);
+  }
+  // Nobody needs them so much.
+  ASSERT_TRUE(
+      SendNotes(std::string(kNotesBytesMax + 1, 'n'), left_.get()).ok());
+  EXPECT_EQ(ReceiveNotes(right_.get()).value_or("?"), "");
+  ASSERT_TRUE(SendMessage(NewMessage("notes"), left_.get()).ok());
+  EXPECT_FALSE(ReceiveNotes(right_.get()).ok());
+}
+
 TEST_F(MessagesTest, PortsAreBounded) {
   nlohmann::json ports = NewMessage("quarantined");
   ports["source"] = "127.0.0.1:0";
