@@ -21,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "cli/address_wait.h"
 #include "cli/backend_source.h"
 #include "cli/command_line.h"
 #include "cli/logger.h"
@@ -34,6 +35,7 @@
 #include "cli/successor.h"
 #include "cli/system.h"
 #include "udpgate/admin/admin_server.h"
+#include "udpgate/admin/carried_over.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/clock.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
@@ -53,6 +55,10 @@ constexpr int kExitBadSetting = 2;
 // SIGTERM and SIGINT end the process within a second; this leaves room for the
 // end itself.
 constexpr absl::Duration kStopGrace = absl::Milliseconds(900);
+
+// What the service manager is told that the start may take, after the wait for
+// addresses.
+constexpr absl::Duration kStartTimeMax = absl::Seconds(30);
 
 // What the service manager is told that a stop may take, after the drain.
 constexpr absl::Duration kStopTimeMax = absl::Seconds(10);
@@ -121,6 +127,22 @@ absl::Status UseActivationSockets(Settings* settings, Logger* logger) {
                            settings->proxy.listener_count,
                            "; PROXY_ADDR and LISTENER_COUNT are not used"));
   return absl::OkStatus();
+}
+
+// Before anything is bound. A gate that is to take over does not wait: another
+// one serves meanwhile. Cancelled where a signal has ended it.
+absl::Status WaitForAddresses(const Settings& settings,
+                              ServiceManager* service_manager,
+                              StopSignal* stop_signal, Logger* logger) {
+  AddressWaitOptions options;
+  options.timeout = settings.address_wait;
+  options.wait = [stop_signal](absl::Duration time) {
+    return stop_signal->AwaitSignal(time);
+  };
+  options.on_wait = [&](const std::string& text) {
+    service_manager->NotifyWaiting(text, settings.address_wait + kStartTimeMax);
+  };
+  return AwaitAddresses(WantedAddresses(settings), options, logger);
 }
 
 // The kernel relays confirmed sessions, where it is to and can.
@@ -257,13 +279,14 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
   hooks.components = [resolver = dependencies.resolver,
-                      disconnects = dependencies.disconnects] {
+                      disconnects = dependencies.disconnects,
+                      is_needed = settings.is_unready_without_disconnects] {
     std::vector<admin::ComponentHealth> components;
     components.push_back({"backend_source", resolver->Health()});
     if (disconnects != nullptr) {
-      // New clients can be served without.
+      // New clients can be served without, but not moved.
       components.push_back(
-          {"disconnect_source", disconnects->Health(), /*is_needed=*/false});
+          {"disconnect_source", disconnects->Health(), is_needed});
     }
     return components;
   };
@@ -311,6 +334,39 @@ absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
   if (status.ok()) return server;
   return absl::Status(status.code(),
                       absl::StrCat("TAKEOVER_SOCKET: ", status.message()));
+}
+
+// For the successor: what this process's endpoint has counted, or, where it has
+// none, what it was given itself. `admin` and `history` may be null.
+std::string NotesForSuccessor(const admin::AdminServer* admin,
+                              const admin::SessionHistory* history,
+                              std::string given) {
+  if (admin == nullptr) return given;
+  admin::CarriedOver carried;
+  carried.counters = admin->Counters();
+  if (history != nullptr) carried.history = history->Save();
+  return admin::EncodeCarriedOver(carried);
+}
+
+// The counters of the gate that this one has taken over from go on, and so does
+// its list of ends. Returns its notes.
+std::string ReadNotes(takeover::Predecessor* predecessor,
+                      admin::AdminServer* admin, admin::SessionHistory* history,
+                      Logger* logger) {
+  constexpr absl::Duration kTimeMax = absl::Seconds(2);
+  absl::StatusOr<std::string> notes = predecessor->ReadNotes(kTimeMax);
+  const absl::StatusOr<admin::CarriedOver> carried =
+      notes.ok() ? admin::DecodeCarriedOver(*notes) : notes.status();
+  if (!carried.ok()) {
+    logger->Log(
+        LogSeverity::kWarning,
+        absl::StrCat("--takeover: some counters of /metrics begin anew: ",
+                     carried.status().message()));
+    return "";
+  }
+  if (history != nullptr) history->Restore(carried->history);
+  if (admin != nullptr) admin->AddCounters(carried->counters);
+  return *std::move(notes);
 }
 
 // SIGUSR2: the next gate takes over.
@@ -372,11 +428,15 @@ void LogStart(const Settings& settings, const Proxy& proxy, Logger* logger) {
                     SessionLimitText(proxy.session_limit())));
   const int64_t granted = proxy.receive_buffer_bytes();
   info(absl::StrCat("receive buffer: ", granted, " bytes"));
+  const int64_t send_granted = proxy.send_buffer_bytes();
+  info(absl::StrCat("send buffer: ", send_granted, " bytes"));
   for (const std::string& warning :
        {SessionLimitWarning(settings.proxy.limits.max_sessions,
                             proxy.session_limit(), DescriptorLimit()),
         ReceiveBufferWarning(settings.proxy.receive_buffer_bytes, granted,
-                             ReceiveBufferLimit())}) {
+                             ReceiveBufferLimit()),
+        SendBufferWarning(settings.proxy.receive_buffer_bytes, send_granted,
+                          SendBufferLimit())}) {
     if (!warning.empty()) logger->Log(LogSeverity::kWarning, warning);
   }
   // Several listeners share one address.
@@ -462,6 +522,16 @@ int Serve(const std::string& program, SettingSources sources,
   HeldLog held_log(logger->Sink());
   settings.proxy.log_sink = held_log.Sink();
   ChooseListenAddress(&settings, logger);
+  if (predecessor == nullptr) {
+    const absl::Status status =
+        WaitForAddresses(settings, &service_manager, stop_signal, logger);
+    if (absl::IsCancelled(status)) {
+      logger->Log(LogSeverity::kInfo,
+                  absl::StrCat(stop_signal->Wait(), ": stopping"));
+      return 0;
+    }
+    if (!status.ok()) return CannotStart(status, logger);
+  }
 
   ProxyDependencies dependencies;
   std::function<HostMetrics()> redis_metrics;
@@ -478,6 +548,7 @@ int Serve(const std::string& program, SettingSources sources,
     return CannotStart(status, logger);
   }
   Observers observers = UseObservers(settings, logger, &dependencies);
+  const std::shared_ptr<admin::SessionHistory> history = observers.history;
   const absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings.proxy, dependencies);
   if (!proxy.ok()) return CannotStart(proxy.status(), logger);
@@ -508,6 +579,10 @@ int Serve(const std::string& program, SettingSources sources,
     logger->Log(LogSeverity::kError, status.message());
     return false;
   };
+  std::string notes;
+  if (predecessor != nullptr) {
+    notes = ReadNotes(predecessor.get(), admin->get(), history.get(), logger);
+  }
   if (*admin != nullptr) {
     const absl::Status status = (*admin)->Start();
     if (is_fatal(status)) return CannotStart(status, logger);
@@ -560,7 +635,10 @@ int Serve(const std::string& program, SettingSources sources,
   if (*admin != nullptr) (*admin)->Stop();
   service_manager.StopWatchdog();
   if (is_handed_over) {
-    (*successors)->AwaitSuccessor(kSuccessorTimeMax);
+    (*successors)
+        ->AwaitSuccessor(
+            kSuccessorTimeMax,
+            NotesForSuccessor(admin->get(), history.get(), std::move(notes)));
     return 0;
   }
   if (successors.ok() && *successors != nullptr) (*successors)->Stop();

@@ -31,6 +31,18 @@ class Counts {
   std::vector<std::string> parts_;
 };
 
+std::string BufferWarning(absl::string_view buffer, absl::string_view sysctl,
+                          int64_t wanted, int64_t granted,
+                          absl::optional<int64_t> limit) {
+  if (granted >= wanted) return "";
+  std::string text = absl::StrCat("the kernel capped the ", buffer, " buffer, ",
+                                  wanted, " bytes were asked for");
+  if (limit.has_value() && *limit < wanted) {
+    absl::StrAppend(&text, "; to allow them: sysctl -w ", sysctl, "=", wanted);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string SessionLimitText(const SessionLimit& limit) {
@@ -79,14 +91,13 @@ std::string SessionLimitWarning(int64_t configured,
 
 std::string ReceiveBufferWarning(int64_t wanted, int64_t granted,
                                  absl::optional<int64_t> rmem_max) {
-  if (granted >= wanted) return "";
-  std::string text = absl::StrCat("the kernel capped the receive buffer, ",
-                                  wanted, " bytes were asked for");
-  if (rmem_max.has_value() && *rmem_max < wanted) {
-    absl::StrAppend(&text,
-                    "; to allow them: sysctl -w net.core.rmem_max=", wanted);
-  }
-  return text;
+  return BufferWarning("receive", "net.core.rmem_max", wanted, granted,
+                       rmem_max);
+}
+
+std::string SendBufferWarning(int64_t wanted, int64_t granted,
+                              absl::optional<int64_t> wmem_max) {
+  return BufferWarning("send", "net.core.wmem_max", wanted, granted, wmem_max);
 }
 
 std::vector<std::string> StopLines(const ProxyStats& stats) {

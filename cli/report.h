@@ -31,6 +31,10 @@ std::string SessionLimitWarning(int64_t configured,
 std::string ReceiveBufferWarning(int64_t wanted, int64_t granted,
                                  absl::optional<int64_t> rmem_max);
 
+// The same of the send buffer and `wmem_max`, net.core.wmem_max.
+std::string SendBufferWarning(int64_t wanted, int64_t granted,
+                              absl::optional<int64_t> wmem_max);
+
 // One line with the totals, and where something was dropped, ended or
 // disconnected a second one that says how much of what.
 std::vector<std::string> StopLines(const ProxyStats& stats);

@@ -130,6 +130,15 @@ TEST(ReceiveBufferWarningTest, NamesTheSysctlWhereItIsTheCause) {
             "the kernel capped the receive buffer, 8192 bytes were asked for");
 }
 
+TEST(SendBufferWarningTest, NamesItsOwnSysctl) {
+  EXPECT_EQ(SendBufferWarning(8192, 8192, 4096), "");
+  EXPECT_EQ(SendBufferWarning(8192, 4096, 4096),
+            "the kernel capped the send buffer, 8192 bytes were asked for; to "
+            "allow them: sysctl -w net.core.wmem_max=8192");
+  EXPECT_EQ(SendBufferWarning(8192, 4096, absl::nullopt),
+            "the kernel capped the send buffer, 8192 bytes were asked for");
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate

@@ -54,6 +54,13 @@ ServiceManager::~ServiceManager() {
   close(stopping_fd_);
 }
 
+void ServiceManager::NotifyWaiting(absl::string_view status,
+                                   absl::Duration time_max) {
+  Notify(
+      absl::StrCat("EXTEND_TIMEOUT_USEC=", absl::ToInt64Microseconds(time_max),
+                   "\nSTATUS=", OneLine(status)));
+}
+
 void ServiceManager::NotifyReady(absl::string_view status) {
   Notify(absl::StrCat("READY=1\nSTATUS=", OneLine(status)));
 }

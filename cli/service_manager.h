@@ -40,6 +40,9 @@ class ServiceManager {
   ServiceManager(const ServiceManager&) = delete;
   ServiceManager& operator=(const ServiceManager&) = delete;
 
+  // The start waits for something, for `time_max` at most: the service manager
+  // waits that long even if its own limit is shorter.
+  void NotifyWaiting(absl::string_view status, absl::Duration time_max);
   // `status` is what `systemctl status` shows, one line.
   void NotifyReady(absl::string_view status);
   // Likewise, where this process has taken over from the unit's main process:

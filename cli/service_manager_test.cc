@@ -59,6 +59,8 @@ class ServiceManagerTest : public ::testing::Test {
 
 TEST_F(ServiceManagerTest, SaysThatItIsReadyAndThatItStops) {
   ServiceManager service_manager;
+  service_manager.NotifyWaiting("waiting\nREADY=1", absl::Seconds(3));
+  EXPECT_EQ(Receive(), "EXTEND_TIMEOUT_USEC=3000000\nSTATUS=waiting READY=1");
   service_manager.NotifyReady("listening\nMAINPID=1");
   EXPECT_EQ(Receive(), "READY=1\nSTATUS=listening MAINPID=1");
   service_manager.NotifyStopping("draining", absl::Seconds(7));

@@ -168,6 +168,12 @@ bool ApplyFastPath(absl::string_view value, Settings* settings) {
   return true;
 }
 
+bool ApplyReadyzDisconnects(absl::string_view value, Settings* settings) {
+  if (value != "warn" && value != "fail") return false;
+  settings->is_unready_without_disconnects = value == "fail";
+  return true;
+}
+
 bool ApplyAdminAddress(absl::string_view value, Settings* settings) {
   if (value == "off") {
     settings->admin_address = SocketAddress();
@@ -336,6 +342,18 @@ void AddListenSettings(TableBuilder* table) {
                       "own up to 1 MiB; the log says how much the kernel "
                       "granted.",
                       InProxy(&ProxyOptions::receive_buffer_bytes));
+}
+
+void AddAddressWait(TableBuilder* table) {
+  table
+      ->AddInteger("ADDRESS_WAIT_SECS", "300", 0, 86400,
+                   "How long the start waits until this machine has the "
+                   "addresses of PROXY_ADDR, ADMIN_ADDR and "
+                   "UPSTREAM_BIND_ADDRS; 0: not at all, it fails at once.",
+                   [](int64_t value, Settings* settings) {
+                     settings->address_wait = absl::Seconds(value);
+                   })
+      .unit = "seconds";
 }
 
 void AddBackendSettings(TableBuilder* table) {
@@ -558,6 +576,11 @@ void AddAdminSettings(TableBuilder* table) {
                  "File that holds the token instead; one line feed at its end "
                  "is cut.",
                  &Settings::admin_token_file);
+  table->Add("READYZ_DISCONNECTS", "warn",
+             "What /readyz says while disconnect events from Redis cannot "
+             "arrive; warn: ready, with the reason in a second line; fail: not "
+             "ready.",
+             "warn or fail", ApplyReadyzDisconnects);
 }
 
 void AddStopSettings(TableBuilder* table) {
@@ -607,6 +630,7 @@ void AddThreadSettings(TableBuilder* table) {
 std::vector<Setting> BuildTable() {
   TableBuilder table;
   AddListenSettings(&table);
+  AddAddressWait(&table);
   AddBackendSettings(&table);
   AddRedisSettings(&table);
   AddSessionSettings(&table);

@@ -43,6 +43,9 @@ struct Settings {
   // of IPv6 too where the machine has it.
   bool listen_on_all_addresses = false;
 
+  // How long the start waits for addresses of this machine.
+  absl::Duration address_wait;  // 0: not at all
+
   // `host:port` or `ip:port`; empty: ask Redis.
   std::string backend_address;
 
@@ -63,6 +66,8 @@ struct Settings {
   SocketAddress admin_address;  // invalid: no endpoint for operators
   std::string admin_token;      // never logged
   std::string admin_token_file;
+  // Whether the gate is not ready while disconnect events cannot arrive.
+  bool is_unready_without_disconnects = false;
 
   absl::Duration drain_timeout;  // 0: a signal stops at once
 

@@ -65,7 +65,7 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "FAST_PATH", "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
           "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
           "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
-          "SESSION_EVENTS_MAX"));
+          "SESSION_EVENTS_MAX", "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -111,7 +111,8 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"PAUSED_SESSIONS_MAX", 0, 65536},
                           {"BACKEND_SILENT_TIMEOUT_SECS", 0, 86400},
                           {"CLIENT_SILENT_TIMEOUT_SECS", 0, 86400},
-                          {"DRAIN_TIMEOUT_SECS", 0, 86400}}) {
+                          {"DRAIN_TIMEOUT_SECS", 0, 86400},
+                          {"ADDRESS_WAIT_SECS", 0, 86400}}) {
     SCOPED_TRACE(range.variable);
     const Setting& setting = Find(range.variable);
     Settings settings;
@@ -267,6 +268,7 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"SESSION_LOG", {"off", "end", "all"}, {"on", "ended", "All"}},
            {"SESSION_LOG_LINES_PER_SEC", {"0", "1000000"}, {"-1", "1000001"}},
            {"SESSION_EVENTS_MAX", {"1", "1048576"}, {"0", "1048577"}},
+           {"READYZ_DISCONNECTS", {"warn", "fail"}, {"Warn", "off", "503"}},
            {"FAST_PATH",
             {"off", "auto", "required"},
             {"on", "Off", "1", "true", "auto "}},

@@ -81,6 +81,11 @@ absl::string_view StopSignal::Wait() {
   }
 }
 
+bool StopSignal::AwaitSignal(absl::Duration timeout) {
+  pollfd received{received_fd_, POLLIN, 0};
+  return poll(&received, 1, ToPollTimeout(timeout)) == 1;
+}
+
 void StopSignal::Cancel() {
   SetDrainTimeout(absl::ZeroDuration());
   Raise(received_fd_);

@@ -43,6 +43,9 @@ class StopSignal {
   // and then it is empty. Threads: any.
   absl::string_view Wait();
 
+  // The same, for `timeout` at most; false where it is over. Threads: any.
+  bool AwaitSignal(absl::Duration timeout);
+
   // Whether a signal has come. Threads: any.
   bool HasCome() const { return signal_number_ != 0; }
 

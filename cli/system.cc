@@ -15,6 +15,16 @@
 
 namespace udpgate {
 namespace cli {
+namespace {
+
+absl::optional<int64_t> ReadNumber(const char* path) {
+  int64_t number = 0;
+  std::ifstream file(path);
+  if (!(file >> number)) return absl::nullopt;
+  return number;
+}
+
+}  // namespace
 
 void OpenStandardDescriptors() {
   int fd;
@@ -41,10 +51,11 @@ int64_t DescriptorLimit() {
 }
 
 absl::optional<int64_t> ReceiveBufferLimit() {
-  int64_t bytes = 0;
-  std::ifstream file("/proc/sys/net/core/rmem_max");
-  if (!(file >> bytes)) return absl::nullopt;
-  return bytes;
+  return ReadNumber("/proc/sys/net/core/rmem_max");
+}
+
+absl::optional<int64_t> SendBufferLimit() {
+  return ReadNumber("/proc/sys/net/core/wmem_max");
 }
 
 bool Ipv6Available() {

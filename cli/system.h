@@ -21,8 +21,9 @@ void OpenStandardDescriptors();
 absl::Status RaiseDescriptorLimit();
 int64_t DescriptorLimit();
 
-// The limit of socket(7) on receive buffers, where it can be read.
+// The limits of socket(7) on receive and send buffers, where they can be read.
 absl::optional<int64_t> ReceiveBufferLimit();
+absl::optional<int64_t> SendBufferLimit();
 
 // Whether a socket on [::] can serve IPv4 and IPv6 on this machine.
 bool Ipv6Available();

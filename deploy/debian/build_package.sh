@@ -27,6 +27,8 @@ strip --strip-unneeded "$root/usr/bin/udp-gate"
 for unit in udp-gate.service udp-gate.socket; do
   install -D -m 644 "deploy/systemd/$unit" "$root/lib/systemd/system/$unit"
 done
+install -D -m 644 deploy/sysctl.d/90-udp-gate.conf \
+  "$root/usr/lib/sysctl.d/90-udp-gate.conf"
 # It may come to hold a password.
 install -D -m 600 .env.example "$root/etc/udp-gate/udp-gate.env"
 install -D -m 644 README.md "$doc/README.md"

@@ -37,7 +37,7 @@ for library in libabsl libc-ares2 libhiredis libspdlog libsystemd0; do
 done
 contents="$(dpkg-deb --contents "$package")"
 for path in usr/bin/udp-gate lib/systemd/system/udp-gate.service \
-  etc/udp-gate/udp-gate.env usr/share/doc/udp-gate/README.md \
+  usr/lib/sysctl.d/90-udp-gate.conf etc/udp-gate/udp-gate.env usr/share/doc/udp-gate/README.md \
   usr/share/doc/udp-gate/copyright; do
   grep -q " root/root .* \./$path$" <<< "$contents" || fail "no $path"
 done
@@ -65,6 +65,13 @@ run_gate() {
 }
 
 dpkg-deb --extract "$package" "$folder/root"
+# As much as the gate asks for, each way.
+wanted="$(sed -n 's/^RECEIVE_BUFFER_BYTES=//p' .env.example)"
+for direction in rmem wmem; do
+  grep -q "^net.core.${direction}_max = $wanted$" \
+    "$folder/root/usr/lib/sysctl.d/90-udp-gate.conf" \
+    || fail "no net.core.${direction}_max = $wanted"
+done
 run_gate "$folder/root/usr/bin/udp-gate" \
   "$folder/root/etc/udp-gate/udp-gate.env"
 

@@ -38,6 +38,13 @@ verify_is_silent() {
 
 verify_is_silent
 
+# A start that fails is tried again, for as long as it takes, and a gate that
+# waits for its address is no start that hangs.
+for line in Type=notify Restart=on-failure RestartSec=2 \
+  StartLimitIntervalSec=0 TimeoutStartSec=60; do
+  grep -qx "$line" "$units/udp-gate.service" || fail "no $line"
+done
+
 exposure() {
   systemd-analyze security --offline=true --no-pager --threshold="$1" \
     "$folder/udp-gate.service"

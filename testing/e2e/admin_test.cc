@@ -92,6 +92,49 @@ TEST(AdminTest, IsNotReadyWithoutRedis) {
   EXPECT_EQ(Status(HttpGet(admin, "/healthz")), 200);
 }
 
+// Redis answers what it is asked, but lets nobody subscribe.
+TEST(AdminTest, SaysThatDisconnectsCannotArriveAndFailsOnlyWhereItShall) {
+  RedisServer redis;
+  ASSERT_TRUE(redis.Start().ok());
+  ASSERT_TRUE(
+      redis
+          .Command({"ACL", "SETUSER", "deaf", "on", ">secret", "resetkeys",
+                    "resetchannels", "-@all", "~*", "+get", "+select", "+ping"})
+          .ok());
+  const std::string reason = "disconnect_source: ";
+  for (const bool fails : {false, true}) {
+    GateProcessOptions options;
+    options.environment = {{"REDIS_ADDR", redis.tcp_address()},
+                           {"REDIS_USERNAME", "deaf"},
+                           {"REDIS_PASSWORD", "secret"},
+                           {"ADMIN_ADDR", "127.0.0.1:0"}};
+    if (fails) options.environment["READYZ_DISCONNECTS"] = "fail";
+    GateProcess gate(GateBinary(), options);
+    ASSERT_TRUE(gate.Start().ok()) << gate.log();
+    const SocketAddress admin = AdminAddress(gate.log());
+    const std::string expected = fails ? reason : "ready\nwarning: " + reason;
+    EXPECT_TRUE(AwaitTrue([&] {
+      return absl::StartsWith(Body(HttpGet(admin, "/readyz")), expected);
+    })) << Body(HttpGet(admin, "/readyz"));
+    EXPECT_EQ(Status(HttpGet(admin, "/readyz")), fails ? 503 : 200);
+  }
+  // Once they can, nothing is said any more.
+  ASSERT_TRUE(
+      redis.Command({"ACL", "SETUSER", "deaf", "allchannels", "+subscribe"})
+          .ok());
+  GateProcessOptions options;
+  options.environment = {{"REDIS_ADDR", redis.tcp_address()},
+                         {"REDIS_USERNAME", "deaf"},
+                         {"REDIS_PASSWORD", "secret"},
+                         {"READYZ_DISCONNECTS", "fail"},
+                         {"ADMIN_ADDR", "127.0.0.1:0"}};
+  GateProcess gate(GateBinary(), options);
+  ASSERT_TRUE(gate.Start().ok()) << gate.log();
+  const SocketAddress admin = AdminAddress(gate.log());
+  EXPECT_TRUE(
+      AwaitTrue([&] { return Body(HttpGet(admin, "/readyz")) == "ready\n"; }));
+}
+
 TEST(AdminTest, ShowsTheEndsOfSessionsWhetherTheyAreLoggedOrNot) {
   for (const char* session_log : {"off", "end"}) {
     EchoBackend backend;

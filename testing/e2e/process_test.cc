@@ -274,6 +274,8 @@ TEST_F(ProcessTest, SaysAtTheStartHowItWorks) {
   EXPECT_TRUE(absl::StrContains(log, "receive buffer: ")) << log;
   // No kernel grants a gibibyte unless it was told to.
   EXPECT_TRUE(absl::StrContains(log, "sysctl -w net.core.rmem_max=")) << log;
+  EXPECT_TRUE(absl::StrContains(log, "send buffer: ")) << log;
+  EXPECT_TRUE(absl::StrContains(log, "sysctl -w net.core.wmem_max=")) << log;
 }
 
 TEST_F(ProcessTest, AFixedBackendNeedsNoRedis) {
@@ -604,6 +606,7 @@ TEST_P(SecondGateTest, BesideAWildcardFailsAndTakesNothing) {
 TEST_F(ProcessTest, AnAddressThatIsNotOfThisMachineEndsWithStatusOne) {
   GateProcessOptions options;
   options.environment = {{"PROXY_ADDR", "192.0.2.77:1234"},
+                         {"ADDRESS_WAIT_SECS", "0"},
                          {"BACKEND_ADDR", "127.0.0.1:9"}};
   const Outcome outcome = RunToEnd(options);
   EXPECT_EQ(outcome.status, 1) << outcome.output;

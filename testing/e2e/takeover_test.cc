@@ -19,6 +19,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -440,6 +441,101 @@ TEST_F(TakeoverTest, ADrainedGateStaysDrained) {
 }
 
 class TakeoverRedisTest : public GateTest {};
+
+// Where the endpoint for operators is, as the log says.
+SocketAddress AdminOf(const GateProcess& gate) {
+  const std::string log = gate.log();
+  const std::string before = "admin endpoint: http://";
+  const size_t begin = log.rfind(before) + before.size();
+  const absl::StatusOr<SocketAddress> address =
+      SocketAddress::Parse(log.substr(begin, log.find('/', begin) - begin));
+  EXPECT_TRUE(address.ok()) << log;
+  return address.ok() ? *address : SocketAddress();
+}
+
+// All counters of /metrics, by name and labels; those of histograms too.
+std::map<std::string, double> Counters(const SocketAddress& admin) {
+  std::map<std::string, double> counters;
+  const absl::StatusOr<HttpReply> reply = HttpGet(admin, "/metrics");
+  EXPECT_TRUE(reply.ok()) << reply.status();
+  if (!reply.ok()) return counters;
+  std::string kind;
+  for (const absl::string_view line : absl::StrSplit(reply->body, '\n')) {
+    if (absl::StartsWith(line, "# TYPE ")) {
+      kind = std::string(line.substr(line.rfind(' ') + 1));
+    } else if (kind != "gauge" && !line.empty() && line[0] != '#') {
+      const size_t space = line.rfind(' ');
+      EXPECT_TRUE(
+          absl::SimpleAtod(line.substr(space + 1),
+                           &counters[std::string(line.substr(0, space))]))
+          << line;
+    }
+  }
+  return counters;
+}
+
+TEST_F(TakeoverRedisTest, NoCounterStepsBackAndTheEndsStay) {
+  const TemporaryDirectory directory;
+  const std::string socket_path = directory.path() + "/takeover.sock";
+  EchoBackend first("first");
+  SetBackend(first);
+  GateProcessOptions options;
+  options.environment = RedisEnvironment();
+  options.environment["TAKEOVER_SOCKET"] = socket_path;
+  options.environment["ADMIN_ADDR"] = "127.0.0.1:0";
+  options.environment["SESSION_LOG"] = "end";
+  options.environment["SESSION_LOG_LINES_PER_SEC"] = "1";
+  auto gate = std::make_unique<GateProcess>(GateBinary(), options);
+  ASSERT_TRUE(gate->Start().ok()) << gate->log();
+  // Something of all kinds.
+  std::vector<LoopbackPeer> clients(8);
+  for (LoopbackPeer& client : clients) {
+    ASSERT_TRUE(IsServedBy(&client, gate->address(), "first", 3));
+  }
+  for (int i = 0; i < 4; ++i) Publish(clients[i].address().ToString());
+  Publish("nonsense");
+  const SocketAddress admin = AdminOf(*gate);
+  const auto ends_of = [&] {
+    const absl::StatusOr<HttpReply> reply = HttpGet(admin, "/api/v1/ends");
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    const nlohmann::json ends = nlohmann::json::parse(
+        reply.ok() ? reply->body : std::string(), nullptr, false);
+    return ends.is_object() ? ends["ends"] : nlohmann::json();
+  };
+  ASSERT_TRUE(AwaitTrue([&] { return ends_of().size() == 4; }));
+  const nlohmann::json ends = ends_of();
+  std::map<std::string, double> before = Counters(admin);
+  EXPECT_GT(before["udpgate_redis_gets_sent_total"], 0);
+  EXPECT_GT(before["udpgate_admin_requests_total"], 0);
+  const std::string of_backend =
+      absl::StrCat("{backend=\"", first.address().ToString(), "\"}");
+  EXPECT_EQ(before["udpgate_backend_sessions_opened_total" + of_backend], 8);
+  EXPECT_GT(before["udpgate_session_log_lines_left_out_total"], 0);
+  EXPECT_GT(before["process_cpu_seconds_total"], 0);
+  options.flags = {"--takeover", socket_path};
+  // What the first has given must pass through the second.
+  for (int i = 0; i < 2; ++i) {
+    auto successor = std::make_unique<GateProcess>(GateBinary(), options);
+    ASSERT_TRUE(successor->Start().ok()) << successor->log();
+    ASSERT_TRUE(gate->AwaitExit().ok());
+    ASSERT_EQ(AdminOf(*successor), admin) << successor->log();
+    const std::map<std::string, double> after = Counters(admin);
+    for (const auto& [name, count] : before) {
+      const auto found = after.find(name);
+      if (found == after.end()) {
+        ADD_FAILURE() << name << " has vanished";
+      } else {
+        EXPECT_GE(found->second, count) << name;
+      }
+    }
+    EXPECT_EQ(ends_of(), ends);
+    before = after;
+    gate = std::move(successor);
+  }
+  for (LoopbackPeer& client : clients) {
+    EXPECT_TRUE(IsServedBy(&client, gate->address(), "first"));
+  }
+}
 
 TEST_F(TakeoverRedisTest, DisconnectsGoOn) {
   const TemporaryDirectory directory;
