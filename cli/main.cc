@@ -411,8 +411,9 @@ absl::Status StartServing(takeover::Predecessor* predecessor, Proxy* proxy,
                         absl::StrCat("--takeover: ", taken.status().message()));
   }
   logger->Log(LogSeverity::kInfo,
-              absl::StrCat("took over ", taken->session_count,
-                           " sessions; their datagrams waited for ",
+              absl::StrCat("took over ", taken->session_count, " sessions, ",
+                           taken->session_count - taken->late_count,
+                           " made ready before; their datagrams waited for ",
                            absl::FormatDuration(absl::Trunc(
                                taken->pause, absl::Microseconds(1)))));
   return absl::OkStatus();

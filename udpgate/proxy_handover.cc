@@ -226,7 +226,7 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
     port.since_nanoseconds += shift_nanoseconds;
   }
   uint64_t session_number = gate.session_number;
-  std::vector<std::vector<HandedSession>> parts(workers_.size());
+  std::vector<std::vector<HandedSession*>> parts(workers_.size());
   for (HandedSession& session : gate.sessions) {
     session.first_proof_nanoseconds += shift_nanoseconds;
     session.created_nanoseconds += shift_nanoseconds;
@@ -235,8 +235,10 @@ absl::Status Proxy::Impl::TakeOver(HandedGate gate) {
     session.resolve_deadline_nanoseconds += shift_nanoseconds;
     session_number =
         std::max(session_number, internal::SessionTable::NumberOf(session.id));
-    parts[context_.hash(session.client) % parts.size()].push_back(
-        std::move(session));
+    parts[context_.hash(session.client) % parts.size()].push_back(&session);
+  }
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    workers_[i]->DropAllBut(parts[i]);
   }
   for (size_t i = 0; i < workers_.size(); ++i) {
     if (absl::Status status =

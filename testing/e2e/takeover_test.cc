@@ -201,36 +201,52 @@ TEST_F(TakeoverTest, FiveHundredPlayersNoticeNoneOfTenTakeOvers) {
                                " datagrams forwarded, 0 dropped")));
 }
 
-// What README says of the pause: that it grows with the sessions.
-TEST_F(TakeoverTest, ThousandsOfSessionsWaitABitLonger) {
-  constexpr int kClients = 4000 / kSlowness;
+// What README says of the pause. All that can be is done before it: of each
+// session only the numbers that change are left.
+TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
+  constexpr int kClients = 18000 / kSlowness;
+  constexpr int kTakeOvers = 5;
   std::map<std::string, std::string> environment = Environment();
   environment["NEW_SESSIONS_PER_SEC"] = "0";
   environment["MAX_UNCONFIRMED_SESSIONS_PER_IP"] = "0";
+  // Longer than it takes to begin them all.
+  environment["UNCONFIRMED_TIMEOUT_SECS"] = "3600";
+  environment["SESSION_IDLE_TIMEOUT_SECS"] = "3600";
+  // Ports of one address are fewer than those of clients and gate together.
+  environment["UPSTREAM_BIND_ADDRS"] = "127.0.0.2";
+  const SocketAddress host = *SocketAddress::Parse("127.0.0.3:0");
   auto gate = MakeGate(environment);
   ASSERT_TRUE(gate->Start().ok()) << gate->log();
   rlimit limit{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
   limit.rlim_cur = limit.rlim_max;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
-  std::vector<LoopbackPeer> clients(kClients);
-  for (LoopbackPeer& client : clients) {
-    ASSERT_TRUE(IsServedBy(&client, gate->address(), "first"));
+  ASSERT_GE(limit.rlim_cur, static_cast<rlim_t>(kClients + 500));
+  std::vector<LoopbackPeer> clients;
+  clients.reserve(kClients);
+  for (int i = 0; i < kClients; ++i) {
+    clients.emplace_back(host);
+    ASSERT_TRUE(IsServedBy(&clients.back(), gate->address(), "first"));
   }
-  double longest_milliseconds = 0;
-  for (int i = 0; i < 3; ++i) {
+  std::vector<double> milliseconds;
+  for (int i = 0; i < kTakeOvers; ++i) {
     auto successor = MakeSuccessor(environment);
     ASSERT_TRUE(successor->Start().ok()) << successor->log();
     EXPECT_THAT(successor->log(),
-                HasSubstr(absl::StrCat("took over ", kClients, " sessions")));
-    longest_milliseconds =
-        std::max(longest_milliseconds, PauseMilliseconds(successor->log()));
+                HasSubstr(absl::StrCat("took over ", kClients, " sessions, ",
+                                       kClients, " made ready before")));
+    milliseconds.push_back(PauseMilliseconds(successor->log()));
     ASSERT_TRUE(gate->AwaitExit().ok());
     gate = std::move(successor);
   }
-  std::printf("longest pause with %d sessions: %.1f ms\n", kClients,
-              longest_milliseconds);
-  EXPECT_LT(longest_milliseconds, 400 * kSlowness);
+  std::sort(milliseconds.begin(), milliseconds.end());
+  std::printf("pauses with %d sessions: median %.1f ms, longest %.1f ms\n",
+              kClients, milliseconds[kTakeOvers / 2], milliseconds.back());
+  RecordProperty("median_pause_microseconds",
+                 static_cast<int>(milliseconds[kTakeOvers / 2] * 1000));
+  // The target is 20 ms on a machine that is idle; this is where something is
+  // wrong.
+  EXPECT_LT(milliseconds[kTakeOvers / 2], 400 * kSlowness);
   for (LoopbackPeer& client : clients) {
     ASSERT_TRUE(IsServedBy(&client, gate->address(), "first"));
   }

@@ -53,6 +53,9 @@ struct HandedSession {
   uint32_t flow_slot = UINT32_MAX;  // none
   SessionActivity flow_counted;
 
+  // Of the taker: where Prepare has put it.
+  uint32_t prepared_slot = UINT32_MAX;
+
   // Towards the backend; none while pending. A copy (dup(2)) where the giver
   // still serves, its own one, on loan, where it does not.
   UniqueFd upstream_fd;
@@ -124,8 +127,8 @@ class Handover {
   virtual bool HearsDisconnects() const = 0;
   // Whether the flow offload has the giver's, and can go on with its flows.
   virtual bool KeepsFlows() const = 0;
-  // Makes sessions ready that the giver still serves, and takes their
-  // descriptors: what is done here need not be done while all traffic stands
+  // Makes sessions ready that the giver still serves, takes their descriptors,
+  // and notes in `prepared_slot` where they are, for TakeOver: what is done here need not be done while all traffic stands
   // still. They are dropped where TakeOver does not bring them too.
   // InvalidArgument where one does not fit; then the Proxy is of no use any
   // more.

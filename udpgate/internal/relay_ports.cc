@@ -208,6 +208,8 @@ std::vector<HandedPort> RelayPorts::Quarantined() const {
                        rest.since_nanoseconds});
     }
   }
+  // Each row is in order.
+  if (sources_.size() == 1) return ports;
   std::stable_sort(ports.begin(), ports.end(),
                    [](const HandedPort& a, const HandedPort& b) {
                      return a.since_nanoseconds < b.since_nanoseconds;

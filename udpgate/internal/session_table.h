@@ -107,6 +107,9 @@ struct Session {
   // When its backend was asked for, the last time if there were several.
   int64_t asked_nanoseconds = 0;
 
+  // While it is made ready for a take-over: its port was another session's.
+  bool lacks_port = false;
+
   // While pending: whether the answer under way is of no use any more, which
   // question of the session's it is for, the deadline, and what waits.
   bool must_ask_again = false;

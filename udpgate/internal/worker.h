@@ -94,10 +94,12 @@ class Worker {
   // Makes a session of this shard ready, and takes its descriptor. An error
   // says what does not fit; the session is not there then.
   absl::Status Prepare(HandedSession* handed);
+  // Drops the sessions that are ready and not among these: in all shards before
+  // TakeOver in any, since another one may have their ports by now.
+  void DropAllBut(const std::vector<HandedSession*>& sessions);
   // Takes sessions of this shard, those that are ready and others, with their
-  // descriptors, and drops those that are ready and not among them. New ones
-  // get ids beyond those of `session_number`.
-  absl::Status TakeOver(std::vector<HandedSession> sessions,
+  // descriptors. New ones get ids beyond those of `session_number`.
+  absl::Status TakeOver(std::vector<HandedSession*> sessions,
                         uint64_t session_number);
   // The number in the highest id so far. While nobody runs a turn.
   uint64_t session_number();
@@ -270,6 +272,8 @@ class Worker {
   absl::StatusOr<Session*> Place(const HandedSession& handed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   absl::Status TakeOverPending(HandedSession* handed)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  Session* FindPrepared(const HandedSession& handed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   absl::Status TakeOverOne(HandedSession* handed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -120,6 +119,7 @@ void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
     DrainDatagrams();
   } while (inbox_->datagrams_waiting() > 0 || inbox_->HasMessages() ||
            inbox_->HasDisconnects());
+  sessions->reserve(sessions->size() + sessions_.size());
   for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
     Session* session = sessions_.FindSlot(slot);
     if (session == nullptr) continue;
@@ -172,31 +172,56 @@ void Worker::LetGo() {
 
 absl::Status Worker::Prepare(HandedSession* handed) {
   OwnershipLock lock(&ownership_);
-  return Adopt(handed).status();
+  absl::StatusOr<Session*> adopted = Adopt(handed);
+  if (!adopted.ok()) return adopted.status();
+  Session* session = *adopted;
+  handed->prepared_slot = session->slot;
+  // What does not change any more is done now. A port may be that of a session
+  // which has ended since its copy was made: who has it is seen in TakeOver.
+  session->relay = handed->relay;
+  session->lacks_port =
+      !context_->relay_ports.AdoptUse(handed->relay, {shard_, session->ref()});
+  return absl::OkStatus();
 }
 
-absl::Status Worker::TakeOver(std::vector<HandedSession> sessions,
+void Worker::DropAllBut(const std::vector<HandedSession*>& sessions) {
+  OwnershipLock lock(&ownership_);
+  now_nanoseconds_ = context_->clock->NowNanoseconds();
+  std::vector<bool> stays(sessions_.slot_count(), false);
+  for (const HandedSession* handed : sessions) {
+    const Session* session = FindPrepared(*handed);
+    if (session != nullptr) stays[session->slot] = true;
+  }
+  for (uint32_t slot = 0; slot < stays.size(); ++slot) {
+    Session* session = sessions_.FindSlot(slot);
+    if (session != nullptr && !stays[slot]) Drop(session);
+  }
+}
+
+absl::Status Worker::TakeOver(std::vector<HandedSession*> sessions,
                               uint64_t session_number) {
   OwnershipLock lock(&ownership_);
   now_nanoseconds_ = context_->clock->NowNanoseconds();
   sessions_.SetSessionNumber(session_number);
-  absl::flat_hash_set<uint64_t> ids;
-  ids.reserve(sessions.size());
-  for (const HandedSession& handed : sessions) ids.insert(handed.id);
-  for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
-    Session* session = sessions_.FindSlot(slot);
-    if (session != nullptr && !ids.contains(session->id)) Drop(session);
-  }
-  std::sort(sessions.begin(), sessions.end(),
-            [](const HandedSession& a, const HandedSession& b) {
-              return ListTime(a) < ListTime(b);
+  // Confirmed ones, which are most, are in no list.
+  const auto listed = std::partition(
+      sessions.begin(), sessions.end(), [](const HandedSession* handed) {
+        return handed->state == SessionState::kConfirmed;
+      });
+  std::sort(listed, sessions.end(),
+            [](const HandedSession* a, const HandedSession* b) {
+              return ListTime(*a) < ListTime(*b);
             });
-  for (HandedSession& handed : sessions) {
-    if (absl::Status status = TakeOverOne(&handed); !status.ok()) {
-      return status;
-    }
+  for (HandedSession* handed : sessions) {
+    if (absl::Status status = TakeOverOne(handed); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+// The session that Prepare has made of it; null where there is none.
+Session* Worker::FindPrepared(const HandedSession& handed) {
+  Session* session = sessions_.FindSlot(handed.prepared_slot);
+  return session != nullptr && session->id == handed.id ? session : nullptr;
 }
 
 uint64_t Worker::session_number() {
@@ -251,12 +276,19 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
     return Invalid(*handed, "too many proofs");
   }
   if (handed->state == SessionState::kPending) return TakeOverPending(handed);
-  Session* session =
-      sessions_.Find(handed->client, context_->hash(handed->client));
-  if (session == nullptr || session->id != handed->id) {
+  Session* session = FindPrepared(*handed);
+  if (session != nullptr && handed->upstream_fd.is_open()) {
+    Drop(session);  // it has got a fresh socket since Prepare
+    session = nullptr;
+  }
+  bool lacks_port = true;
+  if (session == nullptr) {
     absl::StatusOr<Session*> adopted = Adopt(handed);
     if (!adopted.ok()) return adopted.status();
     session = *adopted;
+  } else {
+    lacks_port = session->lacks_port;
+    session->lacks_port = false;
   }
   if (!handed->held.empty()) return Invalid(*handed, "a datagram waits");
   // Not by MoveTo: a flow that is not handed over begins in the sweep, when the
@@ -271,8 +303,8 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
     offload_.Adopt(handed->flow_slot, handed->flow_counted, session);
   }
   Enlist(session);
-  if (context_->relay_ports.AdoptUse(session->relay,
-                                     {shard_, session->ref()})) {
+  if (!lacks_port || context_->relay_ports.AdoptUse(session->relay,
+                                                    {shard_, session->ref()})) {
     return absl::OkStatus();
   }
   return Invalid(*handed, "its relay is another session's");
@@ -309,6 +341,11 @@ void Worker::Drop(Session* session) {
   sys_calls_->Close(session->upstream_fd);
   context_->admission.End(session->client, session->state);
   networks_.Remove(session);
+  // Where it rests, the other process says so.
+  if (!session->lacks_port) {
+    context_->relay_ports.GiveBack(session->relay, PortFate::kUnanswered,
+                                   now_nanoseconds_);
+  }
   sessions_.Erase(session);
 }
 

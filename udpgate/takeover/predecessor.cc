@@ -85,6 +85,7 @@ class Predecessor::Impl {
   std::unique_ptr<Channel> channel_;
   uint64_t hash_seed_ = 0;
   bool has_notes_ = false;
+  int64_t late_count_ = 0;
   SocketAddress listen_address_;
   std::vector<UniqueFd> listen_fds_;
   std::map<std::string, UniqueFd> extra_sockets_;
@@ -204,6 +205,7 @@ absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Handover* handover) {
   if (!gate.ok()) return gate.status();
   TakenOver taken;
   taken.session_count = static_cast<int64_t>(gate->sessions.size());
+  taken.late_count = late_count_;
   taken.pause = absl::Nanoseconds(gate->pause_began_nanoseconds);
   status = handover->TakeOver(*std::move(gate));
   if (status.ok()) status = CheckCancelled();
@@ -246,6 +248,7 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   channel_->BeginStage(options_.step_timeout);
   nlohmann::json pause = internal::NewMessage("pause");
   pause["keeps_flows"] = handover->KeepsFlows();
+  pause["reads_packed"] = true;
   status = internal::SendMessage(pause, channel_.get());
   if (!status.ok()) return status;
   reader.BeginState();
@@ -255,6 +258,7 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
     status = reader.Read(*std::move(message));
     if (!status.ok()) return status;
   }
+  late_count_ = reader.late_count();
   return reader.Take();
 }
 

@@ -52,6 +52,9 @@ struct PredecessorOptions {
 // What was taken over.
 struct TakenOver {
   int64_t session_count = 0;
+  // Of these, those that came only when all traffic stood still already: each
+  // costs the others more time than one that could be made ready before.
+  int64_t late_count = 0;
   // From the stop of all traffic there to its start here, where both processes
   // have the same clock.
   absl::Duration pause;

@@ -949,6 +949,48 @@ TEST_F(TakeoverTest, TheSocketOfAnotherGateIsNotReplaced) {
   EXPECT_EQ((*server)->Start().code(), absl::StatusCode::kAlreadyExists);
 }
 
+// As where a session has ended after its copy was made, and its port was taken
+// again, by a session of another shard perhaps.
+TEST_F(TakeoverTest, APortThatHasANewSessionMeanwhileIsThatOnes) {
+  constexpr uint16_t kPairs = 16;
+  new_.Create(Options({2, 1}), Fixed(second_));
+  internal::Handover* const handover = new_->handover();
+  ASSERT_TRUE(handover->ListenForDisconnects().ok());
+  std::vector<internal::HandedSession> sessions;
+  for (uint16_t i = 0; i < 2 * kPairs; ++i) {
+    sessions.emplace_back();
+    internal::HandedSession& session = sessions.back();
+    session.id = (uint64_t{i} + 1) << 8;
+    session.state = SessionState::kConfirmed;
+    session.client = SocketAddress::Ipv4Loopback(static_cast<uint16_t>(1 + i));
+    session.backend = second_.address();
+    session.relay =
+        SocketAddress::Ipv4Loopback(static_cast<uint16_t>(40000 + i % kPairs));
+    session.upstream_fd.Reset(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  }
+  ASSERT_TRUE(handover->Prepare(absl::MakeSpan(sessions)).ok());
+  internal::HandedGate gate;
+  gate.now_nanoseconds = Clock::Monotonic()->NowNanoseconds();
+  gate.session_number = 1000;
+  gate.kernel_drops = {0};
+  for (uint16_t i = kPairs; i < 2 * kPairs; ++i) {
+    gate.sessions.push_back(std::move(sessions[i]));
+    gate.sessions.back().last_active_nanoseconds = gate.now_nanoseconds;
+    gate.sessions.back().client_active_nanoseconds = gate.now_nanoseconds;
+  }
+  const absl::Status status = handover->TakeOver(std::move(gate));
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_TRUE(new_->Start().ok());
+  EXPECT_EQ(new_.Sessions().size(), kPairs);
+  EXPECT_EQ(new_->GetStats().relay_ports_in_use, kPairs);
+  // Each is known by its port.
+  new_->Disconnect(DisconnectTarget::ForRelayPort(40003));
+  EXPECT_TRUE(AwaitTrue([&] { return new_.Sessions().size() == kPairs - 1; }));
+  for (const SessionInfo& session : new_.Sessions()) {
+    EXPECT_NE(session.relay.port(), 40003);
+  }
+}
+
 TEST_F(TakeoverTest, ATimeInTheFutureIsRefused) {
   new_.Create(Options(), Fixed(second_));
   internal::Handover* const handover = new_->handover();

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -116,25 +117,53 @@ struct Column {
   bool is_flow;  // of a session that the flow offload goes on with
   json (*write)(const HandedSession& session);
   bool (*read)(const json& value, HandedSession* session);
+  // As 8 bytes, for what is sent while all traffic stands still; null where it
+  // is no number.
+  uint64_t (*pack)(const HandedSession& session) = nullptr;
+  bool (*unpack)(uint64_t value, HandedSession* session) = nullptr;
 };
+
+// 8 bytes for a number of whatever size, a negative one included.
+template <typename T>
+uint64_t Pack(T value) {
+  return static_cast<uint64_t>(static_cast<int64_t>(value));
+}
+
+template <typename T>
+bool Unpack(uint64_t value, T* out) {
+  *out = static_cast<T>(value);
+  return Pack(*out) == value;
+}
 
 template <auto Member>
 constexpr Column Integer(const char* name, bool changes) {
-  return {name, changes, /*is_flow=*/false,
+  return {name,
+          changes,
+          /*is_flow=*/false,
           [](const HandedSession& session) { return json(session.*Member); },
           [](const json& value, HandedSession* session) {
             return ReadInteger(value, &(session->*Member));
+          },
+          [](const HandedSession& session) { return Pack(session.*Member); },
+          [](uint64_t value, HandedSession* session) {
+            return Unpack(value, &(session->*Member));
           }};
 }
 
 template <auto Member>
 constexpr Column Boolean(const char* name) {
-  return {name, true, /*is_flow=*/false,
+  return {name,
+          true,
+          /*is_flow=*/false,
           [](const HandedSession& session) { return json(session.*Member); },
           [](const json& value, HandedSession* session) {
             if (!value.is_boolean()) return false;
             session->*Member = value.get<bool>();
             return true;
+          },
+          [](const HandedSession& session) { return Pack(session.*Member); },
+          [](uint64_t value, HandedSession* session) {
+            return Unpack(value, &(session->*Member));
           }};
 }
 
@@ -152,13 +181,21 @@ constexpr Column Address(const char* name, bool changes) {
 // What of a flow is in the session's numbers.
 template <auto Direction, auto Member>
 constexpr Column FlowNumber(const char* name) {
-  return {name, true, /*is_flow=*/true,
+  return {name,
+          true,
+          /*is_flow=*/true,
           [](const HandedSession& session) {
             return json(session.flow_counted.*Direction.*Member);
           },
           [](const json& value, HandedSession* session) {
             return ReadInteger(value,
                                &(session->flow_counted.*Direction.*Member));
+          },
+          [](const HandedSession& session) {
+            return Pack(session.flow_counted.*Direction.*Member);
+          },
+          [](uint64_t value, HandedSession* session) {
+            return Unpack(value, &(session->flow_counted.*Direction.*Member));
           }};
 }
 
@@ -178,6 +215,15 @@ constexpr Column kColumns[] = {
          if (name == kStateNames[static_cast<size_t>(state)]) return true;
        }
        return false;
+     },
+     [](const HandedSession& session) {
+       return static_cast<uint64_t>(session.state);
+     },
+     [](uint64_t value, HandedSession* session) {
+       if (value > static_cast<uint64_t>(SessionState::kConfirmed))
+         return false;
+       session->state = static_cast<SessionState>(value);
+       return true;
      }},
     Address<&HandedSession::client>("client", false),
     Address<&HandedSession::local>("local", true),
@@ -224,6 +270,10 @@ constexpr Column kColumns[] = {
      [](const HandedSession& session) { return json(session.flow_slot); },
      [](const json& value, HandedSession* session) {
        return ReadInteger(value, &session->flow_slot);
+     },
+     [](const HandedSession& session) { return Pack(session.flow_slot); },
+     [](uint64_t value, HandedSession* session) {
+       return Unpack(value, &session->flow_slot);
      }},
     FlowNumber<&SessionActivity::from_client, &DirectionActivity::datagrams>(
         "flow_client_datagrams"),
@@ -347,12 +397,62 @@ absl::StatusOr<uint64_t> ReadNumber(const json& message, const char* name) {
   return number;
 }
 
+namespace {
+
+bool IsPacked(const HandedSession& session, const KnownSessions& known) {
+  return known.reads_packed && known.Has(session) &&
+         known.by_id.at(session.id).local == session.local;
+}
+
+// Rows of numbers, in this machine's order of bytes: both processes are on it.
+absl::Status SendChanges(absl::Span<const HandedSession> sessions,
+                         const KnownSessions& known, bool has_flows,
+                         Channel* channel) {
+  std::vector<const Column*> columns;
+  json names = json::array();
+  for (const Column& column : kColumns) {
+    if (!column.changes || column.pack == nullptr ||
+        (column.is_flow && !has_flows)) {
+      continue;
+    }
+    columns.push_back(&column);
+    names.push_back(column.name);
+  }
+  std::vector<uint8_t> bytes;
+  bytes.reserve(kFullBytes + columns.size() * sizeof(uint64_t));
+  const auto flush = [&]() -> absl::Status {
+    if (bytes.empty()) return absl::OkStatus();
+    json message = NewMessage("changes");
+    message["columns"] = names;
+    message["rows"] = json::binary(bytes);
+    bytes.clear();
+    return SendMessage(message, channel);
+  };
+  for (const HandedSession& session : sessions) {
+    if (!IsPacked(session, known)) continue;
+    for (const Column* column : columns) {
+      const uint64_t value = column->pack(session);
+      const auto* const begin = reinterpret_cast<const uint8_t*>(&value);
+      bytes.insert(bytes.end(), begin, begin + sizeof(value));
+    }
+    if (bytes.size() < kFullBytes) continue;
+    if (absl::Status status = flush(); !status.ok()) return status;
+  }
+  return flush();
+}
+
+}  // namespace
+
 absl::Status SendSessions(absl::Span<const HandedSession> sessions,
-                          const SessionIds& known, Channel* channel) {
+                          const KnownSessions& known, Channel* channel) {
   const bool has_flows = std::any_of(sessions.begin(), sessions.end(),
                                      [](const HandedSession& session) {
                                        return session.flow_slot != kNoFlow;
                                      });
+  if (known.reads_packed) {
+    absl::Status status = SendChanges(sessions, known, has_flows, channel);
+    if (!status.ok()) return status;
+  }
   for (const bool is_known : {false, true}) {
     const auto is_sent = [&](const Column& column) {
       return (column.changes || !is_known) && (has_flows || !column.is_flow);
@@ -376,7 +476,10 @@ absl::Status SendSessions(absl::Span<const HandedSession> sessions,
       return status;
     };
     for (const HandedSession& session : sessions) {
-      if (known.contains(session.id) != is_known) continue;
+      if (known.Has(session) != is_known ||
+          IsPacked(session, known)) {
+        continue;
+      }
       for (const Column& column : kColumns) {
         if (is_sent(column)) values.push_back(column.write(session));
       }
@@ -419,21 +522,27 @@ absl::Status SendHeld(const HandedSession& session, Channel* channel) {
 }
 
 // In messages of one source address each, since most gates have one.
-absl::Status SendQuarantined(absl::Span<const HandedPort> ports,
+absl::Status SendQuarantined(absl::Span<const HandedPort> ports, bool is_packed,
                              Channel* channel) {
   size_t i = 0;
   while (i < ports.size()) {
     const SocketAddress source = ports[i].relay.WithPort(0);
-    json values = json::array();
+    std::vector<uint64_t> values;
     for (; i < ports.size() && values.size() < kPortsPerMessage &&
            ports[i].relay.WithPort(0) == source;
          ++i) {
       values.push_back(ports[i].relay.port());
-      values.push_back(ports[i].since_nanoseconds);
+      values.push_back(static_cast<uint64_t>(ports[i].since_nanoseconds));
     }
     json message = NewMessage("quarantined");
     message["source"] = WriteAddress(source);
-    message["ports"] = std::move(values);
+    if (is_packed) {
+      const auto* const begin = reinterpret_cast<const uint8_t*>(values.data());
+      message["rows"] =
+          json::binary({begin, begin + values.size() * sizeof(uint64_t)});
+    } else {
+      message["ports"] = values;
+    }
     if (absl::Status status = SendMessage(message, channel); !status.ok()) {
       return status;
     }
@@ -495,7 +604,7 @@ bool ReadReasons(const json& values, Name (*name)(Key),
 
 }  // namespace
 
-absl::Status SendGate(const HandedGate& gate, const SessionIds& known,
+absl::Status SendGate(const HandedGate& gate, const KnownSessions& known,
                       Channel* channel) {
   if (absl::Status status = SendSessions(gate.sessions, known, channel);
       !status.ok()) {
@@ -506,7 +615,8 @@ absl::Status SendGate(const HandedGate& gate, const SessionIds& known,
       return status;
     }
   }
-  if (absl::Status status = SendQuarantined(gate.quarantined, channel);
+  if (absl::Status status =
+          SendQuarantined(gate.quarantined, known.reads_packed, channel);
       !status.ok()) {
     return status;
   }
@@ -565,6 +675,7 @@ absl::StatusOr<std::string> ReceiveNotes(Channel* channel) {
 
 absl::Status GateReader::Read(Incoming message) {
   if (message.type == "sessions") return ReadSessions(std::move(message));
+  if (message.type == "changes") return ReadChanges(message.fields);
   if (message.type == "held") return ReadHeld(message.fields);
   if (message.type == "quarantined") return ReadQuarantined(message.fields);
   if (message.type == "state") return ReadState(message.fields);
@@ -602,6 +713,7 @@ absl::Status GateReader::ReadSessions(Incoming message) {
       sessions_.emplace_back();
       has_socket_.push_back(false);
       is_current_.push_back(false);
+      if (is_state_) ++late_count_;
     }
     HandedSession& session = sessions_[index];
     for (size_t i = 0; i < columns.size(); ++i) {
@@ -631,6 +743,54 @@ absl::Status GateReader::ReadSessions(Incoming message) {
   return absl::OkStatus();
 }
 
+absl::Status GateReader::ReadChanges(const json& message) {
+  const auto names = message.find("columns");
+  const auto packed = message.find("rows");
+  if (names == message.end() || !names->is_array() || packed == message.end() ||
+      !packed->is_binary()) {
+    return Invalid("changes without columns or rows");
+  }
+  std::vector<const Column*> columns;
+  size_t id_column = names->size();
+  for (const json& name : *names) {
+    columns.push_back(FindColumn(name));
+    if (columns.back() == &kColumns[0]) id_column = columns.size() - 1;
+    if (columns.back() != nullptr && columns.back()->unpack == nullptr) {
+      return Invalid("a change that is no number");
+    }
+  }
+  const std::vector<uint8_t>& bytes = packed->get_binary();
+  const size_t row_bytes = columns.size() * sizeof(uint64_t);
+  if (id_column == columns.size() || bytes.size() % row_bytes != 0) {
+    return Invalid("its columns and its rows do not fit");
+  }
+  const auto number = [&bytes](size_t begin, size_t column) {
+    uint64_t value = 0;
+    std::memcpy(&value, bytes.data() + begin + column * sizeof(value),
+                sizeof(value));
+    return value;
+  };
+  for (size_t begin = 0; begin < bytes.size(); begin += row_bytes) {
+    const uint64_t id = number(begin, id_column);
+    const auto entry = index_by_id_.find(id);
+    if (entry == index_by_id_.end()) return Invalid("a change of no session");
+    HandedSession& session = sessions_[entry->second];
+    for (size_t i = 0; i < columns.size(); ++i) {
+      if (columns[i] != nullptr &&
+          !columns[i]->unpack(number(begin, i), &session)) {
+        return Invalid(
+            absl::StrCat("session ", id, ": a wrong ", columns[i]->name));
+      }
+    }
+    if (session.state != SessionState::kPending &&
+        !has_socket_[entry->second]) {
+      return Invalid(absl::StrCat("session ", id, " has no socket"));
+    }
+    is_current_[entry->second] = is_state_;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status GateReader::ReadHeld(const json& message) {
   const absl::StatusOr<uint64_t> id = ReadNumber(message, "id");
   if (!id.ok()) return id.status();
@@ -653,6 +813,28 @@ absl::Status GateReader::ReadHeld(const json& message) {
 absl::Status GateReader::ReadQuarantined(const json& message) {
   SocketAddress source;
   const auto text = message.find("source");
+  if (const auto rows = message.find("rows"); rows != message.end()) {
+    if (text == message.end() || !ReadAddress(*text, &source) ||
+        !source.is_valid() || !rows->is_binary() ||
+        rows->get_binary().size() % (2 * sizeof(uint64_t)) != 0) {
+      return Invalid("ports of no address");
+    }
+    const std::vector<uint8_t>& bytes = rows->get_binary();
+    for (size_t i = 0; i < bytes.size(); i += 2 * sizeof(uint64_t)) {
+      uint64_t row[2];
+      std::memcpy(row, bytes.data() + i, sizeof(row));
+      if (row[0] > UINT16_MAX || row[1] > INT64_MAX) {
+        return Invalid("a port is none");
+      }
+      if (gate_.quarantined.size() == kPortsMax) {
+        return Invalid("too many ports");
+      }
+      gate_.quarantined.push_back(
+          {source.WithPort(static_cast<uint16_t>(row[0])),
+           static_cast<int64_t>(row[1])});
+    }
+    return absl::OkStatus();
+  }
   const auto values = message.find("ports");
   if (text == message.end() || !ReadAddress(*text, &source) ||
       !source.is_valid() || values == message.end() || !values->is_array() ||
@@ -724,9 +906,15 @@ absl::Status GateReader::ReadState(const json& message) {
 }
 
 absl::StatusOr<HandedGate> GateReader::Take() {
+  // In place: there may be many, and all traffic stands still.
+  size_t count = 0;
   for (size_t i = 0; i < sessions_.size(); ++i) {
-    if (is_current_[i]) gate_.sessions.push_back(std::move(sessions_[i]));
+    if (!is_current_[i]) continue;
+    if (count != i) sessions_[count] = std::move(sessions_[i]);
+    ++count;
   }
+  sessions_.resize(count);
+  gate_.sessions = std::move(sessions_);
   sessions_.clear();
   has_socket_.clear();
   is_current_.clear();

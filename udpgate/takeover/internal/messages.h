@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +19,7 @@
 #include "absl/types/span.h"
 #include "nlohmann/json.hpp"
 #include "udpgate/internal/handover.h"
+#include "udpgate/socket_address.h"
 #include "udpgate/takeover/internal/channel.h"
 
 namespace udpgate {
@@ -62,18 +62,37 @@ absl::Status CheckVersion(const nlohmann::json& message);
 absl::StatusOr<uint64_t> ReadNumber(const nlohmann::json& message,
                                     const char* name);
 
-using SessionIds = absl::flat_hash_set<uint64_t>;
+// What the other process was told of before the pause: of each session its id,
+// its socket's address, and the one field that changes and is no number.
+struct KnownSessions {
+  struct Known {
+    SocketAddress local;
+    SocketAddress relay;
+  };
+  absl::flat_hash_map<uint64_t, Known> by_id;
+  // It reads `changes`, and ports that are packed. An older version does not.
+  bool reads_packed = false;
+
+  void Add(const udpgate::internal::HandedSession& session) {
+    by_id[session.id] = {session.local, session.relay};
+  }
+  // Not one that has got a fresh socket since.
+  bool Has(const udpgate::internal::HandedSession& session) const {
+    const auto found = by_id.find(session.id);
+    return found != by_id.end() && found->second.relay == session.relay;
+  }
+};
 
 // Sends sessions in as few messages as they need: of those that the other
-// process knows, what changes while their gate serves; of the others all, with
-// their sockets.
+// process knows, what changes while their gate serves, packed where it reads
+// that; of the others all, with their sockets.
 absl::Status SendSessions(
     absl::Span<const udpgate::internal::HandedSession> sessions,
-    const SessionIds& known, Channel* channel);
+    const KnownSessions& known, Channel* channel);
 // Sends a gate, `state` last, by which the other process knows that it has
 // everything.
 absl::Status SendGate(const udpgate::internal::HandedGate& gate,
-                      const SessionIds& known, Channel* channel);
+                      const KnownSessions& known, Channel* channel);
 
 // What one host program tells the other, in as few messages as it needs; where
 // it is too long, that there is nothing.
@@ -85,8 +104,8 @@ absl::StatusOr<std::string> ReceiveNotes(Channel* channel);
 // Collects what comes. Threads: one.
 class GateReader {
  public:
-  // From `sessions`, `held`, `quarantined` or `state`; another type is left
-  // out. InvalidArgument says what is wrong.
+  // From `sessions`, `changes`, `held`, `quarantined` or `state`; another type
+  // is left out. InvalidArgument says what is wrong.
   absl::Status Read(Incoming message);
   // What was read of sessions so far; whoever takes their sockets leaves the
   // rest.
@@ -98,11 +117,14 @@ class GateReader {
   void BeginState();
   // `state` was read.
   bool has_state() const { return has_state_; }
+  // Sessions that came for the first time since BeginState.
+  int64_t late_count() const { return late_count_; }
   // All that came since BeginState. InvalidArgument where some is missing.
   absl::StatusOr<udpgate::internal::HandedGate> Take();
 
  private:
   absl::Status ReadSessions(Incoming message);
+  absl::Status ReadChanges(const nlohmann::json& message);
   absl::Status ReadHeld(const nlohmann::json& message);
   absl::Status ReadQuarantined(const nlohmann::json& message);
   absl::Status ReadState(const nlohmann::json& message);
@@ -115,6 +137,7 @@ class GateReader {
   size_t held_bytes_ = 0;
   bool is_state_ = false;
   bool has_state_ = false;
+  int64_t late_count_ = 0;
   uint64_t session_count_ = 0;  // as `state` says
   udpgate::internal::HandedGate gate_;
 };

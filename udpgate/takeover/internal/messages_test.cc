@@ -78,7 +78,7 @@ class MessagesTest : public ::testing::Test {
     return reader_.Read(std::move(message));
   }
   // Sends the gate, and reads it.
-  void Pass(const HandedGate& gate, const SessionIds& known) {
+  void Pass(const HandedGate& gate, const KnownSessions& known) {
     std::thread sender(
         [&] { EXPECT_TRUE(SendGate(gate, known, left_.get()).ok()); });
     ReadAll();
@@ -204,7 +204,9 @@ TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
   gate.sessions[0].client_bytes_forwarded = 8;
   gate.sessions[0].flow_slot = 9;
   gate.sessions[0].label = "this one is not sent again";
-  Pass(gate, {1, 2});
+  KnownSessions known;
+  known.local_by_id = {{1, gate.sessions[0].local}, {2, SocketAddress()}};
+  Pass(gate, known);
   const absl::StatusOr<HandedGate> read = reader_.Take();
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->sessions.size(), 1u);
@@ -313,6 +315,120 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   EXPECT_FALSE(Read(ports).ok());
   ports["ports"] = {70000u, 2u};
   EXPECT_FALSE(Read(ports).ok());
+}
+
+TEST_F(MessagesTest, InThePauseASessionIsOneRowOfNumbers) {
+  constexpr int kSessions = 600;
+  std::vector<HandedSession> sessions;
+  for (int i = 1; i <= kSessions; ++i) sessions.push_back(MakeSession(i));
+  KnownSessions known;
+  known.reads_packed = true;
+  std::thread first([&] {
+    EXPECT_TRUE(SendSessions(sessions, {}, left_.get()).ok());
+    EXPECT_TRUE(SendMessage(NewMessage("sockets_end"), left_.get()).ok());
+  });
+  for (;;) {
+    absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
+    ASSERT_TRUE(message.ok()) << message.status();
+    if (message->type == "sockets_end") break;
+    ASSERT_TRUE(reader_.Read(*std::move(message)).ok());
+  }
+  first.join();
+  for (const HandedSession& session : sessions) known.Add(session);
+  reader_.BeginState();
+  // All change, one's client has written to another address, the last one has
+  // ended, and one is new.
+  HandedGate gate;
+  gate.now_nanoseconds = gate.pause_began_nanoseconds = 1;
+  gate.quarantined.push_back({SocketAddress::Ipv4Loopback(65535), 7});
+  sessions.pop_back();
+  for (HandedSession& session : sessions) {
+    session.state = SessionState::kUnconfirmed;
+    session.refusals = -1;
+    session.proof_count = 2;
+    session.has_answered = false;
+    session.has_unanswered_reply = true;
+    session.last_active_nanoseconds = static_cast<int64_t>(session.id) << 40;
+    session.client_bytes_forwarded = std::numeric_limits<uint64_t>::max();
+    session.flow_slot = static_cast<uint32_t>(session.id);
+    session.flow_counted.from_backend.payload_bytes = session.id;
+  }
+  sessions[0].local = SocketAddress::Ipv4Loopback(2);
+  sessions.push_back(MakeSession(kSessions + 1));
+  gate.sessions = std::move(sessions);
+  std::thread second(
+      [&] { EXPECT_TRUE(SendGate(gate, known, left_.get()).ok()); });
+  size_t row_bytes = 0;
+  size_t value_count = 0;
+  while (!reader_.has_state()) {
+    absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
+    ASSERT_TRUE(message.ok()) << message.status();
+    if (message->type == "changes") {
+      row_bytes += message->fields["rows"].get_binary().size();
+    } else if (message->type == "sessions") {
+      value_count += message->fields["values"].size();
+    }
+    const absl::Status status = reader_.Read(*std::move(message));
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  second.join();
+  // 20 numbers of each, and two sessions that are told in full.
+  EXPECT_LE(row_bytes, size_t{kSessions} * 20 * 8);
+  EXPECT_GE(row_bytes, size_t{kSessions - 2} * 15 * 8);
+  EXPECT_LE(value_count, 2u * 32);
+  EXPECT_EQ(reader_.late_count(), 1);
+  absl::StatusOr<HandedGate> read = reader_.Take();
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->quarantined.size(), 1u);
+  EXPECT_EQ(read->quarantined[0].relay, SocketAddress::Ipv4Loopback(65535));
+  EXPECT_EQ(read->quarantined[0].since_nanoseconds, 7);
+  ASSERT_EQ(read->sessions.size(), static_cast<size_t>(kSessions));
+  for (const HandedSession& session : read->sessions) {
+    EXPECT_TRUE(session.upstream_fd.is_open());
+    if (session.id > kSessions) continue;
+    EXPECT_EQ(session.state, SessionState::kUnconfirmed);
+    EXPECT_EQ(session.refusals, -1);
+    EXPECT_EQ(session.proof_count, 2);
+    EXPECT_FALSE(session.has_answered);
+    EXPECT_TRUE(session.has_unanswered_reply);
+    EXPECT_EQ(session.last_active_nanoseconds, static_cast<int64_t>(session.id)
+                                                   << 40);
+    EXPECT_EQ(session.client_bytes_forwarded,
+              std::numeric_limits<uint64_t>::max());
+    EXPECT_EQ(session.flow_slot, session.id);
+    EXPECT_EQ(session.flow_counted.from_backend.payload_bytes, session.id);
+    EXPECT_EQ(session.local, session.id == 1
+                                 ? SocketAddress::Ipv4Loopback(2)
+                                 : *SocketAddress::Parse("[fe80::1%1]:19132"));
+  }
+}
+
+TEST_F(MessagesTest, RowsThatAreWrongAreRefused) {
+  EXPECT_TRUE(
+      Read(Sessions(Array({"id", "client"}), Array({1u, "127.0.0.1:1"}))).ok());
+  const auto error = [this](nlohmann::json columns,
+                            const std::vector<uint64_t>& numbers,
+                            size_t cut_bytes = 0) {
+    nlohmann::json message = NewMessage("changes");
+    message["columns"] = std::move(columns);
+    const auto* const begin = reinterpret_cast<const uint8_t*>(numbers.data());
+    message["rows"] = nlohmann::json::binary(
+        {begin, begin + numbers.size() * sizeof(uint64_t) - cut_bytes});
+    return Text(Read(std::move(message)));
+  };
+  EXPECT_EQ(error(Array({"id", "state", "of_later"}), {1, 0, 5}), "");
+  EXPECT_THAT(error(Array({"id"}), {1}, 1), HasSubstr("do not fit"));
+  EXPECT_THAT(error(Array({}), {}), HasSubstr("do not fit"));
+  EXPECT_THAT(error(Array({"state"}), {1}), HasSubstr("do not fit"));
+  EXPECT_THAT(error(Array({"id"}), {2}), HasSubstr("of no session"));
+  EXPECT_THAT(error(Array({"id", "local"}), {1, 1}), HasSubstr("no number"));
+  EXPECT_THAT(error(Array({"id", "state"}), {1, 3}), HasSubstr("wrong state"));
+  EXPECT_THAT(error(Array({"id", "state"}), {1, 2}), HasSubstr("no socket"));
+  EXPECT_THAT(error(Array({"id", "proof_count"}), {1, 256}),
+              HasSubstr("wrong proof_count"));
+  EXPECT_THAT(error(Array({"id", "has_answered"}), {1, 2}),
+              HasSubstr("wrong has_answered"));
+  EXPECT_FALSE(Read(NewMessage("changes")).ok());
 }
 
 TEST_F(MessagesTest, NotesAreReadWhatTheirLength) {
