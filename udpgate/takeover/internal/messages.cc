@@ -476,8 +476,7 @@ absl::Status SendSessions(absl::Span<const HandedSession> sessions,
       return status;
     };
     for (const HandedSession& session : sessions) {
-      if (known.Has(session) != is_known ||
-          IsPacked(session, known)) {
+      if (known.Has(session) != is_known || IsPacked(session, known)) {
         continue;
       }
       for (const Column& column : kColumns) {
