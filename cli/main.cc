@@ -160,6 +160,8 @@ absl::Status UseFastPath(const Settings& settings,
   options.sessions_max = static_cast<int>(std::min(sessions_max, kSessionsMax));
   options.interfaces = settings.fast_path_interfaces;
   options.listen_addresses = {settings.proxy.listen_address};
+  options.dont_fragment = settings.proxy.dont_fragment;
+  options.copies_traffic_class = settings.proxy.copies_traffic_class;
   options.log_sink = settings.proxy.log_sink;
   if (predecessor != nullptr) {
     options.adopted = predecessor->TakeFlowDescriptors();

@@ -174,6 +174,18 @@ bool ApplyReadyzDisconnects(absl::string_view value, Settings* settings) {
   return true;
 }
 
+bool ApplyDontFragment(absl::string_view value, Settings* settings) {
+  if (value != "off" && value != "on") return false;
+  settings->proxy.dont_fragment = value == "on";
+  return true;
+}
+
+bool ApplyTrafficClass(absl::string_view value, Settings* settings) {
+  if (value != "copy" && value != "clear") return false;
+  settings->proxy.copies_traffic_class = value == "copy";
+  return true;
+}
+
 bool ApplyAdminAddress(absl::string_view value, Settings* settings) {
   if (value == "off") {
     settings->admin_address = SocketAddress();
@@ -342,6 +354,14 @@ void AddListenSettings(TableBuilder* table) {
                       "own up to 1 MiB; the log says how much the kernel "
                       "granted.",
                       InProxy(&ProxyOptions::receive_buffer_bytes));
+  table->Add("DONT_FRAGMENT", "off",
+             "Whether a datagram that is too large for one packet of the "
+             "interface is dropped rather than sent in fragments, both ways.",
+             "off or on", ApplyDontFragment);
+  table->Add("TRAFFIC_CLASS", "copy",
+             "What becomes of the DSCP and ECN marks of a datagram, both ways; "
+             "clear: it leaves without.",
+             "copy or clear", ApplyTrafficClass);
 }
 
 void AddAddressWait(TableBuilder* table) {

@@ -65,7 +65,8 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "FAST_PATH", "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
           "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
           "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
-          "SESSION_EVENTS_MAX", "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS"));
+          "SESSION_EVENTS_MAX", "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS",
+          "DONT_FRAGMENT", "TRAFFIC_CLASS"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -269,6 +270,8 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"SESSION_LOG_LINES_PER_SEC", {"0", "1000000"}, {"-1", "1000001"}},
            {"SESSION_EVENTS_MAX", {"1", "1048576"}, {"0", "1048577"}},
            {"READYZ_DISCONNECTS", {"warn", "fail"}, {"Warn", "off", "503"}},
+           {"DONT_FRAGMENT", {"off", "on"}, {"On", "1", "true", "auto"}},
+           {"TRAFFIC_CLASS", {"copy", "clear"}, {"on", "Copy", "keep", "0"}},
            {"FAST_PATH",
             {"off", "auto", "required"},
             {"on", "Off", "1", "true", "auto "}},
@@ -309,6 +312,14 @@ TEST(SettingTableTest, TextsArrive) {
   const auto apply = [&settings](const char* variable, const char* value) {
     EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
   };
+  apply("DONT_FRAGMENT", "on");
+  EXPECT_TRUE(settings.proxy.dont_fragment);
+  apply("DONT_FRAGMENT", "off");
+  EXPECT_FALSE(settings.proxy.dont_fragment);
+  apply("TRAFFIC_CLASS", "clear");
+  EXPECT_FALSE(settings.proxy.copies_traffic_class);
+  apply("TRAFFIC_CLASS", "copy");
+  EXPECT_TRUE(settings.proxy.copies_traffic_class);
   apply("PROXY_ADDR", ":77");
   EXPECT_TRUE(settings.listen_on_all_addresses);
   EXPECT_EQ(settings.proxy.listen_address.port(), 77);

@@ -226,7 +226,7 @@ absl::Status Proxy::Impl::Start() {
     if (context_.flow_offload != nullptr) context_.flow_offload->StartAdopted();
     if (is_taking) {
       // From here on the other process has no sessions any more.
-      SetBufferSizes();
+      SetListenOptions();
       StartThreadsAtLast();
     } else {
       status = StartControlThreads();
@@ -251,12 +251,12 @@ absl::Status Proxy::Impl::StartControlThreads() {
 }
 
 // The sockets of another gate were left as they were, in case it goes on.
-void Proxy::Impl::SetBufferSizes() {
+void Proxy::Impl::SetListenOptions() {
   receive_buffer_bytes_ = INT64_MAX;
   send_buffer_bytes_ = INT64_MAX;
   for (internal::ListenSocket& socket : context_.listeners) {
-    (void)internal::SetListenBufferSizes(context_.sys_calls, context_.options,
-                                         &socket);
+    (void)internal::SetListenOptions(context_.sys_calls, context_.options,
+                                     &socket);
     internal::EnableErrorQueue(context_.sys_calls, socket.fd.get(),
                                socket.family);
     receive_buffer_bytes_ =

@@ -147,7 +147,7 @@ class Proxy::Impl : public internal::Handover {
   absl::Status StartThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   // However long it takes: for sessions that nobody else has.
   void StartThreadsAtLast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
-  void SetBufferSizes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
+  void SetListenOptions() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   void StopThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   internal::Worker& WorkerOf(const SocketAddress& client) const {
     return *workers_[context_.hash(client) % workers_.size()];

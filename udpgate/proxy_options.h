@@ -148,6 +148,17 @@ struct ProxyOptions {
   // `Proxy::receive_buffer_bytes` says what it granted. 4 KiB to 1 GiB.
   int64_t receive_buffer_bytes = 8 << 20;
 
+  // Whether a datagram that does not fit into one packet of the interface that
+  // it would leave by is dropped, and counted as `would_fragment`, rather than
+  // sent in fragments; both ways. Packets over IPv4 then carry the DF bit (RFC
+  // 791, section 2.3), so no router splits them either.
+  bool dont_fragment = false;
+
+  // Whether a datagram leaves with the traffic class that it came with: DSCP
+  // (RFC 2474) and ECN (RFC 3168), the TOS byte of IPv4; both ways. Else it
+  // leaves with 0.
+  bool copies_traffic_class = true;
+
   // The gate's own source ports towards backends, in the order in which to use
   // them first. Empty: all that the system leaves to programs for this
   // (net.ipv4.ip_local_port_range without net.ipv4.ip_local_reserved_ports), in

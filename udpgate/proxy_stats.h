@@ -153,7 +153,9 @@ namespace udpgate {
     "A reply beyond what a client gets that has shown no sign of seeing "    \
     "replies.")                                                              \
   X(kReplySendFailed, reply_send_failed,                                     \
-    "An error of the send towards the client.")
+    "An error of the send towards the client.")                              \
+  X(kWouldFragment, would_fragment,                                          \
+    "Too large for one packet of the interface, with DONT_FRAGMENT on.")
 
 // Why a session ended. Each ended session has exactly one.
 #define UDPGATE_END_REASONS(X)                                             \

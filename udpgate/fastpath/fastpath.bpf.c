@@ -4,7 +4,7 @@
 //   parse        is it a whole, plain UDP datagram for this host?
 //   find         does a session have exactly these addresses and ports?
 //   may it?      lease, size, hand-over
-//   rewrite      addresses, ports, TTL; checksums by difference
+//   rewrite      addresses, ports, TTL, DF bit; checksums by difference
 //   redirect     to the interface of the flow, to the next hop's link address
 //
 // Whatever gets a "no" is passed up untouched, to the sockets of the process,
@@ -88,6 +88,9 @@ struct {
   __type(value, __u64);
 } udpgate_counters SEC(".maps");
 
+// In a section of its own, which the loader finds by its size.
+const volatile struct udpgate_rewriting udpgate_rewriting = {0, 0};
+
 // What parsing finds out about a packet.
 struct packet {
   struct udpgate_tuple tuple;
@@ -96,6 +99,10 @@ struct packet {
   __u32 total_bytes;  // IP header and what it says follows
   __u32 udp_bytes;    // UDP header and payload
   __u16 ttl_word;     // the 16-bit word with the TTL, as on the wire
+  // The first word of the header, and of IPv4 the two before the TTL.
+  __u16 first_word;
+  __u16 identification;
+  __u16 flags_and_offset;
   // A reason to pass it up that does not keep its tuple from being known, or
   // UDPGATE_REASONS.
   __u32 obstacle;
@@ -130,6 +137,9 @@ static __always_inline __u32 parse_ipv4(struct __sk_buff* skb,
   packet->ip_bytes = sizeof(headers.ip);
   packet->udp_bytes = bpf_ntohs(headers.udp.length_bytes);
   packet->ttl_word = *(__u16*)&headers.ip.time_to_live;
+  packet->first_word = *(__u16*)&headers.ip.version_and_size;
+  packet->identification = headers.ip.identification;
+  packet->flags_and_offset = headers.ip.flags_and_offset;
   if (fragment & IPV4_MORE_FRAGMENTS_OR_OFFSET) {
     packet->obstacle = UDPGATE_FRAGMENT;
   } else if (packet->udp_bytes + sizeof(headers.ip) != packet->total_bytes) {
@@ -160,6 +170,7 @@ static __always_inline __u32 parse_ipv6(struct __sk_buff* skb,
   packet->ip_bytes = sizeof(headers.ip);
   packet->udp_bytes = bpf_ntohs(headers.udp.length_bytes);
   packet->ttl_word = *(__u16*)&headers.ip.next_header;
+  packet->first_word = *(__u16*)headers.ip.version_and_traffic_class;
   if (packet->udp_bytes + sizeof(headers.ip) != packet->total_bytes) {
     return UDPGATE_MALFORMED;
   }
@@ -291,22 +302,44 @@ static __always_inline long fix_udp_checksum(struct __sk_buff* skb,
 
 static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
                                          const struct packet* packet,
-                                         const struct udpgate_flow* flow) {
+                                         const struct udpgate_flow* flow,
+                                         __u64 relayed_before) {
   __u32 ip = packet->link_bytes;
-  __u16 ttl_word = packet->ttl_word;
-  --*(__u8*)&ttl_word;
+  // Identification, flags, and the word with the TTL, which lie side by side.
+  __u16 words[3] = {packet->identification, packet->flags_and_offset,
+                    packet->ttl_word};
+  --*(__u8*)&words[2];
+  if (udpgate_rewriting.dont_fragment) {
+    words[1] |= bpf_htons(IPV4_DONT_FRAGMENT);
+  } else if (words[1] & bpf_htons(IPV4_DONT_FRAGMENT)) {
+    // A router behind us would send its answer to us, and not to the sender.
+    // Where nobody was to split it, the identification may be anything (RFC
+    // 6864, section 4.1); now it must differ from those of its neighbours.
+    words[1] &= bpf_htons((__u16)~IPV4_DONT_FRAGMENT);
+    words[0] = (__u16)relayed_before + flow->rewritten.source_port +
+               flow->rewritten.destination_port;
+  }
+  __u16 first_word = packet->first_word;
+  if (udpgate_rewriting.clears_traffic_class) first_word &= bpf_htons(0xFF00);
   __u8 addresses[8];
   __builtin_memcpy(addresses, flow->rewritten.source, 4);
   __builtin_memcpy(addresses + 4, flow->rewritten.destination, 4);
   __u32 checksum = ip + __builtin_offsetof(struct ipv4_header, checksum);
-  long error = bpf_l3_csum_replace(skb, checksum, packet->ttl_word, ttl_word,
-                                   sizeof(ttl_word));
+  // RFC 1624, for all words at once.
+  __u32 difference = flow->address_difference;
+  difference += (__u16)~packet->first_word + (__u32)first_word;
+  difference += (__u16)~packet->identification + (__u32)words[0];
+  difference += (__u16)~packet->flags_and_offset + (__u32)words[1];
+  difference += (__u16)~packet->ttl_word + (__u32)words[2];
+  long error = bpf_l3_csum_replace(skb, checksum, 0, difference, 0);
   if (error) return error;
-  error = bpf_l3_csum_replace(skb, checksum, 0, flow->address_difference, 0);
-  if (error) return error;
+  if (first_word != packet->first_word) {
+    error = bpf_skb_store_bytes(skb, ip, &first_word, sizeof(first_word), 0);
+    if (error) return error;
+  }
   error = bpf_skb_store_bytes(
-      skb, ip + __builtin_offsetof(struct ipv4_header, time_to_live), &ttl_word,
-      sizeof(ttl_word), 0);
+      skb, ip + __builtin_offsetof(struct ipv4_header, identification), words,
+      sizeof(words), 0);
   if (error) return error;
   return bpf_skb_store_bytes(
       skb, ip + __builtin_offsetof(struct ipv4_header, source), addresses,
@@ -323,6 +356,14 @@ static __always_inline long rewrite_ipv6(struct __sk_buff* skb,
   __u32 ip = packet->link_bytes;
   __u16 ttl_word = packet->ttl_word;
   --*((__u8*)&ttl_word + 1);
+  // Version, traffic class, and four bits of the flow label.
+  __u16 first_word = packet->first_word;
+  if (udpgate_rewriting.clears_traffic_class) first_word &= bpf_htons(0xF00F);
+  if (first_word != packet->first_word) {
+    long error = bpf_skb_store_bytes(skb, ip, &first_word, sizeof(first_word),
+                                     BPF_F_RECOMPUTE_CSUM);
+    if (error) return error;
+  }
   long error = bpf_skb_store_bytes(
       skb, ip + __builtin_offsetof(struct ipv6_header, next_header), &ttl_word,
       sizeof(ttl_word), BPF_F_RECOMPUTE_CSUM);
@@ -334,9 +375,11 @@ static __always_inline long rewrite_ipv6(struct __sk_buff* skb,
 
 static __always_inline long rewrite(struct __sk_buff* skb,
                                     const struct packet* packet,
-                                    const struct udpgate_flow* flow) {
-  long error = packet->tuple.family == 4 ? rewrite_ipv4(skb, packet, flow)
-                                         : rewrite_ipv6(skb, packet, flow);
+                                    const struct udpgate_flow* flow,
+                                    __u64 relayed_before) {
+  long error = packet->tuple.family == 4
+                   ? rewrite_ipv4(skb, packet, flow, relayed_before)
+                   : rewrite_ipv6(skb, packet, flow);
   if (error) return error;
   error = fix_udp_checksum(skb, packet, flow);
   if (error) return error;
@@ -407,7 +450,8 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
   }
   if (reason != UDPGATE_REASONS) return pass_up_noted(skb, activity, reason);
 
-  if (rewrite(skb, &packet, flow)) {
+  __u64 relayed_before = *(volatile __u64*)&activity->datagrams;
+  if (rewrite(skb, &packet, flow, relayed_before)) {
     pass_up(UDPGATE_FAILED);
     return DROP;
   }

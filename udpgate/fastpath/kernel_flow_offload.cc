@@ -180,12 +180,16 @@ void KernelFlowOffload::DetachAll() {
   }
 }
 
+udpgate_rewriting KernelFlowOffload::Rewriting() const {
+  return {options_.dont_fragment, !options_.copies_traffic_class};
+}
+
 absl::Status KernelFlowOffload::Start() {
   absl::StatusOr<InstanceLock> lock = InstanceLock::Take();
   if (!lock.ok()) return lock.status();
   lock_ = *std::move(lock);
-  absl::StatusOr<std::unique_ptr<Program>> program =
-      Program::Load(options_.sessions_max);
+  absl::StatusOr<std::unique_ptr<Program>> program = Program::Load(
+      options_.sessions_max, /*verifier_log=*/nullptr, Rewriting());
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
   absl::Status status = Prepare();
@@ -219,7 +223,7 @@ absl::Status KernelFlowOffload::StartTaking(Descriptors descriptors) {
     }
   }
   absl::StatusOr<std::unique_ptr<Program>> program =
-      Program::LoadWithMaps(options_.sessions_max, maps);
+      Program::LoadWithMaps(options_.sessions_max, maps, Rewriting());
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
   absl::Status status = Prepare();
@@ -439,7 +443,10 @@ absl::StatusOr<Exit> KernelFlowOffload::FindExit(
   Exit exit;
   exit.interface_index = static_cast<uint32_t>(link.index);
   exit.is_loopback = (link.flags & IFF_LOOPBACK) != 0;
-  const int bytes = route->mtu_bytes > 0
+  // What ICMP tells of a path is a property of the route here. It counts where
+  // it counts for the sockets; see internal::SetTrafficOptions.
+  const bool believes_route = !destination.is_ipv4() && !options_.dont_fragment;
+  const int bytes = believes_route && route->mtu_bytes > 0
                         ? std::min(route->mtu_bytes, link.mtu_bytes)
                         : link.mtu_bytes;
   exit.packet_bytes_max = static_cast<uint32_t>(bytes);

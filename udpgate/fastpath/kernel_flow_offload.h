@@ -53,6 +53,9 @@ class KernelFlowOffload : public FlowOffload {
     // those by which a session's datagrams leave.
     std::vector<std::string> interfaces;
     std::vector<SocketAddress> listen_addresses;
+    // See ProxyOptions.
+    bool dont_fragment = false;
+    bool copies_traffic_class = true;
     // Where the kernel allows it, hang the program to interfaces by links
     // (TCX) rather than as a filter of clsact.
     bool may_use_tcx = true;
@@ -144,6 +147,7 @@ class KernelFlowOffload : public FlowOffload {
   explicit KernelFlowOffload(const Options& options);
 
   absl::Status Start();
+  udpgate_rewriting Rewriting() const;
   absl::Status StartTaking(Descriptors descriptors);
   absl::Status Prepare();
   absl::Status StartThread();

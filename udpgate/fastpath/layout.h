@@ -56,6 +56,13 @@ struct udpgate_activity {
   __u8 unused[24];
 };
 
+// How the program rewrites packets: constants of the program, which the loader
+// sets before the kernel verifies it.
+struct udpgate_rewriting {
+  __u32 dont_fragment;  // IPv4 packets leave with the DF bit, else without
+  __u32 clears_traffic_class;  // DSCP and ECN leave as 0
+};
+
 // Why a packet was passed up rather than relayed (`udpgate_counters`).
 enum udpgate_reason {
   UDPGATE_OTHER_PROTOCOL,     // not IPv4, not IPv6, or not UDP

@@ -31,6 +31,7 @@ struct ipv4_header {      // RFC 791
 };
 
 #define IPV4_VERSION_4_NO_OPTIONS 0x45
+#define IPV4_DONT_FRAGMENT 0x4000
 #define IPV4_MORE_FRAGMENTS_OR_OFFSET 0x3FFF
 #define IPV4_OFFSET 0x1FFF
 

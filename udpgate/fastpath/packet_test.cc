@@ -181,7 +181,7 @@ Verdict Classify(const Bytes& frame, const FlowTable& table) {
 
 // The frame that leaves.
 Bytes Relayed(Bytes frame, const Verdict& verdict, const udpgate_flow& flow,
-              bool is_super_packet) {
+              bool is_super_packet, const udpgate_rewriting& rewriting) {
   const bool is_ipv4 = verdict.ip_bytes == 20;
   const size_t ip = kEthernetBytes;
   const size_t udp = ip + verdict.ip_bytes;
@@ -194,6 +194,22 @@ Bytes Relayed(Bytes frame, const Verdict& verdict, const udpgate_flow& flow,
               address_bytes);
   std::memcpy(&frame[udp], &flow.rewritten.source_port, 4);
   --frame[ip + (is_ipv4 ? 8 : 7)];
+  if (is_ipv4) {
+    const uint16_t flags = Get16(frame, ip + 6);
+    if (rewriting.dont_fragment != 0) {
+      Put16(&frame, ip + 6, flags | 0x4000);
+    } else if ((flags & 0x4000) != 0) {
+      Put16(&frame, ip + 6, flags & ~0x4000);
+      // Of the first datagram that the flow relays.
+      const auto identification = static_cast<uint16_t>(
+          flow.rewritten.source_port + flow.rewritten.destination_port);
+      std::memcpy(&frame[ip + 4], &identification, 2);
+    }
+  }
+  if (rewriting.clears_traffic_class != 0) {
+    frame[ip] &= is_ipv4 ? 0xFF : 0xF0;
+    frame[ip + 1] &= is_ipv4 ? 0x00 : 0x0F;
+  }
   uint16_t udp_checksum = Get16(before, udp + 6);
   uint16_t ip_checksum = Get16(before, ip + 10);
   for (size_t at = ip; at < udp + 4; at += 2) {
@@ -409,8 +425,12 @@ SessionAddresses SessionNumber(uint32_t number) {
 
 class PacketTest : public ::testing::Test {
  protected:
+  explicit PacketTest(const udpgate_rewriting& rewriting = {})
+      : rewriting_(rewriting) {}
+
   void SetUp() override {
-    absl::StatusOr<std::unique_ptr<Program>> program = Program::Load(kSessions);
+    absl::StatusOr<std::unique_ptr<Program>> program =
+        Program::Load(kSessions, /*verifier_log=*/nullptr, rewriting_);
     UDPGATE_NEEDS_RIGHTS(program.status());
     program_ = *std::move(program);
     table_ = std::make_unique<FlowTable>(program_.get(), kSessions);
@@ -460,9 +480,21 @@ class PacketTest : public ::testing::Test {
     return outcome;
   }
 
+  const udpgate_rewriting rewriting_;
   std::unique_ptr<Program> program_;
   std::unique_ptr<FlowTable> table_;
 };
+
+class RewritingTest : public PacketTest,
+                      public ::testing::WithParamInterface<udpgate_rewriting> {
+ protected:
+  RewritingTest() : PacketTest(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(All, RewritingTest,
+                         ::testing::Values(udpgate_rewriting{0, 0},
+                                           udpgate_rewriting{1, 1},
+                                           udpgate_rewriting{1, 0},
+                                           udpgate_rewriting{0, 1}));
 
 // How far the hand-over of a flow is.
 enum class HandOver {
@@ -520,7 +552,7 @@ Verdict Decide(Verdict verdict, const State& state, HandOver hand_over) {
   return verdict;
 }
 
-TEST_F(PacketTest, AgreesWithTheModelOnPacketsOfEveryShape) {
+TEST_P(RewritingTest, AgreesWithTheModelOnPacketsOfEveryShape) {
   const char* const text = std::getenv("UDPGATE_SEED");
   const auto seed = static_cast<uint32_t>(text == nullptr ? 1 : atoi(text));
   Generator generator(seed, table_.get());
@@ -558,8 +590,8 @@ TEST_F(PacketTest, AgreesWithTheModelOnPacketsOfEveryShape) {
     ++verdicts[static_cast<size_t>(expected.reason)];
     if (expected.reason == UDPGATE_REASONS) {
       ASSERT_EQ(outcome.verdict, flow.is_loopback ? kAccept : kRedirect);
-      ASSERT_EQ(outcome.frame,
-                Relayed(frame, expected, flow, state.gso_bytes != 0));
+      ASSERT_EQ(outcome.frame, Relayed(frame, expected, flow,
+                                       state.gso_bytes != 0, rewriting_));
       const uint64_t payload_bytes = expected.udp_bytes - 8;
       ASSERT_EQ(own.payload_bytes, payload_bytes);
       ASSERT_EQ(own.datagrams,

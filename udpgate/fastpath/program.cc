@@ -132,22 +132,25 @@ absl::Status SharedMemory::Map(absl::string_view name, int map_fd,
 }
 
 absl::StatusOr<std::unique_ptr<Program>> Program::Load(
-    int sessions_max, std::string* verifier_log) {
-  return Load(sessions_max, /*maps=*/nullptr, verifier_log);
+    int sessions_max, std::string* verifier_log,
+    const udpgate_rewriting& rewriting) {
+  return Load(sessions_max, /*maps=*/nullptr, verifier_log, rewriting);
 }
 
 absl::StatusOr<std::unique_ptr<Program>> Program::LoadWithMaps(
-    int sessions_max, const Maps& maps) {
-  return Load(sessions_max, &maps, /*verifier_log=*/nullptr);
+    int sessions_max, const Maps& maps, const udpgate_rewriting& rewriting) {
+  return Load(sessions_max, &maps, /*verifier_log=*/nullptr, rewriting);
 }
 
 absl::StatusOr<std::unique_ptr<Program>> Program::Load(
-    int sessions_max, const Maps* maps, std::string* verifier_log) {
+    int sessions_max, const Maps* maps, std::string* verifier_log,
+    const udpgate_rewriting& rewriting) {
   if (sessions_max < 1) {
     return absl::InvalidArgumentError("sessions_max must be 1 or more");
   }
   std::unique_ptr<Program> program(new Program);
-  absl::Status status = program->OpenAndLoad(sessions_max, maps, verifier_log);
+  absl::Status status =
+      program->OpenAndLoad(sessions_max, maps, verifier_log, rewriting);
   if (!status.ok()) return status;
   status = program->MapMemory(sessions_max);
   if (!status.ok()) return status;
@@ -157,7 +160,8 @@ absl::StatusOr<std::unique_ptr<Program>> Program::Load(
 Program::~Program() { bpf_object__close(object_); }
 
 absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
-                                  std::string* verifier_log) {
+                                  std::string* verifier_log,
+                                  const udpgate_rewriting& rewriting) {
   ScopedOutput output;
   bpf_object_open_opts options;
   std::memset(&options, 0, sizeof(options));
@@ -177,6 +181,9 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
       return internal::ErrnoToStatus(-error,
                                      absl::StrCat("size of eBPF map ", name));
     }
+  }
+  if (absl::Status status = SetRewriting(rewriting); !status.ok()) {
+    return status;
   }
   if (maps != nullptr) {
     if (absl::Status status = UseMaps(*maps); !status.ok()) return status;
@@ -202,6 +209,19 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
   }
   return internal::ErrnoToStatus(
       -error, absl::StrCat("load eBPF object: ", output.first_line()));
+}
+
+// The program's constants are a map of libbpf's own; nothing else is in it.
+absl::Status Program::SetRewriting(const udpgate_rewriting& rewriting) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object_) {
+    if (!absl::EndsWith(bpf_map__name(map), ".rodata")) continue;
+    const int error =
+        bpf_map__set_initial_value(map, &rewriting, sizeof(rewriting));
+    if (error == 0) return absl::OkStatus();
+    return internal::ErrnoToStatus(-error, "constants of the eBPF program");
+  }
+  return absl::InternalError("the eBPF program has no constants");
 }
 
 absl::Status Program::UseMaps(const Maps& maps) {

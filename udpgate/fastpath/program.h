@@ -67,11 +67,13 @@ class Program {
   // CAP_NET_ADMIN (capabilities(7)). Where `verifier_log` is given, the
   // kernel's account of the verification is put there, also after a failure.
   static absl::StatusOr<std::unique_ptr<Program>> Load(
-      int sessions_max, std::string* verifier_log = nullptr);
+      int sessions_max, std::string* verifier_log = nullptr,
+      const udpgate_rewriting& rewriting = {});
   // With the maps of another one, as CopyMaps names them; the
   // descriptors stay the caller's. FailedPrecondition where they do not fit.
   static absl::StatusOr<std::unique_ptr<Program>> LoadWithMaps(
-      int sessions_max, const std::map<std::string, internal::UniqueFd>& maps);
+      int sessions_max, const std::map<std::string, internal::UniqueFd>& maps,
+      const udpgate_rewriting& rewriting);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -136,9 +138,12 @@ class Program {
 
   using Maps = std::map<std::string, internal::UniqueFd>;
   static absl::StatusOr<std::unique_ptr<Program>> Load(
-      int sessions_max, const Maps* maps, std::string* verifier_log);
+      int sessions_max, const Maps* maps, std::string* verifier_log,
+      const udpgate_rewriting& rewriting);
   absl::Status OpenAndLoad(int sessions_max, const Maps* maps,
-                           std::string* verifier_log);
+                           std::string* verifier_log,
+                           const udpgate_rewriting& rewriting);
+  absl::Status SetRewriting(const udpgate_rewriting& rewriting);
   absl::Status UseMaps(const Maps& maps);
   int FdFor(const Link& link) const;
   absl::Status MapMemory(int sessions_max);

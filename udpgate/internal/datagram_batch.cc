@@ -28,34 +28,6 @@ SocketAddress FromIpv6(const in6_addr& ip, uint32_t interface) {
       reinterpret_cast<const sockaddr*>(&address), sizeof(address));
 }
 
-// Writes one control message that names the source address of a datagram.
-template <typename PacketInfo>
-size_t WritePacketInfo(int level, int type, const PacketInfo& info,
-                       char* buffer) {
-  auto* header = reinterpret_cast<cmsghdr*>(buffer);
-  header->cmsg_level = level;
-  header->cmsg_type = type;
-  header->cmsg_len = CMSG_LEN(sizeof(info));
-  std::memcpy(CMSG_DATA(header), &info, sizeof(info));
-  return CMSG_SPACE(sizeof(info));
-}
-
-size_t WriteLocalAddress(const SocketAddress& local, int socket_family,
-                         char* buffer) {
-  sockaddr_storage storage;
-  if (local.ToSockaddr(socket_family, &storage) == 0) return 0;
-  if (socket_family == AF_INET) {
-    in_pktinfo info{};
-    info.ipi_spec_dst = reinterpret_cast<sockaddr_in*>(&storage)->sin_addr;
-    return WritePacketInfo(IPPROTO_IP, IP_PKTINFO, info, buffer);
-  }
-  in6_pktinfo info{};
-  const auto* address = reinterpret_cast<sockaddr_in6*>(&storage);
-  info.ipi6_addr = address->sin6_addr;
-  info.ipi6_ifindex = address->sin6_scope_id;
-  return WritePacketInfo(IPPROTO_IPV6, IPV6_PKTINFO, info, buffer);
-}
-
 }  // namespace
 
 ReceiveBatch::ReceiveBatch(int capacity, Extent extent)
@@ -75,7 +47,6 @@ ReceiveBatch::ReceiveBatch(int capacity, Extent extent)
     header.msg_iovlen = 1;
     if (extent == Extent::kPayload) continue;
     if (extent == Extent::kControlAndSource) header.msg_name = &names_[i];
-    header.msg_control = controls_[i].bytes;
     OfferRoom(i);
   }
 }
@@ -88,16 +59,22 @@ absl::Status ReceiveBatch::CheckMemory() const {
 }
 
 SysCallResult ReceiveBatch::Receive(SysCalls* sys_calls, int fd, int begin,
-                                    int count_max, int flags) {
+                                    int count_max, int flags,
+                                    bool reads_control) {
   const int count = std::min(count_max, capacity() - begin);
+  const bool is_plain = !reads_control && count == 1;
   if (extent_ != Extent::kPayload) {
     // In the entries that it filled, the kernel wrote what it used over what
-    // it was offered.
+    // it was offered; and a plain one was offered nothing.
     for (int i = begin; i < filled_end_; ++i) OfferRoom(i);
+    if (is_plain) {
+      messages_[begin].msg_hdr.msg_control = nullptr;
+      messages_[begin].msg_hdr.msg_controllen = 0;
+    }
   }
   const SysCallResult received = sys_calls->RecvMmsg(
       fd, messages_.data() + begin, static_cast<unsigned int>(count), flags);
-  filled_end_ = received.ok() ? begin + received.value : begin;
+  filled_end_ = begin + (received.ok() ? received.value : is_plain ? 1 : 0);
   return received;
 }
 
@@ -105,6 +82,7 @@ void ReceiveBatch::OfferRoom(int i) {
   if (extent_ == Extent::kControlAndSource) {
     messages_[i].msg_hdr.msg_namelen = sizeof(sockaddr_in6);
   }
+  messages_[i].msg_hdr.msg_control = controls_[i].bytes;
   messages_[i].msg_hdr.msg_controllen = kControlBytes;
 }
 
@@ -136,6 +114,15 @@ ReceiveBatch::Control ReceiveBatch::control(int i) const {
       std::memcpy(&time, CMSG_DATA(entry), sizeof(time));
       control.receive_time_nanoseconds =
           int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+    } else if (entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_TOS) {
+      // One byte, unlike that of IPv6 (ip_cmsg_recv_tos in
+      // net/ipv4/ip_sockglue.c of Linux).
+      std::memcpy(&control.traffic_class, CMSG_DATA(entry), 1);
+    } else if (entry->cmsg_level == IPPROTO_IPV6 &&
+               entry->cmsg_type == IPV6_TCLASS) {
+      int traffic_class;
+      std::memcpy(&traffic_class, CMSG_DATA(entry), sizeof(traffic_class));
+      control.traffic_class = static_cast<uint8_t>(traffic_class);
     }
   }
   return control;
@@ -152,7 +139,8 @@ SendBatch::SendBatch(int capacity)
   }
 }
 
-void SendBatch::Add(absl::Span<const char> payload) {
+void SendBatch::Add(absl::Span<const char> payload, uint8_t traffic_class,
+                    int family) {
   // sendmmsg(2) only reads what an iovec points to.
   vectors_[size_] = {const_cast<char*>(payload.data()), payload.size()};
   msghdr& header = messages_[size_].msg_hdr;
@@ -160,12 +148,15 @@ void SendBatch::Add(absl::Span<const char> payload) {
   header.msg_namelen = 0;
   header.msg_control = nullptr;
   header.msg_controllen = 0;
+  if (traffic_class != 0) {
+    AddTrafficClass(size_, family == AF_INET, traffic_class);
+  }
   ++size_;
 }
 
 bool SendBatch::AddTo(absl::Span<const char> payload, int socket_family,
                       const SocketAddress& destination,
-                      const SocketAddress& local) {
+                      const SocketAddress& local, uint8_t traffic_class) {
   const socklen_t name_bytes =
       destination.ToSockaddr(socket_family, &names_[size_]);
   if (name_bytes == 0) return false;
@@ -174,11 +165,52 @@ bool SendBatch::AddTo(absl::Span<const char> payload, int socket_family,
   const int i = size_ - 1;
   header.msg_name = &names_[i];
   header.msg_namelen = name_bytes;
-  if (!local.is_valid()) return true;
-  header.msg_controllen =
-      WriteLocalAddress(local, socket_family, controls_[i].bytes);
-  if (header.msg_controllen > 0) header.msg_control = controls_[i].bytes;
+  if (local.is_valid()) AddLocalAddress(i, socket_family, local);
+  if (traffic_class != 0) {
+    AddTrafficClass(i, destination.is_ipv4(), traffic_class);
+  }
   return true;
+}
+
+void SendBatch::AddLocalAddress(int i, int socket_family,
+                                const SocketAddress& local) {
+  sockaddr_storage storage;
+  if (local.ToSockaddr(socket_family, &storage) == 0) return;
+  if (socket_family == AF_INET) {
+    in_pktinfo info{};
+    info.ipi_spec_dst = reinterpret_cast<sockaddr_in*>(&storage)->sin_addr;
+    AddControl(i, IPPROTO_IP, IP_PKTINFO, info);
+    return;
+  }
+  in6_pktinfo info{};
+  const auto* address = reinterpret_cast<sockaddr_in6*>(&storage);
+  info.ipi6_addr = address->sin6_addr;
+  info.ipi6_ifindex = address->sin6_scope_id;
+  AddControl(i, IPPROTO_IPV6, IPV6_PKTINFO, info);
+}
+
+// By the family of the datagram, not of the socket: an IPv6 socket sends to an
+// IPv4 address what IP_TOS says (udpv6_sendmsg in net/ipv6/udp.c of Linux).
+void SendBatch::AddTrafficClass(int i, bool is_ipv4, uint8_t traffic_class) {
+  const int value = traffic_class;
+  if (is_ipv4) {
+    AddControl(i, IPPROTO_IP, IP_TOS, value);
+  } else {
+    AddControl(i, IPPROTO_IPV6, IPV6_TCLASS, value);
+  }
+}
+
+template <typename Value>
+void SendBatch::AddControl(int i, int level, int type, const Value& value) {
+  msghdr& header = messages_[i].msg_hdr;
+  header.msg_control = controls_[i].bytes;
+  auto* entry =
+      reinterpret_cast<cmsghdr*>(controls_[i].bytes + header.msg_controllen);
+  entry->cmsg_level = level;
+  entry->cmsg_type = type;
+  entry->cmsg_len = CMSG_LEN(sizeof(value));
+  std::memcpy(CMSG_DATA(entry), &value, sizeof(value));
+  header.msg_controllen += CMSG_SPACE(sizeof(value));
 }
 
 SysCallResult SendBatch::Send(SysCalls* sys_calls, int fd, int begin) {

@@ -35,7 +35,8 @@ struct ClientDatagram {
   SocketAddress local;
   uint32_t hash = 0;  // ClientHash of `client`
   uint16_t listener = 0;
-  int64_t receive_time_nanoseconds = 0;  // see ReceiveBatch::Control
+  uint8_t traffic_class = 0;             // see ReceiveBatch::Control
+  int64_t receive_time_nanoseconds = 0;  // likewise
   absl::Span<const char> payload;
 };
 
@@ -61,9 +62,10 @@ class ReceiveBatch {
 
   // Reads datagrams into the entries from `begin` on, at most to the end of
   // the batch and at most `count_max`. The result's value is their number.
-  // `flags`: see SysCalls::RecvMmsg.
+  // `flags`: see SysCalls::RecvMmsg. Without `reads_control`, which is for one
+  // datagram, `control` is empty for it: that is cheaper.
   SysCallResult Receive(SysCalls* sys_calls, int fd, int begin, int count_max,
-                        int flags = MSG_DONTWAIT);
+                        int flags = MSG_DONTWAIT, bool reads_control = true);
 
   // Of entry i, valid until the next Receive into it.
   absl::Span<const char> payload(int i) const {
@@ -93,6 +95,9 @@ class ReceiveBatch {
     // When the kernel received it (socket(7), SO_TIMESTAMPNS); 0 where it did
     // not say.
     int64_t receive_time_nanoseconds = 0;
+    // DSCP and ECN (ip(7), IP_RECVTOS; ipv6(7), IPV6_RECVTCLASS); 0 where the
+    // kernel did not say.
+    uint8_t traffic_class = 0;
   };
   Control control(int i) const;
 
@@ -101,7 +106,8 @@ class ReceiveBatch {
   // IP_PKTINFO last: it is right for broadcasts too.
   static constexpr size_t kControlBytes =
       CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) +
-      CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(timespec));
+      CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(timespec)) +
+      CMSG_SPACE(sizeof(int));
   struct alignas(cmsghdr) ControlBuffer {
     char bytes[kControlBytes];
   };
@@ -131,14 +137,17 @@ class SendBatch {
   bool is_full() const { return size_ == static_cast<int>(messages_.size()); }
   void Clear() { size_ = 0; }
 
-  // For a connected socket. The batch must not be full.
-  void Add(absl::Span<const char> payload);
+  // For a connected socket, whose peer is of `family`; it is asked for only
+  // where there is a traffic class. The batch must not be full.
+  void Add(absl::Span<const char> payload, uint8_t traffic_class = 0,
+           int family = AF_INET);
 
   // For a listen socket of `socket_family`: to `destination`, from `local`
   // where that is valid. False, and nothing added, where that family cannot
   // express the address.
   bool AddTo(absl::Span<const char> payload, int socket_family,
-             const SocketAddress& destination, const SocketAddress& local);
+             const SocketAddress& destination, const SocketAddress& local,
+             uint8_t traffic_class = 0);
 
   size_t payload_bytes(int i) const { return vectors_[i].iov_len; }
 
@@ -147,10 +156,17 @@ class SendBatch {
   SysCallResult Send(SysCalls* sys_calls, int fd, int begin);
 
  private:
-  static constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo));
+  static constexpr size_t kControlBytes =
+      CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(int));
   struct alignas(cmsghdr) ControlBuffer {
     char bytes[kControlBytes];
   };
+
+  // Gives entry i one control message more.
+  template <typename Value>
+  void AddControl(int i, int level, int type, const Value& value);
+  void AddLocalAddress(int i, int socket_family, const SocketAddress& local);
+  void AddTrafficClass(int i, bool is_ipv4, uint8_t traffic_class);
 
   int size_ = 0;
   std::vector<mmsghdr> messages_;

@@ -111,6 +111,62 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"[::]:0", "127.0.0.1:0", "127.0.0.3:0"},
                       Case{"[::]:0", "[::1]:0", "[::1]:0"}));
 
+// The class of each datagram arrives as it was sent, beside the local address,
+// read alone and read with others.
+TEST_P(LocalAddressTest, EachDatagramHasItsTrafficClass) {
+  ListenSocket socket = Listen(GetParam().listen);
+  ListenSocket peer = Listen(GetParam().client);
+  const SocketAddress to =
+      Address(GetParam().local).WithPort(socket.address.port());
+  SendBatch sent(4);
+  const std::string payload = "x";
+  for (const uint8_t traffic_class :
+       {uint8_t{0xB8}, uint8_t{0}, uint8_t{0x03}, uint8_t{0xFF}}) {
+    ASSERT_TRUE(sent.AddTo(payload, peer.family, to, {}, traffic_class));
+  }
+  ASSERT_EQ(sent.Send(SysCalls::Real(), peer.fd.get(), 0).value, 4);
+  ReceiveBatch received(8, ReceiveBatch::Extent::kControlAndSource);
+  ASSERT_EQ(received.Receive(SysCalls::Real(), socket.fd.get(), 0, 1).value, 1);
+  ASSERT_EQ(received.Receive(SysCalls::Real(), socket.fd.get(), 1, 8).value, 3);
+  EXPECT_EQ(received.control(0).traffic_class, 0xB8);
+  EXPECT_EQ(received.control(1).traffic_class, 0);
+  EXPECT_EQ(received.control(2).traffic_class, 0x03);
+  EXPECT_EQ(received.control(3).traffic_class, 0xFF);
+
+  // And the reply, from there.
+  const SocketAddress local = received.control(0).local;
+  EXPECT_EQ(local, to.WithPort(0));
+  SendBatch reply(1);
+  ASSERT_TRUE(
+      reply.AddTo(payload, socket.family, received.source(0), local, 0xB9));
+  ASSERT_TRUE(reply.Send(SysCalls::Real(), socket.fd.get(), 0).ok());
+  ASSERT_EQ(received.Receive(SysCalls::Real(), peer.fd.get(), 0, 1).value, 1);
+  EXPECT_EQ(received.control(0).traffic_class, 0xB9);
+  EXPECT_EQ(received.source(0), to);
+}
+
+TEST(ReceiveBatchTest, WithoutControlDataThereIsNoneAndLaterThereIsAgain) {
+  ListenSocket socket = Listen("0.0.0.0:0");
+  LoopbackPeer client;
+  ReceiveBatch batch(4, ReceiveBatch::Extent::kControl);
+  const SocketAddress to = SocketAddress::Ipv4Loopback(socket.address.port());
+  const auto read = [&](bool reads_control) {
+    EXPECT_TRUE(client.Send(to, "x").ok());
+    const SysCallResult result = batch.Receive(
+        SysCalls::Real(), socket.fd.get(), 0, 1, MSG_DONTWAIT, reads_control);
+    EXPECT_EQ(result.value, 1);
+    return batch.control(0).local.is_valid();
+  };
+  EXPECT_TRUE(read(true));
+  EXPECT_FALSE(read(false));
+  EXPECT_TRUE(read(true));
+  EXPECT_FALSE(batch
+                   .Receive(SysCalls::Real(), socket.fd.get(), 0, 1,
+                            MSG_DONTWAIT, /*reads_control=*/false)
+                   .ok());
+  EXPECT_TRUE(read(true));
+}
+
 TEST(SendBatchTest, RefusesAFamilyThatTheSocketCannotExpress) {
   const std::string payload = "x";
   SendBatch batch(2);

@@ -61,6 +61,7 @@ struct HandedSession {
   UniqueFd upstream_fd;
   // The datagrams that a pending one holds, in order.
   std::vector<std::string> held;
+  std::vector<uint8_t> held_traffic_classes;  // 0 for those beyond its end
 };
 
 // A source port that rests, see RelayPorts.

@@ -56,9 +56,9 @@ absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
   const int fd = socket->fd.get();
   // Those of another gate stay as they are, until it has let go of them.
   const bool is_taken = options.client_hash_seed != 0;
-  if (absl::Status status =
-          is_taken ? ReadBufferSizes(sys_calls, socket)
-                   : SetListenBufferSizes(sys_calls, options, socket);
+  if (absl::Status status = is_taken
+                                ? ReadBufferSizes(sys_calls, socket)
+                                : SetListenOptions(sys_calls, options, socket);
       !status.ok()) {
     return status;
   }
@@ -225,10 +225,17 @@ absl::StatusOr<std::vector<ListenSocket>> OpenListenSockets(
   return sockets;
 }
 
-absl::Status SetListenBufferSizes(SysCalls* sys_calls,
-                                  const ProxyOptions& options,
-                                  ListenSocket* socket) {
+absl::Status SetListenOptions(SysCalls* sys_calls, const ProxyOptions& options,
+                              ListenSocket* socket) {
   const int fd = socket->fd.get();
+  // IPv4 also on an IPv6 socket, for its IPv4 clients.
+  if (absl::Status status = SetTrafficOptions(
+          sys_calls, fd, /*has_ipv4=*/true,
+          /*has_ipv6=*/socket->family == AF_INET6,
+          {options.dont_fragment, options.copies_traffic_class});
+      !status.ok()) {
+    return status;
+  }
   SetReceiveBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
   SetSendBufferBytes(sys_calls, fd, options.receive_buffer_bytes);
   return ReadBufferSizes(sys_calls, socket);

@@ -40,12 +40,12 @@ struct ListenSocket {
 absl::StatusOr<std::vector<ListenSocket>> OpenListenSockets(
     SysCalls* sys_calls, const ProxyOptions& options, const ClientHash& hash);
 
-// Asks for `options.receive_buffer_bytes` each way, and notes what was granted.
-// OpenListenSockets does it, but for the sockets of another gate
+// Asks for `options.receive_buffer_bytes` each way, and notes what was granted;
+// and for what SetTrafficOptions sets. OpenListenSockets does it, but for the
+// sockets of another gate
 // (`client_hash_seed`), which may need theirs still.
-absl::Status SetListenBufferSizes(SysCalls* sys_calls,
-                                  const ProxyOptions& options,
-                                  ListenSocket* socket);
+absl::Status SetListenOptions(SysCalls* sys_calls, const ProxyOptions& options,
+                              ListenSocket* socket);
 
 // True where `backend` is one of `sockets` itself, which would relay in
 // circles. `source` is the local address from which the backend is reached.

@@ -110,6 +110,7 @@ bool Reader::Accept(int i, ClientDatagram* datagram) {
   }
   if (is_wildcard_) datagram->local = control.local;
   datagram->receive_time_nanoseconds = control.receive_time_nanoseconds;
+  datagram->traffic_class = control.traffic_class;
   datagram->hash = context_->hash(datagram->client);
   datagram->listener = listener_;
   return true;

@@ -26,6 +26,7 @@ namespace internal {
 struct HeldDatagrams {
   std::string bytes;                 // one behind the other
   std::vector<uint32_t> size_bytes;  // of each
+  std::vector<uint8_t> traffic_classes;
 
   // The oldest one, empty where there is none.
   absl::Span<const char> first() const {
@@ -66,6 +67,11 @@ struct Session {
   // Whether more than one reply may wait; see Worker::ReadReplies.
   bool expects_burst = true;
   uint32_t last_read_turn = 0;
+
+  // A datagram of either side has had a traffic class; and how many replies
+  // were read, up to a point; see Worker::MustReadControl.
+  bool has_traffic_class = false;
+  uint8_t reply_reads = 0;
 
   // The backend has sent something, whether or not it was passed on.
   bool has_answered = false;

@@ -1,7 +1,11 @@
 #include "udpgate/internal/socket_options.h"
 
 #include <linux/sock_diag.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 
 namespace udpgate {
 namespace internal {
@@ -25,6 +29,38 @@ void SetReceiveBufferBytes(SysCalls* sys_calls, int fd, int64_t bytes) {
 
 void SetSendBufferBytes(SysCalls* sys_calls, int fd, int64_t bytes) {
   SetBufferBytes(sys_calls, fd, SO_SNDBUF, SO_SNDBUFFORCE, bytes);
+}
+
+absl::Status SetTrafficOptions(SysCalls* sys_calls, int fd, bool has_ipv4,
+                               bool has_ipv6, const TrafficOptions& options) {
+  const struct {
+    bool is_wanted;
+    int level;
+    int name;
+    int value;
+    const char* text;
+  } all[] = {
+      {has_ipv4, IPPROTO_IP, IP_MTU_DISCOVER,
+       options.dont_fragment ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT,
+       "IP_MTU_DISCOVER"},
+      {has_ipv4, IPPROTO_IP, IP_RECVTOS, options.copies_traffic_class ? 1 : 0,
+       "IP_RECVTOS"},
+      {has_ipv6, IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+       options.dont_fragment ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_WANT,
+       "IPV6_MTU_DISCOVER"},
+      {has_ipv6, IPPROTO_IPV6, IPV6_RECVTCLASS,
+       options.copies_traffic_class ? 1 : 0, "IPV6_RECVTCLASS"},
+  };
+  for (const auto& option : all) {
+    if (!option.is_wanted) continue;
+    const SysCallResult result = sys_calls->SetSockOpt(
+        fd, option.level, option.name, &option.value, sizeof(option.value));
+    if (!result.ok()) {
+      return ErrnoToStatus(result.error,
+                           absl::StrCat("setsockopt ", option.text));
+    }
+  }
+  return absl::OkStatus();
 }
 
 uint32_t KernelDrops(SysCalls* sys_calls, int fd) {

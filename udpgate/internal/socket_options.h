@@ -17,6 +17,25 @@ namespace internal {
 void SetReceiveBufferBytes(SysCalls* sys_calls, int fd, int64_t bytes);
 void SetSendBufferBytes(SysCalls* sys_calls, int fd, int64_t bytes);
 
+// What the kernel does with the size and the traffic class of datagrams; see
+// the fields of ProxyOptions.
+struct TrafficOptions {
+  bool dont_fragment = false;
+  bool copies_traffic_class = true;
+};
+
+// Of a socket that carries IPv4 datagrams, IPv6 ones, or both.
+//
+// Over IPv4, what ICMP tells of the path's MTU is not believed: everybody can
+// forge that, and no path needs it, since routers may split what has no DF bit
+// (IP_PMTUDISC_OMIT; ip_sk_use_pmtu, ip_sk_accept_pmtu in include/net/ip.h of
+// Linux). Over IPv6 it is: routers do not split, so a datagram that the source
+// does not split never arrives (RFC 8200, section 5), and a forged message
+// cannot take it below 1280 bytes. With `dont_fragment` it is believed in
+// neither (IP_PMTUDISC_PROBE, ipv6(7)): what counts is the interface's MTU.
+absl::Status SetTrafficOptions(SysCalls* sys_calls, int fd, bool has_ipv4,
+                               bool has_ipv6, const TrafficOptions& options);
+
 // How many datagrams the kernel has dropped at this socket since it was opened,
 // modulo 2^32; 0 where it does not say (SO_MEMINFO,
 // include/uapi/linux/sock_diag.h of Linux).

@@ -102,6 +102,15 @@ SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
   if (count == 1 && first.msg_name == nullptr && first.msg_control == nullptr) {
     return ReceiveOne(fd, messages, flags);
   }
+  if (count == 1) {
+    // MSG_WAITFORONE, of recvmmsg(2) alone, means to wait for this one.
+    const SysCallResult received = Repeat([&] {
+      return ::recvmsg(fd, &messages->msg_hdr, flags & MSG_DONTWAIT);
+    });
+    if (!received.ok()) return received;
+    messages->msg_len = static_cast<unsigned int>(received.value);
+    return {1, 0};
+  }
   return Repeat(
       [&] { return ::recvmmsg(fd, messages, count, flags, nullptr); });
 }
@@ -109,11 +118,12 @@ SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
 SysCallResult SysCalls::SendMmsg(int fd, mmsghdr* messages,
                                  unsigned int count) {
   constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
-  if (count != 1 || messages->msg_hdr.msg_control != nullptr) {
+  if (count != 1) {
     return Repeat([&] { return ::sendmmsg(fd, messages, count, kFlags); });
   }
   const msghdr& header = messages->msg_hdr;
   const SysCallResult sent = Repeat([&] {
+    if (header.msg_control != nullptr) return ::sendmsg(fd, &header, kFlags);
     return ::sendto(fd, header.msg_iov->iov_base, header.msg_iov->iov_len,
                     kFlags, static_cast<const sockaddr*>(header.msg_name),
                     header.msg_namelen);

@@ -62,7 +62,8 @@ class SysCalls {
 
   // Messages have one buffer each. The result is the number of datagrams, at
   // least 1 where ok. One datagram goes by recv(2) or sendto(2) where these can
-  // express it: they copy no headers, and a game's datagrams mostly come alone.
+  // express it, else by recvmsg(2) or sendmsg(2): they copy no headers, or
+  // fewer, and a game's datagrams mostly come alone.
   // RecvMmsg takes MSG_DONTWAIT or MSG_WAITFORONE, and where a message has a
   // name MSG_ERRQUEUE, or MSG_PEEK and MSG_TRUNC; SendMmsg never waits.
   virtual SysCallResult RecvMmsg(int fd, mmsghdr* messages, unsigned int count,

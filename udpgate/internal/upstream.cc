@@ -204,6 +204,10 @@ UpstreamOpener::Result UpstreamOpener::Open(
     result.is_without_port = avoided.size() < source_count;
     return result;
   }
+  // Linux has had these options since 3.15, and refuses none of them.
+  SetTrafficOptions(sys_calls_, result.fd, /*has_ipv4=*/backend.is_ipv4(),
+                    /*has_ipv6=*/!backend.is_ipv4(), traffic_)
+      .IgnoreError();
   SetReceiveBufferBytes(
       sys_calls_, result.fd,
       std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));

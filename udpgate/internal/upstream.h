@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/socket_options.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/socket_address.h"
 
@@ -58,8 +59,9 @@ class UpstreamOpener {
   };
 
   // Both must outlive the opener.
-  UpstreamOpener(SysCalls* sys_calls, RelayPorts* ports)
-      : sys_calls_(sys_calls), ports_(ports) {}
+  UpstreamOpener(SysCalls* sys_calls, RelayPorts* ports,
+                 const TrafficOptions& traffic = TrafficOptions())
+      : sys_calls_(sys_calls), ports_(ports), traffic_(traffic) {}
 
   // The local address, port 0, that the system's routes choose towards
   // `backend`: asked for with a socket of its own, and remembered for a
@@ -119,6 +121,7 @@ class UpstreamOpener {
 
   SysCalls* const sys_calls_;
   RelayPorts* const ports_;
+  const TrafficOptions traffic_;
   std::vector<KnownSource> known_sources_;
   std::vector<CheckedSource> checked_sources_;
 };

@@ -181,10 +181,12 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       sys_calls_(context->sys_calls),
       epoll_fd_(std::move(epoll_fd)),
       inbox_(std::move(inbox)),
+      traffic_{context->options.dont_fragment,
+               context->options.copies_traffic_class},
       events_(context->options.batch_size + 2),
       limits_(context->options.limits),
       sessions_(shard),
-      upstream_(context->sys_calls, &context->relay_ports),
+      upstream_(context->sys_calls, &context->relay_ports, traffic_),
       offload_(context->flow_offload.get(), &counters_),
       session_events_(context->session_events == nullptr
                           ? nullptr
@@ -193,10 +195,11 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       unconfirmed_(kProofCount + 1, SessionList(&sessions_)),
       networks_(&sessions_),
       run_(context->options.batch_size),
-      replies_received_(context->options.batch_size,
-                        context->flow_offload == nullptr
-                            ? ReceiveBatch::Extent::kPayload
-                            : ReceiveBatch::Extent::kControl),
+      replies_received_(
+          context->options.batch_size,
+          context->flow_offload == nullptr && !traffic_.copies_traffic_class
+              ? ReceiveBatch::Extent::kPayload
+              : ReceiveBatch::Extent::kControl),
       replies_(context->options.batch_size) {
   networks_.SetOn(limits_.max_sessions_per_ip > 0);
   queued_.reserve(context->options.batch_size);
@@ -623,7 +626,9 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
     for (; i < datagrams.size() && !run_.is_full() &&
            datagrams[i].client == session->client;
          ++i) {
-      run_.Add(datagrams[i].payload);
+      run_.Add(datagrams[i].payload, datagrams[i].traffic_class,
+               session->backend.family());
+      session->has_traffic_class |= datagrams[i].traffic_class != 0;
     }
     session->listener = datagrams[i - 1].listener;
     session->local = datagrams[i - 1].local;
@@ -677,8 +682,9 @@ void Worker::SendRun(Session* session) {
     if (IsOfEarlierDatagram(result.error) && ++repeat_count == 1) continue;
     // This datagram's own error: the socket's buffer is full, the route is
     // gone, a firewall said no. The next one may pass.
-    counters_.Drop(result.error == ECONNREFUSED
-                       ? DropReason::kBackendRefused
+    counters_.Drop(result.error == ECONNREFUSED ? DropReason::kBackendRefused
+                   : WouldFragment(result.error)
+                       ? DropReason::kWouldFragment
                        : DropReason::kBackendSendFailed);
     ++sent;
     repeat_count = 0;
@@ -686,15 +692,17 @@ void Worker::SendRun(Session* session) {
   if (session->is_paused) Resume(session);
 }
 
-// The way to the backend carries less than it was thought to.
+// The way to the backend carries less than it was thought to. Only where the
+// socket believes that, too; see SetTrafficOptions.
 void Worker::NotePacketSize(const Session& session) {
-  if (!offload_.is_on()) return;
-  const bool is_ipv4 = session.backend.is_ipv4();
+  if (!offload_.is_on() || session.backend.is_ipv4() ||
+      traffic_.dont_fragment) {
+    return;
+  }
   int bytes = 0;
   socklen_t size = sizeof(bytes);
   const SysCallResult result = sys_calls_->GetSockOpt(
-      session.upstream_fd, is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
-      is_ipv4 ? IP_MTU : IPV6_MTU, &bytes, &size);
+      session.upstream_fd, IPPROTO_IPV6, IPV6_MTU, &bytes, &size);
   if (!result.ok() || bytes <= 0) return;
   offload_.NotePacketBytesMax(session, static_cast<uint32_t>(bytes));
 }
@@ -747,6 +755,27 @@ bool Worker::MayReply(Session* session, size_t bytes) {
 
 // Backend to client.
 
+// Whether to look at more than the payload of replies: their receive time, for
+// the flow offload, and their traffic class. Without marks, to look costs a
+// fiftieth of what a reply costs, so it is done for the first replies of a
+// session, for one in eight, and for all once either side has marked anything:
+// a router marks congestion only where the sender has marked its datagrams
+// (RFC 3168).
+bool Worker::MustReadControl(Session* session) {
+  if (offload_.is_on()) return true;
+  if (!traffic_.copies_traffic_class) return false;
+  if (session->has_traffic_class) return true;
+  constexpr uint8_t kFirstReads = 16;
+  constexpr uint8_t kReadsPerLook = 8;
+  if (session->reply_reads < kFirstReads) {
+    ++session->reply_reads;
+    return true;
+  }
+  if (++session->reply_reads < kFirstReads + kReadsPerLook) return false;
+  session->reply_reads = kFirstReads;
+  return true;
+}
+
 void Worker::ReadReplies(Session* session) {
   if (replies_received_count_ == replies_received_.capacity() ||
       session->listener != reply_listener_) {
@@ -762,19 +791,21 @@ void Worker::ReadReplies(Session* session) {
     is_limited = !HasRoomFor(count_max, *session);
     if (is_limited) count_max = 1;
     if (is_limited && !MayRead(session)) return;
+    const bool reads_control = count_max > 1 || MustReadControl(session);
     const SysCallResult received = replies_received_.Receive(
-        sys_calls_, session->upstream_fd, replies_received_count_, count_max);
+        sys_calls_, session->upstream_fd, replies_received_count_, count_max,
+        MSG_DONTWAIT, reads_control);
     if (!received.ok()) {
       // Reading has taken the error from the socket, so this cannot spin.
       HandleReceiveError(received.error, session);
       return;
     }
-    TakeReplies(received.value, session);
+    TakeReplies(received.value, reads_control, session);
   } while (is_limited && session->expects_burst);
 }
 
 // The `count` datagrams that were read last are on their way to the client.
-void Worker::TakeReplies(int count, Session* session) {
+void Worker::TakeReplies(int count, bool reads_control, Session* session) {
   session->last_active_nanoseconds = now_nanoseconds_;
   if (!session->has_answered || session->refusals > 0) {
     context_->backend_holdoff.Clear(session->backend);
@@ -793,21 +824,23 @@ void Worker::TakeReplies(int count, Session* session) {
   const int family = context_->listeners[session->listener].family;
   for (int i = begin; i < replies_received_count_; ++i) {
     const absl::Span<const char> payload = replies_received_.payload(i);
+    const ReceiveBatch::Control control =
+        reads_control ? replies_received_.control(i) : ReceiveBatch::Control();
+    session->has_traffic_class |= control.traffic_class != 0;
     counters_.backend_datagrams_received.Add();
     counters_.backend_bytes_received.Add(payload.size());
     if (replies_received_.is_truncated(i)) {
       counters_.Drop(DropReason::kReplyTruncated);
     } else if (!MayReply(session, payload.size())) {
       counters_.Drop(DropReason::kUnconfirmedReplyLimit);
-    } else if (!replies_.AddTo(payload, family, session->client,
-                               session->local)) {
+    } else if (!replies_.AddTo(payload, family, session->client, session->local,
+                               control.traffic_class)) {
       counters_.Drop(DropReason::kReplySendFailed);
     } else {
       session->has_unanswered_reply = true;
       reply_sessions_.push_back(session);
       if (offload_.is_on()) {
-        reply_times_nanoseconds_.push_back(
-            replies_received_.control(i).receive_time_nanoseconds);
+        reply_times_nanoseconds_.push_back(control.receive_time_nanoseconds);
       }
     }
   }
@@ -889,13 +922,15 @@ void Worker::FlushReplies() {
         sys_calls_, context_->listeners[reply_listener_].fd.get(), sent);
     if (!result.ok()) {
       // The error may be of another client's reply (IP_RECVERR).
-      if (IsOfEarlierDatagram(result.error)) {
+      if (IsOfEarlierDatagram(result.error) && result.error != EMSGSIZE) {
         context_->has_listen_errors[reply_listener_].store(
             true, std::memory_order_relaxed);
         if (++attempt_count < kReplyAttemptsMax) continue;
       }
       // One client cannot be reached: the others' replies still go out.
-      counters_.Drop(DropReason::kReplySendFailed);
+      counters_.Drop(WouldFragment(result.error)
+                         ? DropReason::kWouldFragment
+                         : DropReason::kReplySendFailed);
       attempt_count = 0;
       ++sent;
       continue;
@@ -1123,6 +1158,7 @@ void Worker::Keep(Session* session, const ClientDatagram& datagram) {
   HeldDatagrams& held = *session->held;
   held.bytes.append(datagram.payload.data(), datagram.payload.size());
   held.size_bytes.push_back(static_cast<uint32_t>(datagram.payload.size()));
+  held.traffic_classes.push_back(datagram.traffic_class);
   counters_.datagrams_held.Add();
 }
 
@@ -1300,7 +1336,9 @@ void Worker::SendHeld(Session* session) {
     }
     run_.Clear();
     for (; i < held->size_bytes.size() && !run_.is_full(); ++i) {
-      run_.Add(absl::MakeConstSpan(payload, held->size_bytes[i]));
+      run_.Add(absl::MakeConstSpan(payload, held->size_bytes[i]),
+               held->traffic_classes[i], session->backend.family());
+      session->has_traffic_class |= held->traffic_classes[i] != 0;
       payload += held->size_bytes[i];
     }
     SendRun(session);

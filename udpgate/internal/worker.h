@@ -7,6 +7,7 @@
 #ifndef UDPGATE_INTERNAL_WORKER_H_
 #define UDPGATE_INTERNAL_WORKER_H_
 
+#include <errno.h>
 #include <sys/epoll.h>
 
 #include <atomic>
@@ -31,6 +32,7 @@
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/shard_ownership.h"
+#include "udpgate/internal/socket_options.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/internal/upstream.h"
 #include "udpgate/proxy_stats.h"
@@ -159,16 +161,21 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendRun(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void NoteSigns(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  bool WouldFragment(int send_error) const {
+    return traffic_.dont_fragment && send_error == EMSGSIZE;
+  }
   void NotePacketSize(const Session& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Backend to client.
+  bool MustReadControl(Session* session)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ReadReplies(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t ReplyBytesLeft(const Session& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool MayReply(Session* session, size_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void TakeReplies(int count, Session* session)
+  void TakeReplies(int count, bool reads_control, Session* session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool HasRoomFor(int count, const Session& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -288,6 +295,7 @@ class Worker {
   SysCalls* const sys_calls_;
   const UniqueFd epoll_fd_;
   const std::shared_ptr<Inbox> inbox_;
+  const TrafficOptions traffic_;
   std::atomic<bool> is_stopping_{false};
   std::atomic<uint64_t> turn_count_{0};
 

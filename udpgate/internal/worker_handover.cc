@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "udpgate/internal/socket_options.h"
 #include "udpgate/internal/worker.h"
 
 namespace udpgate {
@@ -145,6 +146,7 @@ void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
       sessions->back().held.emplace_back(payload, size_bytes);
       payload += size_bytes;
     }
+    sessions->back().held_traffic_classes = held.traffic_classes;
   }
 }
 
@@ -242,6 +244,10 @@ absl::StatusOr<Session*> Worker::Adopt(HandedSession* handed) {
     sessions_.Erase(session);
     return ErrnoToStatus(added.error, "epoll_ctl");
   }
+  SetTrafficOptions(sys_calls_, given.get(),
+                    /*has_ipv4=*/handed->backend.is_ipv4(),
+                    /*has_ipv6=*/!handed->backend.is_ipv4(), traffic_)
+      .IgnoreError();  // see UpstreamOpener::Open
   if (offload_.is_on()) {
     const int on = 1;
     sys_calls_->SetSockOpt(given.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on,
@@ -322,6 +328,8 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
     session->held->size_bytes.push_back(static_cast<uint32_t>(payload.size()));
     counters_.datagrams_held.Add();
   }
+  session->held->traffic_classes = handed->held_traffic_classes;
+  session->held->traffic_classes.resize(handed->held.size());
   context_->admission.Adopt(session->client, SessionState::kPending,
                             session->held->bytes.size());
   Enlist(session);

@@ -503,16 +503,21 @@ absl::Status SendHeld(const HandedSession& session, Channel* channel) {
   size_t i = 0;
   while (i < session.held.size()) {
     json datagrams = json::array();
+    json traffic_classes = json::array();
     size_t bytes = 0;
     for (; i < session.held.size() && bytes < kFullBytes; ++i) {
       const std::string& payload = session.held[i];
       const auto* begin = reinterpret_cast<const uint8_t*>(payload.data());
       datagrams.push_back(json::binary({begin, begin + payload.size()}));
+      traffic_classes.push_back(i < session.held_traffic_classes.size()
+                                    ? session.held_traffic_classes[i]
+                                    : 0);
       bytes += payload.size() + sizeof(uint64_t);
     }
     json message = NewMessage("held");
     message["id"] = session.id;
     message["datagrams"] = std::move(datagrams);
+    message["traffic_classes"] = std::move(traffic_classes);
     if (absl::Status status = SendMessage(message, channel); !status.ok()) {
       return status;
     }
@@ -805,6 +810,20 @@ absl::Status GateReader::ReadHeld(const json& message) {
     if (held_bytes_ > kHeldBytesMax) return Invalid("too many datagrams");
     sessions_[entry->second].held.emplace_back(datagram.get_binary().begin(),
                                                datagram.get_binary().end());
+  }
+  // An older program does not send them.
+  const auto classes = message.find("traffic_classes");
+  if (classes == message.end()) return absl::OkStatus();
+  if (!classes->is_array() || classes->size() != datagrams->size()) {
+    return Invalid("its traffic classes are not its datagrams'");
+  }
+  HandedSession& session = sessions_[entry->second];
+  session.held_traffic_classes.resize(session.held.size() - classes->size());
+  for (const json& value : *classes) {
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > UINT8_MAX) {
+      return Invalid("a traffic class is none");
+    }
+    session.held_traffic_classes.push_back(value.get<uint8_t>());
   }
   return absl::OkStatus();
 }
