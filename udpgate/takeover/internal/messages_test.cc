@@ -144,6 +144,7 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
   pending.id = 1000;
   pending.client = SocketAddress::Ipv6Loopback(1);
   pending.held = {"", std::string(65507, 'x'), std::string(65507, 'y'), "z"};
+  pending.held_traffic_classes = {0xB8, 0, 0xFF, 0x03};
   gate.sessions.push_back(std::move(pending));
 
   reader_.BeginState();
@@ -187,6 +188,8 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
   EXPECT_EQ(read->sessions[0].flow_slot, HandedSession().flow_slot);
   EXPECT_TRUE(after.upstream_fd.is_open());
   EXPECT_EQ(read->sessions[300].held, gate.sessions[300].held);
+  EXPECT_EQ(read->sessions[300].held_traffic_classes,
+            gate.sessions[300].held_traffic_classes);
 }
 
 TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
