@@ -60,10 +60,10 @@ class Process:
     def __init__(self, command, log_path, environment=None, folder=None, **more):
         self._log_path = log_path
         with open(log_path, "wb") as log:
+            more.setdefault("stdin", subprocess.DEVNULL)
             more.setdefault("stdout", log)
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
                 stderr=log,
                 env={"PATH": os.environ.get("PATH", ""), **(environment or {})},
                 cwd=folder,
@@ -83,8 +83,9 @@ class Process:
                 self._process.wait(2)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 pass
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
 
     def is_running(self):
         return self._process.poll() is None
@@ -94,6 +95,21 @@ class Process:
         if not select.select([self._process.stdout], [], [], 10)[0]:
             return ""
         return self._process.stdout.readline().strip()
+
+    def write_line(self, text):
+        """To its standard input, where that is a pipe of text."""
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+    def wait(self, seconds):
+        """Its exit status, as soon as there is one; None where it goes on."""
+        # Popen.wait() with a timeout looks every 50 ms.
+        end = os.pidfd_open(self.pid)
+        try:
+            select.select([end], [], [], seconds)
+        finally:
+            os.close(end)
+        return self._process.poll()
 
     def log(self):
         text = pathlib.Path(self._log_path).read_text(errors="replace")
