@@ -6,6 +6,8 @@
 #   tools/install_deps.sh --bench
 #                                also what tools/bench.sh compares with
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
+#   tools/install_deps.sh --programs
+#                                also what tools/programs.sh runs
 #
 # Prints nothing, and needs no sudo, where nothing is missing.
 set -euo pipefail
@@ -26,15 +28,24 @@ bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light
 )
+programs_packages=(
+  iperf3 kcptun libcoap3-bin libgl1-mesa-dri minetest minetest-data
+  minetest-server ngtcp2-client ngtcp2-server openssl srt-tools wireguard-go
+  wireguard-tools xvfb
+)
+# A node that is there already may come from elsewhere, with its own npm.
+command -v node > /dev/null || programs_packages+=(nodejs)
+command -v npm > /dev/null || programs_packages+=(npm)
 fuzz_packages=(clang libclang-rt-14-dev llvm)
 
 case "${1:-}" in
   "") ;;
-  --ci) packages+=("${ci_packages[@]}") ;;
+  --ci) packages+=("${ci_packages[@]}" "${programs_packages[@]}") ;;
   --bench) packages+=("${bench_packages[@]}") ;;
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
+  --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --fuzz]" >&2
+    echo "usage: $0 [--ci | --bench | --fuzz | --programs]" >&2
     exit 2
     ;;
 esac

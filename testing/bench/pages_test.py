@@ -226,7 +226,8 @@ class ProjectTest(unittest.TestCase):
 
     def test_readme(self):
         page = (ROOT / pages.README).read_text()
-        pages.replace_between(page, "benchmark", "")
+        for name in ("benchmark", "programs"):
+            pages.replace_between(page, name, "")
         self.assertIn(f"]({tuning.PAGE})", page)
 
     def test_tuning(self):
