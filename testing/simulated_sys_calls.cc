@@ -1,6 +1,7 @@
 #include "testing/simulated_sys_calls.h"
 
 #include <errno.h>
+#include <linux/errqueue.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 
@@ -21,11 +22,6 @@ constexpr int kReceiveBufferBytes = 1 << 20;
 
 SysCallResult Success(int value = 0) { return {value, 0}; }
 SysCallResult Failure(int error) { return {-1, error}; }
-
-// The only interface's, where a socket leaves the choice to the system.
-SocketAddress HostAddress() {
-  return *SocketAddress::FromIpAndPort("10.0.0.1", 0);
-}
 
 SocketAddress FromStorage(const void* storage, socklen_t size) {
   return SocketAddress::FromSockaddr(static_cast<const sockaddr*>(storage),
@@ -59,6 +55,33 @@ void WritePacketInfo(const SocketAddress& to, msghdr* header) {
   header->msg_controllen = CMSG_SPACE(sizeof(info));
 }
 
+// Of ICMP errors those that even a socket without IP_RECVERR hears of
+// (icmp_err_convert in net/ipv4/icmp.c).
+bool IsFatal(int error) {
+  return error == ECONNREFUSED || error == ENOPROTOOPT;
+}
+
+void WriteError(int error, const SocketAddress& to, msghdr* header) {
+  header->msg_flags = MSG_ERRQUEUE;
+  if (header->msg_name != nullptr) {
+    sockaddr_storage storage;
+    const socklen_t size = to.ToSockaddr(AF_INET, &storage);
+    std::memcpy(header->msg_name, &storage,
+                std::min(size, header->msg_namelen));
+    header->msg_namelen = size;
+  }
+  if (header->msg_control == nullptr) return;
+  sock_extended_err extended{};
+  extended.ee_errno = static_cast<uint32_t>(error);
+  extended.ee_origin = SO_EE_ORIGIN_ICMP;
+  auto* entry = static_cast<cmsghdr*>(header->msg_control);
+  entry->cmsg_level = IPPROTO_IP;
+  entry->cmsg_type = IP_RECVERR;
+  entry->cmsg_len = CMSG_LEN(sizeof(extended));
+  std::memcpy(CMSG_DATA(entry), &extended, sizeof(extended));
+  header->msg_controllen = CMSG_SPACE(sizeof(extended));
+}
+
 // Where the datagram leaves from: `local`, or what IP_PKTINFO says.
 SocketAddress SourceOf(msghdr* header, const SocketAddress& local) {
   for (cmsghdr* entry = CMSG_FIRSTHDR(header); entry != nullptr;
@@ -75,12 +98,16 @@ SocketAddress SourceOf(msghdr* header, const SocketAddress& local) {
 
 }  // namespace
 
+SimulatedSysCalls::SimulatedSysCalls(SimulatedWorld* world)
+    : world_(world), host_(*SocketAddress::FromIpAndPort("10.0.0.1", 0)) {}
+
 bool SimulatedSysCalls::Arrive(const SocketAddress& from,
                                const SocketAddress& to,
                                absl::string_view payload) {
+  if (IsLost(to)) return false;
   std::vector<UdpSocket*> connected, listening;
   for (auto& [fd, socket] : sockets_) {
-    if (socket.local.port() != to.port()) continue;
+    if (!socket.local.is_valid() || socket.local.port() != to.port()) continue;
     if (!socket.local.is_any() && socket.local != to) continue;
     if (socket.peer == from) {
       connected.push_back(&socket);
@@ -100,8 +127,43 @@ bool SimulatedSysCalls::Arrive(const SocketAddress& from,
   return true;
 }
 
-void SimulatedSysCalls::FailSocket(int fd, int error) {
-  if (UdpSocket* socket = FindSocket(fd)) socket->error = error;
+void SimulatedSysCalls::FailSocket(int fd, int error, const SocketAddress& to) {
+  UdpSocket* const socket = FindSocket(fd);
+  if (socket == nullptr) return;
+  if (!socket->wants_errors) {
+    if (!IsFatal(error) || !socket->peer.is_valid()) return;
+  } else if (socket->errors.size() < kQueueErrorsMax &&
+             socket->queue.size() < kQueueDatagramsMax) {
+    // They share the room of the receive buffer.
+    socket->errors.push_back({error, to});
+  }
+  socket->error = error;
+}
+
+void SimulatedSysCalls::LoseAddress(const SocketAddress& ip, bool is_told) {
+  if (!IsLost(ip)) lost_.push_back(ip);
+  if (is_told) TellNetlink();
+}
+
+void SimulatedSysCalls::RegainAddress(const SocketAddress& ip, bool is_told) {
+  lost_.erase(std::remove(lost_.begin(), lost_.end(), ip), lost_.end());
+  if (is_told) TellNetlink();
+}
+
+bool SimulatedSysCalls::IsLost(const SocketAddress& address) const {
+  return std::find(lost_.begin(), lost_.end(), address.WithPort(0)) !=
+         lost_.end();
+}
+
+void SimulatedSysCalls::TellNetlink() {
+  for (auto& [fd, socket] : sockets_) {
+    if (!socket.is_netlink) continue;
+    if (socket.queue.size() == kQueueDatagramsMax) {
+      socket.error = ENOBUFS;  // netlink(7)
+    } else {
+      socket.queue.push_back({SocketAddress(), SocketAddress(), "change"});
+    }
+  }
 }
 
 SocketAddress SimulatedSysCalls::local(int fd) const {
@@ -117,6 +179,23 @@ SocketAddress SimulatedSysCalls::peer(int fd) const {
 size_t SimulatedSysCalls::queued(int fd) const {
   const UdpSocket* socket = FindSocket(fd);
   return socket == nullptr ? 0 : socket->queue.size();
+}
+
+size_t SimulatedSysCalls::next_bytes(int fd) const {
+  const UdpSocket* socket = FindSocket(fd);
+  return socket == nullptr || socket->queue.empty()
+             ? 0
+             : socket->queue.front().payload.size();
+}
+
+bool SimulatedSysCalls::has_error_queue(int fd) const {
+  const UdpSocket* socket = FindSocket(fd);
+  return socket != nullptr && socket->wants_errors;
+}
+
+bool SimulatedSysCalls::has_queued_errors(int fd) const {
+  const UdpSocket* socket = FindSocket(fd);
+  return socket != nullptr && !socket->errors.empty();
 }
 
 int SimulatedSysCalls::NextFd() const {
@@ -159,9 +238,9 @@ SysCallResult SimulatedSysCalls::Socket(int domain, int /*type*/,
                                         int /*protocol*/) {
   const int error = world_->OnCall(Call::kSocket, FailingSysCalls::kAnyFd);
   if (error != 0) return Failure(error);
-  if (domain != AF_INET) return Failure(EAFNOSUPPORT);
+  if (domain != AF_INET && domain != AF_NETLINK) return Failure(EAFNOSUPPORT);
   const int fd = NextFd();
-  sockets_[fd];
+  sockets_[fd].is_netlink = domain == AF_NETLINK;
   return Success(fd);
 }
 
@@ -171,7 +250,9 @@ SysCallResult SimulatedSysCalls::Bind(int fd, const sockaddr* address,
   if (error != 0) return Failure(error);
   UdpSocket* const socket = FindSocket(fd);
   if (socket == nullptr) return Failure(EBADF);
+  if (socket->is_netlink) return Success();
   SocketAddress local = FromStorage(address, size);
+  if (IsLost(local)) return Failure(EADDRNOTAVAIL);
   if (local.port() == 0) local = FreePort(local);
   if (IsTaken(local, socket->shares_port)) return Failure(EADDRINUSE);
   socket->local = local;
@@ -184,7 +265,7 @@ SysCallResult SimulatedSysCalls::Connect(int fd, const sockaddr* address,
   if (error != 0) return Failure(error);
   UdpSocket* const socket = FindSocket(fd);
   if (socket == nullptr) return Failure(EBADF);
-  if (!socket->local.is_valid()) socket->local = FreePort(HostAddress());
+  if (!socket->local.is_valid()) socket->local = FreePort(host_);
   socket->peer = FromStorage(address, size);
   return Success();
 }
@@ -210,6 +291,9 @@ SysCallResult SimulatedSysCalls::SetSockOpt(int fd, int level, int name,
     socket->shares_port = *static_cast<const int*>(value) != 0;
   } else if (level == IPPROTO_IP && name == IP_PKTINFO) {
     socket->wants_packet_info = *static_cast<const int*>(value) != 0;
+  } else if (level == IPPROTO_IP && name == IP_RECVERR) {
+    socket->wants_errors = *static_cast<const int*>(value) != 0;
+    if (!socket->wants_errors) socket->errors.clear();
   }
   return Success();
 }
@@ -218,8 +302,13 @@ SysCallResult SimulatedSysCalls::GetSockOpt(int fd, int /*level*/, int name,
                                             void* value, socklen_t* /*size*/) {
   const int error = world_->OnCall(Call::kGetSockOpt, fd);
   if (error != 0) return Failure(error);
-  const UdpSocket* const socket = FindSocket(fd);
+  UdpSocket* const socket = FindSocket(fd);
   if (socket == nullptr) return Failure(EBADF);
+  if (name == SO_ERROR) {
+    const int taken = std::exchange(socket->error, 0);
+    *static_cast<int*>(value) = taken;
+    if (taken != 0) world_->OnReceiveFailed(fd, taken);
+  }
   if (name == SO_RCVBUF) *static_cast<int*>(value) = kReceiveBufferBytes;
   if (name == SO_TYPE) *static_cast<int*>(value) = SOCK_DGRAM;
   if (name == SO_MEMINFO) {
@@ -245,7 +334,11 @@ SysCallResult SimulatedSysCalls::Close(int fd) {
 }
 
 SysCallResult SimulatedSysCalls::RecvMmsg(int fd, mmsghdr* messages,
-                                          unsigned int count, int /*flags*/) {
+                                          unsigned int count, int flags) {
+  if ((flags & MSG_ERRQUEUE) != 0) return ReadError(fd, messages);
+  if ((flags & MSG_PEEK) != 0) {
+    return Peek(fd, messages, (flags & MSG_TRUNC) != 0);
+  }
   int error = world_->OnCall(Call::kRecvMmsg, fd);
   UdpSocket* const socket = FindSocket(fd);
   if (socket == nullptr) return Failure(EBADF);
@@ -263,6 +356,39 @@ SysCallResult SimulatedSysCalls::RecvMmsg(int fd, mmsghdr* messages,
   return Success(static_cast<int>(read));
 }
 
+// The error of the entry that is next then is the socket's.
+SysCallResult SimulatedSysCalls::ReadError(int fd, mmsghdr* message) {
+  UdpSocket* const socket = FindSocket(fd);
+  if (socket == nullptr) return Failure(EBADF);
+  if (socket->errors.empty()) return Failure(EAGAIN);
+  const QueuedError taken = socket->errors.front();
+  socket->errors.pop_front();
+  socket->error = socket->errors.empty() ? 0 : socket->errors.front().error;
+  message->msg_len = 0;
+  WriteError(taken.error, taken.to, &message->msg_hdr);
+  world_->OnErrorTaken(fd, taken.error, taken.to);
+  return Success(1);
+}
+
+// Leaves the datagram where it is; an error of the socket it takes.
+SysCallResult SimulatedSysCalls::Peek(int fd, mmsghdr* message,
+                                      bool wants_length) {
+  int error = world_->OnCall(Call::kRecvMmsg, fd);
+  UdpSocket* const socket = FindSocket(fd);
+  if (socket == nullptr) return Failure(EBADF);
+  if (error == 0) error = std::exchange(socket->error, 0);
+  if (error == 0 && socket->queue.empty()) error = EAGAIN;
+  if (error != 0) return Failure(error);
+  const std::string& payload = socket->queue.front().payload;
+  msghdr& header = message->msg_hdr;
+  const size_t bytes = std::min(header.msg_iov->iov_len, payload.size());
+  std::memcpy(header.msg_iov->iov_base, payload.data(), bytes);
+  message->msg_len =
+      static_cast<unsigned int>(wants_length ? payload.size() : bytes);
+  header.msg_flags = bytes < payload.size() ? MSG_TRUNC : 0;
+  return Success(1);
+}
+
 void SimulatedSysCalls::Read(int fd, UdpSocket* socket, mmsghdr* message) {
   const Datagram datagram = std::move(socket->queue.front());
   socket->queue.pop_front();
@@ -272,6 +398,7 @@ void SimulatedSysCalls::Read(int fd, UdpSocket* socket, mmsghdr* message) {
   std::memcpy(header.msg_iov->iov_base, datagram.payload.data(), bytes);
   message->msg_len = static_cast<unsigned int>(bytes);
   header.msg_flags = bytes < datagram.payload.size() ? MSG_TRUNC : 0;
+  if (socket->is_netlink) return;
   if (header.msg_name != nullptr) {
     sockaddr_storage storage;
     const socklen_t size = datagram.from.ToSockaddr(AF_INET, &storage);
@@ -294,6 +421,9 @@ SysCallResult SimulatedSysCalls::SendMmsg(int fd, mmsghdr* messages,
   UdpSocket* const socket = FindSocket(fd);
   if (socket == nullptr) return Failure(EBADF);
   if (error == 0) error = std::exchange(socket->error, 0);
+  if (error == 0 && IsLost(SourceOf(&messages[0].msg_hdr, socket->local))) {
+    error = EINVAL;
+  }
   if (error != 0) {
     world_->OnSendFailed(fd, error, Payload(messages[0].msg_hdr));
     return Failure(error);
@@ -363,7 +493,9 @@ int SimulatedSysCalls::CollectEvents(EpollSet* set, epoll_event* events,
   for (size_t i = 0; i < interest_count && count < events_max; ++i) {
     const size_t index = (first + i) % interest_count;
     const Interest& interest = set->interests[index];
-    const uint32_t ready = TakeEvents(interest.fd);
+    const uint32_t ready =
+        TakeEvents(interest.fd) &
+        (interest.event.events | uint32_t{EPOLLERR} | uint32_t{EPOLLHUP});
     if (ready == 0) continue;
     events[count] = interest.event;
     events[count++].events = ready;
@@ -379,8 +511,10 @@ uint32_t SimulatedSysCalls::TakeEvents(int fd) {
   }
   const UdpSocket* const socket = FindSocket(fd);
   if (socket == nullptr) return 0;
-  if (socket->error != 0) return EPOLLIN | EPOLLERR;
-  return socket->queue.empty() ? 0 : uint32_t{EPOLLIN};
+  uint32_t events = 0;
+  if (socket->error != 0 || !socket->errors.empty()) events |= EPOLLERR;
+  if (!socket->queue.empty()) events |= EPOLLIN;
+  return events;
 }
 
 SysCallResult SimulatedSysCalls::EventFd() {

@@ -56,8 +56,12 @@ class SimulatedWorld {
   // A datagram was read from `fd` into a buffer of `buffer_bytes`.
   virtual void OnReceived(int /*fd*/, absl::string_view /*payload*/,
                           size_t /*buffer_bytes*/) {}
-  // EAGAIN is not told.
+  // EAGAIN is not told, and no error of a look at what is there (MSG_PEEK).
   virtual void OnReceiveFailed(int /*fd*/, int /*error*/) {}
+  // An entry of the error queue of `fd` was read: what came for a datagram to
+  // `to`.
+  virtual void OnErrorTaken(int /*fd*/, int /*error*/,
+                            const SocketAddress& /*to*/) {}
   // `fd` is in an epoll set now; it is closed now.
   virtual void OnWatched(int /*fd*/) {}
   virtual void OnClosed(int /*fd*/) {}
@@ -67,36 +71,61 @@ class SimulatedWorld {
 };
 
 // UDP over IPv4 as on Linux, for a host that has every address that anyone
-// binds: connected sockets hear their peer alone, an error that an ICMP message
-// left is reported once by the next call, a full queue drops, sockets with
-// SO_REUSEPORT share what arrives, an epoll set is level-triggered for sockets
-// and edge-triggered for eventfds, and the lowest free descriptor is next. The
-// descriptors are none of the process: the numbers are far beyond those.
+// binds, but for those that it has lost: connected sockets hear their peer
+// alone, an error that an ICMP message left is reported once by the next call
+// and stays in the queue of a socket with IP_RECVERR until it is read
+// (__udp4_lib_err in net/ipv4/udp.c, sock_dequeue_err_skb in
+// net/core/skbuff.c), a full queue drops, sockets with SO_REUSEPORT share what
+// arrives, an epoll set is level-triggered for sockets and edge-triggered for
+// eventfds, and the lowest free descriptor is next. The descriptors are none of
+// the process: the numbers are far beyond those. A socket of AF_NETLINK hears
+// of addresses that are lost or come back.
 //
-// Left out: IPv6, control messages but IP_PKTINFO, and waiting: RecvMmsg with
-// MSG_WAITFORONE returns EAGAIN.
+// Left out: IPv6, control messages but IP_PKTINFO and IP_RECVERR, and waiting:
+// RecvMmsg with MSG_WAITFORONE returns EAGAIN.
 //
 // Threads: one.
 class SimulatedSysCalls : public internal::SysCalls {
  public:
   // What a socket keeps of datagrams that nobody has read yet.
   static constexpr size_t kQueueDatagramsMax = 64;
+  static constexpr size_t kQueueErrorsMax = 64;
 
   // The world must outlive it.
-  explicit SimulatedSysCalls(SimulatedWorld* world) : world_(world) {}
+  explicit SimulatedSysCalls(SimulatedWorld* world);
 
   // A datagram arrives at the host. False where no socket hears it or its
   // queue is full.
   bool Arrive(const SocketAddress& from, const SocketAddress& to,
               absl::string_view payload);
-  // What an ICMP message does to a socket. Ignored where there is none.
-  void FailSocket(int fd, int error);
+  // What an ICMP message about a datagram to `to` does to a socket. Ignored
+  // where there is none, and where the socket hears of no such errors: without
+  // IP_RECVERR a connected one hears of the fatal ones alone, and another one
+  // of none.
+  void FailSocket(int fd, int error, const SocketAddress& to);
+
+  // The source address of sockets that connect without one, port 0; 10.0.0.1 at
+  // first.
+  void SetHostAddress(const SocketAddress& ip) { host_ = ip; }
+  const SocketAddress& host_address() const { return host_; }
+  // The host has the address, port 0, no more: nothing arrives there, nobody
+  // binds it (EADDRNOTAVAIL), and what would leave from there fails with EINVAL
+  // (ip_route_output_key_hash_rcu in net/ipv4/route.c). `is_told`: whether
+  // sockets of AF_NETLINK hear of it.
+  void LoseAddress(const SocketAddress& ip, bool is_told);
+  void RegainAddress(const SocketAddress& ip, bool is_told);
+  bool IsLost(const SocketAddress& address) const;
 
   // As bound and as connected; invalid where it is not, or no socket.
   SocketAddress local(int fd) const;
   SocketAddress peer(int fd) const;
   // Datagrams that wait in its queue.
   size_t queued(int fd) const;
+  // The size of the next one; 0 where there is none.
+  size_t next_bytes(int fd) const;
+  // Whether it has IP_RECVERR, and something in its error queue.
+  bool has_error_queue(int fd) const;
+  bool has_queued_errors(int fd) const;
   // Sockets that are open.
   size_t socket_count() const { return sockets_.size(); }
 
@@ -133,12 +162,19 @@ class SimulatedSysCalls : public internal::SysCalls {
     SocketAddress to;
     std::string payload;
   };
+  struct QueuedError {
+    int error;
+    SocketAddress to;
+  };
   struct UdpSocket {
     SocketAddress local;
     SocketAddress peer;
+    bool is_netlink = false;
     bool shares_port = false;
     bool wants_packet_info = false;
+    bool wants_errors = false;
     int error = 0;
+    std::deque<QueuedError> errors;
     uint32_t dropped = 0;
     std::deque<Datagram> queue;
   };
@@ -156,12 +192,17 @@ class SimulatedSysCalls : public internal::SysCalls {
   const UdpSocket* FindSocket(int fd) const;
   bool IsTaken(const SocketAddress& local, bool shares_port) const;
   SocketAddress FreePort(const SocketAddress& ip) const;
+  void TellNetlink();
+  internal::SysCallResult ReadError(int fd, mmsghdr* message);
+  internal::SysCallResult Peek(int fd, mmsghdr* message, bool wants_length);
   void Read(int fd, UdpSocket* socket, mmsghdr* message);
   // The events of `fd` now; those of an eventfd only once.
   uint32_t TakeEvents(int fd);
   int CollectEvents(EpollSet* set, epoll_event* events, int events_max);
 
   SimulatedWorld* const world_;
+  SocketAddress host_;
+  std::vector<SocketAddress> lost_;
   std::map<int, UdpSocket> sockets_;
   std::map<int, EpollSet> epoll_sets_;
   std::map<int, bool> event_fds_;  // whether it has an edge to report

@@ -80,6 +80,14 @@ void EnableErrorQueue(SysCalls* sys_calls, int fd, int family) {
   sys_calls->SetSockOpt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
 }
 
+int TakeSocketError(SysCalls* sys_calls, int fd) {
+  int error = 0;
+  socklen_t size = sizeof(error);
+  const SysCallResult result =
+      sys_calls->GetSockOpt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  return result.ok() ? error : 0;
+}
+
 int TakeErrors(
     SysCalls* sys_calls, int fd,
     absl::FunctionRef<void(int error, const SocketAddress& to)> visit) {

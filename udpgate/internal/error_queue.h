@@ -27,6 +27,10 @@ bool IsOfEarlierDatagram(int error);
 // hears of the fatal ones alone, and another one of none (udp(7)).
 void EnableErrorQueue(SysCalls* sys_calls, int fd, int family);
 
+// Takes the error that the next call would find (socket(7), SO_ERROR), or 0; of
+// the queue it takes nothing. Never waits. Threads: any.
+int TakeSocketError(SysCalls* sys_calls, int fd);
+
 // Takes what is queued, at most 16 errors, and calls `visit` for each that came
 // by ICMP, with the address that the datagram was sent to. Returns how many
 // there were, of any origin. Never waits. As long as the queue holds any,

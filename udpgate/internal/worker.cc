@@ -422,7 +422,13 @@ void Worker::HandleReadySockets() {
     if (!session->is_paused) ReadReplies(session);
     // Where a call has met the error already the queue is empty.
     if (has_errors && sessions_.Find(ref) != nullptr) {
-      HandleReceiveError(0, session);
+      // A full receive buffer has no room for the error in its queue
+      // (sock_queue_err_skb in net/core/skbuff.c of Linux), and nobody reads
+      // the socket of a paused session: the kernel would report it for ever.
+      HandleReceiveError(session->is_paused
+                             ? TakeSocketError(sys_calls_, session->upstream_fd)
+                             : 0,
+                         session);
     }
   }
   FlushReplies();

@@ -35,6 +35,8 @@
 #include "gtest/gtest.h"
 #include "testing/simulated_clock.h"
 #include "testing/simulated_sys_calls.h"
+#include "udpgate/internal/error_queue.h"
+#include "udpgate/internal/network_watcher.h"
 #include "udpgate/internal/reader.h"
 #include "udpgate/internal/worker.h"
 
@@ -49,6 +51,13 @@ constexpr int kStepsPerSeed = 300;
 constexpr int kTurnsMax = 3000;
 constexpr int64_t kSecondNanoseconds = 1'000'000'000;
 constexpr int kNone = -1;
+// What an unconfirmed client may get in any case, and once it has answered.
+constexpr int64_t kReplyBytes = 2048;
+constexpr int64_t kAnsweringReplyBytes = 16 << 20;
+// Before that no reply passes beyond the limit.
+constexpr int64_t kTrickleAgeNanoseconds = 2 * kSecondNanoseconds;
+constexpr int64_t kClientQuietNanoseconds = 5 * kSecondNanoseconds;
+constexpr int64_t kSourceCheckNanoseconds = 2 * kSecondNanoseconds;
 
 // What every payload begins with.
 struct Tag {
@@ -76,8 +85,9 @@ struct ClientSends {  // one datagram of a client
   uint64_t read_event = 0;  // 0: not read yet
   bool is_refused = false;  // by the full queue
   bool is_sent = false;
-  bool is_lost = false;  // by an error of the send that was its own
-  int errors = 0;        // of sends that it was the first of
+  bool is_lost = false;     // by an error of the send that was its own
+  int errors = 0;           // of sends that it was the first of
+  bool is_refusal = false;  // one of them
 };
 
 struct ModelClient {
@@ -107,11 +117,23 @@ struct Reply {
   enum Fate { kUnread, kOwed, kDone };
   uint32_t bytes;
   Fate fate = kUnread;
+  int errors = 0;  // of sends that it was the first of
+};
+
+// Refusals in a row, as far as they can be told from outside: errors that are
+// met together count once, and which ones are together is the gate's affair.
+struct Refusals {
+  int at_least = 0;
+  int at_most = 0;
+  uint64_t counted_episode = 0;  // the last one that counts
+
+  void Clear() { at_least = at_most = 0; }
 };
 
 struct ModelSession {
   int client = kNone;
   uint32_t first_datagram = 0;
+  int64_t created_nanoseconds = 0;
   int64_t deadline_nanoseconds = 0;
   int question = kNone;  // the latest
   bool is_live = true;
@@ -123,13 +145,22 @@ struct ModelSession {
   uint64_t active_event = 0;
   int64_t last_active_nanoseconds = 0;
   int64_t client_active_nanoseconds = 0;
-  int refusals = 0;
+  // The client's first datagram after the last reply; kNone: none.
+  int64_t unanswered_since_nanoseconds = kNone;
+  Refusals refusals;
+  int client_refusals = 0;  // of its client's host, and none sent since
+  // Where its last send has met an error: the episode, and the datagram.
+  uint64_t failed_episode = 0;
+  uint32_t failed_datagram = 0;
+  uint32_t network_epoch = 0;  // at its last send
+  bool is_mute = false;        // its backend
   int proofs = 0;
   bool has_unanswered_reply = false;
   int64_t first_proof_nanoseconds = 0;
   bool is_confirmed = false;
   uint64_t client_bytes = 0;
-  uint64_t reply_bytes = 0;
+  int64_t reply_bytes = 0;
+  int64_t replies_beyond_limit = 0;
   std::vector<Reply> replies;
   uint32_t next_reply = 0;
 
@@ -144,6 +175,8 @@ struct Coverage {
   int64_t answers_late = 0;
   int64_t sends_failed = 0;
   int64_t sessions_confirmed = 0;
+  int64_t replies_beyond_limit = 0;
+  int64_t sessions_settled_paused = 0;
 };
 
 // Adds up what an observer is told, and checks its order.
@@ -212,8 +245,11 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
     is_calm_ = true;
     readers_.clear();
     worker_->EndAllSessions();
-    worker_.reset();
+    NoteOutcome();
     questions_.clear();
+    context_->inboxes.clear();
+    worker_.reset();
+    network_watcher_.reset();
   }
 
   // The first rule that was broken; empty where none was.
@@ -247,6 +283,9 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   void BackendReplies(int session);
   void Disconnect(int client);
   void Interrupt();
+  void NetworkError();
+  void ClientUnreachable();
+  void ChangeNetwork();
   int LiveSession();
   int OpenQuestion();
 
@@ -258,12 +297,14 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
 
   // SimulatedWorld and BackendResolver: what it is seen to do.
   int OnCall(Call call, int fd) override;
+  int ErrorOf(Call call);
   unsigned OnBatch(Call call, int fd, unsigned count) override;
   void OnSent(int fd, const SocketAddress& from, const SocketAddress& to,
               absl::string_view payload) override;
   void OnSendFailed(int fd, int error, absl::string_view payload) override;
   void OnReceived(int fd, absl::string_view payload, size_t bytes) override;
   void OnReceiveFailed(int fd, int error) override;
+  void OnErrorTaken(int fd, int error, const SocketAddress& to) override;
   void OnWatched(int fd) override;
   void OnClosed(int fd) override;
   void OnSleep(int64_t timeout_nanoseconds) override;
@@ -273,7 +314,13 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
                        const SocketAddress& to, const Tag& tag);
   void OnSentToClient(const SocketAddress& from, const SocketAddress& to,
                       const Tag& tag);
+  void OnReopened(int fd, int index);
   void NoteSigns(ModelSession* session);
+  void CountRefusal(ModelSession* session, bool is_counted_by_its_entry);
+  int64_t ReplyBytesLeft(const ModelSession& session) const;
+  // What the counters tell only after a call has returned.
+  void NoteOutcome();
+  void NoteEnd();
   bool IsLeastProven(const ModelSession& session) const;
 
   // The rules.
@@ -287,6 +334,28 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
 
   ProxyStats Stats() const;
   int64_t now() const { return clock_.NowNanoseconds(); }
+  // The time-outs of silence, 0: none; and how long a look at all sessions
+  // takes.
+  int64_t BackendSilentNanoseconds() const {
+    return Nanoseconds(limits().backend_silent_timeout);
+  }
+  int64_t ClientSilentNanoseconds() const {
+    return Nanoseconds(limits().client_silent_timeout);
+  }
+  int64_t SweepNanoseconds() const {
+    int64_t least = Nanoseconds(limits().session_idle_timeout);
+    for (const int64_t timeout :
+         {BackendSilentNanoseconds(), ClientSilentNanoseconds()}) {
+      if (timeout > 0) least = std::min(least, timeout);
+    }
+    return least / 8;
+  }
+  uint64_t limit_drops() const {
+    return worker_->counters()
+        .datagrams_dropped[static_cast<size_t>(
+            DropReason::kUnconfirmedReplyLimit)]
+        .value();
+  }
   bool IsListener(int fd) const {
     return std::find(listener_fds_.begin(), listener_fds_.end(), fd) !=
            listener_fds_.end();
@@ -321,6 +390,7 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   const std::shared_ptr<SessionTally> observer_ =
       std::make_shared<SessionTally>();
   std::unique_ptr<GateContext> context_;
+  std::unique_ptr<NetworkWatcher> network_watcher_;
   std::unique_ptr<Worker> worker_;
   std::vector<std::unique_ptr<Reader>> readers_;
   std::vector<int> listener_fds_;
@@ -335,6 +405,9 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   bool is_calm_ = true;  // no interruptions and no answers of their own
   bool was_draining_ = false;
   bool had_faults_ = false;
+  bool had_call_faults_ = false;
+  bool had_network_changes_ = false;
+  int injected_error_ = 0;  // of the call under way
 
   std::vector<ModelClient> clients_;
   std::map<SocketAddress, int,
@@ -346,6 +419,7 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   std::vector<int> open_questions_;
   std::vector<ModelSession> sessions_;
   std::map<int, int> session_by_fd_;
+  std::set<int> left_fds_;  // of sessions that go on with another one
 
   int64_t replies_owed_ = 0;
   uint64_t disconnects_posted_ = 0;
@@ -354,12 +428,23 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   uint64_t sessions_created_ = 0;
   // How many of the ends that were seen could have had this reason.
   std::array<uint64_t, kEndReasonCount> ends_explained_{};
+  // Of the end that is not counted yet: the session, the counters before it,
+  // and its possible reasons.
+  int ending_session_ = kNone;
+  std::array<uint64_t, kEndReasonCount> ends_before_{};
+  std::array<bool, kEndReasonCount> end_reasons_{};
+  // A reply that the limit forbids, and whose fate is not seen yet.
+  int undecided_session_ = kNone;
+  uint32_t undecided_reply_ = 0;
+  uint64_t limit_drops_before_ = 0;
+  // Whether errors are met together: one turn, one batch that was read.
+  uint64_t episode_ = 1;
   bool is_stopping_ = false;
   bool has_stalled_ = false;
   // Since the last CheckAlways.
   uint64_t pending_peak_ = 0;
   uint64_t pending_limit_drops_ = 0;
-  bool has_slept_ = false;
+  int sleeps_ = 0;
   int64_t sleep_until_nanoseconds_ = kNone;  // kNone: time stands still
   std::vector<uint32_t> batch_;  // what the reader has just read, by client
   std::vector<int> batch_clients_;
@@ -389,6 +474,15 @@ ProxyOptions Simulation::Options() {
   limits.unconfirmed_timeout = absl::Milliseconds(Between(500, 10'000));
   limits.resolve_timeout = absl::Milliseconds(Between(1, 3000));
   limits.backend_refusals_max = static_cast<int>(Between(1, 4));
+  if (OneIn(2)) {
+    limits.backend_silent_timeout = absl::Milliseconds(Between(300, 15'000));
+  }
+  if (OneIn(4)) limits.backend_silent_timeout = absl::ZeroDuration();
+  if (OneIn(2)) {
+    limits.client_silent_timeout = absl::Milliseconds(Between(300, 15'000));
+  }
+  if (OneIn(4)) limits.client_silent_timeout = absl::ZeroDuration();
+  limits.paused_sessions_max = Below(4);
   limits.pending_datagrams_max = static_cast<int>(Between(1, 16));
   limits.pending_clients_max = OneIn(3) ? Between(1, 4) : 4096;
   limits.new_sessions_per_second = OneIn(4) ? Between(2, 10) : 0;
@@ -416,6 +510,11 @@ void Simulation::Start() {
   context_->listeners =
       *OpenListenSockets(&sys_calls_, options, context_->hash);
   worker_ = *Worker::Create(context_.get(), 0);
+  context_->inboxes = {worker_->inbox()};
+  network_watcher_ = *NetworkWatcher::Create(&sys_calls_);
+  const absl::Status watched =
+      worker_->AddNetworkWatcher(network_watcher_.get());
+  Require(watched.ok(), "AddNetworkWatcher: ", watched.ToString());
   for (size_t i = 0; i < context_->listeners.size(); ++i) {
     listener_fds_.push_back(context_->listeners[i].fd.get());
     readers_.push_back(*Reader::Create(context_.get(), static_cast<uint16_t>(i),
@@ -425,7 +524,8 @@ void Simulation::Start() {
   if (worker_reads_) {
     Reader* const reader = readers_.front().get();
     const absl::Status added = worker_->AddReader(
-        reader->fd(), [this] { Read(0); }, [] {});
+        reader->fd(), [this] { Read(0); },
+        [reader] { reader->TakeClientErrors(); });
     Require(added.ok(), "AddReader: ", added.ToString(), reader->fd());
   }
   const int64_t client_count = Between(2, 24);
@@ -446,7 +546,7 @@ void Simulation::Start() {
   fault_interval_ = OneOf<int64_t>({0, 0, 300, 30});
   interrupt_interval_ = OneOf<int64_t>({0, 40, 8});
   inline_answer_interval_ = OneOf<int64_t>({0, 4, 1});
-  had_faults_ = fault_interval_ > 0;
+  had_faults_ = had_call_faults_ = fault_interval_ > 0;
   is_calm_ = false;
 }
 
@@ -487,13 +587,7 @@ void Simulation::Step() {
       return;
     case 17:
       if (OneIn(3)) return ForgedDatagram();
-      if (const int session = LiveSession(); session != kNone) {
-        Note("port unreachable for session ", session);
-        had_faults_ = true;
-        sys_calls_.FailSocket(sessions_[session].fd,
-                              OneIn(4) ? EHOSTUNREACH : ECONNREFUSED);
-      }
-      return;
+      return OneIn(6) ? ClientUnreachable() : NetworkError();
     case 18:
       if (OneIn(10)) {
         const bool is_draining = !context_->is_draining;
@@ -504,12 +598,58 @@ void Simulation::Step() {
         Note("a stall");
         has_stalled_ = true;
         clock_.Advance(absl::Milliseconds(Between(1, 3000)));
+      } else if (OneIn(4)) {
+        ChangeNetwork();
+      } else if (const int session = LiveSession();
+                 session != kNone && OneIn(2)) {
+        bool* const is_mute = &sessions_[session].is_mute;
+        *is_mute = !*is_mute;
+        Note("the backend of session ", session, " is mute: ", *is_mute);
       }
       return;
     default:
       Sleep(Between(1, OneIn(4) ? 8000 : 500) * 1'000'000);
       return Settle();
   }
+}
+
+// An ICMP message about a datagram to a backend.
+void Simulation::NetworkError() {
+  const int session = LiveSession();
+  if (session == kNone) return;
+  const int error =
+      OneOf<int>({ECONNREFUSED, ECONNREFUSED, ECONNREFUSED, EHOSTUNREACH,
+                  ENETUNREACH, EHOSTDOWN, ENOPROTOOPT, EACCES, EMSGSIZE});
+  Note("ICMP error for session ", session, ": ", error);
+  had_faults_ = true;
+  sys_calls_.FailSocket(sessions_[session].fd, error,
+                        sessions_[session].backend);
+}
+
+// An ICMP message about a reply.
+void Simulation::ClientUnreachable() {
+  const int client =
+      static_cast<int>(Below(static_cast<int64_t>(clients_.size())));
+  Note("ICMP error for client ", client);
+  had_faults_ = true;
+  sys_calls_.FailSocket(OneOf(listener_fds_), ECONNREFUSED,
+                        clients_[client].address);
+}
+
+// The route leaves from another address now; the old one may be gone.
+void Simulation::ChangeNetwork() {
+  const SocketAddress old = sys_calls_.host_address();
+  const SocketAddress ip = OneOf<SocketAddress>(
+      {Address("10.0.0.1", 0), Address("10.0.0.4", 0), Address("10.0.0.5", 0)});
+  // The clients write to the first one.
+  const bool is_lost = ip != old && old != Address("10.0.0.1", 0) && OneIn(2);
+  const bool is_told = OneIn(2);
+  Note("the source address is ", ip.IpToString(),
+       " now, the old one is lost: ", is_lost, ", told: ", is_told);
+  had_faults_ = had_network_changes_ = true;
+  sys_calls_.RegainAddress(ip, is_told);
+  sys_calls_.SetHostAddress(ip);
+  if (is_lost) sys_calls_.LoseAddress(old, is_told);
 }
 
 void Simulation::ClientSendsSome(int index) {
@@ -590,6 +730,7 @@ void Simulation::RepeatAnswer(int index) {
 void Simulation::BackendReplies(int index) {
   if (index == kNone) return;
   ModelSession& session = sessions_[index];
+  if (session.is_mute) return;
   for (int64_t i = Between(1, 4); i > 0; --i) {
     const Tag tag{Tag::kFromBackend, static_cast<uint32_t>(index),
                   static_cast<uint32_t>(session.replies.size()),
@@ -661,6 +802,7 @@ void Simulation::Interrupt() {
 // What the gate does.
 
 void Simulation::Read(size_t reader) {
+  ++episode_;
   batch_.clear();
   batch_clients_.clear();
   const auto refused = [&] {
@@ -682,7 +824,9 @@ void Simulation::Read(size_t reader) {
 }
 
 void Simulation::Turn(int64_t max_wait_nanoseconds) {
+  ++episode_;
   worker_->PollOnce(max_wait_nanoseconds);
+  NoteOutcome();
   Require(replies_owed_ == 0, replies_owed_,
           " replies were read and neither sent nor dropped");
 }
@@ -703,12 +847,22 @@ void Simulation::Sleep(int64_t nanoseconds) {
 void Simulation::Settle() {
   is_calm_ = true;
   Turn(0);  // how long it wants to sleep was decided before a stall, perhaps
-  has_slept_ = false;
-  for (int turns = 0; !has_slept_ && broken_.empty(); ++turns) {
+  // After a stall it looks once more before anybody expires.
+  int sleeps_in_a_row = 0;
+  for (int turns = 0; sleeps_in_a_row < 2 && broken_.empty(); ++turns) {
     for (size_t i = 0; i < readers_.size() && !worker_reads_; ++i) {
-      while (sys_calls_.queued(listener_fds_[i]) > 0) Read(i);
+      while (sys_calls_.queued(listener_fds_[i]) > 0 ||
+             sys_calls_.has_queued_errors(listener_fds_[i])) {
+        if (sys_calls_.queued(listener_fds_[i]) == 0) {
+          readers_[i]->TakeClientErrors();
+        } else {
+          Read(i);
+        }
+      }
     }
+    const int sleeps_before = sleeps_;
     Turn(INT64_MAX);
+    sleeps_in_a_row = sleeps_ > sleeps_before ? sleeps_in_a_row + 1 : 0;
     Require(turns < kTurnsMax, "the worker spins");
   }
   is_calm_ = false;
@@ -727,7 +881,8 @@ std::string Simulation::Run() {
   if (broken_.empty()) Settle();
   const int64_t longest_nanoseconds =
       std::max(Nanoseconds(limits().session_idle_timeout) * 5 / 4,
-               Nanoseconds(limits().resolve_timeout));
+               std::max(Nanoseconds(limits().resolve_timeout),
+                        Nanoseconds(limits().unconfirmed_timeout)));
   if (broken_.empty() && OneIn(2)) {
     is_calm_ = true;
     Sleep(longest_nanoseconds + 1);
@@ -761,6 +916,9 @@ void Simulation::Stop() {
   for (size_t i = 0; i < kEndReasonCount; ++i) {
     sum->sessions_ended[i] += stats.sessions_ended[i];
   }
+  for (size_t i = 0; i < kReopenReasonCount; ++i) {
+    sum->sessions_reopened[i] += stats.sessions_reopened[i];
+  }
   sum->client_datagrams_forwarded += stats.client_datagrams_forwarded;
   sum->backend_datagrams_forwarded += stats.backend_datagrams_forwarded;
 }
@@ -768,6 +926,7 @@ void Simulation::Stop() {
 // What the gate is seen to do.
 
 int Simulation::OnCall(Call call, int fd) {
+  NoteOutcome();
   if (!is_calm_ && interrupt_interval_ > 0 && OneIn(interrupt_interval_) &&
       (call == Call::kSendMmsg || call == Call::kRecvMmsg ||
        call == Call::kSocket || call == Call::kClose)) {
@@ -778,7 +937,12 @@ int Simulation::OnCall(Call call, int fd) {
     sys_calls_.Arrive(Address("203.0.113.66", 6), sys_calls_.local(fd),
                       PayloadOf(Tag()));
   }
-  if (fault_interval_ == 0 || !OneIn(fault_interval_)) return 0;
+  injected_error_ =
+      fault_interval_ > 0 && OneIn(fault_interval_) ? ErrorOf(call) : 0;
+  return injected_error_;
+}
+
+int Simulation::ErrorOf(Call call) {
   switch (call) {
     case Call::kSocket:
       return OneOf<int>({EMFILE, ENFILE, ENOBUFS, ENOMEM});
@@ -835,6 +999,7 @@ void Simulation::Resolve(const ResolveRequest& request, Callback done) {
     ModelSession session;
     session.client = found->second;
     session.first_datagram = tag.number;
+    session.created_nanoseconds = now();
     session.deadline_nanoseconds =
         now() + Nanoseconds(limits().resolve_timeout);
     sessions_.push_back(session);
@@ -872,6 +1037,9 @@ void Simulation::OnWatched(int fd) {
   if (question == questions_.end()) return;
   ModelSession& session = sessions_[question->session];
   const int index = static_cast<int>(question - questions_.begin());
+  if (session.is_active() && session.question == index) {
+    return OnReopened(fd, question->session);
+  }
   Note("session ", question->session, " has a backend");
   Require(question->is_good && !question->is_stale &&
               session.question == index && session.is_live &&
@@ -889,9 +1057,45 @@ void Simulation::OnWatched(int fd) {
   session_by_fd_[fd] = question->session;
 }
 
+// The old socket is closed after that.
+void Simulation::OnReopened(int fd, int index) {
+  ModelSession& session = sessions_[index];
+  const SocketAddress relay = sys_calls_.local(fd);
+  Note("session ", index, " has a new socket, from ", relay.ToString());
+  Require(had_network_changes_ &&
+              relay.WithPort(0) != session.relay.WithPort(0) &&
+              context_->options.upstream_bind_addresses.empty(),
+          "session ", index, " changes its socket for nothing");
+  const bool is_silent =
+      session.unanswered_since_nanoseconds != kNone &&
+      now() - session.unanswered_since_nanoseconds >= kSourceCheckNanoseconds;
+  const bool has_failed = session.failed_episode == episode_;
+  Require(is_silent || has_failed || sys_calls_.IsLost(session.relay) ||
+              had_call_faults_,
+          "session ", index, " leaves a source address that is of use");
+  left_fds_.insert(session.fd);
+  session_by_fd_.erase(session.fd);
+  session.fd = fd;
+  session.relay = relay;
+  session.refusals.Clear();
+  session_by_fd_[fd] = index;
+  // Where nothing else is the reason, what met the error is sent again.
+  if (!has_failed || is_silent ||
+      session.network_epoch != context_->network_epoch) {
+    return;
+  }
+  ClientSends& datagram =
+      clients_[session.client].datagrams[session.failed_datagram];
+  if (datagram.errors == 1) datagram.is_lost = false;
+}
+
 // As Worker::NoteSigns, from the rules in the README.
 void Simulation::NoteSigns(ModelSession* session) {
   session->client_active_nanoseconds = now();
+  session->client_refusals = 0;
+  if (session->unanswered_since_nanoseconds == kNone) {
+    session->unanswered_since_nanoseconds = now();
+  }
   if (session->is_confirmed) return;
   if (session->has_unanswered_reply) {
     session->has_unanswered_reply = false;
@@ -903,6 +1107,81 @@ void Simulation::NoteSigns(ModelSession* session) {
     session->is_confirmed = true;
     ++coverage_->sessions_confirmed;
   }
+}
+
+// An ICMP message is also an entry of the error queue, and the entry counts.
+void Simulation::CountRefusal(ModelSession* session,
+                              bool is_counted_by_its_entry) {
+  Refusals& refusals = session->refusals;
+  if (!is_counted_by_its_entry) ++refusals.at_most;
+  if (refusals.counted_episode == episode_) return;
+  refusals.counted_episode = episode_;
+  ++refusals.at_least;
+}
+
+// As Worker::ReplyBytesLeft, from the rules in the README.
+int64_t Simulation::ReplyBytesLeft(const ModelSession& session) const {
+  const int64_t factor = limits().unconfirmed_reply_factor;
+  if (session.is_confirmed || session.proofs == 3 || factor == 0) {
+    return INT64_MAX;
+  }
+  return std::max(session.proofs > 0 ? kAnsweringReplyBytes : kReplyBytes,
+                  factor * static_cast<int64_t>(session.client_bytes)) -
+         session.reply_bytes;
+}
+
+void Simulation::NoteOutcome() {
+  NoteEnd();
+  if (undecided_session_ == kNone) return;
+  ModelSession& session = sessions_[undecided_session_];
+  Reply& reply = session.replies[undecided_reply_];
+  const int index = std::exchange(undecided_session_, kNone);
+  if (limit_drops() > limit_drops_before_) {
+    Require(had_call_faults_ ||
+                worker_->counters().sessions_paused.value() >=
+                    static_cast<uint64_t>(limits().paused_sessions_max),
+            "session ", index, ": reply ", undecided_reply_,
+            " is dropped and could have waited");
+    reply.fate = Reply::kDone;
+    return;
+  }
+  const int64_t age_nanoseconds = now() - session.created_nanoseconds;
+  Require(
+      age_nanoseconds >= kTrickleAgeNanoseconds &&
+          ++session.replies_beyond_limit <=
+              (age_nanoseconds - kTrickleAgeNanoseconds) / SweepNanoseconds() +
+                  3,
+      "session ", index, ": reply ", undecided_reply_,
+      " goes beyond the limit");
+  ++coverage_->replies_beyond_limit;
+  session.reply_bytes += reply.bytes;
+  session.has_unanswered_reply = true;
+  reply.fate = Reply::kOwed;
+  ++replies_owed_;
+}
+
+// The end that was seen last is counted by now, for one of its reasons.
+void Simulation::NoteEnd() {
+  if (ending_session_ == kNone) return;
+  const int index = std::exchange(ending_session_, kNone);
+  const ProxyStats stats = Stats();
+  bool is_counted = false;
+  for (size_t i = 0; i < kEndReasonCount; ++i) {
+    if (stats.sessions_ended[i] == ends_before_[i]) continue;
+    // Pending ones, too, which have no socket to be seen closed.
+    if (is_stopping_) return;
+    const auto reason = static_cast<EndReason>(i);
+    if (reason == EndReason::kResolveFailed ||
+        reason == EndReason::kResolveTimedOut ||
+        reason == EndReason::kNoUpstreamSocket) {
+      continue;
+    }
+    is_counted = true;
+    Require(end_reasons_[i] && stats.sessions_ended[i] == ends_before_[i] + 1,
+            "session ", index, " ended for a wrong reason: ",
+            EndReasonName(static_cast<EndReason>(i)));
+  }
+  Require(is_counted, "the end of session ", index, " is not counted");
 }
 
 void Simulation::OnSent(int fd, const SocketAddress& from,
@@ -940,6 +1219,8 @@ void Simulation::OnSentToBackend(int fd, const SocketAddress& from,
               !datagram.is_refused,
           "datagram ", tag.number, " cannot be there");
   datagram.is_sent = true;
+  session.failed_episode = 0;
+  session.network_epoch = context_->network_epoch;
   client.next_sent = tag.number + 1;
   session.client_bytes += tag.bytes;
   session.last_active_nanoseconds = now();
@@ -975,9 +1256,14 @@ void Simulation::OnSendFailed(int fd, int error, absl::string_view payload) {
                 sessions_[tag.index].replies[tag.number].fate == Reply::kOwed,
             "a reply that is not owed");
     if (!broken_.empty()) return;
-    sessions_[tag.index].replies[tag.number].fate = Reply::kDone;
+    Note("session ", tag.index, " cannot reply ", tag.number, ": ", error);
+    // The error may be of another client's reply.
+    Reply& reply = sessions_[tag.index].replies[tag.number];
+    if (IsOfEarlierDatagram(error) && error != EMSGSIZE && ++reply.errors < 4) {
+      return;
+    }
+    reply.fate = Reply::kDone;
     --replies_owed_;
-    Note("session ", tag.index, " cannot reply ", tag.number);
     return;
   }
   const auto found = session_by_fd_.find(fd);
@@ -987,13 +1273,21 @@ void Simulation::OnSendFailed(int fd, int error, absl::string_view payload) {
   ModelSession& session = sessions_[found->second];
   Note("session ", found->second, " cannot send ", tag.number, ": ", error);
   NoteSigns(&session);
-  if (error == ECONNREFUSED) ++session.refusals;
+  session.failed_episode = episode_;
+  session.network_epoch = context_->network_epoch;
+  session.failed_datagram = tag.number;
   // Left by an earlier datagram, perhaps: this one deserves a second try.
   ClientSends& datagram = clients_[session.client].datagrams[tag.number];
-  const bool may_be_of_another = error == ECONNREFUSED ||
-                                 error == EHOSTUNREACH ||
-                                 error == ENETUNREACH || error == EMSGSIZE;
-  if (++datagram.errors > 1 || !may_be_of_another) datagram.is_lost = true;
+  ++datagram.errors;
+  if (IsUnreachable(error)) {
+    const bool is_of_entry =
+        injected_error_ == 0 && sys_calls_.has_queued_errors(fd);
+    CountRefusal(&session, is_of_entry || datagram.is_refusal);
+    datagram.is_refusal = true;
+  }
+  if (datagram.errors > 1 || !IsOfEarlierDatagram(error)) {
+    datagram.is_lost = true;
+  }
 }
 
 void Simulation::OnReceived(int fd, absl::string_view payload, size_t bytes) {
@@ -1012,23 +1306,22 @@ void Simulation::OnReceived(int fd, absl::string_view payload, size_t bytes) {
   Require(found != session_by_fd_.end() && tag.kind == Tag::kFromBackend,
           "what came before the socket was connected is taken for a reply");
   if (!broken_.empty()) return;
+  NoteOutcome();
   ++backend_received_;
   ModelSession& session = sessions_[found->second];
   session.last_active_nanoseconds = now();
-  session.refusals = 0;
-  // No amplifier: the rule as in the README.
-  const uint64_t factor =
-      static_cast<uint64_t>(limits().unconfirmed_reply_factor);
+  session.refusals.Clear();
+  session.refusals.counted_episode = 0;
+  session.unanswered_since_nanoseconds = kNone;
   Reply& reply = session.replies[tag.number];
-  if (!session.is_confirmed && factor > 0) {
-    const uint64_t bytes_max =
-        std::max<uint64_t>(2048, factor * session.client_bytes);
-    if (session.reply_bytes + reply.bytes > bytes_max) {
-      reply.fate = Reply::kDone;
-      return;
-    }
-    session.reply_bytes += reply.bytes;
+  const int64_t bytes_left = ReplyBytesLeft(session);
+  if (reply.bytes > bytes_left) {
+    undecided_session_ = found->second;
+    undecided_reply_ = tag.number;
+    limit_drops_before_ = limit_drops();
+    return;
   }
+  if (bytes_left != INT64_MAX) session.reply_bytes += reply.bytes;
   reply.fate = Reply::kOwed;
   ++replies_owed_;
   session.has_unanswered_reply = true;
@@ -1038,7 +1331,24 @@ void Simulation::OnReceiveFailed(int fd, int error) {
   const auto found = session_by_fd_.find(fd);
   if (found == session_by_fd_.end()) return;
   Note("session ", found->second, " cannot receive: ", error);
-  if (error == ECONNREFUSED) ++sessions_[found->second].refusals;
+  if (!IsUnreachable(error)) return;
+  CountRefusal(&sessions_[found->second],
+               injected_error_ == 0 && sys_calls_.has_queued_errors(fd));
+}
+
+void Simulation::OnErrorTaken(int fd, int error, const SocketAddress& to) {
+  if (IsListener(fd)) {
+    const auto client = client_by_address_.find(to);
+    Require(client != client_by_address_.end(), "an error of nobody");
+    if (client == client_by_address_.end()) return;
+    const int session = clients_[client->second].session;
+    if (session != kNone) ++sessions_[session].client_refusals;
+    return;
+  }
+  const auto found = session_by_fd_.find(fd);
+  if (found == session_by_fd_.end() || !IsUnreachable(error)) return;
+  Note("session ", found->second, " takes error ", error);
+  CountRefusal(&sessions_[found->second], /*is_counted_by_its_entry=*/false);
 }
 
 // Whether no unconfirmed session is a better one to evict.
@@ -1055,6 +1365,7 @@ bool Simulation::IsLeastProven(const ModelSession& session) const {
 
 // A session ends, and there must be a reason.
 void Simulation::OnClosed(int fd) {
+  if (left_fds_.erase(fd) > 0) return;
   const auto found = session_by_fd_.find(fd);
   if (found == session_by_fd_.end()) return;
   ModelSession& session = sessions_[found->second];
@@ -1084,14 +1395,29 @@ void Simulation::OnClosed(int fd) {
                (session.is_confirmed ? 10 : 2) * int64_t{1'000'000'000}},
       {EndReason::kDisconnected, client.open_disconnects > 0},
       {EndReason::kBackendRefused,
-       session.refusals >= limits().backend_refusals_max},
+       session.refusals.at_most >= limits().backend_refusals_max},
+      // Of a reply that waits to be read it could have known.
+      {EndReason::kBackendSilent,
+       BackendSilentNanoseconds() > 0 && sys_calls_.queued(fd) == 0 &&
+           session.unanswered_since_nanoseconds != kNone &&
+           now() - session.unanswered_since_nanoseconds >=
+               BackendSilentNanoseconds()},
+      {EndReason::kClientSilent,
+       (ClientSilentNanoseconds() > 0 &&
+        silent_nanoseconds >= ClientSilentNanoseconds()) ||
+           (session.client_refusals >= limits().backend_refusals_max &&
+            silent_nanoseconds >= kClientQuietNanoseconds)},
       {EndReason::kStopped, is_stopping_},
   };
   bool is_explained = false;
+  ending_session_ = found->second;
+  ends_before_ = Stats().sessions_ended;
+  end_reasons_.fill(false);
   for (const auto& [reason, holds] : reasons) {
     if (!holds) continue;
     is_explained = true;
     ++ends_explained_[static_cast<size_t>(reason)];
+    end_reasons_[static_cast<size_t>(reason)] = true;
   }
   Require(is_explained, "session ", found->second, " had to live");
   session.is_live = false;
@@ -1100,7 +1426,7 @@ void Simulation::OnClosed(int fd) {
 }
 
 void Simulation::OnSleep(int64_t timeout_nanoseconds) {
-  has_slept_ = true;
+  ++sleeps_;
   if (sleep_until_nanoseconds_ == kNone) return;
   clock_.Advance(absl::Nanoseconds(
       std::min(timeout_nanoseconds, sleep_until_nanoseconds_ - now())));
@@ -1118,6 +1444,7 @@ ProxyStats Simulation::Stats() const {
 }
 
 void Simulation::CheckAlways() {
+  NoteOutcome();
   if (!broken_.empty()) return;
   const ProxyStats stats = Stats();
   Require(stats.client_datagrams_received + stats.backend_datagrams_received ==
@@ -1143,7 +1470,9 @@ void Simulation::CheckAlways() {
   Require(stats.sessions_active == session_by_fd_.size(), stats.sessions_active,
           " sessions are counted active, ", session_by_fd_.size(), " are");
   Require(
-      sys_calls_.socket_count() == session_by_fd_.size() + listener_fds_.size(),
+      // One more hears of the host's addresses.
+      sys_calls_.socket_count() ==
+          session_by_fd_.size() + listener_fds_.size() + 1,
       sys_calls_.socket_count(), " sockets are open for ",
       session_by_fd_.size(), " sessions");
   Require(context_->relay_ports.in_use() ==
@@ -1154,7 +1483,7 @@ void Simulation::CheckAlways() {
           static_cast<int64_t>(stats.sessions_active + stats.sessions_pending),
       "a place is lost");
   for (const auto& [fd, index] : session_by_fd_) {
-    Require(sessions_[index].refusals < limits().backend_refusals_max,
+    Require(sessions_[index].refusals.at_least < limits().backend_refusals_max,
             "session ", index, " lives in spite of its refusals");
   }
   CheckLimits(stats);
@@ -1197,7 +1526,8 @@ void Simulation::CheckLimits(const ProxyStats& stats) {
   for (const EndReason reason :
        {EndReason::kIdle, EndReason::kUnconfirmed, EndReason::kEvicted,
         EndReason::kReplaced, EndReason::kDisconnected,
-        EndReason::kBackendRefused}) {
+        EndReason::kBackendRefused, EndReason::kBackendSilent,
+        EndReason::kClientSilent}) {
     Require(stats.ended(reason) <= ends_explained_[static_cast<size_t>(reason)],
             "sessions ended for a wrong reason: ", EndReasonName(reason));
   }
@@ -1208,7 +1538,7 @@ void Simulation::CheckLimits(const ProxyStats& stats) {
 
 // Every message is handled and every socket is read.
 void Simulation::CheckSettled() {
-  uint64_t pending = 0, confirmed = 0, held = 0;
+  uint64_t pending = 0, confirmed = 0, held = 0, waiting = 0;
   for (ModelClient& client : clients_) {
     client.open_disconnects = 0;
     if (client.session == kNone) continue;
@@ -1233,10 +1563,21 @@ void Simulation::CheckSettled() {
     CheckTimes(session);
     Require(!session.must_end, "session ", client.session,
             " outlives a disconnect");
-    Require(sys_calls_.queued(session.fd) == 0, "replies are left unread");
+    if (sys_calls_.queued(session.fd) > 0) {
+      ++waiting;
+      Require(had_call_faults_ || static_cast<int64_t>(sys_calls_.next_bytes(
+                                      session.fd)) > ReplyBytesLeft(session),
+              "replies to client ", session.client, " are left unread");
+    }
     if (session.is_confirmed) ++confirmed;
   }
   const ProxyStats stats = Stats();
+  Require(waiting <= stats.sessions_paused &&
+              stats.sessions_paused <=
+                  static_cast<uint64_t>(limits().paused_sessions_max),
+          stats.sessions_paused, " sessions are paused, replies wait for ",
+          waiting);
+  coverage_->sessions_settled_paused += static_cast<int64_t>(waiting);
   Require(stats.sessions_pending == pending, stats.sessions_pending,
           " sessions are pending, and ", pending, " should be");
   Require(stats.sessions_confirmed == confirmed, stats.sessions_confirmed,
@@ -1275,6 +1616,16 @@ void Simulation::CheckTimes(const ModelSession& session) {
   Require(session.is_confirmed || now() - session.client_active_nanoseconds <
                                       Nanoseconds(limits().unconfirmed_timeout),
           "an unconfirmed client is silent for too long");
+  Require(BackendSilentNanoseconds() == 0 ||
+              session.unanswered_since_nanoseconds == kNone ||
+              sys_calls_.queued(session.fd) > 0 ||
+              now() - session.unanswered_since_nanoseconds <
+                  BackendSilentNanoseconds() * 5 / 4,
+          "the backend of client ", session.client, " is silent for too long");
+  Require(ClientSilentNanoseconds() == 0 ||
+              now() - session.client_active_nanoseconds <
+                  ClientSilentNanoseconds() * 5 / 4,
+          "client ", session.client, " is silent for too long");
 }
 
 // A datagram that met a live session was sent on, unless it was one too many
@@ -1342,6 +1693,12 @@ void ExpectToHaveMet(const Coverage& coverage) {
                                   DropReason::kReplySendFailed}) {
     EXPECT_GT(stats.dropped(reason), 0u) << DropReasonName(reason);
   }
+  for (size_t i = 0; i < kReopenReasonCount; ++i) {
+    EXPECT_GT(stats.sessions_reopened[i], 0u)
+        << ReopenReasonName(static_cast<ReopenReason>(i));
+  }
+  EXPECT_GT(coverage.replies_beyond_limit, 0);
+  EXPECT_GT(coverage.sessions_settled_paused, 0);
   EXPECT_GT(stats.client_datagrams_forwarded, 0u);
   EXPECT_GT(stats.backend_datagrams_forwarded, 0u);
   EXPECT_GT(coverage.questions_repeated, 0);
