@@ -105,7 +105,7 @@ SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
   if (count == 1) {
     // MSG_WAITFORONE, of recvmmsg(2) alone, means to wait for this one.
     const SysCallResult received = Repeat([&] {
-      return ::recvmsg(fd, &messages->msg_hdr, flags & MSG_DONTWAIT);
+      return ::recvmsg(fd, &messages->msg_hdr, flags & ~MSG_WAITFORONE);
     });
     if (!received.ok()) return received;
     messages->msg_len = static_cast<unsigned int>(received.value);
