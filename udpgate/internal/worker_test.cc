@@ -1882,6 +1882,35 @@ TEST_F(WorkerReplyLimitTest, APausedSessionHearsOfRefusals) {
   sys_calls_.Reset();
 }
 
+// The kernel has no room for it in the error queue then: replies take it all.
+TEST_F(WorkerReplyLimitTest, APausedSessionWithAFullBufferHearsOfRefusals) {
+  ProxyOptions options;
+  options.receive_buffer_bytes = 65536;
+  Start(options);
+  auto backend = std::make_unique<LoopbackPeer>();
+  SendAndRead(client_, "hello");
+  AnswerWith(backend->address());
+  const SocketAddress relay = backend->TryReceive()->from;
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_TRUE(backend->Send(relay, std::string(1000, 'r')).ok());
+  }
+  Turn();
+  Turn();
+  ASSERT_EQ(Stats().sessions_paused, 1u);
+  // What was read has made room.
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_TRUE(backend->Send(relay, "r").ok());
+  }
+  backend.reset();
+  sys_calls_.FailAll(Call::kEpollControl, EIO);  // it stays paused
+  SendAndRead(client_, "x");
+  Turn();
+  EXPECT_EQ(Stats().backend_refusals, 1u);
+  for (int i = 0; i < 10; ++i) worker_->PollOnce(INT64_MAX);
+  EXPECT_GT(sys_calls_.last_wait, absl::Milliseconds(100));
+  sys_calls_.Reset();
+}
+
 TEST_F(WorkerTest, WithoutAFactorRepliesAreUnlimited) {
   ProxyOptions options;
   options.limits.unconfirmed_reply_factor = 0;
