@@ -486,7 +486,12 @@ void Worker::ExpireSilent() {
       }
       UpdateOffload(session);
       const absl::optional<EndReason> reason = SilenceOf(*session);
-      if (!reason.has_value()) {
+      // A reply that waits to be read, in a pause or since many sockets are
+      // ready, is none the less a reply.
+      const bool is_heard =
+          reason == EndReason::kBackendSilent &&
+          NextDatagramBytes(sys_calls_, session->upstream_fd).has_value();
+      if (!reason.has_value() || is_heard) {
         Trickle(session);
         continue;
       }

@@ -152,8 +152,9 @@ struct ModelSession {
   // Where its last send has met an error: the episode, and the datagram.
   uint64_t failed_episode = 0;
   uint32_t failed_datagram = 0;
-  uint32_t network_epoch = 0;  // at its last send
-  bool is_mute = false;        // its backend
+  uint32_t network_epoch = 0;   // at its last send
+  uint64_t unread_episode = 0;  // when the oldest unread reply came
+  bool is_mute = false;         // its backend
   int proofs = 0;
   bool has_unanswered_reply = false;
   int64_t first_proof_nanoseconds = 0;
@@ -407,7 +408,9 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   bool had_faults_ = false;
   bool had_call_faults_ = false;
   bool had_network_changes_ = false;
-  int injected_error_ = 0;  // of the call under way
+  std::vector<SocketAddress> lost_addresses_;  // at any time
+  bool has_unread_ = false;  // the socket that is being closed
+  int injected_error_ = 0;   // of the call under way
 
   std::vector<ModelClient> clients_;
   std::map<SocketAddress, int,
@@ -649,7 +652,9 @@ void Simulation::ChangeNetwork() {
   had_faults_ = had_network_changes_ = true;
   sys_calls_.RegainAddress(ip, is_told);
   sys_calls_.SetHostAddress(ip);
-  if (is_lost) sys_calls_.LoseAddress(old, is_told);
+  if (!is_lost) return;
+  sys_calls_.LoseAddress(old, is_told);
+  lost_addresses_.push_back(old);
 }
 
 void Simulation::ClientSendsSome(int index) {
@@ -731,10 +736,12 @@ void Simulation::BackendReplies(int index) {
   if (index == kNone) return;
   ModelSession& session = sessions_[index];
   if (session.is_mute) return;
+  if (sys_calls_.queued(session.fd) == 0) session.unread_episode = episode_;
   for (int64_t i = Between(1, 4); i > 0; --i) {
-    const Tag tag{Tag::kFromBackend, static_cast<uint32_t>(index),
-                  static_cast<uint32_t>(session.replies.size()),
-                  static_cast<uint32_t>(Between(sizeof(Tag), 1200))};
+    const Tag tag{
+        Tag::kFromBackend, static_cast<uint32_t>(index),
+        static_cast<uint32_t>(session.replies.size()),
+        static_cast<uint32_t>(Between(sizeof(Tag), OneIn(8) ? 4000 : 1200))};
     if (!sys_calls_.Arrive(session.backend, session.relay, PayloadOf(tag))) {
       return;
     }
@@ -927,6 +934,7 @@ void Simulation::Stop() {
 
 int Simulation::OnCall(Call call, int fd) {
   NoteOutcome();
+  if (call == Call::kClose) has_unread_ = sys_calls_.queued(fd) > 0;
   if (!is_calm_ && interrupt_interval_ > 0 && OneIn(interrupt_interval_) &&
       (call == Call::kSendMmsg || call == Call::kRecvMmsg ||
        call == Call::kSocket || call == Call::kClose)) {
@@ -1070,9 +1078,12 @@ void Simulation::OnReopened(int fd, int index) {
       session.unanswered_since_nanoseconds != kNone &&
       now() - session.unanswered_since_nanoseconds >= kSourceCheckNanoseconds;
   const bool has_failed = session.failed_episode == episode_;
-  Require(is_silent || has_failed || sys_calls_.IsLost(session.relay) ||
-              had_call_faults_,
-          "session ", index, " leaves a source address that is of use");
+  // It may be back meanwhile, which the gate has not heard yet.
+  const bool was_lost =
+      std::find(lost_addresses_.begin(), lost_addresses_.end(),
+                session.relay.WithPort(0)) != lost_addresses_.end();
+  Require(is_silent || has_failed || was_lost || had_call_faults_, "session ",
+          index, " leaves a source address that is of use");
   left_fds_.insert(session.fd);
   session_by_fd_.erase(session.fd);
   session.fd = fd;
@@ -1398,7 +1409,9 @@ void Simulation::OnClosed(int fd) {
        session.refusals.at_most >= limits().backend_refusals_max},
       // Of a reply that waits to be read it could have known.
       {EndReason::kBackendSilent,
-       BackendSilentNanoseconds() > 0 && sys_calls_.queued(fd) == 0 &&
+       BackendSilentNanoseconds() > 0 &&
+           (!has_unread_ || session.unread_episode == episode_ ||
+            had_call_faults_) &&
            session.unanswered_since_nanoseconds != kNone &&
            now() - session.unanswered_since_nanoseconds >=
                BackendSilentNanoseconds()},

@@ -2236,6 +2236,25 @@ TEST_F(WorkerSilenceTest, ABackendThatAnswersNowAndThenKeepsItsClients) {
   EXPECT_EQ(Stats().sessions_active, 1u);
 }
 
+// Its first reply is more than the client may get yet, and waits.
+TEST_F(WorkerSilenceTest, ABackendWhoseReplyWaitsIsNotSilent) {
+  ProxyOptions options;
+  options.limits.backend_silent_timeout = absl::Seconds(1);
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  ASSERT_TRUE(backend_.Send(relay, std::string(4000, 'r')).ok());
+  Turn();
+  EXPECT_EQ(Stats().sessions_paused, 1u);
+  EXPECT_GE(SendUntil(EndReason::kBackendSilent, absl::Seconds(1.8)),
+            absl::Seconds(1.8));
+  EXPECT_EQ(Stats().sessions_active, 1u);
+  SendUntil(EndReason::kBackendSilent, absl::Seconds(0.8));
+  EXPECT_EQ(ReceiveAll(&client_).size(), 1u);
+  EXPECT_LE(SendUntil(EndReason::kBackendSilent, absl::Seconds(5)),
+            absl::Seconds(1.5));
+  EXPECT_EQ(Stats().ended(EndReason::kBackendSilent), 1u);
+}
+
 TEST_F(WorkerSilenceTest, TrafficThatGoesOneWayCanBeAllowed) {
   ProxyOptions options;
   options.limits.backend_silent_timeout = absl::ZeroDuration();
