@@ -659,6 +659,7 @@ void Worker::SendRun(Session* session) {
   int sent = 0;
   int repeat_count = 0;
   bool is_counted = false;
+  bool has_moved = false;
   while (sent < run_.size()) {
     const SysCallResult result =
         run_.Send(sys_calls_, session->upstream_fd, sent);
@@ -687,7 +688,11 @@ void Worker::SendRun(Session* session) {
         counters_.Drop(DropReason::kBackendRefused, run_.size() - sent);
         return;
       }
-      if (is_reopened && ++repeat_count == 1) continue;
+      if (is_reopened && !has_moved) {
+        has_moved = true;
+        repeat_count = 0;  // what it has met was the old socket's
+        continue;
+      }
     }
     if (result.error == EMSGSIZE) NotePacketSize(*session);
     if (IsOfEarlierDatagram(result.error) && ++repeat_count == 1) continue;

@@ -152,7 +152,8 @@ struct ModelSession {
   // Where its last send has met an error: the episode, and the datagram.
   uint64_t failed_episode = 0;
   uint32_t failed_datagram = 0;
-  uint32_t network_epoch = 0;   // at its last send
+  uint32_t network_epoch = 0;  // at its last send
+  uint64_t reopened_episode = 0;
   uint64_t unread_episode = 0;  // when the oldest unread reply came
   bool is_mute = false;         // its backend
   int proofs = 0;
@@ -1091,13 +1092,16 @@ void Simulation::OnReopened(int fd, int index) {
   session.refusals.Clear();
   session_by_fd_[fd] = index;
   // Where nothing else is the reason, what met the error is sent again.
-  if (!has_failed || is_silent ||
+  const bool has_moved =
+      std::exchange(session.reopened_episode, episode_) == episode_;
+  if (!has_failed || is_silent || has_moved ||
       session.network_epoch != context_->network_epoch) {
     return;
   }
   ClientSends& datagram =
       clients_[session.client].datagrams[session.failed_datagram];
-  if (datagram.errors == 1) datagram.is_lost = false;
+  datagram.is_lost = false;
+  datagram.errors = 0;
 }
 
 // As Worker::NoteSigns, from the rules in the README.

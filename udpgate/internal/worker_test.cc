@@ -2411,6 +2411,21 @@ TEST_F(WorkerSilenceTest, ASendWithoutItsAddressGoesByAFreshSocket) {
   EXPECT_EQ(Stats().backend_refusals, 0u);
 }
 
+// An ICMP error of an earlier datagram has come before, as it does where a way
+// breaks; the fresh socket has an attempt of its own.
+TEST_F(WorkerSilenceTest, AnEarlierErrorCostsTheFreshSocketNoAttempt) {
+  Start();
+  Connect(client_);
+  sys_calls_.route_source = *SocketAddress::FromIpAndPort("127.0.0.2", 0);
+  sys_calls_.FailNext(Call::kSendMmsg, EHOSTUNREACH);
+  sys_calls_.FailNext(Call::kSendMmsg, EINVAL);
+  sys_calls_.FailNext(Call::kSendMmsg, ECONNREFUSED);
+  SendAndRead(client_, "not lost");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("not lost"));
+  EXPECT_EQ(Stats().reopened(ReopenReason::kSendFailed), 1u);
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+}
+
 TEST_F(WorkerSilenceTest, WhereTheOperatorNamesTheAddressItStays) {
   ProxyOptions options;
   options.upstream_bind_addresses = {

@@ -84,8 +84,9 @@ void Worker::CheckSource(Session* session) {
 // `is_counted`: an error of the same run has counted already.
 bool Worker::HandleSendError(int error, bool is_counted, Session* session) {
   TakeRefusals(*session);
-  // Of these an ICMP message leaves none: the source address or its route is
-  // gone (ip_route_output_key_hash_rcu in net/ipv4/route.c of Linux).
+  // The source address or its route is gone (ip_route_output_key_hash_rcu in
+  // net/ipv4/route.c of Linux). An ICMP message can leave ENETUNREACH, too; who
+  // forges one moves nobody whose source address is still the right one.
   if (error == EINVAL || error == EADDRNOTAVAIL || error == ENETUNREACH) {
     upstream_.ForgetSources();
     if (MoveToNewSource(ReopenReason::kSendFailed, session)) return true;
