@@ -376,8 +376,8 @@ TEST_F(MessagesTest, InThePauseASessionIsOneRowOfNumbers) {
     ASSERT_TRUE(status.ok()) << status;
   }
   second.join();
-  // 20 numbers of each, and two sessions that are told in full.
-  EXPECT_LE(row_bytes, size_t{kSessions} * 20 * 8);
+  // 21 numbers of each, and two sessions that are told in full.
+  EXPECT_LE(row_bytes, size_t{kSessions} * 21 * 8);
   EXPECT_GE(row_bytes, size_t{kSessions - 2} * 15 * 8);
   EXPECT_LE(value_count, 2u * 32);
   EXPECT_EQ(reader_.late_count(), 1);
