@@ -52,9 +52,8 @@ class LateAddressTest : public ::testing::TestWithParam<bool> {
                       : absl::StrCat("192.0.2.7:", port);
   }
   void GiveAddress() const {
-    space_->Command(GetParam()
-                        ? "ip address add 2001:db8::7/64 nodad dev lo"
-                        : "ip address add 192.0.2.7/24 dev lo");
+    space_->Command(GetParam() ? "ip address add 2001:db8::7/64 nodad dev lo"
+                               : "ip address add 192.0.2.7/24 dev lo");
   }
   void MakeGate(std::map<std::string, std::string> environment) {
     GateProcessOptions options;

@@ -84,7 +84,9 @@ void SessionHistory::Restore(const Record& record) {
   absl::flat_hash_map<SocketAddress, Place> newer;
   newer.swap(places_);
   next_look_ = absl::InfinitePast();
-  const auto add = [&](const Backend& backend, absl::Time last_event) {
+  // The analysis does not see that the lock is held here.
+  const auto add = [&](const Backend& backend,
+                       absl::Time last_event) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     auto found = places_.find(backend.address);
     if (backend.address.is_valid() && found == places_.end() &&
         places_.size() < options_.backends_max) {

@@ -129,10 +129,10 @@ class Handover {
   // Whether the flow offload has the giver's, and can go on with its flows.
   virtual bool KeepsFlows() const = 0;
   // Makes sessions ready that the giver still serves, takes their descriptors,
-  // and notes in `prepared_slot` where they are, for TakeOver: what is done here need not be done while all traffic stands
-  // still. They are dropped where TakeOver does not bring them too.
-  // InvalidArgument where one does not fit; then the Proxy is of no use any
-  // more.
+  // and notes in `prepared_slot` where they are, for TakeOver: what is done
+  // here need not be done while all traffic stands still. They are dropped
+  // where TakeOver does not bring them too. InvalidArgument where one does not
+  // fit; then the Proxy is of no use any more.
   virtual absl::Status Prepare(absl::Span<HandedSession> sessions) = 0;
   // Takes everything, whatever the own limits say; Start then goes on with it.
   // A session that was prepared has no descriptor. Errors as of Prepare. The
