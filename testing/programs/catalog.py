@@ -342,7 +342,7 @@ class Iperf3(Program):
     commands = ("iperf3",)
     MEGABITS_PER_SECOND = 20
     SIZE = 1200
-    SECONDS = 4
+    SECONDS = 8
 
     def run(self, run):
         """Not seconds, but the datagrams of each second."""

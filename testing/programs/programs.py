@@ -61,7 +61,7 @@ RATIO_MAX = 1.2
 SECONDS_ALWAYS_ALLOWED = 0.030
 LOST_PERCENT_BEYOND_DIRECT_MAX = 5.0
 # Of the time that a client of iperf3 waits, the share in which it gets something.
-TRICKLE_SHARE_MIN = 0.1
+TRICKLE_SHARE_MIN = 0.25
 # The link of the client must have the round-trip time that it is to have.
 RTT_ERROR_MILLISECONDS_MAX = 10.0
 
