@@ -452,6 +452,9 @@ TEST_F(TakeoverTest, ADrainedGateStaysDrained) {
   auto third = MakeSuccessor(environment);
   ASSERT_TRUE(third->Start().ok()) << third->log();
   EXPECT_TRUE(IsServedBy(&client, third->address(), "first"));
+  // The session is live, so the first signal drains and the second one stops.
+  third->Signal(SIGTERM);
+  ASSERT_TRUE(third->AwaitLog("draining: new clients are refused"));
   ASSERT_TRUE(third->Terminate().ok());
   EXPECT_THAT(third->log(), HasSubstr("dropped: draining 1"));
 }
