@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -84,6 +83,8 @@ void EchoBackend::Handle(Datagram datagram) {
                                 : absl::StrCat(name_, ":", datagram.payload);
   {
     internal::MutexLock lock(&mutex_);
+    ++received_count_;
+    if (known_sources_.insert(from).second) sources_.push_back(from);
     if (received_.size() < kReceivedMax) {
       received_.push_back(std::move(datagram));
     }
@@ -105,13 +106,13 @@ std::vector<Datagram> EchoBackend::received() const {
 
 size_t EchoBackend::received_count() const {
   internal::MutexLock lock(&mutex_);
-  return received_.size();
+  return received_count_;
 }
 
 bool EchoBackend::AwaitReceived(size_t count, absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   internal::MutexLock lock(&mutex_);
-  while (received_.size() < count) {
+  while (received_count_ < count) {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return false;
     received_changed_.WaitFor(&mutex_, absl::ToChronoNanoseconds(left));
@@ -120,15 +121,8 @@ bool EchoBackend::AwaitReceived(size_t count, absl::Duration timeout) {
 }
 
 std::vector<SocketAddress> EchoBackend::sources() const {
-  std::vector<SocketAddress> sources;
   internal::MutexLock lock(&mutex_);
-  for (const Datagram& datagram : received_) {
-    if (std::find(sources.begin(), sources.end(), datagram.from) ==
-        sources.end()) {
-      sources.push_back(datagram.from);
-    }
-  }
-  return sources;
+  return sources_;
 }
 
 bool AwaitServedBy(LoopbackPeer* client, const SocketAddress& gate,

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -67,7 +68,7 @@ class EchoBackend {
   // Waits until at least `count` datagrams have come. False where they have
   // not within `timeout`.
   bool AwaitReceived(size_t count, absl::Duration timeout = kAwaitTimeout);
-  // Each address that a datagram came from, in the order of its first.
+  // Each address that a datagram came from, in the order of the first datagram.
   std::vector<SocketAddress> sources() const;
 
  private:
@@ -83,7 +84,10 @@ class EchoBackend {
 
   mutable internal::Mutex mutex_;
   internal::ConditionVariable received_changed_;
+  size_t received_count_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Datagram> received_ ABSL_GUARDED_BY(mutex_);
+  std::vector<SocketAddress> sources_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<SocketAddress> known_sources_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Sends numbered datagrams from `client` to `gate` until one of them comes

@@ -209,7 +209,7 @@ TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
   gate.sessions[0].label = "this one is not sent again";
   KnownSessions known;
   known.by_id = {{1, {gate.sessions[0].local, gate.sessions[0].relay}},
-                 {2, {SocketAddress(), gate.sessions[1].relay}}};
+                 {2, {SocketAddress(), sessions[1].relay}}};
   Pass(gate, known);
   const absl::StatusOr<HandedGate> read = reader_.Take();
   ASSERT_TRUE(read.ok()) << read.status();
