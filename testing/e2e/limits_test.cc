@@ -133,8 +133,8 @@ TEST_F(LimitsTest, NewcomersAreServedWhereSourcePortsRunOut) {
   EXPECT_EQ(ServedOfTwenty(*gate), 20);
   EXPECT_TRUE(IsServedBy(&player, gate->address(), "echo", 5));
   // Connections to the endpoint need ports of the same range.
-  EXPECT_TRUE(AwaitTrue(
-      [&] { return Metric(kAdmin, "udpgate_sessions_max") == 30; }));
+  EXPECT_TRUE(
+      AwaitTrue([&] { return Metric(kAdmin, "udpgate_sessions_max") == 30; }));
   const absl::StatusOr<ExitResult> end = gate->Terminate();
   ASSERT_TRUE(end.ok()) << end.status();
   EXPECT_FALSE(absl::StrContains(gate->log(), "no_upstream_socket"))
