@@ -87,6 +87,10 @@ constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
 // Sessions of one address that are looked at for that in one shard, the oldest.
 constexpr int kSilentLooksMax = 1024;
 
+// See Worker::LeastProven.
+constexpr int64_t kFirstChanceNanoseconds = 1'000'000'000;
+constexpr int64_t kLongSilentNanoseconds = 5'000'000'000;
+
 // Unconfirmed sessions that are looked at for one whose source port is of use.
 constexpr int kEvictLooksMax = 64;
 // Sessions that give way to one newcomer at most, since what they give up is
@@ -1013,16 +1017,35 @@ void Worker::Begin(const ClientDatagram& datagram) {
   AskForBackend(session, datagram.payload);
 }
 
-// Ends an unconfirmed session of this shard, so that a new client gets its
-// place: of those that have proven least the one longest silent. False where
-// all are confirmed.
-bool Worker::EvictLeastProven() {
+// The unconfirmed session of this shard that a new client replaces: of those
+// with the fewest proofs the one longest silent. Null where all are confirmed.
+// If even that one has had less than `kFirstChanceNanoseconds` since its last
+// datagram, one with more proofs that is silent for `kLongSilentNanoseconds`
+// goes first: else forgers that send a few datagrams each would fill the table
+// and leave new clients to replace each other.
+Session* Worker::LeastProven() const {
+  Session* least = nullptr;
   for (const SessionList& list : unconfirmed_) {
-    if (list.first() == nullptr) continue;
-    End(list.first(), EndReason::kEvicted, DropReason::kSessionEnded);
-    return true;
+    Session* const first = list.first();
+    if (first == nullptr) continue;
+    const int64_t silent = now_nanoseconds_ - first->client_active_nanoseconds;
+    if (least == nullptr) {
+      least = first;
+      if (silent >= kFirstChanceNanoseconds) break;
+    } else if (silent >= kLongSilentNanoseconds) {
+      return first;
+    }
   }
-  return false;
+  return least;
+}
+
+// Ends an unconfirmed session of this shard, so that a new client gets its
+// place. False where all are confirmed.
+bool Worker::EvictLeastProven() {
+  Session* const session = LeastProven();
+  if (session == nullptr) return false;
+  End(session, EndReason::kEvicted, DropReason::kSessionEnded);
+  return true;
 }
 
 // The same where a newcomer's socket could not be opened, since `failed` lacked

@@ -1744,6 +1744,48 @@ TEST_F(WorkerTest, AFullGateEvictsTheLeastProvenThenTheLongestSilent) {
   EXPECT_TRUE(is_live(proven)) << "it has proven more than the newcomers";
 }
 
+TEST_F(WorkerTest, ALongSilentSessionWithProofsGivesWayBeforeAFreshOneWithout) {
+  ProxyOptions options;
+  options.limits.max_sessions = 3;
+  Start(options);
+  // As forgers that send a few datagrams each: they have a proof.
+  LoopbackPeer forgers[2];
+  for (const LoopbackPeer& forger : forgers) {
+    const SocketAddress relay = Connect(forger);
+    ASSERT_TRUE(backend_.Send(relay, "x").ok());
+    Turn();
+    SendAndRead(forger, "y");
+    ReceiveAll(&backend_);
+  }
+  clock_.Advance(absl::Seconds(4));
+  LoopbackPeer fresh;
+  Connect(fresh);
+  ReceiveAll(&backend_);
+  // Four seconds are not long.
+  LoopbackPeer second;
+  Connect(second);
+  ReceiveAll(&backend_);
+  SendAndRead(forgers[0], "still here");
+  SendAndRead(forgers[1], "still here");
+  EXPECT_EQ(ReceiveAll(&backend_).size(), 2u) << "the fresh one gave way";
+  clock_.Advance(absl::Seconds(6));
+  // The one without a proof has had its chance: it goes before the forgers.
+  LoopbackPeer third;
+  Connect(third);
+  ReceiveAll(&backend_);
+  // That one has not, and the forgers are silent for six seconds.
+  LoopbackPeer fourth, fifth;
+  Connect(fourth);
+  Connect(fifth);
+  ReceiveAll(&backend_);
+  for (const LoopbackPeer* client : {&third, &fourth, &fifth}) {
+    SendAndRead(*client, "?");
+  }
+  EXPECT_EQ(ReceiveAll(&backend_).size(), 3u);
+  EXPECT_EQ(Stats().ended(EndReason::kEvicted), 4u);
+  EXPECT_EQ(Stats().sessions_active, 3u);
+}
+
 class WorkerReplyLimitTest : public WorkerTest {
  protected:
   // How many of `count` replies of `bytes` reach the client.
