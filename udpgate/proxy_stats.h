@@ -152,6 +152,9 @@ namespace udpgate {
   X(kUnconfirmedReplyLimit, unconfirmed_reply_limit,                         \
     "A reply beyond what a client gets that has shown no sign of seeing "    \
     "replies.")                                                              \
+  X(kSendBufferShare, send_buffer_share,                                     \
+    "A reply to a client whose link is jammed: it has its share of the "     \
+    "socket's send buffer.")                                                 \
   X(kReplySendFailed, reply_send_failed,                                     \
     "An error of the send towards the client.")                              \
   X(kWouldFragment, would_fragment,                                          \

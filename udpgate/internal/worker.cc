@@ -206,6 +206,10 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
               : ReceiveBatch::Extent::kControl),
       replies_(context->options.batch_size) {
   networks_.SetOn(limits_.max_sessions_per_ip > 0);
+  send_shares_.reserve(context->listeners.size());
+  for (const ListenSocket& listener : context->listeners) {
+    send_shares_.emplace_back(sys_calls_, listener.fd.get());
+  }
   queued_.reserve(context->options.batch_size);
   reply_sessions_.reserve(context->options.batch_size);
   reply_times_nanoseconds_.reserve(context->options.batch_size);
@@ -853,6 +857,9 @@ void Worker::TakeReplies(int count, bool reads_control, Session* session) {
       counters_.Drop(DropReason::kReplyTruncated);
     } else if (!MayReply(session, payload.size())) {
       counters_.Drop(DropReason::kUnconfirmedReplyLimit);
+    } else if (!send_shares_[session->listener].MaySend(session->id,
+                                                        now_nanoseconds_)) {
+      counters_.Drop(DropReason::kSendBufferShare);
     } else if (!replies_.AddTo(payload, family, session->client, session->local,
                                control.traffic_class)) {
       counters_.Drop(DropReason::kReplySendFailed);
@@ -948,6 +955,7 @@ void Worker::FlushReplies() {
         if (++attempt_count < kReplyAttemptsMax) continue;
       }
       // One client cannot be reached: the others' replies still go out.
+      if (result.error == EAGAIN) send_shares_[reply_listener_].NoteFull();
       counters_.Drop(WouldFragment(result.error)
                          ? DropReason::kWouldFragment
                          : DropReason::kReplySendFailed);
@@ -964,6 +972,14 @@ void Worker::FlushReplies() {
     }
     counters_.backend_datagrams_forwarded.Add(result.value);
     counters_.backend_bytes_forwarded.Add(bytes);
+    SendShare& share = send_shares_[reply_listener_];
+    if (share.NoteSent(result.value, bytes)) {
+      for (int i = sent; i < sent + result.value; ++i) {
+        share.NoteSender(reply_sessions_[i]->id,
+                         static_cast<uint32_t>(replies_.payload_bytes(i)));
+      }
+      share.Measure(now_nanoseconds_);
+    }
     sent += result.value;
   }
   for (size_t i = 0; i < reply_times_nanoseconds_.size(); ++i) {

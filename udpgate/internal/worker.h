@@ -28,6 +28,7 @@
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/network_watcher.h"
+#include "udpgate/internal/send_share.h"
 #include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
@@ -337,6 +338,8 @@ class Worker {
   // they have proven, each list in the order of their clients' last datagrams.
   SessionList pending_ ABSL_GUARDED_BY(ownership_);
   std::vector<SessionList> unconfirmed_ ABSL_GUARDED_BY(ownership_);
+  std::vector<SendShare> send_shares_
+      ABSL_GUARDED_BY(ownership_);  // by listener
   NetworkIndex networks_ ABSL_GUARDED_BY(ownership_);
   // The shard that was asked last; see AskOthersToEvict.
   size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;

@@ -1520,6 +1520,7 @@ void Simulation::CheckLimits(const ProxyStats& stats) {
   is_limited(DropReason::kUnconfirmedReplyLimit,
              limits().unconfirmed_reply_factor > 0);
   is_limited(DropReason::kTruncated, false);
+  is_limited(DropReason::kSendBufferShare, false);
   is_limited(DropReason::kReplyTruncated, false);
   // `pending_bytes_max` is out of reach.
   is_limited(
