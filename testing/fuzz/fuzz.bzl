@@ -25,6 +25,8 @@ def fuzz_target(name, deps, mutations = 10000):
             "%s/corpus/%s" % (native.package_name(), name),
         ],
         data = native.glob(["corpus/%s/*" % name]),
+        # One thread.
+        tags = ["no-tsan"],
         deps = [
             ":replay",
             ":%s_one_input" % name,
