@@ -64,7 +64,7 @@ class EchoBackend {
   // What has come, oldest first, with the addresses that it came from: the
   // gate's relay addresses. At most the first 200,000.
   std::vector<Datagram> received() const;
-  size_t received_count() const;
+  size_t received_count() const;  // of all, also beyond the first 200,000
   // Waits until at least `count` datagrams have come. False where they have
   // not within `timeout`.
   bool AwaitReceived(size_t count, absl::Duration timeout = kAwaitTimeout);

@@ -97,8 +97,8 @@ absl::Status LoopbackPeer::Send(const SocketAddress& to,
 }
 
 absl::StatusOr<Datagram> LoopbackPeer::TryReceive() {
-  // One for each thread: to allocate and clear as much for every datagram costs
-  // up to 200 microseconds, and a backend falls behind the gateway.
+  // One buffer for each thread. To allocate and clear one for each datagram can
+  // take 200 microseconds, and then a backend falls behind the gateway.
   thread_local std::vector<char> buffer(kDatagramBytesMax + 1);
   sockaddr_storage storage;
   socklen_t storage_size = sizeof(storage);

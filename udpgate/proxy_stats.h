@@ -153,8 +153,8 @@ namespace udpgate {
     "A reply beyond what a client gets that has shown no sign of seeing "    \
     "replies.")                                                              \
   X(kSendBufferShare, send_buffer_share,                                     \
-    "A reply to a client whose link is jammed: it has its share of the "     \
-    "socket's send buffer.")                                                 \
+    "A reply beyond the share of the send buffer of a client whose link "    \
+    "is jammed.")                                                            \
   X(kReplySendFailed, reply_send_failed,                                     \
     "An error of the send towards the client.")                              \
   X(kWouldFragment, would_fragment,                                          \

@@ -1,9 +1,8 @@
 #include "udpgate/internal/send_share.h"
 
-#include <linux/sock_diag.h>
-#include <sys/socket.h>
-
 #include <algorithm>
+
+#include "udpgate/internal/socket_options.h"
 
 namespace udpgate {
 namespace internal {
@@ -20,7 +19,7 @@ constexpr uint64_t kLookNever = ~uint64_t{0};
 
 }  // namespace
 
-// Numbers of sessions differ in some of their bits only.
+// The numbers of two sessions may agree in their low bits.
 size_t SendShare::PlaceOf(uint64_t session) {
   static_assert(kSendersMax == 256, "the number of bits below");
   return (session * 0x9E3779B97F4A7C15u) >> 56;
@@ -69,7 +68,7 @@ bool SendShare::MaySendInCrowd(uint64_t session, int64_t now_nanoseconds) {
 void SendShare::NoteSender(uint64_t session, uint32_t bytes) {
   Sender& sender = senders_[PlaceOf(session)];
   if (sender.session != session) {
-    // The one that is charged keeps its place.
+    // A session that is charged or has sent lately keeps its place.
     if (sender.charged_bytes > 0 || sender.window_bytes > 0 ||
         sender.previous_bytes > 0) {
       return;
@@ -81,18 +80,15 @@ void SendShare::NoteSender(uint64_t session, uint32_t bytes) {
 }
 
 void SendShare::Measure(int64_t now_nanoseconds) {
-  uint32_t numbers[SK_MEMINFO_VARS] = {};
-  socklen_t size = sizeof(numbers);
-  const SysCallResult result =
-      sys_calls_->GetSockOpt(fd_, SOL_SOCKET, SO_MEMINFO, numbers, &size);
+  const SendBufferUse use = ReadSendBufferUse(sys_calls_, fd_);
   unseen_bytes_ = 0;
-  if (!result.ok() || numbers[SK_MEMINFO_SNDBUF] == 0) {
+  if (use.buffer_bytes == 0) {
     Clear();
     look_bytes_ = kLookNever;
     return;
   }
-  buffer_bytes_ = numbers[SK_MEMINFO_SNDBUF];
-  queued_bytes_ = numbers[SK_MEMINFO_WMEM_ALLOC];
+  buffer_bytes_ = use.buffer_bytes;
+  queued_bytes_ = use.queued_bytes;
   look_bytes_ = buffer_bytes_ / 8;
   if (!is_filling_) {
     if (queued_bytes_ < buffer_bytes_ / 8) {

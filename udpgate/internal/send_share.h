@@ -45,17 +45,21 @@ class SendShare {
     return !is_crowded_ || MaySendInCrowd(session, now_nanoseconds);
   }
 
-  // After a call that sent datagrams of `bytes` in all. True
-  // if the caller must now report the sender of each to `NoteSender` and then
+  // After a call that sent `count` datagrams with payloads of `bytes` in all.
+  // True if the caller must now report each of them to `NoteSender`, and then
   // call `Measure`.
   bool NoteSent(int count, uint64_t bytes) {
     unseen_bytes_ += bytes + uint64_t{kDatagramOverheadBytes} * count;
     return is_filling_ || unseen_bytes_ >= look_bytes_;
   }
+  // `bytes` of payload were sent for `session`.
   void NoteSender(uint64_t session, uint32_t bytes);
+  // Reads how full the buffer is, and ends the window if its time is over. If
+  // the kernel does not tell, no session is ever held.
   void Measure(int64_t now_nanoseconds);
 
-  // After a send that found no room: the next one looks at the buffer.
+  // A send failed since the buffer was full. `NoteSent` returns true after the
+  // next one that succeeds.
   void NoteFull() { unseen_bytes_ = look_bytes_; }
 
   // Whether the buffer is three eighths full.
@@ -89,9 +93,10 @@ class SendShare {
 
   SysCalls* sys_calls_;
   int fd_;
-  // Before the buffer's size is known: after the first datagrams.
+  // Bytes that may be sent before the buffer is looked at. 0: its size is not
+  // known yet.
   uint64_t look_bytes_ = 0;
-  uint64_t unseen_bytes_ = 0;
+  uint64_t unseen_bytes_ = 0;  // sent since it was looked at
   bool is_filling_ = false;
   bool is_crowded_ = false;
   uint32_t buffer_bytes_ = 0;
@@ -101,7 +106,8 @@ class SendShare {
   int64_t window_end_nanoseconds_ = 0;
   uint64_t probing_session_ = 0;  // 0: none
   int probe_window_count_ = 0;    // windows that ended since it was sent
-  // By the session's number; two that fall on one place share it in turn.
+  // By a hash of the session's number. If the place is taken by another session
+  // that has sent lately or is charged, a session is not watched.
   std::array<Sender, kSendersMax> senders_;
 };
 

@@ -45,7 +45,6 @@ class Links : public SysCalls {
     for (const auto& [session, bytes] : queued_) sum += bytes;
     return sum;
   }
-  uint32_t queued(uint64_t session) { return queued_[session]; }
   int look_count() const { return look_count_; }
   void set_error(int error) { error_ = error; }
 

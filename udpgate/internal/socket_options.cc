@@ -4,6 +4,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -19,6 +21,16 @@ void SetBufferBytes(SysCalls* sys_calls, int fd, int name, int forced_name,
     return;
   }
   sys_calls->SetSockOpt(fd, SOL_SOCKET, name, &value, sizeof(value));
+}
+
+using MemoryInfo = std::array<uint32_t, SK_MEMINFO_VARS>;
+
+// All zeros if the kernel does not tell.
+MemoryInfo ReadMemoryInfo(SysCalls* sys_calls, int fd) {
+  MemoryInfo numbers{};
+  socklen_t size = sizeof(numbers);
+  sys_calls->GetSockOpt(fd, SOL_SOCKET, SO_MEMINFO, numbers.data(), &size);
+  return numbers;
 }
 
 }  // namespace
@@ -64,10 +76,12 @@ absl::Status SetTrafficOptions(SysCalls* sys_calls, int fd, bool has_ipv4,
 }
 
 uint32_t KernelDrops(SysCalls* sys_calls, int fd) {
-  uint32_t numbers[SK_MEMINFO_VARS] = {};
-  socklen_t size = sizeof(numbers);
-  sys_calls->GetSockOpt(fd, SOL_SOCKET, SO_MEMINFO, numbers, &size);
-  return numbers[SK_MEMINFO_DROPS];
+  return ReadMemoryInfo(sys_calls, fd)[SK_MEMINFO_DROPS];
+}
+
+SendBufferUse ReadSendBufferUse(SysCalls* sys_calls, int fd) {
+  const MemoryInfo numbers = ReadMemoryInfo(sys_calls, fd);
+  return {numbers[SK_MEMINFO_WMEM_ALLOC], numbers[SK_MEMINFO_SNDBUF]};
 }
 
 absl::optional<size_t> NextDatagramBytes(SysCalls* sys_calls, int fd) {

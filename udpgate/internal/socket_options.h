@@ -41,6 +41,14 @@ absl::Status SetTrafficOptions(SysCalls* sys_calls, int fd, bool has_ipv4,
 // include/uapi/linux/sock_diag.h of Linux).
 uint32_t KernelDrops(SysCalls* sys_calls, int fd);
 
+// How much of a socket's send buffer is taken, headers and bookkeeping included
+// (SO_MEMINFO, likewise). Both are 0 if the kernel does not tell.
+struct SendBufferUse {
+  uint32_t queued_bytes = 0;
+  uint32_t buffer_bytes = 0;
+};
+SendBufferUse ReadSendBufferUse(SysCalls* sys_calls, int fd);
+
 // The payload bytes of the datagram that the next read would get, which stays
 // where it is; nothing where none waits. Takes a pending error of the socket.
 absl::optional<size_t> NextDatagramBytes(SysCalls* sys_calls, int fd);
