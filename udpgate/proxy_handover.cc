@@ -93,13 +93,19 @@ absl::Status Proxy::Impl::HandOver(
         ReaderThread::kWaitMax + absl::Milliseconds(5)));
   }
 
+  // The first write to a page costs a fault, and all sessions together fill
+  // thousands: they are touched before the pause.
+  HandedGate gate;
+  gate.sessions.resize(GetStats().sessions_active * 9 / 8 + 64);
+  gate.sessions.clear();
+
   MutexLock lock(&start_stop_mutex_);
   if (state_ != State::kRunning) return NotRunning();
   const int64_t pause_began_nanoseconds = context_.clock->NowNanoseconds();
   StopThreads();
   FlowOffload* const offload = context_.flow_offload.get();
   keeps_flows = keeps_flows && offload != nullptr && offload->BeginHandOver();
-  HandedGate gate = HandOut(keeps_flows);
+  HandOut(keeps_flows, &gate);
   gate.pause_began_nanoseconds = pause_began_nanoseconds;
   absl::Status status = give(gate);
   for (HandedSession& session : gate.sessions) session.upstream_fd.Release();
@@ -122,24 +128,23 @@ absl::Status Proxy::Impl::HandOver(
   return absl::OkStatus();
 }
 
-HandedGate Proxy::Impl::HandOut(bool keeps_flows) {
-  HandedGate gate;
+void Proxy::Impl::HandOut(bool keeps_flows, HandedGate* gate) {
   for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->HandOut(keeps_flows, &gate.sessions);
-    gate.session_number =
-        std::max(gate.session_number, worker->session_number());
+    worker->HandOut(keeps_flows, &gate->sessions);
+    gate->session_number =
+        std::max(gate->session_number, worker->session_number());
   }
-  gate.now_nanoseconds = context_.clock->NowNanoseconds();
+  gate->now_nanoseconds = context_.clock->NowNanoseconds();
   for (const std::unique_ptr<Reader>& reader : readers_) {
-    gate.kernel_drops.push_back(reader->kernel_drops());
+    gate->kernel_drops.push_back(reader->kernel_drops());
   }
-  gate.is_draining = is_draining();
-  gate.quarantined = context_.relay_ports.Quarantined();
-  gate.stats = GetStats();
+  gate->is_draining = is_draining();
+  gate->quarantined = context_.relay_ports.Quarantined();
+  gate->stats = GetStats();
   for (const ProxyStatField& field : ProxyStatFields()) {
-    if (field.kind == ProxyStatField::Kind::kGauge) gate.stats.*field.value = 0;
+    if (field.kind == ProxyStatField::Kind::kGauge)
+      gate->stats.*field.value = 0;
   }
-  return gate;
 }
 
 // The taker.

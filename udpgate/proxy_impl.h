@@ -152,7 +152,7 @@ class Proxy::Impl : public internal::Handover {
   internal::Worker& WorkerOf(const SocketAddress& client) const {
     return *workers_[context_.hash(client) % workers_.size()];
   }
-  internal::HandedGate HandOut(bool keeps_flows)
+  void HandOut(bool keeps_flows, internal::HandedGate* gate)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);
   // Ends what is left once the data plane has stopped.
   void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(start_stop_mutex_);

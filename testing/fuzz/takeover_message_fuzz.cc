@@ -36,6 +36,11 @@ void Try(absl::Span<const uint8_t> bytes) {
   Incoming incoming;
   incoming.type = (*message)["type"].get<std::string>();
   incoming.fields = *message;
+  // They come in a record of their own; one input has both.
+  if (const auto rows = message->find("rows");
+      rows != message->end() && rows->is_binary()) {
+    incoming.rows = rows->get_binary();
+  }
   const absl::Status status = reader.Read(std::move(incoming));
   Require(status.ok() || absl::IsInvalidArgument(status),
           "a message that is wrong is InvalidArgument");

@@ -248,7 +248,7 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   channel_->BeginStage(options_.step_timeout);
   nlohmann::json pause = internal::NewMessage("pause");
   pause["keeps_flows"] = handover->KeepsFlows();
-  pause["reads_packed"] = true;
+  pause["reads_rows"] = true;
   status = internal::SendMessage(pause, channel_.get());
   if (!status.ok()) return status;
   reader.BeginState();

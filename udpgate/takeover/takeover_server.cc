@@ -80,8 +80,8 @@ class TakeoverServer::Impl {
   void SendNotes(Channel* channel);
   // One conversation. OK where everything was handed over.
   absl::Status Serve(Channel* channel);
-  absl::Status Give(const HandedGate& gate,
-                    const internal::KnownSessions& known, Channel* channel);
+  absl::Status Give(const HandedGate& gate, internal::KnownSessions* known,
+                    Channel* channel);
   void Log(LogSeverity severity, const std::string& text) const {
     if (options_.log_sink != nullptr) options_.log_sink(severity, text);
   }
@@ -300,7 +300,8 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   internal::KnownSessions known;
   absl::Status status = handover->VisitSockets(
       [&](std::vector<HandedSession> sessions) -> absl::Status {
-        absl::Status sent = internal::SendSessions(sessions, {}, channel);
+        internal::KnownSessions none;
+        absl::Status sent = internal::SendSessions(sessions, &none, channel);
         for (const HandedSession& session : sessions) known.Add(session);
         return sent;
       });
@@ -313,15 +314,15 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
       internal::ReceiveMessage("pause", channel);
   if (!pause.ok()) return pause.status();
   const auto keeps_flows = pause->fields.find("keeps_flows");
-  const auto reads_packed = pause->fields.find("reads_packed");
-  known.reads_packed =
-      reads_packed != pause->fields.end() && *reads_packed == true;
+  const auto reads_rows = pause->fields.find("reads_rows");
+  known.set_reads_rows(reads_rows != pause->fields.end() &&
+                       *reads_rows == true);
   size_t session_count = 0;
   status = handover->HandOver(
       keeps_flows != pause->fields.end() && *keeps_flows == true,
       [&](const HandedGate& gate) {
         session_count = gate.sessions.size();
-        return Give(gate, known, channel);
+        return Give(gate, &known, channel);
       });
   if (!status.ok()) return status;
   Log(LogSeverity::kInfo, absl::StrCat("process ", *peer, " has taken over ",
@@ -332,7 +333,7 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
 
 // While all traffic stands still. Where this fails, the Proxy goes on.
 absl::Status TakeoverServer::Impl::Give(const HandedGate& gate,
-                                        const internal::KnownSessions& known,
+                                        internal::KnownSessions* known,
                                         Channel* channel) {
   channel->BeginStage(options_.pause_max);
   absl::Status status = internal::SendGate(gate, known, channel);

@@ -350,6 +350,13 @@ absl::Status SendMessage(const json& message, Channel* channel,
   return channel->Send(Encode(message), descriptors);
 }
 
+absl::Status SendRows(json message, absl::Span<const uint8_t> rows,
+                      Channel* channel) {
+  message["row_bytes"] = rows.size();
+  absl::Status status = SendMessage(message, channel);
+  return status.ok() ? channel->Send(rows) : status;
+}
+
 void SendError(const absl::Status& status, Channel* channel) {
   // It may be slow, or gone: there is no time for it.
   channel->BeginStage(absl::Milliseconds(10));
@@ -367,6 +374,15 @@ absl::StatusOr<Incoming> ReceiveMessage(Channel* channel) {
   incoming.type = (*fields)["type"].get<std::string>();
   incoming.fields = *std::move(fields);
   incoming.descriptors = std::move(message->descriptors);
+  if (!incoming.fields.contains("row_bytes")) return incoming;
+  message = channel->Receive();
+  if (!message.ok()) return message.status();
+  uint64_t row_bytes = 0;
+  if (!ReadInteger(incoming.fields["row_bytes"], &row_bytes) ||
+      row_bytes != message->bytes.size()) {
+    return Invalid("its rows have another length");
+  }
+  incoming.rows = std::move(message->bytes);
   return incoming;
 }
 
@@ -399,14 +415,11 @@ absl::StatusOr<uint64_t> ReadNumber(const json& message, const char* name) {
 
 namespace {
 
-bool IsPacked(const HandedSession& session, const KnownSessions& known) {
-  return known.reads_packed && known.Has(session) &&
-         known.by_id.at(session.id).local == session.local;
-}
+using Need = KnownSessions::Need;
 
 // Rows of numbers, in this machine's order of bytes: both processes are on it.
 absl::Status SendChanges(absl::Span<const HandedSession> sessions,
-                         const KnownSessions& known, bool has_flows,
+                         const std::vector<Need>& needs, bool has_flows,
                          Channel* channel) {
   std::vector<const Column*> columns;
   json names = json::array();
@@ -418,22 +431,25 @@ absl::Status SendChanges(absl::Span<const HandedSession> sessions,
     columns.push_back(&column);
     names.push_back(column.name);
   }
+  const size_t row_bytes = columns.size() * sizeof(uint64_t);
   std::vector<uint8_t> bytes;
-  bytes.reserve(kFullBytes + columns.size() * sizeof(uint64_t));
+  bytes.reserve(kFullBytes + row_bytes);
   const auto flush = [&]() -> absl::Status {
     if (bytes.empty()) return absl::OkStatus();
     json message = NewMessage("changes");
     message["columns"] = names;
-    message["rows"] = json::binary(bytes);
+    absl::Status status = SendRows(std::move(message), bytes, channel);
     bytes.clear();
-    return SendMessage(message, channel);
+    return status;
   };
-  for (const HandedSession& session : sessions) {
-    if (!IsPacked(session, known)) continue;
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    if (needs[i] != Need::kRow) continue;
+    bytes.resize(bytes.size() + row_bytes);
+    uint8_t* end = bytes.data() + bytes.size() - row_bytes;
     for (const Column* column : columns) {
-      const uint64_t value = column->pack(session);
-      const auto* const begin = reinterpret_cast<const uint8_t*>(&value);
-      bytes.insert(bytes.end(), begin, begin + sizeof(value));
+      const uint64_t value = column->pack(sessions[i]);
+      std::memcpy(end, &value, sizeof(value));
+      end += sizeof(value);
     }
     if (bytes.size() < kFullBytes) continue;
     if (absl::Status status = flush(); !status.ok()) return status;
@@ -444,18 +460,22 @@ absl::Status SendChanges(absl::Span<const HandedSession> sessions,
 }  // namespace
 
 absl::Status SendSessions(absl::Span<const HandedSession> sessions,
-                          const KnownSessions& known, Channel* channel) {
-  const bool has_flows = std::any_of(sessions.begin(), sessions.end(),
-                                     [](const HandedSession& session) {
-                                       return session.flow_slot != kNoFlow;
-                                     });
-  if (known.reads_packed) {
-    absl::Status status = SendChanges(sessions, known, has_flows, channel);
-    if (!status.ok()) return status;
+                          KnownSessions* known, Channel* channel) {
+  std::vector<Need> needs;
+  needs.reserve(sessions.size());
+  bool has_flows = false;
+  for (const HandedSession& session : sessions) {
+    needs.push_back(known->NeedOf(session));
+    has_flows = has_flows || session.flow_slot != kNoFlow;
   }
-  for (const bool is_known : {false, true}) {
+  if (absl::Status status = SendChanges(sessions, needs, has_flows, channel);
+      !status.ok()) {
+    return status;
+  }
+  for (const Need need : {Need::kAll, Need::kChanges}) {
     const auto is_sent = [&](const Column& column) {
-      return (column.changes || !is_known) && (has_flows || !column.is_flow);
+      return (column.changes || need == Need::kAll) &&
+             (has_flows || !column.is_flow);
     };
     json columns = json::array();
     for (const Column& column : kColumns) {
@@ -475,14 +495,13 @@ absl::Status SendSessions(absl::Span<const HandedSession> sessions,
       descriptors.clear();
       return status;
     };
-    for (const HandedSession& session : sessions) {
-      if (known.Has(session) != is_known || IsPacked(session, known)) {
-        continue;
-      }
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (needs[i] != need) continue;
+      const HandedSession& session = sessions[i];
       for (const Column& column : kColumns) {
         if (is_sent(column)) values.push_back(column.write(session));
       }
-      if (!is_known && session.upstream_fd.is_open()) {
+      if (need == Need::kAll && session.upstream_fd.is_open()) {
         descriptors.push_back(session.upstream_fd.get());
       }
       bytes += kSessionBytes + session.label.size();
@@ -526,7 +545,7 @@ absl::Status SendHeld(const HandedSession& session, Channel* channel) {
 }
 
 // In messages of one source address each, since most gates have one.
-absl::Status SendQuarantined(absl::Span<const HandedPort> ports, bool is_packed,
+absl::Status SendQuarantined(absl::Span<const HandedPort> ports, bool has_rows,
                              Channel* channel) {
   size_t i = 0;
   while (i < ports.size()) {
@@ -540,16 +559,16 @@ absl::Status SendQuarantined(absl::Span<const HandedPort> ports, bool is_packed,
     }
     json message = NewMessage("quarantined");
     message["source"] = WriteAddress(source);
-    if (is_packed) {
+    absl::Status status;
+    if (has_rows) {
       const auto* const begin = reinterpret_cast<const uint8_t*>(values.data());
-      message["rows"] =
-          json::binary({begin, begin + values.size() * sizeof(uint64_t)});
+      status = SendRows(std::move(message),
+                        {begin, values.size() * sizeof(uint64_t)}, channel);
     } else {
       message["ports"] = values;
+      status = SendMessage(message, channel);
     }
-    if (absl::Status status = SendMessage(message, channel); !status.ok()) {
-      return status;
-    }
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -608,7 +627,7 @@ bool ReadReasons(const json& values, Name (*name)(Key),
 
 }  // namespace
 
-absl::Status SendGate(const HandedGate& gate, const KnownSessions& known,
+absl::Status SendGate(const HandedGate& gate, KnownSessions* known,
                       Channel* channel) {
   if (absl::Status status = SendSessions(gate.sessions, known, channel);
       !status.ok()) {
@@ -620,7 +639,7 @@ absl::Status SendGate(const HandedGate& gate, const KnownSessions& known,
     }
   }
   if (absl::Status status =
-          SendQuarantined(gate.quarantined, known.reads_packed, channel);
+          SendQuarantined(gate.quarantined, known->reads_rows(), channel);
       !status.ok()) {
     return status;
   }
@@ -679,9 +698,9 @@ absl::StatusOr<std::string> ReceiveNotes(Channel* channel) {
 
 absl::Status GateReader::Read(Incoming message) {
   if (message.type == "sessions") return ReadSessions(std::move(message));
-  if (message.type == "changes") return ReadChanges(message.fields);
+  if (message.type == "changes") return ReadChanges(message);
   if (message.type == "held") return ReadHeld(message.fields);
-  if (message.type == "quarantined") return ReadQuarantined(message.fields);
+  if (message.type == "quarantined") return ReadQuarantined(message);
   if (message.type == "state") return ReadState(message.fields);
   return absl::OkStatus();
 }
@@ -708,12 +727,13 @@ absl::Status GateReader::ReadSessions(Incoming message) {
     if (!ReadInteger(values[begin + id_column], &id) || id == 0) {
       return Invalid("a session's id is none");
     }
-    const auto [entry, is_new] = index_by_id_.emplace(id, sessions_.size());
-    const size_t index = entry->second;
-    if (is_new) {
+    size_t index = index_.Find(id);
+    if (index == IndexById::kNone) {
       if (sessions_.size() == kSessionsMax) {
         return Invalid("too many sessions");
       }
+      index = sessions_.size();
+      index_.Add(id);
       sessions_.emplace_back();
       has_socket_.push_back(false);
       is_current_.push_back(false);
@@ -747,12 +767,10 @@ absl::Status GateReader::ReadSessions(Incoming message) {
   return absl::OkStatus();
 }
 
-absl::Status GateReader::ReadChanges(const json& message) {
-  const auto names = message.find("columns");
-  const auto packed = message.find("rows");
-  if (names == message.end() || !names->is_array() || packed == message.end() ||
-      !packed->is_binary()) {
-    return Invalid("changes without columns or rows");
+absl::Status GateReader::ReadChanges(const Incoming& message) {
+  const auto names = message.fields.find("columns");
+  if (names == message.fields.end() || !names->is_array()) {
+    return Invalid("changes without columns");
   }
   std::vector<const Column*> columns;
   size_t id_column = names->size();
@@ -763,7 +781,7 @@ absl::Status GateReader::ReadChanges(const json& message) {
       return Invalid("a change that is no number");
     }
   }
-  const std::vector<uint8_t>& bytes = packed->get_binary();
+  const std::vector<uint8_t>& bytes = message.rows;
   const size_t row_bytes = columns.size() * sizeof(uint64_t);
   if (id_column == columns.size() || bytes.size() % row_bytes != 0) {
     return Invalid("its columns and its rows do not fit");
@@ -776,9 +794,9 @@ absl::Status GateReader::ReadChanges(const json& message) {
   };
   for (size_t begin = 0; begin < bytes.size(); begin += row_bytes) {
     const uint64_t id = number(begin, id_column);
-    const auto entry = index_by_id_.find(id);
-    if (entry == index_by_id_.end()) return Invalid("a change of no session");
-    HandedSession& session = sessions_[entry->second];
+    const size_t index = index_.Find(id);
+    if (index == IndexById::kNone) return Invalid("a change of no session");
+    HandedSession& session = sessions_[index];
     for (size_t i = 0; i < columns.size(); ++i) {
       if (columns[i] != nullptr &&
           !columns[i]->unpack(number(begin, i), &session)) {
@@ -786,11 +804,10 @@ absl::Status GateReader::ReadChanges(const json& message) {
             absl::StrCat("session ", id, ": a wrong ", columns[i]->name));
       }
     }
-    if (session.state != SessionState::kPending &&
-        !has_socket_[entry->second]) {
+    if (session.state != SessionState::kPending && !has_socket_[index]) {
       return Invalid(absl::StrCat("session ", id, " has no socket"));
     }
-    is_current_[entry->second] = is_state_;
+    is_current_[index] = is_state_;
   }
   return absl::OkStatus();
 }
@@ -798,9 +815,9 @@ absl::Status GateReader::ReadChanges(const json& message) {
 absl::Status GateReader::ReadHeld(const json& message) {
   const absl::StatusOr<uint64_t> id = ReadNumber(message, "id");
   if (!id.ok()) return id.status();
-  const auto entry = index_by_id_.find(*id);
+  const size_t index = index_.Find(*id);
   const auto datagrams = message.find("datagrams");
-  if (entry == index_by_id_.end() || datagrams == message.end() ||
+  if (index == IndexById::kNone || datagrams == message.end() ||
       !datagrams->is_array()) {
     return Invalid("held datagrams of no session");
   }
@@ -808,8 +825,8 @@ absl::Status GateReader::ReadHeld(const json& message) {
     if (!datagram.is_binary()) return Invalid("a held datagram is none");
     held_bytes_ += datagram.get_binary().size();
     if (held_bytes_ > kHeldBytesMax) return Invalid("too many datagrams");
-    sessions_[entry->second].held.emplace_back(datagram.get_binary().begin(),
-                                               datagram.get_binary().end());
+    sessions_[index].held.emplace_back(datagram.get_binary().begin(),
+                                       datagram.get_binary().end());
   }
   // An older program does not send them.
   const auto classes = message.find("traffic_classes");
@@ -817,7 +834,7 @@ absl::Status GateReader::ReadHeld(const json& message) {
   if (!classes->is_array() || classes->size() != datagrams->size()) {
     return Invalid("its traffic classes are not its datagrams'");
   }
-  HandedSession& session = sessions_[entry->second];
+  HandedSession& session = sessions_[index];
   session.held_traffic_classes.resize(session.held.size() - classes->size());
   for (const json& value : *classes) {
     if (!value.is_number_unsigned() || value.get<uint64_t>() > UINT8_MAX) {
@@ -828,16 +845,15 @@ absl::Status GateReader::ReadHeld(const json& message) {
   return absl::OkStatus();
 }
 
-absl::Status GateReader::ReadQuarantined(const json& message) {
+absl::Status GateReader::ReadQuarantined(const Incoming& message) {
   SocketAddress source;
-  const auto text = message.find("source");
-  if (const auto rows = message.find("rows"); rows != message.end()) {
-    if (text == message.end() || !ReadAddress(*text, &source) ||
-        !source.is_valid() || !rows->is_binary() ||
-        rows->get_binary().size() % (2 * sizeof(uint64_t)) != 0) {
+  const auto text = message.fields.find("source");
+  if (!message.rows.empty()) {
+    const std::vector<uint8_t>& bytes = message.rows;
+    if (text == message.fields.end() || !ReadAddress(*text, &source) ||
+        !source.is_valid() || bytes.size() % (2 * sizeof(uint64_t)) != 0) {
       return Invalid("ports of no address");
     }
-    const std::vector<uint8_t>& bytes = rows->get_binary();
     for (size_t i = 0; i < bytes.size(); i += 2 * sizeof(uint64_t)) {
       uint64_t row[2];
       std::memcpy(row, bytes.data() + i, sizeof(row));
@@ -853,10 +869,10 @@ absl::Status GateReader::ReadQuarantined(const json& message) {
     }
     return absl::OkStatus();
   }
-  const auto values = message.find("ports");
-  if (text == message.end() || !ReadAddress(*text, &source) ||
-      !source.is_valid() || values == message.end() || !values->is_array() ||
-      values->size() % 2 != 0) {
+  const auto values = message.fields.find("ports");
+  if (text == message.fields.end() || !ReadAddress(*text, &source) ||
+      !source.is_valid() || values == message.fields.end() ||
+      !values->is_array() || values->size() % 2 != 0) {
     return Invalid("ports of no address");
   }
   for (size_t i = 0; i < values->size(); i += 2) {
@@ -936,7 +952,7 @@ absl::StatusOr<HandedGate> GateReader::Take() {
   sessions_.clear();
   has_socket_.clear();
   is_current_.clear();
-  index_by_id_.clear();
+  index_ = IndexById();
   if (gate_.sessions.size() != session_count_) {
     return Invalid(absl::StrCat(gate_.sessions.size(), " sessions came of ",
                                 session_count_));

@@ -78,9 +78,9 @@ class MessagesTest : public ::testing::Test {
     return reader_.Read(std::move(message));
   }
   // Sends the gate, and reads it.
-  void Pass(const HandedGate& gate, const KnownSessions& known) {
+  void Pass(const HandedGate& gate, KnownSessions known) {
     std::thread sender(
-        [&] { EXPECT_TRUE(SendGate(gate, known, left_.get()).ok()); });
+        [&] { EXPECT_TRUE(SendGate(gate, &known, left_.get()).ok()); });
     ReadAll();
     sender.join();
   }
@@ -121,6 +121,7 @@ class MessagesTest : public ::testing::Test {
   std::unique_ptr<Channel> left_;
   std::unique_ptr<Channel> right_;
   GateReader reader_;
+  KnownSessions none_;
 };
 
 TEST_F(MessagesTest, AGateComesAsItWas) {
@@ -195,7 +196,7 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
 TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
   std::vector<HandedSession> sessions;
   for (int i = 1; i <= 2; ++i) sessions.push_back(MakeSession(i));
-  ASSERT_TRUE(SendSessions(sessions, {}, left_.get()).ok());
+  ASSERT_TRUE(SendSessions(sessions, &none_, left_.get()).ok());
   absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
   ASSERT_TRUE(message.ok());
   EXPECT_EQ(message->descriptors.size(), 2u);
@@ -208,8 +209,8 @@ TEST_F(MessagesTest, WhatIsKnownComesWithoutItsSocketAndWhatEndedNotAtAll) {
   gate.sessions[0].flow_slot = 9;
   gate.sessions[0].label = "this one is not sent again";
   KnownSessions known;
-  known.by_id = {{1, {gate.sessions[0].local, gate.sessions[0].relay}},
-                 {2, {SocketAddress(), sessions[1].relay}}};
+  known.Add(gate.sessions[0]);
+  known.Add(sessions[1]);
   Pass(gate, known);
   const absl::StatusOr<HandedGate> read = reader_.Take();
   ASSERT_TRUE(read.ok()) << read.status();
@@ -279,7 +280,7 @@ TEST_F(MessagesTest, ASocketMustBeTheOneOfItsSession) {
   std::swap(session.upstream_fd, other.upstream_fd);
   std::vector<HandedSession> sessions;
   sessions.push_back(std::move(session));
-  ASSERT_TRUE(SendSessions(sessions, {}, left_.get()).ok());
+  ASSERT_TRUE(SendSessions(sessions, &none_, left_.get()).ok());
   absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
   ASSERT_TRUE(message.ok());
   EXPECT_THAT(Text(reader_.Read(*std::move(message))),
@@ -321,14 +322,29 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   EXPECT_FALSE(Read(ports).ok());
 }
 
+TEST(IndexByIdTest, FindsIdsInAnyOrder) {
+  IndexById index;
+  EXPECT_EQ(index.Find(7), IndexById::kNone);
+  for (const uint64_t id : {7, 3, 5, 9}) EXPECT_TRUE(index.Add(id));
+  EXPECT_FALSE(index.Add(5));
+  EXPECT_EQ(index.size(), 4u);
+  EXPECT_EQ(index.Find(7), 0u);
+  EXPECT_EQ(index.Find(3), 1u);
+  EXPECT_EQ(index.Find(9), 3u);  // 5 has ended
+  EXPECT_EQ(index.Find(8), IndexById::kNone);
+  EXPECT_EQ(index.Find(5), 2u);
+  EXPECT_EQ(index.Find(5), 2u);
+  EXPECT_EQ(index.Find(9), 3u);
+}
+
 TEST_F(MessagesTest, InThePauseASessionIsOneRowOfNumbers) {
   constexpr int kSessions = 600;
   std::vector<HandedSession> sessions;
   for (int i = 1; i <= kSessions; ++i) sessions.push_back(MakeSession(i));
   KnownSessions known;
-  known.reads_packed = true;
+  known.set_reads_rows(true);
   std::thread first([&] {
-    EXPECT_TRUE(SendSessions(sessions, {}, left_.get()).ok());
+    EXPECT_TRUE(SendSessions(sessions, &none_, left_.get()).ok());
     EXPECT_TRUE(SendMessage(NewMessage("sockets_end"), left_.get()).ok());
   });
   for (;;) {
@@ -361,14 +377,14 @@ TEST_F(MessagesTest, InThePauseASessionIsOneRowOfNumbers) {
   sessions.push_back(MakeSession(kSessions + 1));
   gate.sessions = std::move(sessions);
   std::thread second(
-      [&] { EXPECT_TRUE(SendGate(gate, known, left_.get()).ok()); });
+      [&] { EXPECT_TRUE(SendGate(gate, &known, left_.get()).ok()); });
   size_t row_bytes = 0;
   size_t value_count = 0;
   while (!reader_.has_state()) {
     absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
     ASSERT_TRUE(message.ok()) << message.status();
     if (message->type == "changes") {
-      row_bytes += message->fields["rows"].get_binary().size();
+      row_bytes += message->rows.size();
     } else if (message->type == "sessions") {
       value_count += message->fields["values"].size();
     }
@@ -413,12 +429,13 @@ TEST_F(MessagesTest, RowsThatAreWrongAreRefused) {
   const auto error = [this](nlohmann::json columns,
                             const std::vector<uint64_t>& numbers,
                             size_t cut_bytes = 0) {
-    nlohmann::json message = NewMessage("changes");
-    message["columns"] = std::move(columns);
+    Incoming message;
+    message.type = "changes";
+    message.fields["columns"] = std::move(columns);
     const auto* const begin = reinterpret_cast<const uint8_t*>(numbers.data());
-    message["rows"] = nlohmann::json::binary(
-        {begin, begin + numbers.size() * sizeof(uint64_t) - cut_bytes});
-    return Text(Read(std::move(message)));
+    message.rows.assign(begin,
+                        begin + numbers.size() * sizeof(uint64_t) - cut_bytes);
+    return Text(reader_.Read(std::move(message)));
   };
   EXPECT_EQ(error(Array({"id", "state", "of_later"}), {1, 0, 5}), "");
   EXPECT_THAT(error(Array({"id"}), {1}, 1), HasSubstr("do not fit"));
