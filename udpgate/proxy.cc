@@ -581,6 +581,8 @@ ProxyStats Proxy::Impl::GetStats() const {
   stats.backend_holdoff_overflows += context_.backend_holdoff.overflows();
   stats.client_refusals +=
       context_.client_refusals.load(std::memory_order_relaxed);
+  stats.client_error_pauses +=
+      context_.client_error_pauses.load(std::memory_order_relaxed);
   stats.events_suppressed += context_.control.suppressed();
   if (context_.session_events != nullptr) {
     stats.session_events_dropped += context_.session_events->dropped();

@@ -75,6 +75,9 @@ namespace udpgate {
     "Addresses of backends that were not held off: the table was full.")     \
   X(kCounter, client_refusals,                                               \
     "ICMP errors that named a client of a listening socket.")                \
+  X(kCounter, client_error_pauses,                                           \
+    "Times that a listening socket ignored ICMP errors for a second, since " \
+    "more than 1000 had come within one.")                                   \
   X(kGauge, sessions_paused,                                                 \
     "Unconfirmed sessions whose replies wait for a sign of their client.")   \
   X(kCounter, reply_pauses,                                                  \

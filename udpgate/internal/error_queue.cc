@@ -72,12 +72,23 @@ bool IsOfEarlierDatagram(int error) {
   }
 }
 
-void EnableErrorQueue(SysCalls* sys_calls, int fd, int family) {
-  const int on = 1;
+namespace {
+
+void SetErrorQueue(SysCalls* sys_calls, int fd, int family, int value) {
   // A socket of IPv6 may also serve IPv4.
-  sys_calls->SetSockOpt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
+  sys_calls->SetSockOpt(fd, IPPROTO_IP, IP_RECVERR, &value, sizeof(value));
   if (family == AF_INET) return;
-  sys_calls->SetSockOpt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
+  sys_calls->SetSockOpt(fd, IPPROTO_IPV6, IPV6_RECVERR, &value, sizeof(value));
+}
+
+}  // namespace
+
+void EnableErrorQueue(SysCalls* sys_calls, int fd, int family) {
+  SetErrorQueue(sys_calls, fd, family, 1);
+}
+
+void DisableErrorQueue(SysCalls* sys_calls, int fd, int family) {
+  SetErrorQueue(sys_calls, fd, family, 0);
 }
 
 int TakeSocketError(SysCalls* sys_calls, int fd) {

@@ -27,6 +27,11 @@ bool IsOfEarlierDatagram(int error);
 // hears of the fatal ones alone, and another one of none (udp(7)).
 void EnableErrorQueue(SysCalls* sys_calls, int fd, int family);
 
+// Takes that back, and empties the queue (do_ip_setsockopt in
+// net/ipv4/ip_sockglue.c of Linux). The error that the next call would find
+// stays.
+void DisableErrorQueue(SysCalls* sys_calls, int fd, int family);
+
 // Takes the error that the next call would find (socket(7), SO_ERROR), or 0; of
 // the queue it takes nothing. Never waits. Threads: any.
 int TakeSocketError(SysCalls* sys_calls, int fd);

@@ -80,6 +80,7 @@ struct GateContext {
   // has handled yet.
   std::atomic<uint64_t> client_refusals{0};
   std::atomic<int> client_refusals_under_way{0};
+  std::atomic<uint64_t> client_error_pauses{0};
   // Another one whenever an address of this host has come or gone; see
   // NetworkWatcher.
   std::atomic<uint32_t> network_epoch{0};

@@ -52,6 +52,13 @@ int64_t Reader::ReadBatch(int flags) {
       context_->has_listen_errors[listener_].load(std::memory_order_relaxed)) {
     TakeClientErrors();
   }
+  if (now_nanoseconds >=
+      errors_paused_until_nanoseconds_.load(std::memory_order_relaxed)) {
+    errors_paused_until_nanoseconds_.store(kNotPaused,
+                                           std::memory_order_relaxed);
+    EnableErrorQueue(context_->sys_calls, fd_,
+                     context_->listeners[listener_].family);
+  }
   // EAGAIN, or an error that passes (ENOMEM, ENOBUFS): what is there stays in
   // the kernel, and the next turn reads it.
   if (!received.ok()) return now_nanoseconds;
@@ -74,7 +81,7 @@ void Reader::TakeClientErrors() {
   constexpr int kUnderWayMax = 4;
   context_->has_listen_errors[listener_].store(false,
                                                std::memory_order_relaxed);
-  TakeErrors(context_->sys_calls, fd_, [&](int error, SocketAddress client) {
+  const auto visit = [&](int error, SocketAddress client) {
     if (!IsUnreachable(error) || !client.is_valid()) return;
     context_->client_refusals.fetch_add(1, std::memory_order_relaxed);
     if (context_->client_refusals_under_way.fetch_add(
@@ -88,7 +95,30 @@ void Reader::TakeClientErrors() {
     message.client = client;
     const size_t shard = context_->hash(client) % context_->inboxes.size();
     context_->inboxes[shard]->Post(std::move(message));
-  });
+  };
+  const int count = TakeErrors(context_->sys_calls, fd_, visit);
+  if (count > 0) CountErrors(count);
+}
+
+void Reader::CountErrors(int count) {
+  constexpr int64_t kSecondNanoseconds = 1'000'000'000;
+  const int64_t now_nanoseconds = context_->clock->NowNanoseconds();
+  if (now_nanoseconds -
+          errors_since_nanoseconds_.load(std::memory_order_relaxed) >=
+      kSecondNanoseconds) {
+    errors_since_nanoseconds_.store(now_nanoseconds, std::memory_order_relaxed);
+    error_count_.store(0, std::memory_order_relaxed);
+  }
+  if (error_count_.fetch_add(count, std::memory_order_relaxed) + count <=
+      kErrorsPerSecondMax) {
+    return;
+  }
+  DisableErrorQueue(context_->sys_calls, fd_,
+                    context_->listeners[listener_].family);
+  error_count_.store(0, std::memory_order_relaxed);
+  errors_paused_until_nanoseconds_.store(now_nanoseconds + kSecondNanoseconds,
+                                         std::memory_order_relaxed);
+  context_->client_error_pauses.fetch_add(1, std::memory_order_relaxed);
 }
 
 bool Reader::Accept(int i, ClientDatagram* datagram) {

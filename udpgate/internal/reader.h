@@ -5,6 +5,7 @@
 
 #include <sys/socket.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -39,8 +40,14 @@ class Reader {
   int64_t WaitAndReadBatch() { return ReadBatch(MSG_WAITFORONE); }
 
   // Takes ICMP errors of clients' hosts from the socket's error queue, and
-  // tells the shards. Any thread. Where it is not called the queue takes the
+  // tells the shards. Any thread. If it is not called, the queue takes the
   // room of datagrams.
+  //
+  // Forged clients cause more errors than can be read, and each one that waits
+  // also fails a call that sends a reply (sock_dequeue_err_skb in
+  // net/core/skbuff.c of Linux). If more than kErrorsPerSecondMax come within
+  // a second, the socket ignores them for the next one.
+  static constexpr int kErrorsPerSecondMax = 1000;
   void TakeClientErrors();
 
   // For calls of WaitAndReadBatch that begin later. It is the socket's, and so
@@ -55,9 +62,12 @@ class Reader {
   const Counters& counters() const { return counters_; }
 
  private:
+  static constexpr int64_t kNotPaused = INT64_MAX;
+
   Reader(GateContext* context, uint16_t listener, std::vector<Worker*> workers);
 
   int64_t ReadBatch(int flags);
+  void CountErrors(int count);
   // Entry i of the batch as a datagram for its shard. False where it was
   // dropped, and counted.
   bool Accept(int i, ClientDatagram* datagram);
@@ -72,6 +82,11 @@ class Reader {
   // For each worker, its part of the batch, in order of arrival.
   std::vector<std::vector<ClientDatagram>> parts_;
   uint32_t kernel_drops_;  // as last reported
+  // Of errors. Two threads at most, while the socket changes hands: a number
+  // that is not exact does no harm.
+  std::atomic<int64_t> errors_since_nanoseconds_{0};
+  std::atomic<int> error_count_{0};
+  std::atomic<int64_t> errors_paused_until_nanoseconds_{kNotPaused};
   Counters counters_;
 };
 

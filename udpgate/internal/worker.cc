@@ -77,7 +77,7 @@ constexpr int64_t kTrickleAgeNanoseconds = 2'000'000'000;
 
 // Sends of a reply that meet the error of another one's, each of another ICMP
 // message.
-constexpr int kReplyAttemptsMax = 4;
+constexpr int kReplyAttemptsMax = 32;
 
 // A session may give way to another client of its address (MAX_SESSIONS_PER_IP)
 // once its own has sent nothing for so long. A client that plays sends more

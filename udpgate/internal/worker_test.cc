@@ -1175,7 +1175,9 @@ TEST_F(WorkerTest, AnErrorOfAnotherClientsReplyCostsNoReply) {
   Start();
   const SocketAddress relay = Connect(client_);
   ASSERT_TRUE(backend_.Send(relay, "passes").ok());
-  sys_calls_.FailNext(Call::kSendMmsg, ECONNREFUSED, 2);
+  // As many as a reader takes from the queue at once: each one that it takes
+  // makes the next one the error of the next call.
+  sys_calls_.FailNext(Call::kSendMmsg, ECONNREFUSED, 16);
   Turn();
   EXPECT_THAT(ReceiveAll(&client_), ElementsAre("passes"));
   // One that does not pass is this client's own.
@@ -2353,6 +2355,35 @@ TEST_F(WorkerSilenceTest, RefusalsOfTheClientsHostEndItSooner) {
   EXPECT_EQ(Stats().ended(EndReason::kClientSilent), 1u);
   EXPECT_GE(passed, absl::Seconds(7)) << "after 5 s of silence one a second";
   EXPECT_LE(passed, absl::Seconds(8));
+}
+
+TEST_F(WorkerSilenceTest, TooManyRefusalsOfClientsHostsAreIgnoredForASecond) {
+  Start();
+  Confirm(&client_);
+  SendAndRead(client_, "x");
+  const SocketAddress relay = backend_.TryReceive()->from;
+  client_ = LoopbackPeer();
+  const auto refuse = [&] {
+    ASSERT_TRUE(backend_.Send(relay, "x").ok());
+    Turn();
+    reader_->TakeClientErrors();
+    Turn();
+  };
+  for (int i = 0; i < Reader::kErrorsPerSecondMax; ++i) refuse();
+  EXPECT_EQ(context_->client_error_pauses.load(), 0u);
+  refuse();
+  EXPECT_EQ(context_->client_error_pauses.load(), 1u);
+  const uint64_t refusals = context_->client_refusals.load();
+  EXPECT_GT(refusals, uint64_t{Reader::kErrorsPerSecondMax});
+  refuse();
+  Read();
+  refuse();
+  EXPECT_EQ(context_->client_refusals.load(), refusals);
+  clock_.Advance(absl::Seconds(1));
+  Read();
+  refuse();
+  EXPECT_EQ(context_->client_refusals.load(), refusals + 1);
+  EXPECT_EQ(Stats().dropped(DropReason::kReplySendFailed), 0u);
 }
 
 // Anyone can forge such a message about a client that plays.
