@@ -82,6 +82,9 @@ namespace udpgate {
     "Unconfirmed sessions whose replies wait for a sign of their client.")   \
   X(kCounter, reply_pauses,                                                  \
     "Times that an unconfirmed session's replies had to wait.")              \
+  X(kCounter, send_buffer_unwatched,                                         \
+    "Replies sent into a filling send buffer for sessions beyond the 256 "   \
+    "that a worker can watch; see drop reason send_buffer_share.")           \
   X(kCounter, kernel_drops,                                                  \
     "Datagrams that the kernel dropped since a socket's buffer was full; "   \
     "those of a session's own socket are known once it has ended.")          \

@@ -65,18 +65,19 @@ bool SendShare::MaySendInCrowd(uint64_t session, int64_t now_nanoseconds) {
   return true;
 }
 
-void SendShare::NoteSender(uint64_t session, uint32_t bytes) {
+bool SendShare::NoteSender(uint64_t session, uint32_t bytes) {
   Sender& sender = senders_[PlaceOf(session)];
   if (sender.session != session) {
     // A session that is charged or has sent lately keeps its place.
     if (sender.charged_bytes > 0 || sender.window_bytes > 0 ||
         sender.previous_bytes > 0) {
-      return;
+      return false;
     }
     sender = Sender();
     sender.session = session;
   }
   sender.window_bytes += bytes + kDatagramOverheadBytes;
+  return true;
 }
 
 void SendShare::Measure(int64_t now_nanoseconds) {

@@ -52,8 +52,9 @@ class SendShare {
     unseen_bytes_ += bytes + uint64_t{kDatagramOverheadBytes} * count;
     return is_filling_ || unseen_bytes_ >= look_bytes_;
   }
-  // `bytes` of payload were sent for `session`.
-  void NoteSender(uint64_t session, uint32_t bytes);
+  // `bytes` of payload were sent for `session`. False if there is no room to
+  // watch it: its datagrams may take more than their share.
+  bool NoteSender(uint64_t session, uint32_t bytes);
   // Reads how full the buffer is, and ends the window if its time is over. If
   // the kernel does not tell, no session is ever held.
   void Measure(int64_t now_nanoseconds);

@@ -88,7 +88,7 @@ class SendShareTest : public ::testing::Test {
     } else {
       ++counts.sent;
       if (share_.NoteSent(1, bytes)) {
-        share_.NoteSender(session, bytes);
+        if (!share_.NoteSender(session, bytes)) ++unwatched_count_;
         share_.Measure(now_);
       }
     }
@@ -114,6 +114,7 @@ class SendShareTest : public ::testing::Test {
   std::map<uint64_t, Counts> counts_;
   int64_t now_ = 1;
   uint32_t queued_most_ = 0;
+  int unwatched_count_ = 0;
 };
 
 TEST_F(SendShareTest, FreeLinksAreLookedAtOnceForAnEighthOfTheBuffer) {
@@ -173,6 +174,22 @@ TEST_F(SendShareTest, ASessionAloneOnASlowLinkIsNeverHeldForEver) {
   links_.SetRate(kJammed, 50);
   Run(60000, {kJammed}, 200);
   EXPECT_GE(sent(kJammed) * (200 + 768), 60000 * 50 * 9 / 10);
+}
+
+TEST_F(SendShareTest, SessionsBeyondThoseThatCanBeWatchedAreReported) {
+  constexpr uint64_t kSessions = 300;
+  for (uint64_t session = 1; session <= kSessions; ++session) {
+    links_.SetRate(session, 0);
+  }
+  now_ += kMillisecond;
+  for (int i = 0; i < 2; ++i) {
+    for (uint64_t session = 1; session <= kSessions; ++session) {
+      Send(session, 100);
+    }
+  }
+  // Places are found by a hash: some sessions find theirs taken.
+  EXPECT_GT(unwatched_count_, 0);
+  EXPECT_LT(unwatched_count_, 100);
 }
 
 TEST_F(SendShareTest, AKernelThatDoesNotTellIsAskedOnce) {

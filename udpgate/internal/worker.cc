@@ -975,8 +975,11 @@ void Worker::FlushReplies() {
     SendShare& share = send_shares_[reply_listener_];
     if (share.NoteSent(result.value, bytes)) {
       for (int i = sent; i < sent + result.value; ++i) {
-        share.NoteSender(reply_sessions_[i]->id,
-                         static_cast<uint32_t>(replies_.payload_bytes(i)));
+        if (!share.NoteSender(
+                reply_sessions_[i]->id,
+                static_cast<uint32_t>(replies_.payload_bytes(i)))) {
+          counters_.send_buffer_unwatched.Add();
+        }
       }
       share.Measure(now_nanoseconds_);
     }
@@ -1034,15 +1037,21 @@ void Worker::Begin(const ClientDatagram& datagram) {
 }
 
 // The unconfirmed session of this shard that a new client replaces: of those
-// with the fewest proofs the one longest silent. Null where all are confirmed.
-// If even that one has had less than `kFirstChanceNanoseconds` since its last
-// datagram, one with more proofs that is silent for `kLongSilentNanoseconds`
-// goes first: else forgers that send a few datagrams each would fill the table
-// and leave new clients to replace each other.
-Session* Worker::LeastProven() const {
+// that fit, among those with the fewest proofs, the one longest silent. Null if
+// there is none. If even that one has had less than `kFirstChanceNanoseconds`
+// since its last datagram, one with more proofs that is silent for
+// `kLongSilentNanoseconds` goes first: else forgers that send a few datagrams
+// each would fill the table and leave new clients to replace each other.
+Session* Worker::LeastProven(
+    absl::FunctionRef<bool(const Session& session)> fits) const {
   Session* least = nullptr;
+  int look_count = 0;
   for (const SessionList& list : unconfirmed_) {
-    Session* const first = list.first();
+    Session* first = list.first();
+    while (first != nullptr && !fits(*first)) {
+      if (++look_count == kEvictLooksMax) return least;
+      first = list.next(*first);
+    }
     if (first == nullptr) continue;
     const int64_t silent = now_nanoseconds_ - first->client_active_nanoseconds;
     if (least == nullptr) {
@@ -1058,10 +1067,7 @@ Session* Worker::LeastProven() const {
 // Ends an unconfirmed session of this shard, so that a new client gets its
 // place. False where all are confirmed.
 bool Worker::EvictLeastProven() {
-  Session* const session = LeastProven();
-  if (session == nullptr) return false;
-  End(session, EndReason::kEvicted, DropReason::kSessionEnded);
-  return true;
+  return Evict(LeastProven([](const Session& /*session*/) { return true; }));
 }
 
 // The same where a newcomer's socket could not be opened, since `failed` lacked
@@ -1069,17 +1075,16 @@ bool Worker::EvictLeastProven() {
 bool Worker::EvictForUpstream(const UpstreamOpener::Result& failed,
                               const SocketAddress& source) {
   if (!failed.is_without_port) return EvictLeastProven();
-  int look_count = 0;
-  for (const SessionList& list : unconfirmed_) {
-    for (Session* session = list.first(); session != nullptr;
-         session = list.next(*session)) {
-      if (++look_count > kEvictLooksMax) return false;
-      if (!upstream_.IsOfUse(session->relay, source)) continue;
-      End(session, EndReason::kEvicted, DropReason::kSessionEnded);
-      return true;
-    }
-  }
-  return false;
+  const UpstreamOpener& upstream = upstream_;
+  return Evict(LeastProven([&upstream, &source](const Session& session) {
+    return upstream.IsOfUse(session.relay, source);
+  }));
+}
+
+bool Worker::Evict(Session* session) {
+  if (session == nullptr) return false;
+  End(session, EndReason::kEvicted, DropReason::kSessionEnded);
+  return true;
 }
 
 // One message more that ends a session for the sake of another shard's client.

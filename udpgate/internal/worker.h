@@ -191,7 +191,9 @@ class Worker {
   // worker_handover.cc, are the only places that change its state.
   void Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  Session* LeastProven() const ABSL_SHARED_LOCKS_REQUIRED(ownership_);
+  Session* LeastProven(absl::FunctionRef<bool(const Session& session)> fits)
+      const ABSL_SHARED_LOCKS_REQUIRED(ownership_);
+  bool Evict(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool EvictForUpstream(const UpstreamOpener::Result& failed,
                         const SocketAddress& source)

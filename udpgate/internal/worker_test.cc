@@ -1788,6 +1788,25 @@ TEST_F(WorkerTest, ALongSilentSessionWithProofsGivesWayBeforeAFreshOneWithout) {
   EXPECT_EQ(Stats().sessions_active, 3u);
 }
 
+// The same where source ports run out before MAX_SESSIONS.
+TEST_F(WorkerTest, ALongSilentSessionWithProofsGivesItsPortToANewcomer) {
+  local_ports_ = {LoopbackPeer().address().port(),
+                  LoopbackPeer().address().port()};
+  Start();
+  LoopbackPeer forger, fresh, newcomer;
+  const SocketAddress relay = Connect(forger);
+  ASSERT_TRUE(backend_.Send(relay, "x").ok());
+  Turn();
+  SendAndRead(forger, "y");
+  clock_.Advance(absl::Seconds(6));
+  Connect(fresh);
+  Connect(newcomer);
+  ReceiveAll(&backend_);
+  EXPECT_EQ(Stats().ended(EndReason::kEvicted), 1u);
+  SendAndRead(fresh, "still here");
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("still here"));
+}
+
 class WorkerReplyLimitTest : public WorkerTest {
  protected:
   // How many of `count` replies of `bytes` reach the client.
