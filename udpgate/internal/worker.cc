@@ -1075,10 +1075,10 @@ bool Worker::EvictLeastProven() {
 bool Worker::EvictForUpstream(const UpstreamOpener::Result& failed,
                               const SocketAddress& source) {
   if (!failed.is_without_port) return EvictLeastProven();
-  const UpstreamOpener& upstream = upstream_;
-  return Evict(LeastProven([&upstream, &source](const Session& session) {
-    return upstream.IsOfUse(session.relay, source);
-  }));
+  return Evict(LeastProven(
+      [this, &source](const Session& session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        return upstream_.IsOfUse(session.relay, source);
+      }));
 }
 
 bool Worker::Evict(Session* session) {
