@@ -8,7 +8,7 @@
 //   ...                             // serves on threads of its own
 //   (*proxy)->Stop();               // or just destroy it
 //
-// See examples/embed.cc for a program, udpgate/README.md for the inside.
+// See examples/embed.cc for a program, docs/architecture.md for the inside.
 #ifndef UDPGATE_PROXY_H_
 #define UDPGATE_PROXY_H_
 

@@ -7,9 +7,9 @@ all on 127.0.0.1. For each round and each load the contenders take turns, each
 as a fresh process; the order moves on by one with each round.
 
 Writes a report to standard output, and report.txt, results.json and plot.svg
-to the output folder. With --update-readme it also goes into README.md. With
---tuning it compares settings of udp-gate instead, and writes tuning.txt and
-tuning.json; --update-docs puts that into docs/tuning.md. With --from nothing is
+to the output folder. With --tuning it compares settings of udp-gate instead,
+and writes tuning.txt and tuning.json. --update-docs puts the first into
+docs/benchmarks.md, the second into docs/tuning.md. With --from nothing is
 measured: the figures are those of an earlier run.
 
 The exit status is 0 unless a run broke; with --check also unless every target
@@ -96,14 +96,9 @@ def parse_options():
         help=f"compare settings of udp-gate; all of {', '.join(tuning.NAMES)}",
     )
     add(
-        "--update-readme",
-        action="store_true",
-        help=f"put the report into {pages.README}",
-    )
-    add(
         "--update-docs",
         action="store_true",
-        help=f"with --tuning: put the tables into {tuning.PAGE}",
+        help=f"put the report into {pages.PAGE}; with --tuning into {tuning.PAGE}",
     )
     add(
         "--from",
@@ -116,10 +111,8 @@ def parse_options():
     add("--check", action="store_true", help="fail where a target is missed")
     add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
-    if options.update_readme and options.tuning:
-        parser.error("--update-readme and --tuning do not go together")
-    if options.update_docs and options.tuning != list(tuning.NAMES):
-        parser.error("--update-docs wants --tuning, and all of it")
+    if options.update_docs and options.tuning not in (None, list(tuning.NAMES)):
+        parser.error("--update-docs with --tuning wants all of it")
     choose_effort(options)
     return options
 
@@ -178,8 +171,8 @@ def run_comparison(options):
     ]
     texts = {"report.txt": reports.to_text(report), "plot.svg": plot(report)}
     publish(options, texts, document, "results.json")
-    if options.update_readme:
-        pages.update_readme(ROOT, report)
+    if options.update_docs:
+        pages.update_docs(ROOT, report)
     if report.errors:
         return 1
     return 1 if options.check and not all(met for _, met in report.targets) else 0

@@ -27,7 +27,7 @@ import time
 
 from contenders import BenchError, Contenders, Process, gate_program
 from measure import machine, stolen_seconds
-from pages import update_readme_text
+from pages import update_docs_text
 from scale import aligned
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def parse_options():
     add("--loads", default=",".join(LOADS), help="of these, with commas")
     add("--contenders", default=",".join(NAMES), help="of these, with commas")
     add("--quick", action="store_true", help="one short round: does it work?")
-    add("--update-readme", action="store_true", help="put the report into README.md")
+    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
     options = parser.parse_args()
     options.loads = options.loads.split(",")
     options.contenders = options.contenders.split(",")
@@ -333,8 +333,8 @@ def main():
     (out / "fastpath.json").write_text(json.dumps(runs, indent=1) + "\n")
     print(text)
     print(f"Written to {out}: fastpath.txt, fastpath.json")
-    if options.update_readme:
-        update_readme_text(ROOT, "fastpath", text)
+    if options.update_docs:
+        update_docs_text(ROOT, "fastpath", text)
     return 0
 
 

@@ -34,7 +34,7 @@ from contenders import (
     version_of,
 )
 from measure import machine, stolen_seconds
-from pages import update_readme_text
+from pages import update_docs_text
 from scale import (
     Clients,
     Gate,
@@ -83,7 +83,7 @@ def parse_options():
     add("--live", type=int, default=200, help="clients that play")
     add("--tick", type=float, default=20.0, help="datagrams/s of each of them")
     add("--quiet-seconds", type=float, default=10.0, help="measured before")
-    add("--update-readme", action="store_true", help="put the report into README.md")
+    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the gate")
     options = parser.parse_args()
     if options.datagrams < 1 or (options.source_ports or 1) < 1:
@@ -367,8 +367,8 @@ def main():
     (out / "flood.json").write_text(json.dumps(document, indent=1) + "\n")
     print(text)
     print(f"Written to {out}: flood.txt, flood.json")
-    if options.update_readme:
-        update_readme_text(ROOT, "flood", text)
+    if options.update_docs:
+        update_docs_text(ROOT, "flood", text)
     return 0 if all(is_met for _, is_met in targets) else 1
 
 

@@ -6,6 +6,7 @@ A page has a place for it between two comments, each on a line of its own:
     <!-- end NAME -->
 """
 
+import pathlib
 import re
 import textwrap
 
@@ -13,7 +14,7 @@ import report as reports
 import scenario
 from plot import plot
 
-README = "README.md"
+PAGE = "docs/benchmarks.md"
 PICTURE = "docs/bench.svg"
 
 
@@ -41,24 +42,24 @@ def update_page(path, name, content):
         raise PageError(f"{path}: {error}") from None
 
 
-def update_readme(root, report):
-    """Puts table and picture of a benchmark into README.md."""
+def update_docs(root, report):
+    """Puts table and picture of a benchmark into docs/benchmarks.md."""
     if report.errors:
-        raise PageError(f"a run broke, so {README} stays as it is")
-    update_page(root / README, "benchmark", benchmark_section(report))
+        raise PageError(f"a run broke, so {PAGE} stays as it is")
+    update_page(root / PAGE, "benchmark", benchmark_section(report))
     (root / PICTURE).parent.mkdir(exist_ok=True)
     (root / PICTURE).write_text(plot(report))
 
 
-def update_readme_text(root, name, text):
-    """Puts the text of a report into README.md, long lines wrapped."""
+def update_docs_text(root, name, text):
+    """Puts the text of a report into docs/benchmarks.md, long lines wrapped."""
     lines = (
         textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False)
         if len(line) > 110
         else line
         for line in text.strip().splitlines()
     )
-    update_page(root / README, name, "```text\n" + "\n".join(lines) + "\n```")
+    update_page(root / PAGE, name, "```text\n" + "\n".join(lines) + "\n```")
 
 
 def paragraph(words):
@@ -183,7 +184,7 @@ def benchmark_section(report):
     return "\n\n".join(
         (
             "![CPU nanoseconds per forwarded datagram of udp-gate and other "
-            f"gateways, at each load]({PICTURE})",
+            f"gateways, at each load]({pathlib.PurePath(PICTURE).name})",
             paragraph(ONE_RUN),
             benchmark_table(report),
             paragraph(CAPTION),

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Tests of what goes into README.md and docs/tuning.md."""
+"""Tests of what goes into docs/benchmarks.md and docs/tuning.md."""
 
 import json
 import pathlib
@@ -125,13 +125,13 @@ class UpdateTest(unittest.TestCase):
         self.assertTrue(page.endswith(after), page)
         return page[len(before) : -len(after)]
 
-    def update_readme(self, runs):
-        self.prepare("README.md", "benchmark")
-        pages.update_readme(self.root, reports.Report(document_of(runs)))
-        return self.content("README.md", "benchmark")
+    def update_docs(self, runs):
+        self.prepare(pages.PAGE, "benchmark")
+        pages.update_docs(self.root, reports.Report(document_of(runs)))
+        return self.content(pages.PAGE, "benchmark")
 
-    def test_readme_shows_all_contenders_and_the_machine(self):
-        content = self.update_readme(benchmark())
+    def test_page_shows_all_contenders_and_the_machine(self):
+        content = self.update_docs(benchmark())
         rows = [line for line in content.splitlines() if line.startswith("| ")]
         self.assertEqual(len(rows), 1 + 4 * 5, content)
         self.assertIn(
@@ -148,25 +148,25 @@ class UpdateTest(unittest.TestCase):
         self.assertRegex(content, r"Targets: all \d\d are met\.\n")
 
     def test_a_text_goes_in_as_it_is_but_for_long_lines(self):
-        self.prepare("README.md", "flood")
+        self.prepare(pages.PAGE, "flood")
         long_line = "word " * 30
-        pages.update_readme_text(
+        pages.update_docs_text(
             self.root, "flood", f"title\n\nlost  0  0\n{long_line}\n"
         )
-        content = self.content("README.md", "flood")
+        content = self.content(pages.PAGE, "flood")
         self.assertTrue(content.startswith("\n```text\ntitle\n\nlost  0  0\nword word"))
         self.assertTrue(content.endswith("word\n```\n\n"), content)
         self.assertLessEqual(max(map(len, content.splitlines())), 100)
         self.assertEqual(content.count("word"), 30)
 
-    def test_readme_again_is_the_same(self):
-        self.update_readme(benchmark())
-        once = (self.root / "README.md").read_text()
-        pages.update_readme(self.root, reports.Report(document_of(benchmark())))
-        self.assertEqual((self.root / "README.md").read_text(), once)
+    def test_page_again_is_the_same(self):
+        self.update_docs(benchmark())
+        once = (self.root / pages.PAGE).read_text()
+        pages.update_docs(self.root, reports.Report(document_of(benchmark())))
+        self.assertEqual((self.root / pages.PAGE).read_text(), once)
 
-    def test_readme_names_what_is_missed(self):
-        content = self.update_readme(benchmark(udpgate=9600))
+    def test_page_names_what_is_missed(self):
+        content = self.update_docs(benchmark(udpgate=9600))
         self.assertRegex(content, r"Targets: \d\d of \d\d are met\. Missed:\n")
         self.assertIn(
             "- 20k: CPU of udpgate / nginx = 0.96, at most 0.95\n", content
@@ -174,12 +174,12 @@ class UpdateTest(unittest.TestCase):
         self.assertNotIn("- 50k: CPU of udpgate / nginx", content)
         self.assertIn("| **0.96** (\N{LESS-THAN OR EQUAL TO} 0.95) |", content)
 
-    def test_readme_tells_what_was_not_measured(self):
+    def test_page_tells_what_was_not_measured(self):
         runs = [run for run in benchmark() if run["contender"] != "goref"]
-        self.assertIn(" 4 could not be measured.", self.update_readme(runs))
+        self.assertIn(" 4 could not be measured.", self.update_docs(runs))
 
     def test_picture_has_a_bar_for_each(self):
-        self.update_readme(benchmark())
+        self.update_docs(benchmark())
         picture = xml.dom.minidom.parse(str(self.root / pages.PICTURE))
         # One is the background.
         self.assertEqual(len(picture.getElementsByTagName("rect")), 1 + 4 * 4)
@@ -192,8 +192,8 @@ class UpdateTest(unittest.TestCase):
             "error": "it ended",
         }
         with self.assertRaisesRegex(pages.PageError, "a run broke"):
-            self.update_readme(benchmark() + [broken])
-        page = (self.root / "README.md").read_text()
+            self.update_docs(benchmark() + [broken])
+        page = (self.root / pages.PAGE).read_text()
         self.assertEqual(page, PAGE.replace("NAME", "benchmark"))
         self.assertFalse((self.root / pages.PICTURE).exists())
 
@@ -224,11 +224,11 @@ class UpdateTest(unittest.TestCase):
 class ProjectTest(unittest.TestCase):
     """The project's own pages have the places."""
 
-    def test_readme(self):
-        page = (ROOT / pages.README).read_text()
-        for name in ("benchmark", "programs"):
+    def test_benchmarks(self):
+        page = (ROOT / pages.PAGE).read_text()
+        for name in ("benchmark", "scale", "fastpath", "flood", "soak", "programs"):
             pages.replace_between(page, name, "")
-        self.assertIn(f"]({tuning.PAGE})", page)
+        self.assertIn(f"]({pathlib.PurePath(tuning.PAGE).name})", page)
 
     def test_tuning(self):
         page = (ROOT / tuning.PAGE).read_text()

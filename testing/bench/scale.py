@@ -37,7 +37,7 @@ from contenders import (
     wait_until_forwarding,
 )
 from measure import machine
-from pages import update_readme_text
+from pages import update_docs_text
 from scenario import MANY_CLIENTS_PER_ADDRESS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ def parse_options():
     add("--storm", type=int, default=5000, help="sessions created or ended at once")
     add("--newcomers", type=int, default=10000, help="clients that ask a slow Redis")
     add("--storms", type=lambda text: text.split(","), default=",".join(STORMS))
-    add("--update-readme", action="store_true", help="put the report into README.md")
+    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
     add("--quick", action="store_true", help="one short round: does it work?")
     add("--check", action="store_true", help="fail where a target is missed")
     add("--quiet", action="store_true", help="no progress on standard error")
@@ -724,8 +724,8 @@ def main():
     print(f"Written to {out}: scale.txt, scale.json")
     if any("error" in result for result in results):
         return 1
-    if options.update_readme:
-        update_readme_text(ROOT, "scale", text)
+    if options.update_docs:
+        update_docs_text(ROOT, "scale", text)
     return 1 if options.check and not all(met for _, met in targets) else 0
 
 

@@ -201,7 +201,7 @@ TEST_F(TakeoverTest, FiveHundredPlayersNoticeNoneOfTenTakeOvers) {
                                " datagrams forwarded, 0 dropped")));
 }
 
-// What README says of the pause. All that can be is done before it: of each
+// What docs/upgrade.md says of the pause. All that can be is done before it: of each
 // session only the numbers that change are left.
 TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
   constexpr int kClients = 18000 / kSlowness;

@@ -49,7 +49,7 @@ from network import (
     NotAllowedError,
     remove_stale_namespaces,
 )
-from pages import README, markdown_table, paragraph, update_page
+from pages import PAGE, markdown_table, paragraph, update_page
 from run import Run
 from scale import aligned
 
@@ -147,7 +147,7 @@ def parse_options():
     add("--only", action="append", metavar="NAME", help="one of " + ", ".join(ALL))
     add("--rtt", type=int, action="append", help=f"milliseconds, of {RTTS}")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the gateway")
-    add("--update-readme", action="store_true", help="put the table into README.md")
+    add("--update-docs", action="store_true", help="put the table into docs/benchmarks.md")
     add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
     options.only = options.only or list(ALL)
@@ -473,9 +473,9 @@ def main():
     document = {"machine": here, "rows": [dataclasses.asdict(row) for row in stage.rows]}
     (out / "programs.json").write_text(json.dumps(document, indent=1) + "\n")
     print(f"written to {out}")
-    if options.update_readme:
+    if options.update_docs:
         content = to_markdown(options, here, version, stage.rows)
-        update_page(ROOT / README, "programs", content)
+        update_page(ROOT / PAGE, "programs", content)
     return 0 if all(row.is_met() for row in stage.rows) else 1
 
 

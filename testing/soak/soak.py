@@ -41,7 +41,7 @@ from contenders import BenchError, version_of
 from faults import Faults
 from leak import check_leaks
 from measure import machine
-from pages import update_readme_text
+from pages import update_docs_text
 from processes import Gate, LastWords, RedisServer, datagrams_of_namespace
 from scale import enter_network_namespace, raise_descriptor_limit
 from traffic import Backend, Traffic
@@ -71,7 +71,7 @@ def parse_options():
     add("--minutes", type=float, default=2.0, help="0: no soak")
     add("--sessions", type=int, default=100000, help="of the leak check; 0: none")
     add("--seed", type=int, help="of an earlier soak (random)")
-    add("--update-readme", action="store_true", help="put the report into README.md")
+    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
     options = parser.parse_args()
     options.bin = options.bin.resolve()
     if options.seed is None:
@@ -252,8 +252,8 @@ def main():
     output = Tee(sys.stdout)
     with contextlib.redirect_stdout(output):
         findings = soak(options)
-    if options.update_readme and not findings:
-        update_readme_text(ROOT, "soak", output.text)
+    if options.update_docs and not findings:
+        update_docs_text(ROOT, "soak", output.text)
     return 1 if findings else 0
 
 

@@ -1104,7 +1104,7 @@ void Simulation::OnReopened(int fd, int index) {
   datagram.errors = 0;
 }
 
-// As Worker::NoteSigns, from the rules in the README.
+// As Worker::NoteSigns, from the rules in docs/behaviour.md.
 void Simulation::NoteSigns(ModelSession* session) {
   session->client_active_nanoseconds = now();
   session->client_refusals = 0;
@@ -1134,7 +1134,7 @@ void Simulation::CountRefusal(ModelSession* session,
   ++refusals.at_least;
 }
 
-// As Worker::ReplyBytesLeft, from the rules in the README.
+// As Worker::ReplyBytesLeft, from the rules in docs/behaviour.md.
 int64_t Simulation::ReplyBytesLeft(const ModelSession& session) const {
   const int64_t factor = limits().unconfirmed_reply_factor;
   if (session.is_confirmed || session.proofs == 3 || factor == 0) {

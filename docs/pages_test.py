@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+"""Tests of the documents: generated parts, links, code, and form.
+
+  pages_test.py TABLES
+"""
+
+import pathlib
+import re
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+
+# pylint: disable=wrong-import-position
+import pages
+from pages import ROOT
+
+TABLES = None
+
+
+def text_of(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def names_of(block):
+    """The names in the first cells of a table."""
+    return re.findall(r"^\| `(\w+)`", block, flags=re.MULTILINE)
+
+
+def unindented(text):
+    return "\n".join(line.strip() for line in text.strip().split("\n"))
+
+
+class ToolTest(unittest.TestCase):
+    """What the other tests rely on."""
+
+    def test_replaces_a_block_alone(self):
+        page = "a\n<!-- begin x: y -->\nold\n<!-- end x -->\nb\n"
+        self.assertEqual(
+            pages.with_blocks(page, ["x"], {"x": "new \\1"}),
+            "a\n<!-- begin x: y -->\n\nnew \\1\n\n<!-- end x -->\nb\n",
+        )
+        with self.assertRaisesRegex(ValueError, "named z, found 0"):
+            pages.with_blocks(page, ["z"], {"z": ""})
+
+    def test_finds_dead_links_and_anchors(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            (root / "b.md").write_text("# One `two`, three\n## Same\n## Same\n")
+            (root / "a.md").write_text(
+                "[1](b.md) [2](b.md#one-two-three) [3](b.md#same-1) [4](#here)\n"
+                "# Here\n[5](https://a.b/c) `[6](gone.md)`\n```\n[7](gone.md)\n```\n"
+                "    [8](gone.md)\n"
+                "[9](gone.md) ![10](gone.png) [11](b.md#same-2) [12](#there)\n"
+            )
+            self.assertEqual(
+                pages.dead_links(root, "a.md"),
+                ["gone.md", "gone.png", "b.md#same-2", "#there"],
+            )
+
+
+class GeneratedTest(unittest.TestCase):
+    def test_pages_are_those_of_the_code(self):
+        blocks = pages.blocks_of(TABLES)
+        self.assertEqual(
+            set(blocks), {name for names in pages.PAGES.values() for name in names}
+        )
+        for path, names in pages.PAGES.items():
+            page = text_of(path)
+            self.assertEqual(
+                pages.with_blocks(page, names, blocks), page, "run tools/docs.sh"
+            )
+
+    def test_operations_explains_every_number_and_reason(self):
+        blocks = pages.blocks_of(TABLES)
+        operations = text_of("docs/operations.md")
+        for heading, block, count_min in (
+            ("## The numbers", "numbers", 40),
+            ("### Drops", "drop-reasons", 20),
+            ("### Ends of sessions", "end-reasons", 10),
+        ):
+            names = names_of(blocks[block])
+            self.assertGreaterEqual(len(names), count_min)
+            section = re.split(r"^#+ ", operations.split(f"\n{heading}\n")[1],
+                               flags=re.MULTILINE)[0]
+            rows = [line.split(" | ")[0] for line in section.splitlines()
+                    if line.startswith("| `")]
+            for name in names:
+                self.assertTrue(
+                    any(f"`{name}`" in row for row in rows), f"{heading}: no {name}"
+                )
+
+
+class LinksTest(unittest.TestCase):
+    def test_no_link_is_dead(self):
+        paths = pages.markdown_files()
+        self.assertGreater(len(paths), 20)
+        dead = {
+            str(path): links for path in paths if (links := pages.dead_links(ROOT, path))
+        }
+        self.assertEqual(dead, {})
+
+    def test_the_index_leads_to_every_page(self):
+        linked = set(pages.links_of(text_of("docs/index.md")))
+        for path in (ROOT / "docs").glob("*.md"):
+            if path.name != "index.md":
+                self.assertIn(path.name, linked)
+
+    def test_paths_named_in_code_spans_exist(self):
+        """`docs/x.md` and `tools/x.sh` are links in all but form."""
+        for path in pages.markdown_files():
+            for name in re.findall(r"`(?:\./)?((?:docs|tools|udpgate|cli|testing|deploy"
+                                   r"|examples)/[\w./-]+\.\w+)`", text_of(path)):
+                self.assertTrue((ROOT / name).exists(), f"{path}: {name}")
+
+
+class CodeTest(unittest.TestCase):
+    def test_code_is_part_of_the_files_that_it_names(self):
+        count = 0
+        for path in pages.markdown_files():
+            for block in re.findall(
+                r"^```(?:cpp|starlark)\n(.*?)^```$", text_of(path),
+                flags=re.DOTALL | re.MULTILINE,
+            ):
+                match = re.match(r"(?://|#) (\S+)\n", block)
+                self.assertTrue(match, f"{path}: a block should name its file")
+                self.assertIn(
+                    unindented(block[match.end() :]), unindented(text_of(match[1]))
+                )
+                count += 1
+        self.assertEqual(count, 3)
+
+
+class FormTest(unittest.TestCase):
+    def test_readme_is_short(self):
+        self.assertLessEqual(len(text_of("README.md").splitlines()), 150)
+
+    def test_each_page_begins_with_whom_it_serves(self):
+        for path in (ROOT / "docs").glob("*.md"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            self.assertRegex(lines[0], "^# ", path.name)
+            self.assertRegex(lines[2], r"^For ", path.name)
+
+
+if __name__ == "__main__":
+    TABLES = pathlib.Path(sys.argv.pop(1)).resolve()
+    unittest.main()
