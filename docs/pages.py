@@ -1,7 +1,9 @@
 #!/usr/bin/python3
-"""Writes the generated parts of the documents, or checks them and all links.
+"""Writes the generated parts of the documents, and copies documents to install.
 
   pages.py --update TABLES   tools/docs.sh calls it; TABLES is //docs:tables
+  pages.py --install FOLDER  copies what a package holds from the working
+                             directory, and unlinks what it does not hold
 
 A generated part stands between two comments, each on a line of its own:
 
@@ -23,6 +25,19 @@ PAGES = {
     "docs/metrics.md": ("numbers", "drop-reasons", "end-reasons", "reopen-reasons"),
 }
 
+MAN_PAGE = "docs/udp-gate.8"
+
+# What a package holds, without what only contributors need.
+INSTALLED = (
+    "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "docs/*.md",
+    "docs/*.png",
+    "docs/*.svg",
+    "udpgate/*/README.md",
+)
+
 # Folders that hold no document of the project.
 NOT_OURS = {".git", ".fuzz", "node_modules", "__pycache__"}
 
@@ -32,6 +47,13 @@ def blocks_of(tables):
     output = subprocess.run([tables], check=True, capture_output=True, text=True)
     parts = re.split(r"^=== (\S+)\n", output.stdout, flags=re.MULTILINE)
     return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2])}
+
+
+def man_page_of(tables):
+    output = subprocess.run(
+        [tables, "--man"], check=True, capture_output=True, text=True
+    )
+    return output.stdout
 
 
 def with_blocks(page, names, blocks):
@@ -108,13 +130,43 @@ def dead_links(root, path):
     return dead
 
 
-def main():
-    if len(sys.argv) != 3 or sys.argv[1] != "--update":
-        sys.exit(__doc__)
-    blocks = blocks_of(sys.argv[2])
+def without_dead_links(folder, path):
+    """The text of a document in which links that lead nowhere are plain text."""
+    text = (folder / path).read_text(encoding="utf-8")
+    for link in set(dead_links(folder, path)):
+        text = re.sub(rf"\[([^][]*)\]\({re.escape(link)}\)", r"\1", text)
+    return text
+
+
+def install(source, folder):
+    """Copies the documents of a package; no link of the copies is dead."""
+    paths = [path for name in INSTALLED for path in sorted(source.glob(name))]
+    for path in paths:
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    for path in markdown_files(folder):
+        text = without_dead_links(folder, path)
+        (folder / path).write_text(text, encoding="utf-8")
+        if dead := dead_links(folder, path):
+            sys.exit(f"{path}: dead links: {', '.join(dead)}")
+
+
+def update(tables):
+    blocks = blocks_of(tables)
     for name, names in PAGES.items():
         path = ROOT / name
         path.write_text(with_blocks(path.read_text(), names, blocks))
+    (ROOT / MAN_PAGE).write_text(man_page_of(tables))
+
+
+def main():
+    if len(sys.argv) != 3 or sys.argv[1] not in ("--update", "--install"):
+        sys.exit(__doc__)
+    if sys.argv[1] == "--update":
+        update(sys.argv[2])
+    else:
+        install(pathlib.Path.cwd(), pathlib.Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

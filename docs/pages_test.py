@@ -72,6 +72,11 @@ class GeneratedTest(unittest.TestCase):
                 pages.with_blocks(page, names, blocks), page, "run tools/docs.sh"
             )
 
+    def test_man_page_is_that_of_the_code(self):
+        self.assertEqual(
+            text_of(pages.MAN_PAGE), pages.man_page_of(TABLES), "run tools/docs.sh"
+        )
+
     def test_operations_explains_every_number_and_reason(self):
         blocks = pages.blocks_of(TABLES)
         operations = text_of("docs/operations.md")
@@ -113,6 +118,38 @@ class LinksTest(unittest.TestCase):
             for name in re.findall(r"`(?:\./)?((?:docs|tools|udpgate|cli|testing|deploy"
                                    r"|examples)/[\w./-]+\.\w+)`", text_of(path)):
                 self.assertTrue((ROOT / name).exists(), f"{path}: {name}")
+
+
+class InstallTest(unittest.TestCase):
+    def test_links_to_what_is_not_installed_become_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = pathlib.Path(folder) / "source"
+            target = pathlib.Path(folder) / "target"
+            (source / "docs").mkdir(parents=True)
+            (source / "README.md").write_text(
+                "[a](docs/a.md#one) and [`code`](cli/main.cc).\n"
+            )
+            (source / "docs/a.md").write_text("# One\n[b](../README.md)\n")
+            (source / "docs/a.cc").write_text("")
+            pages.install(source, target)
+            self.assertEqual(
+                [str(path) for path in pages.markdown_files(target)],
+                ["README.md", "docs/a.md"],
+            )
+            self.assertEqual(
+                (target / "README.md").read_text(), "[a](docs/a.md#one) and `code`.\n"
+            )
+            self.assertFalse((target / "docs/a.cc").exists())
+
+    def test_the_documents_of_the_project(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            pages.install(ROOT, root)
+            paths = pages.markdown_files(root)
+            self.assertGreater(len(paths), 18)
+            for path in paths:
+                self.assertEqual(pages.dead_links(root, path), [], path)
+            self.assertIn("docs/index.md", (root / "README.md").read_text())
 
 
 class CodeTest(unittest.TestCase):

@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Writes the parts of docs/ that are generated from the code's own tables:
-# settings, metrics, reasons. The tests compare them (//docs:pages_test).
-#
-#   tools/docs.sh          writes them
-#   tools/docs.sh --man    prints the man page udp-gate(8) instead
+# settings, metrics, reasons, and the man page udp-gate(8). The tests compare
+# them (//docs:pages_test).
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -11,5 +9,4 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 bazel build --ui_event_filters=-info //docs:tables
 tables="$(bazel info bazel-bin 2> /dev/null)/docs/tables"
-if [[ "${1:-}" == --man ]]; then exec "$tables" --man; fi
 exec /usr/bin/python3 -B docs/pages.py --update "$tables"

@@ -31,8 +31,11 @@ install -D -m 644 deploy/sysctl.d/90-udp-gate.conf \
   "$root/usr/lib/sysctl.d/90-udp-gate.conf"
 # It may come to hold a password.
 install -D -m 600 .env.example "$root/etc/udp-gate/udp-gate.env"
-install -D -m 644 README.md "$doc/README.md"
-install -D -m 644 CHANGELOG.md "$doc/CHANGELOG.md"
+python3 -B docs/pages.py --install "$doc"
+man="$root/usr/share/man/man8/udp-gate.8.gz"
+install -d "${man%/*}"
+# Without a time stamp, so that the same source gives the same file.
+gzip --best --no-name --stdout docs/udp-gate.8 > "$man"
 install -D -m 644 LICENSE "$doc/copyright"
 install -D -m 644 deploy/systemd/fast-path.conf \
   "$doc/examples/fast-path.conf"

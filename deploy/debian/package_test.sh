@@ -38,7 +38,9 @@ done
 contents="$(dpkg-deb --contents "$package")"
 for path in usr/bin/udp-gate lib/systemd/system/udp-gate.service \
   usr/lib/sysctl.d/90-udp-gate.conf etc/udp-gate/udp-gate.env usr/share/doc/udp-gate/README.md \
-  usr/share/doc/udp-gate/copyright; do
+  usr/share/doc/udp-gate/docs/index.md usr/share/doc/udp-gate/docs/overview.svg \
+  usr/share/doc/udp-gate/udpgate/admin/README.md usr/share/doc/udp-gate/SECURITY.md \
+  usr/share/man/man8/udp-gate.8.gz usr/share/doc/udp-gate/copyright; do
   grep -q " root/root .* \./$path$" <<< "$contents" || fail "no $path"
 done
 
@@ -72,6 +74,15 @@ for direction in rmem wmem; do
     "$folder/root/usr/lib/sysctl.d/90-udp-gate.conf" \
     || fail "no net.core.${direction}_max = $wanted"
 done
+# Each setting is in the man page.
+variables=0
+while IFS= read -r variable; do
+  zgrep -q "^\.B $variable\b" "$folder/root/usr/share/man/man8/udp-gate.8.gz" \
+    || fail "the man page lacks $variable"
+  variables=$((variables + 1))
+done < <(sed -nE 's/^(# )?([A-Z_]+)=.*/\2/p' .env.example)
+[[ "$variables" -gt 40 ]] || fail "$variables settings"
+
 run_gate "$folder/root/usr/bin/udp-gate" \
   "$folder/root/etc/udp-gate/udp-gate.env"
 
