@@ -169,6 +169,39 @@ class CodeTest(unittest.TestCase):
         self.assertEqual(count, 3)
 
 
+class FiguresTest(unittest.TestCase):
+    def test_readme_has_the_figures_of_the_reports(self):
+        report = text_of("docs/benchmarks.md")
+
+        def found(pattern):
+            match = re.search(pattern, report, flags=re.DOTALL)
+            self.assertTrue(match, pattern)
+            return match.groups()
+
+        cpu, nginx, goref = found(
+            r"64 clients, window 8.*?\|  \| udpgate \| ([\d,]+) [^|]*\| \W*([\d.]+)[^|]*"
+            r"\| \W*([\d.]+)"
+        )
+        sent, lost = found(
+            r"live datagrams sent +[\d,]+ +([\d,]+)\nlost +[\d,]+ +([\d,]+)\n"
+        )
+        (cost,) = found(r"18,000 sessions: CPU / that with 500 = ([\d.]+)")
+        (memory,) = found(r"18,000 sessions: resident bytes of each = ([\d,]*\d)")
+        ours, theirs = found(
+            r"50k: extra cores / nginx's extra = ([\d.]+) / ([\d.]+)"
+        )
+        readme = " ".join(text_of("README.md").split())
+        for phrase in (
+            f"{int(cpu.replace(',', '')) / 1000:.1f} \N{MICRO SIGN}s for each datagram",
+            f"{nginx} times nginx and {goref} times a comparable gateway in Go",
+            f"lost {lost} of {sent} datagrams",
+            f"take {memory} bytes of memory each",
+            f"costs {cost} times what it costs among 500",
+            f"{ours} cores beyond plain routing; nginx needs {theirs}",
+        ):
+            self.assertTrue(phrase in readme, f"README.md lacks: {phrase}")
+
+
 class FormTest(unittest.TestCase):
     def test_readme_is_short(self):
         self.assertLessEqual(len(text_of("README.md").splitlines()), 150)
