@@ -86,6 +86,7 @@ def udpgate_system_deps():
             "absl/hash:hash_testing": ["-labsl_bad_variant_access", "-labsl_hash", "-labsl_strings"],
             "absl/status:status": ["-labsl_status", "-labsl_cord"],
             "absl/status:statusor": ["-labsl_statusor", "-labsl_status"],
+            "absl/strings:cord": ["-labsl_cord"],
             "absl/strings:str_format": ["-labsl_str_format_internal"],
             "absl/strings:strings": ["-labsl_strings", "-labsl_throw_delegate"],
             "absl/time:time": ["-labsl_time", "-labsl_time_zone"],

@@ -29,7 +29,7 @@ struct ProxyLimits {
   // Live sessions at most; 0: any number. Never more than the soft descriptor
   // limit of the process (RLIMIT_NOFILE) allows, less a reserve, since each
   // takes one, nor than there are source ports; `Proxy::session_limit` says
-  // what came of it.
+  // what came of it. 0 to 1,000,000,000.
   int64_t max_sessions = 0;
 
   // A session whose client has sent, and whose backend has been silent for so
@@ -98,6 +98,9 @@ struct ProxyLimits {
   // many sessions of a shard at most, since they take the kernel's memory;
   // those of others are dropped. 0 to 65,536.
   int64_t paused_sessions_max = 64;
+
+  // As `ProxyOptions::Validate`, for the limits alone.
+  absl::Status Validate() const;
 };
 
 // The fixed part, and the limits to start with.
@@ -194,7 +197,8 @@ struct ProxyOptions {
   static int DefaultWorkerCount();
 
   // OK, or InvalidArgument that names the field, its value and what is
-  // allowed.
+  // allowed; the field's name is data too, see option_error.h. The ranges are
+  // those of proxy_option_ranges.h.
   absl::Status Validate() const;
 };
 

@@ -18,6 +18,7 @@
 #include "udpgate/fastpath/device_features.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
+#include "udpgate/option_error.h"
 
 namespace udpgate {
 namespace fastpath {
@@ -368,9 +369,9 @@ absl::StatusOr<std::set<int>> KernelFlowOffload::WantedInterfaces() {
     if (found == links_.end()) {
       std::vector<std::string> names;
       for (const auto& [index, link] : links_) names.push_back(link.name);
-      return absl::NotFoundError(absl::StrCat("interfaces: there is no ", name,
-                                              "; allowed are ",
-                                              absl::StrJoin(names, ", ")));
+      return OptionError(absl::StatusCode::kNotFound, "interfaces",
+                         absl::StrCat(": there is no ", name, "; allowed are ",
+                                      absl::StrJoin(names, ", ")));
     }
     wanted.insert(found->first);
   }

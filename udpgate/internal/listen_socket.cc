@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/socket_options.h"
+#include "udpgate/option_error.h"
 
 namespace udpgate {
 namespace internal {
@@ -130,8 +131,10 @@ absl::StatusOr<ListenSocket> Open(SysCalls* sys_calls,
   const SysCallResult bound = sys_calls->Bind(
       opened.value, reinterpret_cast<const sockaddr*>(&storage), size);
   if (!bound.ok()) {
-    return ErrnoToStatus(bound.error,
-                         absl::StrCat("listen_address: bind ", what));
+    const absl::Status status =
+        ErrnoToStatus(bound.error, absl::StrCat("bind ", what));
+    return OptionError(status.code(), "listen_address",
+                       absl::StrCat(": ", status.message()));
   }
   if (absl::Status status = ReadBoundAddress(sys_calls, &socket);
       !status.ok()) {
@@ -153,8 +156,9 @@ absl::StatusOr<ListenSocket> Adopt(SysCalls* sys_calls,
   }
   if (*type != SOCK_DGRAM || !socket.address.is_valid() ||
       socket.address.port() == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "listen_fds: descriptor ", number, " is not a bound UDP socket"));
+    return OptionError(
+        absl::StatusCode::kInvalidArgument, "listen_fds",
+        absl::StrCat(": descriptor ", number, " is not a bound UDP socket"));
   }
   ::fcntl(number, F_SETFD, FD_CLOEXEC);
   ::fcntl(number, F_SETFL, ::fcntl(number, F_GETFL) & ~O_NONBLOCK);

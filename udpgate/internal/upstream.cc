@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/socket_options.h"
+#include "udpgate/option_error.h"
 
 namespace udpgate {
 namespace internal {
@@ -78,9 +79,10 @@ absl::Status CheckBindAddresses(SysCalls* sys_calls,
         BindTo(sys_calls, opened.value, address.WithPort(0));
     sys_calls->Close(opened.value);
     if (!bound.ok()) {
-      return ErrnoToStatus(
-          bound.error,
-          absl::StrCat("upstream_bind_addresses: bind ", address.IpToString()));
+      const absl::Status status = ErrnoToStatus(
+          bound.error, absl::StrCat("bind ", address.IpToString()));
+      return OptionError(status.code(), "upstream_bind_addresses",
+                         absl::StrCat(": ", status.message()));
     }
   }
   return absl::OkStatus();

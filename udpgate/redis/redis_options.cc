@@ -6,17 +6,21 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "udpgate/dns/host_port.h"
+#include "udpgate/option_error.h"
+#include "udpgate/redis/redis_option_ranges.h"
 
 namespace udpgate {
 namespace {
 
-constexpr size_t kNameBytesMax = 1024;
-constexpr size_t kSecretBytesMax = 4096;
+using redis_ranges::kNameBytesMax;
+using redis_ranges::kPasswordBytesMax;
+using redis_ranges::kUsernameBytesMax;
 constexpr size_t kUnixPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
 
 absl::Status Invalid(absl::string_view field, absl::string_view allowed) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("RedisOptions::", field, " must be ", allowed));
+  return OptionError(absl::StatusCode::kInvalidArgument,
+                     absl::StrCat("RedisOptions::", field),
+                     absl::StrCat(" must be ", allowed));
 }
 
 bool IsBetween(absl::Duration value, absl::Duration min, absl::Duration max) {
@@ -35,8 +39,9 @@ absl::Status ValidateAddress(absl::string_view address) {
   if (!absl::ConsumePrefix(&address, "unix:")) {
     const absl::StatusOr<HostPort> parsed = HostPort::Parse(address);
     if (parsed.ok()) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("RedisOptions::address: ", parsed.status().message()));
+    return OptionError(absl::StatusCode::kInvalidArgument,
+                       "RedisOptions::address",
+                       absl::StrCat(": ", parsed.status().message()));
   }
   // A NUL would cut the path, or begin an abstract name (unix(7)).
   if (!address.empty() && address.size() <= kUnixPathBytesMax &&
@@ -50,8 +55,10 @@ absl::Status ValidateAddress(absl::string_view address) {
 
 absl::Status ValidateTimes(const RedisOptions& options) {
   const absl::Duration min = absl::Milliseconds(1);
-  if (!IsBetween(options.command_timeout, min, absl::Minutes(1))) {
-    return Invalid("command_timeout", "1 ms to 1 minute");
+  if (absl::Status status =
+          redis_ranges::kCommandTimeout.Check(options.command_timeout);
+      !status.ok()) {
+    return status;
   }
   if (!IsBetween(options.reconnect_backoff_min, min, absl::Hours(1))) {
     return Invalid("reconnect_backoff_min", "1 ms to 1 hour");
@@ -71,38 +78,41 @@ absl::Status ValidateTimes(const RedisOptions& options) {
                  absl::Seconds(10))) {
     return Invalid("failure_pause", "0 to 10 seconds");
   }
-  if (!IsBetween(options.stale_backend_age_max, absl::ZeroDuration(),
-                 absl::Hours(24))) {
-    return Invalid("stale_backend_age_max", "0 to 24 hours");
-  }
-  return absl::OkStatus();
+  return redis_ranges::kStaleBackendAgeMax.Check(options.stale_backend_age_max);
 }
 
 }  // namespace
 
 absl::Status RedisOptions::Validate() const {
+  const std::string allowed_name =
+      absl::StrCat("1 to ", kNameBytesMax, " bytes");
   if (absl::Status status = ValidateAddress(address); !status.ok()) {
     return status;
   }
-  if (username.size() > kSecretBytesMax) {
-    return Invalid("username", "up to 4096 bytes");
+  if (username.size() > kUsernameBytesMax) {
+    return Invalid("username",
+                   absl::StrCat("up to ", kUsernameBytesMax, " bytes"));
   }
-  if (password.size() > kSecretBytesMax) {
-    return Invalid("password", "up to 4096 bytes");
+  if (password.size() > kPasswordBytesMax) {
+    return Invalid("password",
+                   absl::StrCat("up to ", kPasswordBytesMax, " bytes"));
   }
-  if (!IsBetween(database, 0, 1'000'000)) {
-    return Invalid("database", "0 to 1000000");
+  if (absl::Status status = redis_ranges::kDatabase.Check(database);
+      !status.ok()) {
+    return status;
   }
-  if (!IsName(backend_key)) return Invalid("backend_key", "1 to 1024 bytes");
+  if (!IsName(backend_key)) return Invalid("backend_key", allowed_name);
   if (!IsName(disconnect_channel)) {
-    return Invalid("disconnect_channel", "1 to 1024 bytes");
+    return Invalid("disconnect_channel", allowed_name);
   }
   if (absl::Status status = ValidateTimes(*this); !status.ok()) return status;
   if (!IsBetween(gets_in_flight_max, 1, 1024)) {
     return Invalid("gets_in_flight_max", "1 to 1024");
   }
-  if (!IsBetween(gets_per_second_max, 1, 1'000'000)) {
-    return Invalid("gets_per_second_max", "1 to 1000000");
+  if (absl::Status status =
+          redis_ranges::kGetsPerSecondMax.Check(gets_per_second_max);
+      !status.ok()) {
+    return status;
   }
   if (!IsBetween(requests_waiting_max, 1, 1'000'000)) {
     return Invalid("requests_waiting_max", "1 to 1000000");

@@ -29,7 +29,7 @@ struct RedisOptions {
 
   // For AUTH (https://redis.io/commands/auth/): with a user name
   // `AUTH username password`, else with a password `AUTH password`, else none.
-  // Up to 4096 bytes each.
+  // Up to 1024 and 4096 bytes.
   std::string username;
   std::string password;
 

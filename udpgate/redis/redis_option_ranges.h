@@ -1,0 +1,32 @@
+// The allowed range of the numbers in `RedisOptions` that programs offer as
+// settings, written once; compare proxy_option_ranges.h.
+#ifndef UDPGATE_REDIS_REDIS_OPTION_RANGES_H_
+#define UDPGATE_REDIS_REDIS_OPTION_RANGES_H_
+
+#include <cstddef>
+
+#include "absl/time/time.h"
+#include "udpgate/option_error.h"
+
+namespace udpgate {
+namespace redis_ranges {
+
+// Of the key and of the channel.
+inline constexpr size_t kNameBytesMax = 1024;
+inline constexpr size_t kUsernameBytesMax = 1024;
+inline constexpr size_t kPasswordBytesMax = 4096;
+
+// How many databases there are is a setting of Redis.
+inline constexpr IntegerRange kDatabase{"RedisOptions::database", 0, 1'000'000};
+inline constexpr DurationRange kCommandTimeout{
+    "RedisOptions::command_timeout", absl::Milliseconds(1), absl::Minutes(1)};
+inline constexpr DurationRange kStaleBackendAgeMax{
+    "RedisOptions::stale_backend_age_max", absl::ZeroDuration(),
+    absl::Hours(24)};
+inline constexpr IntegerRange kGetsPerSecondMax{
+    "RedisOptions::gets_per_second_max", 1, 1'000'000};
+
+}  // namespace redis_ranges
+}  // namespace udpgate
+
+#endif  // UDPGATE_REDIS_REDIS_OPTION_RANGES_H_
