@@ -86,12 +86,12 @@ absl::Status AwaitAddresses(const std::vector<WantedAddress>& addresses,
           absl::FormatDuration(options.timeout), " (ADDRESS_WAIT_SECS)"));
     }
     if (options.wait(options.look_interval)) {
-      return absl::CancelledError("the wait for an address was called off");
+      return absl::CancelledError("the wait for an address was cancelled");
     }
   }
   if (has_waited) {
     logger->Log(LogSeverity::kInfo,
-                absl::StrCat("the addresses are there, after ",
+                absl::StrCat("the addresses are available, after ",
                              absl::FormatDuration(absl::Trunc(
                                  waited(), absl::Milliseconds(1)))));
   }

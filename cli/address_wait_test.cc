@@ -62,7 +62,7 @@ class AddressWaitTest : public ::testing::Test {
   int tries_ = 0;
 };
 
-TEST_F(AddressWaitTest, WhatIsThereIsNotWaitedFor) {
+TEST_F(AddressWaitTest, DoesNotWaitForAvailableAddresses) {
   there_after_ = 0;
   EXPECT_TRUE(AwaitAddresses(wanted_, options_, &logger_).ok());
   EXPECT_EQ(waits_, 0);
@@ -70,7 +70,7 @@ TEST_F(AddressWaitTest, WhatIsThereIsNotWaitedFor) {
   EXPECT_EQ(Log(), "");
 }
 
-TEST_F(AddressWaitTest, WhatComesLaterIsSaidTwice) {
+TEST_F(AddressWaitTest, LogsTheWaitAndItsEnd) {
   there_after_ = 5'000'000'000;
   EXPECT_TRUE(AwaitAddresses(wanted_, options_, &logger_).ok());
   EXPECT_EQ(waits_, 50);
@@ -78,12 +78,12 @@ TEST_F(AddressWaitTest, WhatComesLaterIsSaidTwice) {
   EXPECT_THAT(Log(), HasSubstr("warn PROXY_ADDR=192.0.2.1:19132: this machine "
                                "does not have the address yet; waiting for 10s "
                                "at most\n"));
-  EXPECT_THAT(Log(), HasSubstr("the addresses are there, after 5s\n"));
+  EXPECT_THAT(Log(), HasSubstr("the addresses are available, after 5s\n"));
   const std::string log = Log();
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2) << log;
 }
 
-TEST_F(AddressWaitTest, TheTimeIsBounded) {
+TEST_F(AddressWaitTest, FailsAfterTheTimeout) {
   const absl::Status status = AwaitAddresses(wanted_, options_, &logger_);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()),
@@ -92,26 +92,26 @@ TEST_F(AddressWaitTest, TheTimeIsBounded) {
   EXPECT_EQ(waits_, 100);
 }
 
-TEST_F(AddressWaitTest, ZeroLooksAtNothing) {
+TEST_F(AddressWaitTest, ZeroDoesNotWait) {
   options_.timeout = absl::ZeroDuration();
   EXPECT_TRUE(AwaitAddresses(wanted_, options_, &logger_).ok());
   EXPECT_EQ(tries_, 0);
 }
 
-TEST_F(AddressWaitTest, AStopEndsIt) {
+TEST_F(AddressWaitTest, AStopCancelsTheWait) {
   cancelled_at_ = 3;
   EXPECT_EQ(AwaitAddresses(wanted_, options_, &logger_).code(),
             absl::StatusCode::kCancelled);
   EXPECT_EQ(waits_, 3);
 }
 
-TEST_F(AddressWaitTest, AnotherErrorIsLeftToWhoeverBinds) {
+TEST_F(AddressWaitTest, IgnoresOtherErrors) {
   error_ = EADDRINUSE;
   EXPECT_TRUE(AwaitAddresses(wanted_, options_, &logger_).ok());
   EXPECT_EQ(waits_, 0);
 }
 
-TEST(WantedAddressesTest, WildcardsAndSocketsThatAreBoundAreNone) {
+TEST(WantedAddressesTest, LeavesOutWildcardsAndBoundSockets) {
   Settings settings;
   settings.proxy.listen_address = SocketAddress::Ipv4Any(1);
   EXPECT_TRUE(WantedAddresses(settings).empty());

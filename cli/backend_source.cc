@@ -4,7 +4,6 @@
 #include <memory>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
@@ -33,6 +32,7 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   return options;
 }
 
+// Sets `reload_names` too.
 absl::StatusOr<std::shared_ptr<HostLookup>> MakeLookup(
     const Settings& settings, std::function<void()>* reload_names) {
   HostLookupOptions options;
@@ -43,28 +43,26 @@ absl::StatusOr<std::shared_ptr<HostLookup>> MakeLookup(
   return lookup;
 }
 
-// One fixed backend: no Redis, and no name look-up where it is an IP address.
-absl::Status UseFixedBackend(const Settings& settings,
-                             ProxyDependencies* dependencies,
-                             std::function<void()>* reload_names) {
+// An IP address needs no name lookup.
+absl::StatusOr<BackendSource> MakeFixedSource(const Settings& settings) {
+  BackendSource source;
   const absl::StatusOr<SocketAddress> address =
       SocketAddress::Parse(settings.backend_address);
   if (address.ok()) {
-    dependencies->resolver = std::make_shared<StaticBackendResolver>(*address);
-    return absl::OkStatus();
+    source.resolver = std::make_shared<StaticBackendResolver>(*address);
+    return source;
   }
   absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
-      MakeLookup(settings, reload_names);
+      MakeLookup(settings, &source.reload_names);
   if (!lookup.ok()) return lookup.status();
   absl::StatusOr<std::shared_ptr<NamedBackendResolver>> resolver =
       NamedBackendResolver::Create(settings.backend_address,
                                    *std::move(lookup));
   if (!resolver.ok()) return resolver.status();
-  dependencies->resolver = *std::move(resolver);
-  return absl::OkStatus();
+  source.resolver = *std::move(resolver);
+  return source;
 }
 
-// What Redis' resolver and source report, for /metrics.
 HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
                          const RedisDisconnectSource& disconnects) {
   using Kind = admin::HostMetric::Kind;
@@ -72,33 +70,33 @@ HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
   const auto number = [](uint64_t value) { return static_cast<double>(value); };
   return {
       {Kind::kGauge, "udpgate_redis_connected",
-       "1 while Redis answers what is asked for new clients.",
+       "1 while the connection for backend resolutions works.",
        stats.is_connected ? 1.0 : 0.0},
       {Kind::kGauge, "udpgate_redis_subscribed",
        "1 while disconnect events are received.",
        disconnects.Health().ok() ? 1.0 : 0.0},
-      {Kind::kCounter, "udpgate_redis_gets_sent_total", "GETs sent to Redis.",
-       number(stats.gets_sent)},
+      {Kind::kCounter, "udpgate_redis_gets_sent_total",
+       "GET commands sent to Redis.", number(stats.gets_sent)},
       {Kind::kCounter, "udpgate_redis_stale_answers_total",
-       "Questions answered with the last backend known, while Redis was away.",
+       "Resolutions that returned the last known backend while Redis was "
+       "unavailable.",
        number(stats.stale_answers)},
       {Kind::kCounter, "udpgate_redis_questions_refused_total",
-       "Questions refused since too many waited.",
+       "Resolutions rejected because too many were waiting.",
        number(stats.questions_refused)},
       {Kind::kCounter, "udpgate_redis_questions_asked_again_total",
-       "Questions asked again since the connection to Redis was closed.",
+       "Resolutions repeated because the connection to Redis was closed.",
        number(stats.questions_asked_again)},
       {Kind::kGauge, "udpgate_redis_questions_waiting",
-       "Questions without an answer so far.", number(stats.questions_waiting)},
+       "Resolutions without a result so far.", number(stats.questions_waiting)},
   };
 }
 
-absl::Status UseRedis(const Settings& settings, ProxyDependencies* dependencies,
-                      std::function<HostMetrics()>* metrics,
-                      std::function<void()>* reload_names) {
+absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
+  BackendSource source;
   const RedisOptions options = MakeRedisOptions(settings);
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
-      MakeLookup(settings, reload_names);
+      MakeLookup(settings, &source.reload_names);
   if (!lookup.ok()) return lookup.status();
   absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
       RedisBackendResolver::Create(options, *lookup);
@@ -106,12 +104,12 @@ absl::Status UseRedis(const Settings& settings, ProxyDependencies* dependencies,
   absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
       RedisDisconnectSource::Create(options, *lookup);
   if (!disconnects.ok()) return disconnects.status();
-  *metrics = [resolver = *resolver, disconnects = *disconnects] {
+  source.metrics = [resolver = *resolver, disconnects = *disconnects] {
     return RedisMetrics(*resolver, *disconnects);
   };
-  dependencies->resolver = *std::move(resolver);
-  dependencies->disconnects = *std::move(disconnects);
-  return absl::OkStatus();
+  source.resolver = *std::move(resolver);
+  source.disconnects = *std::move(disconnects);
+  return source;
 }
 
 }  // namespace
@@ -121,13 +119,9 @@ absl::Status ValidateBackendSource(const Settings& settings) {
   return MakeRedisOptions(settings).Validate();
 }
 
-absl::Status UseBackendSource(const Settings& settings,
-                              ProxyDependencies* dependencies,
-                              std::function<HostMetrics()>* metrics,
-                              std::function<void()>* reload_names) {
-  return settings.backend_address.empty()
-             ? UseRedis(settings, dependencies, metrics, reload_names)
-             : UseFixedBackend(settings, dependencies, reload_names);
+absl::StatusOr<BackendSource> MakeBackendSource(const Settings& settings) {
+  return settings.backend_address.empty() ? MakeRedisSource(settings)
+                                          : MakeFixedSource(settings);
 }
 
 std::string DescribeBackendSource(const Settings& settings) {
@@ -135,10 +129,10 @@ std::string DescribeBackendSource(const Settings& settings) {
     return absl::StrCat("fixed backend ", settings.backend_address,
                         ", without Redis");
   }
-  return absl::StrCat("backends from Redis at ", settings.redis_address,
-                      ", database ", settings.redis_database, ", key ",
-                      settings.redis_backend_key, ", disconnects from channel ",
-                      settings.redis_disconnect_channel);
+  return absl::StrCat(
+      "backends from Redis at ", settings.redis_address, ", database ",
+      settings.redis_database, ", key ", settings.redis_backend_key,
+      ", disconnect events from channel ", settings.redis_disconnect_channel);
 }
 
 }  // namespace cli

@@ -8,11 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cli/report.h"
-#include "cli/system.h"
+#include "cli/settings/table.h"
+#include "cli/system/system.h"
 #include "udpgate/logging.h"
 
 namespace udpgate {
 namespace cli {
+
 Reloader::Reloader(SettingSources sources, const CommandLine& running,
                    Validate validate, std::function<void()> reload_names,
                    Proxy* proxy, Logger* logger)
@@ -25,14 +27,14 @@ Reloader::Reloader(SettingSources sources, const CommandLine& running,
 
 absl::StatusOr<std::string> Reloader::Reload() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  // Whether or not the settings are valid: the files are others'.
+  // Even if the settings are invalid: these are other files.
   if (reload_names_ != nullptr) reload_names_();
   absl::StatusOr<std::string> done = Apply();
   if (done.ok()) {
     logger_->Log(LogSeverity::kInfo, *done);
   } else {
     logger_->Log(LogSeverity::kError,
-                 absl::StrCat("reload: the settings stay as they are: ",
+                 absl::StrCat("reload failed, all settings unchanged: ",
                               done.status().message()));
   }
   return done;
@@ -46,7 +48,7 @@ absl::StatusOr<std::string> Reloader::Apply() {
   }
   if (absl::Status status = proxy_->SetLimits(fresh->settings.proxy.limits);
       !status.ok()) {
-    return status;
+    return NameSetting(status);
   }
   for (const std::string& warning : fresh->warnings) {
     logger_->Log(LogSeverity::kWarning, warning);
@@ -75,7 +77,7 @@ absl::StatusOr<std::string> Reloader::Apply() {
       values_.erase(before);
     }
   }
-  // A setting that did not change was capped before.
+  // The warning about an unchanged setting was logged before.
   if (!limit_warning.empty() &&
       std::count(applied.begin(), applied.end(), "MAX_SESSIONS") > 0) {
     logger_->Log(LogSeverity::kWarning, limit_warning);
@@ -87,7 +89,7 @@ absl::StatusOr<std::string> Reloader::Apply() {
                       ? "nothing changed"
                       : absl::StrCat("changed ", absl::StrJoin(applied, ", ")));
   if (!kept.empty()) {
-    absl::StrAppend(&text, "; a restart is needed for ",
+    absl::StrAppend(&text, "; restart required for ",
                     absl::StrJoin(kept, ", "));
   }
   return text;

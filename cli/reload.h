@@ -1,4 +1,4 @@
-// Settings that change while the gate runs.
+// Changes settings while the gateway runs.
 #ifndef UDPGATE_CLI_RELOAD_H_
 #define UDPGATE_CLI_RELOAD_H_
 
@@ -9,30 +9,31 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "cli/command_line.h"
-#include "cli/logger.h"
-#include "cli/settings.h"
+#include "cli/log/logger.h"
+#include "cli/settings/command_line.h"
+#include "cli/settings/settings.h"
 #include "udpgate/proxy.h"
 
 namespace udpgate {
 namespace cli {
 
-// Reads all sources again. What `Setting::is_live` says can change is applied;
-// what else is different is named, and stays as it was. Threads: any.
+// Reads all sources again. Applies the settings that are live
+// (`Setting::is_live`). The others keep their values, and those that changed
+// are named. Threads: any.
 class Reloader {
  public:
   using Validate = std::function<absl::Status(const Settings& settings)>;
 
-  // `running` is what the process runs with; `validate` checks more than the
-  // sources' own check. `reload_names` makes the look-up of host names read the
-  // system's files again; null where there is none. `proxy` and `logger` must
-  // outlive it.
+  // `running` is what the process runs with; `validate` checks what
+  // ParseCommandLine does not. `reload_names` makes the lookup of host names
+  // read the system's files again; it may be null. `proxy` and `logger` must
+  // outlive the object.
   Reloader(SettingSources sources, const CommandLine& running,
            Validate validate, std::function<void()> reload_names, Proxy* proxy,
            Logger* logger);
 
-  // One line that says what was done, which is logged too. Where the settings
-  // are not valid nothing changes, and the error says what is wrong.
+  // Returns and logs one line that says what was done. If the settings are not
+  // valid, nothing changes, and the error says what is wrong.
   absl::StatusOr<std::string> Reload();
 
  private:

@@ -19,7 +19,7 @@ class Counts {
     if (count > 0) parts_.push_back(absl::StrCat(name, " ", count));
   }
 
-  // Adds them to `sections` under a heading, if there are any.
+  // Appends them to `sections` under a heading, if there are any.
   void MoveTo(absl::string_view heading, std::vector<std::string>* sections) {
     if (parts_.empty()) return;
     sections->push_back(
@@ -36,9 +36,9 @@ std::string BufferWarning(absl::string_view buffer, absl::string_view sysctl,
                           absl::optional<int64_t> limit) {
   if (granted >= wanted) return "";
   std::string text = absl::StrCat("the kernel capped the ", buffer, " buffer, ",
-                                  wanted, " bytes were asked for");
+                                  wanted, " bytes were requested");
   if (limit.has_value() && *limit < wanted) {
-    absl::StrAppend(&text, "; to allow them: sysctl -w ", sysctl, "=", wanted);
+    absl::StrAppend(&text, "; to allow this: sysctl -w ", sysctl, "=", wanted);
   }
   return text;
 }
@@ -74,19 +74,18 @@ std::string SessionLimitWarning(int64_t configured,
       is_of_ports ? std::string("the source ports of one address")
                   : absl::StrCat("the descriptor limit of ", descriptors_max);
   const absl::string_view remedy =
-      is_of_ports ? "widen net.ipv4.ip_local_port_range, or give several "
+      is_of_ports ? "widen net.ipv4.ip_local_port_range, or set several "
                     "UPSTREAM_BIND_ADDRS"
                   : "raise it (ulimit -n, LimitNOFILE=)";
   if (is_capped) {
-    return absl::StrCat(
-        "MAX_SESSIONS=", configured, " is capped at ", in_force.sessions_max,
-        ": ", limit,
-        is_of_ports ? " are no more; " : ", less a reserve, allows no more; ",
-        remedy);
+    return absl::StrCat("MAX_SESSIONS=", configured, " is capped at ",
+                        in_force.sessions_max, ": ", limit,
+                        is_of_ports ? " do not allow more; "
+                                    : ", less a reserve, does not allow more; ",
+                        remedy);
   }
-  return absl::StrCat(limit, is_of_ports ? " leave" : " leaves",
-                      " room for only ", in_force.sessions_max, " sessions; ",
-                      remedy);
+  return absl::StrCat(limit, is_of_ports ? " allow" : " allows", " only ",
+                      in_force.sessions_max, " sessions; ", remedy);
 }
 
 std::string ReceiveBufferWarning(int64_t wanted, int64_t granted,

@@ -1,5 +1,5 @@
-// What the log of `udp-gate` says about the limits it starts with, and about
-// all that it did when it stops.
+// Log lines of `udp-gate` about its limits at startup and its totals at
+// shutdown.
 #ifndef UDPGATE_CLI_REPORT_H_
 #define UDPGATE_CLI_REPORT_H_
 
@@ -14,29 +14,28 @@
 namespace udpgate {
 namespace cli {
 
-// How many sessions there can be, and which limit that is.
+// The maximum number of sessions, and which limit sets it.
 std::string SessionLimitText(const SessionLimit& limit);
 
-// A warning where the descriptor limit of the process, `descriptors_max`, or
-// the source ports leave less room for sessions than MAX_SESSIONS,
-// `configured`, asks for, or too little at all; empty where there is enough.
-// `in_force` is what `Proxy::session_limit` says.
+// A warning if the descriptor limit of the process, `descriptors_max`, or the
+// source ports allow fewer sessions than MAX_SESSIONS, `configured`, or very
+// few; else empty. `in_force` is from `Proxy::session_limit`.
 std::string SessionLimitWarning(int64_t configured,
                                 const SessionLimit& in_force,
                                 int64_t descriptors_max);
 
-// A warning where the kernel granted less than the bytes that were wanted, with
-// the remedy where `rmem_max`, the value of net.core.rmem_max if it is known,
-// is the cause; else empty.
+// A warning if the kernel granted fewer bytes than requested, with the remedy
+// if `rmem_max`, the value of net.core.rmem_max if it is known, is the cause;
+// else empty.
 std::string ReceiveBufferWarning(int64_t wanted, int64_t granted,
                                  absl::optional<int64_t> rmem_max);
 
-// The same of the send buffer and `wmem_max`, net.core.wmem_max.
+// The same for the send buffer and `wmem_max`, net.core.wmem_max.
 std::string SendBufferWarning(int64_t wanted, int64_t granted,
                               absl::optional<int64_t> wmem_max);
 
-// One line with the totals, and where something was dropped, ended or
-// disconnected a second one that says how much of what.
+// One line with the totals, and a second one with the counts by reason if
+// anything was dropped, ended or disconnected.
 std::vector<std::string> StopLines(const ProxyStats& stats);
 
 }  // namespace cli

@@ -122,21 +122,21 @@ TEST(ReceiveBufferWarningTest, NamesTheSysctlWhereItIsTheCause) {
   EXPECT_EQ(ReceiveBufferWarning(8192, 8192, 4096), "");
   EXPECT_EQ(ReceiveBufferWarning(8192, 9000, absl::nullopt), "");
   EXPECT_EQ(ReceiveBufferWarning(8192, 4096, 4096),
-            "the kernel capped the receive buffer, 8192 bytes were asked for; "
-            "to allow them: sysctl -w net.core.rmem_max=8192");
+            "the kernel capped the receive buffer, 8192 bytes were requested; "
+            "to allow this: sysctl -w net.core.rmem_max=8192");
   EXPECT_EQ(ReceiveBufferWarning(8192, 4096, 8192),
-            "the kernel capped the receive buffer, 8192 bytes were asked for");
+            "the kernel capped the receive buffer, 8192 bytes were requested");
   EXPECT_EQ(ReceiveBufferWarning(8192, 4096, absl::nullopt),
-            "the kernel capped the receive buffer, 8192 bytes were asked for");
+            "the kernel capped the receive buffer, 8192 bytes were requested");
 }
 
 TEST(SendBufferWarningTest, NamesItsOwnSysctl) {
   EXPECT_EQ(SendBufferWarning(8192, 8192, 4096), "");
   EXPECT_EQ(SendBufferWarning(8192, 4096, 4096),
-            "the kernel capped the send buffer, 8192 bytes were asked for; to "
-            "allow them: sysctl -w net.core.wmem_max=8192");
+            "the kernel capped the send buffer, 8192 bytes were requested; to "
+            "allow this: sysctl -w net.core.wmem_max=8192");
   EXPECT_EQ(SendBufferWarning(8192, 4096, absl::nullopt),
-            "the kernel capped the send buffer, 8192 bytes were asked for");
+            "the kernel capped the send buffer, 8192 bytes were requested");
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
-#include "cli/settings.h"
+#include "cli/settings/table.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/version.h"
 

@@ -184,7 +184,8 @@ TEST(AdminTest, CountsWhatTheLogOfSessionsLeavesOut) {
            !absl::StrContains(metrics, absl::StrCat(kName, "0\n"));
   }));
   ASSERT_EQ(gate.Terminate()->status, 0);
-  EXPECT_TRUE(absl::StrContains(gate.log(), "lines on sessions were left out"))
+  EXPECT_TRUE(
+      absl::StrContains(gate.log(), "session log lines were suppressed"))
       << gate.log();
 }
 

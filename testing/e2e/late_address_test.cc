@@ -104,7 +104,7 @@ TEST_P(LateAddressTest, TheGateComesUpByItself) {
   EXPECT_FALSE(absl::StrContains(heard, "READY=1")) << heard;
   GiveAddress();
   ASSERT_TRUE(gate_->AwaitLog("listening on ")) << gate_->log();
-  EXPECT_TRUE(absl::StrContains(gate_->log(), "the addresses are there"));
+  EXPECT_TRUE(absl::StrContains(gate_->log(), "the addresses are available"));
   ASSERT_TRUE(AwaitTrue([&] {
     absl::StrAppend(&heard, Heard());
     return absl::StrContains(heard, "READY=1");

@@ -131,7 +131,7 @@ class TakeoverTest : public ::testing::Test {
   }
   // The milliseconds that the log says that datagrams waited.
   static double PauseMilliseconds(const std::string& log) {
-    const absl::string_view before = "their datagrams waited for ";
+    const absl::string_view before = "forwarding paused for ";
     const size_t begin = log.find(before.data());
     if (begin == std::string::npos) return -1;
     const size_t end = log.find('\n', begin);
@@ -232,9 +232,10 @@ TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
   for (int i = 0; i < kTakeOvers; ++i) {
     auto successor = MakeSuccessor(environment);
     ASSERT_TRUE(successor->Start().ok()) << successor->log();
-    EXPECT_THAT(successor->log(),
-                HasSubstr(absl::StrCat("took over ", kClients, " sessions, ",
-                                       kClients, " made ready before")));
+    EXPECT_THAT(
+        successor->log(),
+        HasSubstr(absl::StrCat("took over ", kClients, " sessions, ", kClients,
+                               " of them prepared in advance")));
     milliseconds.push_back(PauseMilliseconds(successor->log()));
     ASSERT_TRUE(gate->AwaitExit().ok());
     gate = std::move(successor);
@@ -359,7 +360,7 @@ TEST_F(TakeoverTest, AnUpgradeThatFailsChangesNothing) {
   for (int i = 0; i < 5; ++i) {
     successor = MakeSuccessor(environment);
     ASSERT_TRUE(successor->Launch().ok());
-    ASSERT_TRUE(successor->AwaitLog("taking over from the gate"));
+    ASSERT_TRUE(successor->AwaitLog("taking over from the gateway"));
     successor->Signal(SIGKILL);
     ASSERT_TRUE(successor->AwaitExit().ok());
     EXPECT_TRUE(IsServedBy(&client, gate->address(), "first"));
@@ -367,7 +368,7 @@ TEST_F(TakeoverTest, AnUpgradeThatFailsChangesNothing) {
   // One that is to end itself.
   successor = MakeSuccessor(environment);
   ASSERT_TRUE(successor->Launch().ok());
-  ASSERT_TRUE(successor->AwaitLog("taking over from the gate"));
+  ASSERT_TRUE(successor->AwaitLog("taking over from the gateway"));
   successor->Signal(SIGTERM);
   result = successor->AwaitExit();
   ASSERT_TRUE(result.ok());
@@ -414,7 +415,7 @@ TEST_F(TakeoverTest, WhatIsWrongIsNamed) {
   auto gate = MakeGate(environment);
   ASSERT_TRUE(gate->Start().ok()) << gate->log();
   gate->Signal(SIGUSR2);
-  EXPECT_TRUE(gate->AwaitLog("without TAKEOVER_SOCKET"));
+  EXPECT_TRUE(gate->AwaitLog("TAKEOVER_SOCKET is not set"));
   // Two gates with one path.
   auto first = MakeGate(Environment());
   ASSERT_TRUE(first->Start().ok()) << first->log();
@@ -436,9 +437,9 @@ TEST_F(TakeoverTest, ADrainedGateStaysDrained) {
   LoopbackPeer client;
   ASSERT_TRUE(IsServedBy(&client, gate->address(), "first"));
   gate->Signal(SIGTERM);
-  ASSERT_TRUE(gate->AwaitLog("draining: new clients are refused"));
+  ASSERT_TRUE(gate->AwaitLog("draining: new clients are rejected"));
   gate->Signal(SIGUSR2);
-  EXPECT_TRUE(gate->AwaitLog("this gate is to end"));
+  EXPECT_TRUE(gate->AwaitLog("no new process is started during shutdown"));
   // By hand, without a socket of its own: it goes on at the same one.
   environment.erase("TAKEOVER_SOCKET");
   auto successor = MakeSuccessor(environment);
@@ -454,7 +455,7 @@ TEST_F(TakeoverTest, ADrainedGateStaysDrained) {
   EXPECT_TRUE(IsServedBy(&client, third->address(), "first"));
   // The session is live, so the first signal drains and the second one stops.
   third->Signal(SIGTERM);
-  ASSERT_TRUE(third->AwaitLog("draining: new clients are refused"));
+  ASSERT_TRUE(third->AwaitLog("draining: new clients are rejected"));
   ASSERT_TRUE(third->Terminate().ok());
   EXPECT_THAT(third->log(), HasSubstr("dropped: draining 1"));
 }

@@ -8,8 +8,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "cli/dotenv.h"
-#include "cli/settings.h"
+#include "cli/settings/dotenv.h"
+#include "cli/settings/table.h"
 #include "testing/fuzz/rules.h"
 #include "udpgate/redis/redis_options.h"
 

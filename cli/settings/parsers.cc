@@ -1,0 +1,224 @@
+#include "cli/settings/parsers.h"
+
+#include <net/if.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "udpgate/dns/host_port.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+// fe80::/10 (RFC 4291 section 2.4) without the interface that makes it one
+// address; bind(2) refuses it.
+bool LacksInterface(const SocketAddress& address) {
+  return address.is_ipv6() && address.ip_bytes()[0] == 0xfe &&
+         (address.ip_bytes()[1] & 0xc0) == 0x80 && address.scope_id() == 0;
+}
+
+}  // namespace
+
+bool IsToken(absl::string_view text) {
+  return text.size() >= kTokenBytesMin && text.size() <= kTokenBytesMax &&
+         std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
+}
+
+bool ParseInteger(absl::string_view text, int64_t minimum, int64_t maximum,
+                  int64_t* value) {
+  if (text.empty() ||
+      !std::all_of(text.begin(), text.end(), absl::ascii_isdigit)) {
+    return false;
+  }
+  int64_t parsed;
+  if (!absl::SimpleAtoi(text, &parsed)) return false;
+  if (parsed < minimum || parsed > maximum) return false;
+  *value = parsed;
+  return true;
+}
+
+bool ParseByteCount(absl::string_view text, int64_t minimum, int64_t maximum,
+                    int64_t* value) {
+  int64_t unit = 1;
+  if (absl::ConsumeSuffix(&text, "KiB")) {
+    unit = int64_t{1} << 10;
+  } else if (absl::ConsumeSuffix(&text, "MiB")) {
+    unit = int64_t{1} << 20;
+  } else if (absl::ConsumeSuffix(&text, "GiB")) {
+    unit = int64_t{1} << 30;
+  }
+  int64_t count;
+  if (!ParseInteger(text, 0, maximum / unit, &count)) return false;
+  if (count * unit < minimum) return false;
+  *value = count * unit;
+  return true;
+}
+
+bool ParseRemoteAddress(absl::string_view text, std::string* result) {
+  const absl::StatusOr<HostPort> host_port = HostPort::Parse(text);
+  if (!host_port.ok()) return false;
+  const absl::StatusOr<SocketAddress> address =
+      SocketAddress::FromIpAndPort(host_port->host, host_port->port);
+  if (address.ok() && !address->is_unicast()) return false;
+  *result = host_port->ToString();
+  return true;
+}
+
+bool ApplyListenAddress(absl::string_view value, Settings* settings) {
+  int64_t port;
+  if (value[0] == ':' && ParseInteger(value.substr(1), 0, 65535, &port)) {
+    settings->listen_on_all_addresses = true;
+    settings->proxy.listen_address =
+        SocketAddress::Ipv4Any(static_cast<uint16_t>(port));
+    return true;
+  }
+  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
+  if (!address.ok() || !(address->is_any() || address->is_unicast()) ||
+      LacksInterface(*address)) {
+    return false;
+  }
+  settings->listen_on_all_addresses = false;
+  settings->proxy.listen_address = *address;
+  return true;
+}
+
+bool ApplyRedisAddress(absl::string_view value, Settings* settings) {
+  absl::string_view path = value;
+  if (!absl::ConsumePrefix(&path, "unix:")) {
+    return ParseRemoteAddress(value, &settings->redis_address);
+  }
+  if (!absl::StartsWith(path, "/") || path.size() > kUnixPathBytesMax)
+    return false;
+  settings->redis_address = std::string(value);
+  return true;
+}
+
+bool ApplyLogLevel(absl::string_view value, Settings* settings) {
+  for (const LogSeverity severity :
+       {LogSeverity::kDebug, LogSeverity::kInfo, LogSeverity::kWarning,
+        LogSeverity::kError}) {
+    if (value == LogSeverityName(severity)) {
+      settings->log_level = severity;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool ApplyLogFormat(absl::string_view value, Settings* settings) {
+  if (value != "text" && value != "json") return false;
+  settings->log_format = value == "json" ? LogFormat::kJson : LogFormat::kText;
+  return true;
+}
+
+bool ApplySessionLog(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->session_log = SessionLog::kOff;
+  } else if (value == "end") {
+    settings->session_log = SessionLog::kEnd;
+  } else if (value == "all") {
+    settings->session_log = SessionLog::kAll;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
+  constexpr size_t kAddressesMax = 64;
+  std::vector<SocketAddress> addresses;
+  for (const absl::string_view text :
+       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    const absl::StatusOr<SocketAddress> address =
+        SocketAddress::FromIpAndPort(text, 0);
+    if (!address.ok() || !address->is_unicast() || LacksInterface(*address) ||
+        addresses.size() == kAddressesMax) {
+      return false;
+    }
+    addresses.push_back(*address);
+  }
+  if (addresses.empty()) return false;
+  settings->proxy.upstream_bind_addresses = std::move(addresses);
+  return true;
+}
+
+bool ApplyFastPath(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->fast_path = FastPath::kOff;
+  } else if (value == "auto") {
+    settings->fast_path = FastPath::kAuto;
+  } else if (value == "required") {
+    settings->fast_path = FastPath::kRequired;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool ApplyReadyzDisconnects(absl::string_view value, Settings* settings) {
+  if (value != "warn" && value != "fail") return false;
+  settings->is_unready_without_disconnects = value == "fail";
+  return true;
+}
+
+bool ApplyDontFragment(absl::string_view value, Settings* settings) {
+  if (value != "off" && value != "on") return false;
+  settings->proxy.dont_fragment = value == "on";
+  return true;
+}
+
+bool ApplyTrafficClass(absl::string_view value, Settings* settings) {
+  if (value != "copy" && value != "clear") return false;
+  settings->proxy.copies_traffic_class = value == "copy";
+  return true;
+}
+
+bool ApplyAdminAddress(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->admin_address = SocketAddress();
+    return true;
+  }
+  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
+  if (!address.ok() || !(address->is_any() || address->is_unicast()) ||
+      LacksInterface(*address)) {
+    return false;
+  }
+  settings->admin_address = *address;
+  return true;
+}
+
+bool ApplyAdminToken(absl::string_view value, Settings* settings) {
+  if (!IsToken(value)) return false;
+  settings->admin_token = std::string(value);
+  return true;
+}
+
+bool ApplyInterfaces(absl::string_view value, Settings* settings) {
+  constexpr size_t kInterfacesMax = 64;
+  std::vector<std::string> interfaces;
+  for (const absl::string_view name :
+       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    // dev_valid_name in net/core/dev.c of Linux.
+    if (name.size() >= IFNAMSIZ || name == "." || name == ".." ||
+        absl::StrContains(name, '/') || absl::StrContains(name, ':') ||
+        interfaces.size() == kInterfacesMax) {
+      return false;
+    }
+    interfaces.emplace_back(name);
+  }
+  if (interfaces.empty()) return false;
+  settings->fast_path_interfaces = std::move(interfaces);
+  return true;
+}
+
+}  // namespace cli
+}  // namespace udpgate

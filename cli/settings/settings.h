@@ -1,0 +1,66 @@
+// The values of all settings of `udp-gate`. table.h fills them in.
+#ifndef UDPGATE_CLI_SETTINGS_SETTINGS_H_
+#define UDPGATE_CLI_SETTINGS_SETTINGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "cli/log/log_options.h"
+#include "udpgate/logging.h"
+#include "udpgate/proxy_options.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace cli {
+
+// Whether the kernel relays confirmed sessions (udpgate/fastpath).
+enum class FastPath { kOff, kAuto, kRequired };
+
+struct Settings {
+  ProxyOptions proxy;
+  // `PROXY_ADDR=:port`: the port of `proxy.listen_address` on all addresses,
+  // of IPv6 too if the machine has it.
+  bool listen_on_all_addresses = false;
+
+  // How long the start waits for addresses of this machine.
+  absl::Duration address_wait;  // 0: no wait
+
+  // `host:port` or `ip:port`; empty: resolve through Redis.
+  std::string backend_address;
+
+  std::string redis_address;  // `host:port` or `unix:/path`
+  std::string redis_username;
+  std::string redis_password;  // never logged
+  std::string redis_password_file;
+  int redis_database = 0;
+  std::string redis_backend_key;
+  std::string redis_disconnect_channel;
+  absl::Duration redis_timeout;
+  absl::Duration backend_stale_max;  // 0: no stale backend
+  int resolves_per_second = 0;
+
+  FastPath fast_path = FastPath::kOff;
+  std::vector<std::string> fast_path_interfaces;  // empty: detected
+
+  SocketAddress admin_address;  // invalid: no admin endpoint
+  std::string admin_token;      // never logged
+  std::string admin_token_file;
+  // Whether the gateway is not ready while disconnect events cannot arrive.
+  bool is_unready_without_disconnects = false;
+
+  absl::Duration drain_timeout;  // 0: no drain
+
+  std::string takeover_socket;  // empty: takeover is disabled
+
+  LogSeverity log_level = LogSeverity::kInfo;
+  LogFormat log_format = LogFormat::kText;
+  SessionLog session_log = SessionLog::kOff;
+  int64_t session_log_lines_per_second_max = 0;  // 0: no limit
+};
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_SETTINGS_SETTINGS_H_

@@ -1,0 +1,471 @@
+#include "cli/settings/table.h"
+
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "cli/settings/dotenv.h"
+#include "cli/settings/help.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "udpgate/option_error.h"
+
+namespace udpgate {
+namespace cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const Setting& Find(absl::string_view variable) {
+  for (const Setting& setting : SettingTable()) {
+    if (setting.variable == variable) return setting;
+  }
+  ADD_FAILURE() << "no setting " << variable;
+  return SettingTable().front();
+}
+
+struct Case {
+  const char* variable;
+  std::vector<std::string> good;
+  std::vector<std::string> bad;
+};
+
+// What every integer refuses.
+const char* const kNoIntegers[] = {
+    "-1",   "+1",  "1 ",  " 1",   "1x",
+    "0x10", "1.0", "1e3", "abc",  "99999999999999999999",
+    "1,0",  "--1", "1\n", "\t1",  "\xd9\xa1",
+    "1_0",  "on",  "1KB", "1kib", "18446744073709551617"};
+
+TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
+  std::vector<std::string> variables;
+  for (const Setting& setting : SettingTable()) {
+    variables.push_back(setting.variable);
+  }
+  EXPECT_THAT(
+      variables,
+      ::testing::UnorderedElementsAre(
+          "PROXY_ADDR", "REDIS_ADDR", "REDIS_USERNAME", "REDIS_PASSWORD",
+          "REDIS_PASSWORD_FILE", "REDIS_DB", "REDIS_BACKEND_KEY",
+          "REDIS_DISCONNECT_CHANNEL", "SESSION_IDLE_TIMEOUT_SECS",
+          "WORKER_COUNT", "QUEUE_SIZE", "LISTENER_COUNT", "BATCH_SIZE",
+          "BACKEND_ADDR", "MAX_SESSIONS", "BACKEND_REFUSALS_MAX",
+          "RESOLVE_TIMEOUT_MS", "REDIS_TIMEOUT_MS", "PENDING_DATAGRAMS_MAX",
+          "RECEIVE_BUFFER_BYTES", "LOG_LEVEL", "UPSTREAM_BIND_ADDRS",
+          "PORT_QUARANTINE_SECS", "BACKEND_STALE_SECS", "RESOLVES_PER_SEC",
+          "ALLOW_CIDRS", "DENY_CIDRS", "MAX_SESSIONS_PER_IP",
+          "MAX_UNCONFIRMED_SESSIONS_PER_IP", "NEW_SESSIONS_PER_SEC",
+          "NEW_SESSIONS_PER_SEC_PER_IP", "PENDING_CLIENTS_MAX",
+          "PENDING_BYTES_MAX", "UNCONFIRMED_TIMEOUT_SECS",
+          "UNCONFIRMED_REPLY_FACTOR", "PAUSED_SESSIONS_MAX",
+          "BACKEND_SILENT_TIMEOUT_SECS", "CLIENT_SILENT_TIMEOUT_SECS",
+          "FAST_PATH", "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
+          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
+          "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
+          "SESSION_EVENTS_MAX", "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS",
+          "DONT_FRAGMENT", "TRAFFIC_CLASS"));
+  EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
+}
+
+TEST(SettingTableTest, DefaultsAreAllowed) {
+  for (const Setting& setting : SettingTable()) {
+    if (setting.default_text.empty()) continue;
+    Settings settings;
+    EXPECT_TRUE(setting.apply(setting.default_text, &settings))
+        << setting.variable;
+  }
+}
+
+TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
+  struct Range {
+    const char* variable;
+    int64_t minimum;
+    int64_t maximum;
+  };
+  for (const Range& range :
+       std::vector<Range>{{"SESSION_IDLE_TIMEOUT_SECS", 1, 86400},
+                          {"WORKER_COUNT", 0, 256},
+                          {"QUEUE_SIZE", 1, 1048576},
+                          {"LISTENER_COUNT", 1, 64},
+                          {"BATCH_SIZE", 1, 1024},
+                          {"REDIS_DB", 0, 1000000},
+                          {"MAX_SESSIONS", 0, 1000000000},
+                          {"BACKEND_REFUSALS_MAX", 1, 1000},
+                          {"RESOLVE_TIMEOUT_MS", 1, 3600000},
+                          {"REDIS_TIMEOUT_MS", 1, 60000},
+                          {"PENDING_DATAGRAMS_MAX", 1, 1024},
+                          {"RECEIVE_BUFFER_BYTES", 4096, 1 << 30},
+                          {"PORT_QUARANTINE_SECS", 0, 3600},
+                          {"BACKEND_STALE_SECS", 0, 86400},
+                          {"RESOLVES_PER_SEC", 1, 1000000},
+                          {"MAX_SESSIONS_PER_IP", 0, 1000000000},
+                          {"MAX_UNCONFIRMED_SESSIONS_PER_IP", 0, 1000000000},
+                          {"NEW_SESSIONS_PER_SEC", 0, 1000000},
+                          {"NEW_SESSIONS_PER_SEC_PER_IP", 0, 1000000},
+                          {"PENDING_CLIENTS_MAX", 1, 1048576},
+                          {"PENDING_BYTES_MAX", 65536, int64_t{1} << 40},
+                          {"UNCONFIRMED_TIMEOUT_SECS", 1, 86400},
+                          {"UNCONFIRMED_REPLY_FACTOR", 0, 1000000},
+                          {"PAUSED_SESSIONS_MAX", 0, 65536},
+                          {"BACKEND_SILENT_TIMEOUT_SECS", 0, 86400},
+                          {"CLIENT_SILENT_TIMEOUT_SECS", 0, 86400},
+                          {"DRAIN_TIMEOUT_SECS", 0, 86400},
+                          {"ADDRESS_WAIT_SECS", 0, 86400}}) {
+    SCOPED_TRACE(range.variable);
+    const Setting& setting = Find(range.variable);
+    Settings settings;
+    const auto apply = [&](const std::string& value) {
+      return setting.apply(value, &settings);
+    };
+    EXPECT_TRUE(apply(absl::StrCat(range.minimum)));
+    EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+    EXPECT_TRUE(apply(absl::StrCat(range.maximum)));
+    EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+    EXPECT_FALSE(apply(absl::StrCat(range.minimum - 1)));
+    EXPECT_FALSE(apply(absl::StrCat(range.maximum + 1)));
+    for (const char* bad : kNoIntegers) EXPECT_FALSE(apply(bad)) << bad;
+    EXPECT_THAT(setting.allowed, AllOf(HasSubstr(absl::StrCat(range.minimum)),
+                                       HasSubstr(absl::StrCat(range.maximum))));
+  }
+}
+
+// A range is written once, in the library: Validate allows both ends of every
+// setting that has an option.
+TEST(SettingTableTest, RangesAreThoseOfTheLibrary) {
+  int count = 0;
+  for (const Setting& setting : SettingTable()) {
+    if (setting.allowed.find("an integer") != 0) continue;
+    if (setting.option.empty() || setting.option.find("Redis") == 0) continue;
+    SCOPED_TRACE(setting.variable);
+    ++count;
+    std::istringstream words(setting.allowed);
+    std::string word;
+    int64_t minimum, maximum;
+    words >> word >> word >> word >> minimum >> word >> maximum;
+    ASSERT_TRUE(words) << setting.allowed;
+    for (const int64_t value : {minimum, maximum}) {
+      Settings settings;
+      ASSERT_TRUE(setting.apply(absl::StrCat(value), &settings));
+      EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+    }
+  }
+  EXPECT_GT(count, 15);
+}
+
+TEST(NameSettingTest, PutsTheSettingInPlaceOfTheOption) {
+  const auto error = [](absl::string_view option) {
+    return NameSetting(
+        OptionError(absl::StatusCode::kNotFound, option, ": wrong"));
+  };
+  for (const Setting& setting : SettingTable()) {
+    if (setting.option.empty()) continue;
+    EXPECT_EQ(error(setting.option),
+              absl::NotFoundError(absl::StrCat(setting.variable, ": wrong")));
+  }
+  EXPECT_EQ(error("listen_address").message(), "PROXY_ADDR: wrong");
+  EXPECT_EQ(error("interfaces").message(), "FAST_PATH_INTERFACES: wrong");
+  EXPECT_EQ(error("RedisOptions::database").message(), "REDIS_DB: wrong");
+  // Options without a setting, and errors without an option.
+  EXPECT_EQ(error("relay_ports").message(), "relay_ports: wrong");
+  EXPECT_EQ(NameSetting(absl::NotFoundError("x")), absl::NotFoundError("x"));
+}
+
+// So that the mapping is unique.
+TEST(NameSettingTest, NoTwoSettingsHaveTheSameOption) {
+  std::set<std::string> options;
+  for (const Setting& setting : SettingTable()) {
+    if (setting.option.empty()) continue;
+    EXPECT_TRUE(options.insert(setting.option).second) << setting.option;
+  }
+}
+
+TEST(SettingTableTest, LimitsArrive) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  const ProxyLimits& limits = settings.proxy.limits;
+  apply("MAX_SESSIONS_PER_IP", "11");
+  EXPECT_EQ(limits.max_sessions_per_ip, 11);
+  apply("MAX_UNCONFIRMED_SESSIONS_PER_IP", "20");
+  EXPECT_EQ(limits.max_unconfirmed_sessions_per_ip, 20);
+  apply("NEW_SESSIONS_PER_SEC", "12");
+  EXPECT_EQ(limits.new_sessions_per_second, 12);
+  apply("NEW_SESSIONS_PER_SEC_PER_IP", "13");
+  EXPECT_EQ(limits.new_sessions_per_second_per_ip, 13);
+  apply("PENDING_CLIENTS_MAX", "14");
+  EXPECT_EQ(limits.pending_clients_max, 14);
+  apply("PENDING_BYTES_MAX", "15MiB");
+  EXPECT_EQ(limits.pending_bytes_max, 15 << 20);
+  apply("UNCONFIRMED_TIMEOUT_SECS", "16");
+  EXPECT_EQ(limits.unconfirmed_timeout, absl::Seconds(16));
+  apply("UNCONFIRMED_REPLY_FACTOR", "17");
+  EXPECT_EQ(limits.unconfirmed_reply_factor, 17);
+  apply("PAUSED_SESSIONS_MAX", "23");
+  EXPECT_EQ(limits.paused_sessions_max, 23);
+  apply("BACKEND_SILENT_TIMEOUT_SECS", "24");
+  EXPECT_EQ(limits.backend_silent_timeout, absl::Seconds(24));
+  apply("CLIENT_SILENT_TIMEOUT_SECS", "0");
+  EXPECT_EQ(limits.client_silent_timeout, absl::ZeroDuration());
+  apply("ALLOW_CIDRS", "10.0.0.0/8, ::1");
+  EXPECT_EQ(limits.allow_cidrs, *ParseCidrList("10.0.0.0/8 ::1/128"));
+  apply("DENY_CIDRS", "10.1.0.0/16");
+  EXPECT_EQ(limits.deny_cidrs, *ParseCidrList("10.1.0.0/16"));
+  apply("PORT_QUARANTINE_SECS", "18");
+  EXPECT_EQ(settings.proxy.port_quarantine, absl::Seconds(18));
+  apply("BACKEND_STALE_SECS", "19");
+  EXPECT_EQ(settings.backend_stale_max, absl::Seconds(19));
+  apply("RESOLVES_PER_SEC", "20");
+  EXPECT_EQ(settings.resolves_per_second, 20);
+  apply("UPSTREAM_BIND_ADDRS", "127.0.0.1, 127.0.0.2 ::1");
+  EXPECT_THAT(
+      settings.proxy.upstream_bind_addresses,
+      ::testing::ElementsAre(SocketAddress::Ipv4Loopback(0),
+                             *SocketAddress::FromIpAndPort("127.0.0.2", 0),
+                             SocketAddress::Ipv6Loopback(0)));
+  EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
+}
+
+TEST(SettingTableTest, ListsOfAddressesAreStrict) {
+  Settings settings;
+  for (const char* variable : {"ALLOW_CIDRS", "DENY_CIDRS"}) {
+    for (const char* bad :
+         {"10.0.0.1/8", "10.0.0.0/33", "a", ",", "1.2.3.4,,"}) {
+      EXPECT_FALSE(Find(variable).apply(bad, &settings)) << bad;
+    }
+  }
+  for (const char* bad : {"0.0.0.0", "::", "224.0.0.1", "255.255.255.255",
+                          "fe80::1", "127.0.0.1:1", "host", ","}) {
+    EXPECT_FALSE(Find("UPSTREAM_BIND_ADDRS").apply(bad, &settings)) << bad;
+  }
+  EXPECT_TRUE(settings.proxy.upstream_bind_addresses.empty());
+}
+
+TEST(SettingTableTest, IntegersArrive) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  apply("SESSION_IDLE_TIMEOUT_SECS", "11");
+  EXPECT_EQ(settings.proxy.limits.session_idle_timeout, absl::Seconds(11));
+  apply("WORKER_COUNT", "12");
+  EXPECT_EQ(settings.proxy.worker_count, 12);
+  apply("QUEUE_SIZE", "13");
+  EXPECT_EQ(settings.proxy.queue_size_datagrams, 13);
+  apply("LISTENER_COUNT", "14");
+  EXPECT_EQ(settings.proxy.listener_count, 14);
+  apply("BATCH_SIZE", "0015");
+  EXPECT_EQ(settings.proxy.batch_size, 15);
+  apply("REDIS_DB", "16");
+  EXPECT_EQ(settings.redis_database, 16);
+  apply("MAX_SESSIONS", "17");
+  EXPECT_EQ(settings.proxy.limits.max_sessions, 17);
+  apply("BACKEND_REFUSALS_MAX", "18");
+  EXPECT_EQ(settings.proxy.limits.backend_refusals_max, 18);
+  apply("RESOLVE_TIMEOUT_MS", "19");
+  EXPECT_EQ(settings.proxy.limits.resolve_timeout, absl::Milliseconds(19));
+  apply("REDIS_TIMEOUT_MS", "20");
+  EXPECT_EQ(settings.redis_timeout, absl::Milliseconds(20));
+  apply("PENDING_DATAGRAMS_MAX", "21");
+  EXPECT_EQ(settings.proxy.limits.pending_datagrams_max, 21);
+}
+
+TEST(SettingTableTest, SizesTakeUnits) {
+  Settings settings;
+  const Setting& setting = Find("RECEIVE_BUFFER_BYTES");
+  const auto bytes = [&](const char* value) {
+    return setting.apply(value, &settings) ? settings.proxy.receive_buffer_bytes
+                                           : int64_t{-1};
+  };
+  EXPECT_EQ(bytes("5000"), 5000);
+  EXPECT_EQ(bytes("4KiB"), 4096);
+  EXPECT_EQ(bytes("3MiB"), 3 << 20);
+  EXPECT_EQ(bytes("1GiB"), 1 << 30);
+  for (const char* bad : {"3KiB", "2GiB", "9999999999999GiB", "KiB", "-1MiB",
+                          "1 MiB", "1MB", "1MiBKiB", "1.5MiB", "1M", "1MiB "}) {
+    EXPECT_EQ(bytes(bad), -1) << bad;
+  }
+}
+
+TEST(SettingTableTest, AddressesAndWords) {
+  const std::string path107 = "unix:/" + std::string(106, 'p');
+  for (const Case& test_case : std::vector<Case>{
+           {"PROXY_ADDR",
+            {"1.2.3.4:0", "0.0.0.0:65535", "[::]:19132", "[::1]:1",
+             "[fe80::1%lo]:0", "[fec0::1]:1", ":0", ":19132", ":65535"},
+            {"19132", "0.0.0.0", ":", ":-1", ":65536", ": 1", ":1x",
+             "localhost:19132", "::1:19132", "[::1]", "1.2.3:1", "1.2.3.4:x",
+             "224.0.0.1:1", "*:19132", " :1", "0.0.0.0:19132 ",
+             "255.255.255.255:1", "[fe80::1]:0", "[febf::1]:1"}},
+           {"BACKEND_ADDR",
+            {"1.2.3.4:1", "[::1]:65535", "lobby-3.internal:19132", "a_b:1",
+             "localhost:1"},
+            {"1.2.3.4", "1.2.3.4:0", "1.2.3.400:1", "0.0.0.0:1", "[::]:1",
+             "224.0.0.1:1", "255.255.255.255:1", "[ff02::1]:1", ":1",
+             "a:", "a:65536", "a b:1", "-a:1", "http://a:1", "::1:1"}},
+           {"REDIS_ADDR",
+            {"127.0.0.1:6379", "redis.internal:6379", "[::1]:6379",
+             "unix:/run/redis.sock", path107},
+            {"127.0.0.1", "redis", ":6379", "redis://127.0.0.1:6379",
+             "unix:redis.sock", "unix:", path107 + "p", "user@host:6379",
+             "127.0.0.1:6379/0", "0.0.0.0:6379"}},
+           {"LOG_LEVEL",
+            {"debug", "info", "warn", "error"},
+            {"warning", "INFO", "trace", "0", "info "}},
+           {"LOG_FORMAT", {"text", "json"}, {"JSON", "yaml", "json "}},
+           {"SESSION_LOG", {"off", "end", "all"}, {"on", "ended", "All"}},
+           {"SESSION_LOG_LINES_PER_SEC", {"0", "1000000"}, {"-1", "1000001"}},
+           {"SESSION_EVENTS_MAX", {"1", "1048576"}, {"0", "1048577"}},
+           {"READYZ_DISCONNECTS", {"warn", "fail"}, {"Warn", "off", "503"}},
+           {"DONT_FRAGMENT", {"off", "on"}, {"On", "1", "true", "auto"}},
+           {"TRAFFIC_CLASS", {"copy", "clear"}, {"on", "Copy", "keep", "0"}},
+           {"FAST_PATH",
+            {"off", "auto", "required"},
+            {"on", "Off", "1", "true", "auto "}},
+           {"FAST_PATH_INTERFACES",
+            {"eth0", "eth0,eth1.5", "a, b", std::string(15, 'i')},
+            {",", "eth0/1", "a:1", "..", std::string(16, 'i')}},
+           {"ADMIN_ADDR",
+            {"off", "127.0.0.1:9132", "[::]:0", "10.0.0.1:1"},
+            {"on", "9132", ":9132", "localhost:9132", "224.0.0.1:1",
+             "127.0.0.1:65536", "[fe80::1]:1"}},
+           {"ADMIN_TOKEN",
+            {std::string(16, 't'), std::string(1024, '~')},
+            {std::string(15, 't'), std::string(1025, 't'), "sixteen characters",
+             "umlaut-\xc3\xa4-0123456789"}},
+           {"ADMIN_TOKEN_FILE", {"/f"}, {std::string(1025, 'f')}},
+           {"TAKEOVER_SOCKET", {"/run/t.sock"}, {std::string(108, 'f')}},
+           {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
+           {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
+           {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
+           {"REDIS_DISCONNECT_CHANNEL", {"c"}, {std::string(1025, 'c')}},
+           {"REDIS_PASSWORD_FILE", {"/f"}, {std::string(1025, 'f')}},
+       }) {
+    for (const std::string& value : test_case.good) {
+      Settings settings;
+      EXPECT_TRUE(Find(test_case.variable).apply(value, &settings))
+          << test_case.variable << "=" << value;
+    }
+    for (const std::string& value : test_case.bad) {
+      Settings settings;
+      EXPECT_FALSE(Find(test_case.variable).apply(value, &settings))
+          << test_case.variable << "=" << value;
+    }
+  }
+}
+
+TEST(SettingTableTest, TextsArrive) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  apply("DONT_FRAGMENT", "on");
+  EXPECT_TRUE(settings.proxy.dont_fragment);
+  apply("DONT_FRAGMENT", "off");
+  EXPECT_FALSE(settings.proxy.dont_fragment);
+  apply("TRAFFIC_CLASS", "clear");
+  EXPECT_FALSE(settings.proxy.copies_traffic_class);
+  apply("TRAFFIC_CLASS", "copy");
+  EXPECT_TRUE(settings.proxy.copies_traffic_class);
+  apply("PROXY_ADDR", ":77");
+  EXPECT_TRUE(settings.listen_on_all_addresses);
+  EXPECT_EQ(settings.proxy.listen_address.port(), 77);
+  apply("PROXY_ADDR", "[::1]:78");
+  EXPECT_FALSE(settings.listen_on_all_addresses);
+  EXPECT_EQ(settings.proxy.listen_address.ToString(), "[::1]:78");
+  apply("BACKEND_ADDR", " lobby:79 ");
+  EXPECT_EQ(settings.backend_address, "lobby:79");
+  apply("REDIS_ADDR", "unix:/run/redis.sock");
+  EXPECT_EQ(settings.redis_address, "unix:/run/redis.sock");
+  apply("REDIS_ADDR", "[::1]:80");
+  EXPECT_EQ(settings.redis_address, "[::1]:80");
+  apply("REDIS_USERNAME", "u");
+  EXPECT_EQ(settings.redis_username, "u");
+  apply("REDIS_PASSWORD", "p");
+  EXPECT_EQ(settings.redis_password, "p");
+  apply("REDIS_PASSWORD_FILE", "f");
+  EXPECT_EQ(settings.redis_password_file, "f");
+  apply("REDIS_BACKEND_KEY", "k");
+  EXPECT_EQ(settings.redis_backend_key, "k");
+  apply("REDIS_DISCONNECT_CHANNEL", "c");
+  EXPECT_EQ(settings.redis_disconnect_channel, "c");
+  apply("ADMIN_ADDR", "127.0.0.1:81");
+  EXPECT_EQ(settings.admin_address, SocketAddress::Ipv4Loopback(81));
+  apply("ADMIN_ADDR", "off");
+  EXPECT_FALSE(settings.admin_address.is_valid());
+  apply("ADMIN_TOKEN", "0123456789abcdef");
+  EXPECT_EQ(settings.admin_token, "0123456789abcdef");
+  apply("ADMIN_TOKEN_FILE", "t");
+  EXPECT_EQ(settings.admin_token_file, "t");
+  apply("LOG_LEVEL", "warn");
+  EXPECT_EQ(settings.log_level, LogSeverity::kWarning);
+}
+
+TEST(HelpTextTest, ShowsEverySettingWithItsDefaultUnitAndGroup) {
+  const std::string help = HelpText();
+  // Line breaks are no matter here.
+  const std::string flat = absl::StrJoin(
+      absl::StrSplit(help, absl::ByAnyChar(" \n"), absl::SkipEmpty()), " ");
+  for (const Setting& setting : SettingTable()) {
+    SCOPED_TRACE(setting.variable);
+    EXPECT_THAT(help, HasSubstr(absl::StrCat("\n", setting.group, "\n")));
+    std::string default_text = setting.default_text;
+    if (default_text.empty()) default_text = setting.default_note;
+    if (default_text.empty()) default_text = "none";
+    const std::string unit =
+        setting.unit.empty() ? "" : absl::StrCat("Unit: ", setting.unit, ". ");
+    EXPECT_THAT(flat, HasSubstr(absl::StrCat(
+                          setting.is_secret ? "(no flag)" : setting.flag(), " ",
+                          setting.variable, " ", setting.help,
+                          " Default: ", default_text, ". ", unit,
+                          "Allowed: ", setting.allowed, ".")));
+  }
+  EXPECT_THAT(help,
+              AllOf(HasSubstr("--check"), HasSubstr("--version"),
+                    HasSubstr("--help"), HasSubstr("CPUs - 1, at least 1")));
+}
+
+TEST(HelpTextTest, FitsATerminal) {
+  for (const absl::string_view line : absl::StrSplit(HelpText(), '\n')) {
+    EXPECT_LE(line.size(), 80u) << line;
+  }
+}
+
+// `.env.example` cannot rot: it has each variable once, with its default.
+TEST(DotenvExampleTest, HasEveryVariableWithItsDefault) {
+  const auto entries = LoadDotenv(".env.example");
+  ASSERT_TRUE(entries.ok()) << entries.status();
+  std::set<std::string> seen;
+  for (const DotenvEntry& entry : *entries) {
+    EXPECT_TRUE(seen.insert(entry.name).second) << entry.name << " comes twice";
+    EXPECT_EQ(entry.value, Find(entry.name).default_text) << entry.name;
+  }
+  for (const Setting& setting : SettingTable()) {
+    EXPECT_EQ(seen.count(setting.variable), 1u) << setting.variable;
+  }
+}
+
+TEST(DotenvExampleTest, ExplainsEveryVariable) {
+  std::ifstream file(".env.example");
+  std::string line;
+  std::string previous;
+  int variables = 0;
+  while (std::getline(file, line)) {
+    if (!line.empty() && line[0] != '#') {
+      EXPECT_EQ(previous.substr(0, 2), "# ") << "no comment above: " << line;
+      ++variables;
+    }
+    previous = line;
+  }
+  EXPECT_EQ(variables, static_cast<int>(SettingTable().size()));
+}
+
+}  // namespace
+}  // namespace cli
+}  // namespace udpgate

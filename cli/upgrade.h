@@ -1,0 +1,62 @@
+// TAKEOVER_SOCKET, --takeover and SIGUSR2: how one process of the program takes
+// over from another.
+#ifndef UDPGATE_CLI_UPGRADE_H_
+#define UDPGATE_CLI_UPGRADE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "cli/log/logger.h"
+#include "cli/settings/settings.h"
+#include "udpgate/admin/admin_server.h"
+#include "udpgate/admin/session_history.h"
+#include "udpgate/proxy.h"
+#include "udpgate/takeover/predecessor.h"
+#include "udpgate/takeover/takeover_server.h"
+
+namespace udpgate {
+namespace cli {
+
+// Starts `proxy` with the sessions of the old process. Cancelled if the old
+// process's connection was made with `is_cancelled` and that says so.
+absl::Status TakeOverSessions(takeover::Predecessor* old_process, Proxy* proxy,
+                              Logger* logger);
+
+// Where a new process can take over, started; null if TAKEOVER_SOCKET is not
+// set. `old_path` is the socket of the process that this one took over from, or
+// empty; `admin` may be null. Errors name the setting.
+absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
+    const Settings& settings, const std::string& old_path,
+    const admin::AdminServer* admin, Proxy* proxy,
+    std::function<void()> on_handed_over);
+
+// For the new process: what this process's endpoint has counted, or, if it has
+// none, what it was given itself. `admin` and `history` may be null.
+std::string NotesForNewProcess(const admin::AdminServer* admin,
+                               const admin::SessionHistory* history,
+                               std::string given);
+
+// Continues the counters and the list of ended sessions of the old process.
+// Returns its notes. `admin` and `history` may be null.
+std::string ReadNotes(takeover::Predecessor* old_process,
+                      admin::AdminServer* admin, admin::SessionHistory* history,
+                      Logger* logger);
+
+// Why SIGUSR2 cannot start a new process; empty if it can. `process_id` is this
+// process's.
+std::string UpgradeObjection(const Settings& settings, bool is_stopping,
+                             int process_id);
+
+// Starts `program` with `arguments` and --takeover, and logs it.
+void StartUpgrade(const Settings& settings, const std::string& program,
+                  const std::vector<std::string>& arguments, Logger* logger);
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_UPGRADE_H_
