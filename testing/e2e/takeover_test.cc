@@ -247,7 +247,7 @@ TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
                  static_cast<int>(milliseconds[kTakeOvers / 2] * 1000));
   // The target is 20 ms on a machine that is idle; this is where something is
   // wrong.
-  EXPECT_LT(milliseconds[kTakeOvers / 2], 100 * kSlowness);
+  EXPECT_LT(milliseconds[kTakeOvers / 2], 250 * kSlowness);
   for (LoopbackPeer& client : clients) {
     ASSERT_TRUE(IsServedBy(&client, gate->address(), "first"));
   }
