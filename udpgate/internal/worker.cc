@@ -75,10 +75,6 @@ constexpr int64_t kCatchUpPollNanoseconds = 1'000'000;
 // Before that its client may still answer what it has got.
 constexpr int64_t kTrickleAgeNanoseconds = 2'000'000'000;
 
-// Sends of a reply that meet the error of another one's, each of another ICMP
-// message.
-constexpr int kReplyAttemptsMax = 32;
-
 // A session may give way to another client of its address (MAX_SESSIONS_PER_IP)
 // once its own has sent nothing for so long. A client that plays sends more
 // often than that, so whoever forges its address cannot end its session.
@@ -171,8 +167,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
   std::unique_ptr<Worker> worker(
       new Worker(context, shard, std::move(epoll_fd), *std::move(inbox)));
   OwnershipLock lock(&worker->ownership_);
-  if (absl::Status status = worker->replies_received_.CheckMemory();
-      !status.ok()) {
+  if (absl::Status status = worker->replies_.CheckMemory(); !status.ok()) {
     return status;
   }
   return worker;
@@ -181,38 +176,22 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
 Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
                std::shared_ptr<Inbox> inbox)
     : context_(context),
-      shard_(shard),
       sys_calls_(context->sys_calls),
       epoll_fd_(std::move(epoll_fd)),
       inbox_(std::move(inbox)),
-      traffic_{context->options.dont_fragment,
-               context->options.copies_traffic_class},
       events_(context->options.batch_size + 2),
-      limits_(context->options.limits),
-      sessions_(shard),
-      upstream_(context->sys_calls, &context->relay_ports, traffic_),
-      offload_(context->flow_offload.get(), &counters_),
+      shard_(context, shard, epoll_fd_.get(), inbox_, &counters_),
+      replies_(&shard_),
+      upstream_(context->sys_calls, &context->relay_ports, shard_.traffic),
       session_events_(context->session_events == nullptr
                           ? nullptr
                           : context->session_events->AddShard()),
-      pending_(&sessions_),
-      unconfirmed_(kProofCount + 1, SessionList(&sessions_)),
-      networks_(&sessions_),
-      run_(context->options.batch_size),
-      replies_received_(
-          context->options.batch_size,
-          context->flow_offload == nullptr && !traffic_.copies_traffic_class
-              ? ReceiveBatch::Extent::kPayload
-              : ReceiveBatch::Extent::kControl),
-      replies_(context->options.batch_size) {
-  networks_.SetOn(limits_.max_sessions_per_ip > 0);
-  send_shares_.reserve(context->listeners.size());
-  for (const ListenSocket& listener : context->listeners) {
-    send_shares_.emplace_back(sys_calls_, listener.fd.get());
-  }
+      pending_(&shard_.sessions),
+      unconfirmed_(kProofCount + 1, SessionList(&shard_.sessions)),
+      networks_(&shard_.sessions),
+      run_(context->options.batch_size) {
+  networks_.SetOn(shard_.limits.max_sessions_per_ip > 0);
   queued_.reserve(context->options.batch_size);
-  reply_sessions_.reserve(context->options.batch_size);
-  reply_times_nanoseconds_.reserve(context->options.batch_size);
 }
 
 Worker::~Worker() { EndAllSessions(); }
@@ -251,9 +230,9 @@ absl::Status Worker::AddNetworkWatcher(NetworkWatcher* watcher) {
 void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   WaitForEvents(max_wait_nanoseconds);
   OwnershipLock lock(&ownership_);
-  now_nanoseconds_ = context_->clock->NowNanoseconds();
+  shard_.now_nanoseconds = context_->clock->NowNanoseconds();
   message_budget_ = kMessagesPerTurn;
-  ++turn_;
+  ++shard_.iteration;
   TakeLimits();
   NoteStall();
   if (!IsResting()) DrainDisconnects(kEndsPerTurn);
@@ -271,15 +250,16 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   if (ends_nanoseconds_ > 0) RestAfterEnds();
   const int64_t deadline_nanoseconds =
       has_caught_up ? NextDeadline()
-                    : now_nanoseconds_ + kCatchUpPollNanoseconds;
+                    : shard_.now_nanoseconds + kCatchUpPollNanoseconds;
   wait_nanoseconds_ =
       inbox_->PrepareSleep(deadline_nanoseconds,
                            /*disconnects_can_wait=*/IsResting())
-          ? std::max<int64_t>(deadline_nanoseconds - now_nanoseconds_, 0)
+          ? std::max<int64_t>(deadline_nanoseconds - shard_.now_nanoseconds, 0)
           : 0;
-  planned_wake_nanoseconds_ = wait_nanoseconds_ < INT64_MAX - now_nanoseconds_
-                                  ? now_nanoseconds_ + wait_nanoseconds_
-                                  : INT64_MAX;
+  planned_wake_nanoseconds_ =
+      wait_nanoseconds_ < INT64_MAX - shard_.now_nanoseconds
+          ? shard_.now_nanoseconds + wait_nanoseconds_
+          : INT64_MAX;
   // After PrepareSleep: whoever reads it here and rings finds the worker asleep
   // or about to make another turn. This thread alone writes it.
   turn_count_.store(turn_count_.load(std::memory_order_relaxed) + 1,
@@ -326,7 +306,7 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
       inbox_->datagrams_waiting() > context_->options.queue_size_datagrams / 2;
   if ((must_help || !inbox_->HasUrgentMessages()) &&
       ownership_.TryAcquire(/*must_wait=*/must_help)) {
-    now_nanoseconds_ = std::max(now_nanoseconds_, now_nanoseconds);
+    shard_.now_nanoseconds = std::max(shard_.now_nanoseconds, now_nanoseconds);
     message_budget_ = kMessagesPerTurn;
     DrainDatagrams();
     // What waits goes first, else a client's datagrams would overtake.
@@ -342,20 +322,21 @@ size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
 // What has changed since the last turn, see Proxy::SetLimits.
 void Worker::TakeLimits() {
   const uint32_t version =
-      context_->limits_version.load(std::memory_order_acquire);
+      shard_.gate->limits_version.load(std::memory_order_acquire);
   if (version == limits_version_) return;
   limits_version_ = version;
   {
-    MutexLock lock(&context_->limits_mutex);
-    limits_ = context_->limits;
+    MutexLock lock(&shard_.gate->limits_mutex);
+    shard_.limits = shard_.gate->limits;
   }
-  networks_.SetOn(limits_.max_sessions_per_ip > 0);
+  networks_.SetOn(shard_.limits.max_sessions_per_ip > 0);
   // By the old time-outs the next look could be far away.
-  next_sweep_nanoseconds_ = std::min(next_sweep_nanoseconds_, now_nanoseconds_);
+  next_sweep_nanoseconds_ =
+      std::min(next_sweep_nanoseconds_, shard_.now_nanoseconds);
 }
 
 void Worker::DrainDisconnects(int count_max) {
-  inbox_->TakeDisconnects(count_max, &messages_);
+  shard_.inbox->TakeDisconnects(count_max, &messages_);
   for (ShardMessage& message : messages_) {
     if (message.kind == ShardMessage::Kind::kEndClientIp ||
         message.kind == ShardMessage::Kind::kEndBackend ||
@@ -369,7 +350,7 @@ void Worker::DrainDisconnects(int count_max) {
 }
 
 void Worker::DrainMessages() {
-  inbox_->TakeMessages(message_budget_, &messages_);
+  shard_.inbox->TakeMessages(message_budget_, &messages_);
   message_budget_ -= static_cast<int>(messages_.size());
   for (ShardMessage& message : messages_) {
     switch (message.kind) {
@@ -384,11 +365,12 @@ void Worker::DrainMessages() {
         break;
       case ShardMessage::Kind::kEvict:
         EvictLeastProven();
-        context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+        shard_.gate->evictions_under_way.fetch_sub(1,
+                                                   std::memory_order_relaxed);
         break;
       case ShardMessage::Kind::kClientRefused:
         HandleClientRefused(message.client);
-        context_->client_refusals_under_way.fetch_sub(
+        shard_.gate->client_refusals_under_way.fetch_sub(
             1, std::memory_order_relaxed);
         break;
       case ShardMessage::Kind::kFindSilent:
@@ -397,7 +379,8 @@ void Worker::DrainMessages() {
         break;
       case ShardMessage::Kind::kEndSilent:
         EndSilent(message);
-        context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+        shard_.gate->evictions_under_way.fetch_sub(1,
+                                                   std::memory_order_relaxed);
         break;
       case ShardMessage::Kind::kDisconnectClient:
       case ShardMessage::Kind::kEndSession:
@@ -412,45 +395,47 @@ void Worker::DrainMessages() {
 
 void Worker::DrainDatagrams() {
   for (int i = 0; i < kQueuedBatchesPerTurn; ++i) {
-    if (inbox_->datagrams_waiting() == 0) return;
-    inbox_->Peek(context_->options.batch_size, &queued_);
+    if (shard_.inbox->datagrams_waiting() == 0) return;
+    shard_.inbox->Peek(shard_.gate->options.batch_size, &queued_);
     RelayToBackends(queued_);
-    inbox_->Pop(static_cast<int>(queued_.size()));
+    shard_.inbox->Pop(static_cast<int>(queued_.size()));
   }
 }
 
 void Worker::HandleReadySockets() {
   for (int i = 0; i < event_count_; ++i) {
     const uint64_t tag = events_[i].data.u64;
-    Session* session = sessions_.FindSlot(static_cast<uint32_t>(tag >> 32));
+    Session* session =
+        shard_.sessions.FindSlot(static_cast<uint32_t>(tag >> 32));
     // Otherwise: the doorbell, the reader, or a session that has ended since.
     if (session == nullptr || EventTag(session->ref()) != tag) continue;
     const SessionRef ref = session->ref();
     const bool has_errors = (events_[i].events & EPOLLERR) != 0;
     if (!session->is_paused) ReadReplies(session);
     // Where a call has met the error already the queue is empty.
-    if (has_errors && sessions_.Find(ref) != nullptr) {
+    if (has_errors && shard_.sessions.Find(ref) != nullptr) {
       // A full receive buffer has no room for the error in its queue
       // (sock_queue_err_skb in net/core/skbuff.c of Linux), and nobody reads
       // the socket of a paused session: the kernel would report it for ever.
-      HandleReceiveError(session->is_paused
-                             ? TakeSocketError(sys_calls_, session->upstream_fd)
-                             : 0,
-                         session);
+      HandleReceiveError(
+          session->is_paused
+              ? TakeSocketError(shard_.sys_calls, session->upstream_fd)
+              : 0,
+          session);
     }
   }
-  FlushReplies();
+  replies_.Flush();
 }
 
 void Worker::ExpirePending() {
-  const absl::Duration timeout = limits_.resolve_timeout;
+  const absl::Duration timeout = shard_.limits.resolve_timeout;
   for (int i = 0; i < kPendingPerTurn; ++i) {
     Session* session = pending_.first();
     if (session == nullptr ||
-        session->resolve_deadline_nanoseconds > now_nanoseconds_) {
+        session->resolve_deadline_nanoseconds > shard_.now_nanoseconds) {
       return;
     }
-    counters_.resolves_timed_out.Add();
+    shard_.counters->resolves_timed_out.Add();
     Refuse(session, EndReason::kResolveTimedOut, DropReason::kResolveTimedOut,
            [timeout] {
              return absl::StrCat("no backend within ",
@@ -464,7 +449,7 @@ void Worker::ExpireUnconfirmed() {
   for (const SessionList& list : unconfirmed_) {
     for (Session* session = list.first();
          session != nullptr &&
-         UnconfirmedDeadline(*session) <= now_nanoseconds_;
+         UnconfirmedDeadline(*session) <= shard_.now_nanoseconds;
          session = list.first()) {
       if (ended_count++ == kEndsPerTurn) return;
       EndAtLeisure(session, EndReason::kUnconfirmed);
@@ -474,7 +459,7 @@ void Worker::ExpireUnconfirmed() {
 
 int64_t Worker::UnconfirmedDeadline(const Session& session) const {
   return session.client_active_nanoseconds +
-         absl::ToInt64Nanoseconds(limits_.unconfirmed_timeout);
+         absl::ToInt64Nanoseconds(shard_.limits.unconfirmed_timeout);
 }
 
 // Ends the sessions whose backend or client, or both, have been silent for too
@@ -483,12 +468,12 @@ void Worker::ExpireSilent() {
   const int64_t period_nanoseconds = SweepPeriodNanoseconds();
   int ended_count = 0;
   for (int i = 0; i < kSweepsPerTurn; ++i) {
-    if (now_nanoseconds_ < next_sweep_nanoseconds_) return;
-    const uint32_t slot_count = sessions_.slot_count();
+    if (shard_.now_nanoseconds < next_sweep_nanoseconds_) return;
+    const uint32_t slot_count = shard_.sessions.slot_count();
     const uint32_t end_slot =
         std::min(sweep_slot_ + kSlotsPerSweep, slot_count);
     for (; sweep_slot_ < end_slot; ++sweep_slot_) {
-      Session* session = sessions_.FindSlot(sweep_slot_);
+      Session* session = shard_.sessions.FindSlot(sweep_slot_);
       if (session == nullptr || session->state == SessionState::kPending) {
         continue;
       }
@@ -498,7 +483,7 @@ void Worker::ExpireSilent() {
       // ready, is none the less a reply.
       const bool is_heard =
           reason == EndReason::kBackendSilent &&
-          NextDatagramBytes(sys_calls_, session->upstream_fd).has_value();
+          NextDatagramBytes(shard_.sys_calls, session->upstream_fd).has_value();
       if (!reason.has_value() || is_heard) {
         Trickle(session);
         continue;
@@ -512,15 +497,15 @@ void Worker::ExpireSilent() {
     const int64_t slices = slot_count / kSlotsPerSweep + 1;
     next_sweep_nanoseconds_ =
         std::max(next_sweep_nanoseconds_ + period_nanoseconds / slices,
-                 now_nanoseconds_ - period_nanoseconds);
+                 shard_.now_nanoseconds - period_nanoseconds);
   }
 }
 
 // All slots are looked at in an eighth of the least time-out.
 int64_t Worker::SweepPeriodNanoseconds() const {
-  absl::Duration least = limits_.session_idle_timeout;
-  for (const absl::Duration timeout :
-       {limits_.backend_silent_timeout, limits_.client_silent_timeout}) {
+  absl::Duration least = shard_.limits.session_idle_timeout;
+  for (const absl::Duration timeout : {shard_.limits.backend_silent_timeout,
+                                       shard_.limits.client_silent_timeout}) {
     if (timeout > absl::ZeroDuration()) least = std::min(least, timeout);
   }
   return absl::ToInt64Nanoseconds(least) / kSweepsPerTimeout;
@@ -529,52 +514,54 @@ int64_t Worker::SweepPeriodNanoseconds() const {
 absl::optional<EndReason> Worker::SilenceOf(const Session& session) const {
   const auto is_over = [this](int64_t since_nanoseconds, absl::Duration timeout)
                            ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                             return now_nanoseconds_ - since_nanoseconds >=
+                             return shard_.now_nanoseconds -
+                                        since_nanoseconds >=
                                     absl::ToInt64Nanoseconds(timeout);
                            };
-  if (is_over(session.last_active_nanoseconds, limits_.session_idle_timeout)) {
+  if (is_over(session.last_active_nanoseconds,
+              shard_.limits.session_idle_timeout)) {
     return EndReason::kIdle;
   }
   if (session.unanswered_since_nanoseconds != 0 &&
-      limits_.backend_silent_timeout > absl::ZeroDuration() &&
+      shard_.limits.backend_silent_timeout > absl::ZeroDuration() &&
       is_over(session.unanswered_since_nanoseconds,
-              limits_.backend_silent_timeout)) {
+              shard_.limits.backend_silent_timeout)) {
     return EndReason::kBackendSilent;
   }
-  if (limits_.client_silent_timeout > absl::ZeroDuration() &&
+  if (shard_.limits.client_silent_timeout > absl::ZeroDuration() &&
       is_over(session.client_active_nanoseconds,
-              limits_.client_silent_timeout)) {
+              shard_.limits.client_silent_timeout)) {
     return EndReason::kClientSilent;
   }
   return absl::nullopt;
 }
 
 void Worker::ReportSilence(const Session& session) {
-  context_->control.ReportEnded(
+  shard_.gate->control.ReportEnded(
       EndReason::kBackendSilent, session.client,
       [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         return absl::StrCat(
             "backend ", session.backend.ToString(), " sent nothing for ",
-            absl::FormatDuration(limits_.backend_silent_timeout));
+            absl::FormatDuration(shard_.limits.backend_silent_timeout));
       });
 }
 
 void Worker::NoteStall() {
-  if (now_nanoseconds_ - kStallNanoseconds > planned_wake_nanoseconds_) {
-    catch_up_end_nanoseconds_ = now_nanoseconds_ + kCatchUpNanosecondsMax;
+  if (shard_.now_nanoseconds - kStallNanoseconds > planned_wake_nanoseconds_) {
+    catch_up_end_nanoseconds_ = shard_.now_nanoseconds + kCatchUpNanosecondsMax;
   }
 }
 
 bool Worker::HasCaughtUp() {
   if (catch_up_end_nanoseconds_ == 0) return true;
-  if (now_nanoseconds_ < catch_up_end_nanoseconds_) {
-    if (event_count_ > 0 || inbox_->datagrams_waiting() > 0 ||
-        inbox_->HasMessages()) {
+  if (shard_.now_nanoseconds < catch_up_end_nanoseconds_) {
+    if (event_count_ > 0 || shard_.inbox->datagrams_waiting() > 0 ||
+        shard_.inbox->HasMessages()) {
       return false;
     }
     // Whoever reads them, these may be of sessions of this shard.
-    for (const ListenSocket& listener : context_->listeners) {
-      if (NextDatagramBytes(sys_calls_, listener.fd.get()).has_value()) {
+    for (const ListenSocket& listener : shard_.gate->listeners) {
+      if (NextDatagramBytes(shard_.sys_calls, listener.fd.get()).has_value()) {
         return false;
       }
     }
@@ -586,26 +573,28 @@ bool Worker::HasCaughtUp() {
 // Counts what the flow offload has moved, and gives it a session that it has
 // not, since it refused it, withdrew from it or had no room.
 void Worker::UpdateOffload(Session* session) {
-  if (!offload_.is_on()) return;
-  offload_.Update(session);
+  if (!shard_.offload.is_on()) return;
+  shard_.offload.Update(session);
   if (session->state != SessionState::kConfirmed) return;
-  offload_.Begin(context_->listeners[session->listener].address, session);
+  shard_.offload.Begin(shard_.gate->listeners[session->listener].address,
+                       session);
 }
 
 // Closing thousands of sockets without a pause would keep a processor from
 // everybody for a good part of a second: from the other sessions' datagrams,
 // and from the programs at either end of them, where they share it.
 void Worker::RestAfterEnds() {
-  now_nanoseconds_ = context_->clock->NowNanoseconds();
+  shard_.now_nanoseconds = shard_.gate->clock->NowNanoseconds();
   rest_end_nanoseconds_ =
-      now_nanoseconds_ +
+      shard_.now_nanoseconds +
       std::min(kRestFactor * ends_nanoseconds_, kRestNanosecondsMax);
   ends_nanoseconds_ = 0;
 }
 
 int64_t Worker::NextDeadline() {
   int64_t deadline_nanoseconds = INT64_MAX;
-  if (sessions_.size() > 0) deadline_nanoseconds = next_sweep_nanoseconds_;
+  if (shard_.sessions.size() > 0)
+    deadline_nanoseconds = next_sweep_nanoseconds_;
   for (const SessionList& list : unconfirmed_) {
     if (const Session* session = list.first(); session != nullptr) {
       deadline_nanoseconds =
@@ -627,7 +616,7 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
   size_t i = 0;
   while (i < datagrams.size()) {
     const ClientDatagram& first = datagrams[i];
-    Session* session = sessions_.Find(first.client, first.hash);
+    Session* session = shard_.sessions.Find(first.client, first.hash);
     if (session == nullptr || session->state == SessionState::kPending) {
       if (session == nullptr) {
         Begin(first);
@@ -653,15 +642,15 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
     session->local = datagrams[i - 1].local;
     const SessionRef ref = session->ref();
     SendRun(session);
-    if (sessions_.Find(ref) == nullptr) continue;
-    offload_.NoteHandled(*session, FlowDirection::kFromClient,
-                         datagrams[i - 1].receive_time_nanoseconds);
+    if (shard_.sessions.Find(ref) == nullptr) continue;
+    shard_.offload.NoteHandled(*session, FlowDirection::kFromClient,
+                               datagrams[i - 1].receive_time_nanoseconds);
   }
 }
 
 // Sends `run_` to the session's backend. May end the session.
 void Worker::SendRun(Session* session) {
-  session->client_active_nanoseconds = now_nanoseconds_;
+  session->client_active_nanoseconds = shard_.now_nanoseconds;
   if (session->state == SessionState::kUnconfirmed) NoteSigns(session);
   CheckSource(session);
   int sent = 0;
@@ -670,7 +659,7 @@ void Worker::SendRun(Session* session) {
   bool has_moved = false;
   while (sent < run_.size()) {
     const SysCallResult result =
-        run_.Send(sys_calls_, session->upstream_fd, sent);
+        run_.Send(shard_.sys_calls, session->upstream_fd, sent);
     if (result.ok()) {
       uint64_t bytes = 0;
       for (int i = sent; i < sent + result.value; ++i) {
@@ -679,11 +668,11 @@ void Worker::SendRun(Session* session) {
       sent += result.value;
       // Here and not for what cannot be sent: a socket whose source address has
       // left the host would otherwise be kept for ever by a client that tries.
-      session->last_active_nanoseconds = now_nanoseconds_;
+      session->last_active_nanoseconds = shard_.now_nanoseconds;
       session->client_datagrams_forwarded += result.value;
       session->client_bytes_forwarded += bytes;
-      counters_.client_datagrams_forwarded.Add(result.value);
-      counters_.client_bytes_forwarded.Add(bytes);
+      shard_.counters->client_datagrams_forwarded.Add(result.value);
+      shard_.counters->client_bytes_forwarded.Add(bytes);
       repeat_count = 0;
       continue;
     }
@@ -692,8 +681,8 @@ void Worker::SendRun(Session* session) {
       const bool is_reopened =
           HandleSendError(result.error, is_counted, session);
       is_counted = true;
-      if (sessions_.Find(ref) == nullptr) {
-        counters_.Drop(DropReason::kBackendRefused, run_.size() - sent);
+      if (shard_.sessions.Find(ref) == nullptr) {
+        shard_.counters->Drop(DropReason::kBackendRefused, run_.size() - sent);
         return;
       }
       if (is_reopened && !has_moved) {
@@ -706,10 +695,10 @@ void Worker::SendRun(Session* session) {
     if (IsOfEarlierDatagram(result.error) && ++repeat_count == 1) continue;
     // This datagram's own error: the socket's buffer is full, the route is
     // gone, a firewall said no. The next one may pass.
-    counters_.Drop(result.error == ECONNREFUSED ? DropReason::kBackendRefused
-                   : WouldFragment(result.error)
-                       ? DropReason::kWouldFragment
-                       : DropReason::kBackendSendFailed);
+    shard_.counters->Drop(
+        result.error == ECONNREFUSED         ? DropReason::kBackendRefused
+        : shard_.WouldFragment(result.error) ? DropReason::kWouldFragment
+                                             : DropReason::kBackendSendFailed);
     ++sent;
     repeat_count = 0;
   }
@@ -719,16 +708,16 @@ void Worker::SendRun(Session* session) {
 // The way to the backend carries less than it was thought to. Only where the
 // socket believes that, too; see SetTrafficOptions.
 void Worker::NotePacketSize(const Session& session) {
-  if (!offload_.is_on() || session.backend.is_ipv4() ||
-      traffic_.dont_fragment) {
+  if (!shard_.offload.is_on() || session.backend.is_ipv4() ||
+      shard_.traffic.dont_fragment) {
     return;
   }
   int bytes = 0;
   socklen_t size = sizeof(bytes);
-  const SysCallResult result = sys_calls_->GetSockOpt(
+  const SysCallResult result = shard_.sys_calls->GetSockOpt(
       session.upstream_fd, IPPROTO_IPV6, IPV6_MTU, &bytes, &size);
   if (!result.ok() || bytes <= 0) return;
-  offload_.NotePacketBytesMax(session, static_cast<uint32_t>(bytes));
+  shard_.offload.NotePacketBytesMax(session, static_cast<uint32_t>(bytes));
 }
 
 // The client of an unconfirmed session has sent. One that keeps sending after
@@ -739,13 +728,13 @@ void Worker::NoteSigns(Session* session) {
   if (session->has_unanswered_reply) {
     session->has_unanswered_reply = false;
     if (session->proof_count == 0) {
-      session->first_proof_nanoseconds = now_nanoseconds_;
+      session->first_proof_nanoseconds = shard_.now_nanoseconds;
     }
     if (session->proof_count < kProofCount) ++session->proof_count;
   }
   unconfirmed_[session->proof_count].Append(session);
   if (session->proof_count == kProofCount &&
-      now_nanoseconds_ - session->first_proof_nanoseconds >=
+      shard_.now_nanoseconds - session->first_proof_nanoseconds >=
           kProofNanoseconds) {
     MoveTo(SessionState::kConfirmed, session);
   }
@@ -756,13 +745,13 @@ void Worker::NoteSigns(Session* session) {
 int64_t Worker::ReplyBytesLeft(const Session& session) const {
   if (session.state == SessionState::kConfirmed ||
       session.proof_count == kProofCount ||
-      limits_.unconfirmed_reply_factor == 0) {
+      shard_.limits.unconfirmed_reply_factor == 0) {
     return INT64_MAX;
   }
   const uint64_t bytes_max = std::max(
       session.proof_count > 0 ? kAnsweringReplyBytes : kUnconfirmedReplyBytes,
       session.client_bytes_forwarded *
-          static_cast<uint64_t>(limits_.unconfirmed_reply_factor));
+          static_cast<uint64_t>(shard_.limits.unconfirmed_reply_factor));
   return static_cast<int64_t>(bytes_max - session.reply_bytes);
 }
 
@@ -786,8 +775,8 @@ bool Worker::MayReply(Session* session, size_t bytes) {
 // a router marks congestion only where the sender has marked its datagrams
 // (RFC 3168).
 bool Worker::MustReadControl(Session* session) {
-  if (offload_.is_on()) return true;
-  if (!traffic_.copies_traffic_class) return false;
+  if (shard_.offload.is_on()) return true;
+  if (!shard_.traffic.copies_traffic_class) return false;
   if (session->has_traffic_class) return true;
   constexpr uint8_t kFirstReads = 16;
   constexpr uint8_t kReadsPerLook = 8;
@@ -801,24 +790,19 @@ bool Worker::MustReadControl(Session* session) {
 }
 
 void Worker::ReadReplies(Session* session) {
-  if (replies_received_count_ == replies_received_.capacity() ||
-      session->listener != reply_listener_) {
-    FlushReplies();
-    reply_listener_ = session->listener;
-  }
+  replies_.Prepare(session->listener);
   // Where the limit on replies is near they are read one by one.
   bool is_limited = false;
   do {
-    const int room = replies_received_.capacity() - replies_received_count_;
+    const int room = replies_.room();
     if (room == 0) return;
     int count_max = session->expects_burst ? room : 1;
     is_limited = !HasRoomFor(count_max, *session);
     if (is_limited) count_max = 1;
     if (is_limited && !MayRead(session)) return;
     const bool reads_control = count_max > 1 || MustReadControl(session);
-    const SysCallResult received = replies_received_.Receive(
-        sys_calls_, session->upstream_fd, replies_received_count_, count_max,
-        MSG_DONTWAIT, reads_control);
+    const SysCallResult received =
+        replies_.Receive(session->upstream_fd, count_max, reads_control);
     if (!received.ok()) {
       // Reading has taken the error from the socket, so this cannot spin.
       HandleReceiveError(received.error, session);
@@ -830,45 +814,34 @@ void Worker::ReadReplies(Session* session) {
 
 // The `count` datagrams that were read last are on their way to the client.
 void Worker::TakeReplies(int count, bool reads_control, Session* session) {
-  session->last_active_nanoseconds = now_nanoseconds_;
+  session->last_active_nanoseconds = shard_.now_nanoseconds;
   if (!session->has_answered || session->refusals > 0) {
-    context_->backend_holdoff.Clear(session->backend);
+    shard_.gate->backend_holdoff.Clear(session->backend);
   }
   session->unanswered_since_nanoseconds = 0;
   session->refusals = 0;
   session->has_answered = true;
   if (HasRoomFor(count, *session)) {
-    session->expects_burst = session->expects_burst
-                                 ? count > 1
-                                 : session->last_read_turn + 1 == turn_;
+    session->expects_burst =
+        session->expects_burst
+            ? count > 1
+            : session->last_read_turn + 1 == shard_.iteration;
   }
-  session->last_read_turn = turn_;
-  const int begin = replies_received_count_;
-  replies_received_count_ += count;
-  const int family = context_->listeners[session->listener].family;
-  for (int i = begin; i < replies_received_count_; ++i) {
-    const absl::Span<const char> payload = replies_received_.payload(i);
+  session->last_read_turn = shard_.iteration;
+  const int end = replies_.received_count();
+  for (int i = end - count; i < end; ++i) {
+    const size_t bytes = replies_.payload(i).size();
     const ReceiveBatch::Control control =
-        reads_control ? replies_received_.control(i) : ReceiveBatch::Control();
+        reads_control ? replies_.control(i) : ReceiveBatch::Control();
     session->has_traffic_class |= control.traffic_class != 0;
-    counters_.backend_datagrams_received.Add();
-    counters_.backend_bytes_received.Add(payload.size());
-    if (replies_received_.is_truncated(i)) {
-      counters_.Drop(DropReason::kReplyTruncated);
-    } else if (!MayReply(session, payload.size())) {
-      counters_.Drop(DropReason::kUnconfirmedReplyLimit);
-    } else if (!send_shares_[session->listener].MaySend(session->id,
-                                                        now_nanoseconds_)) {
-      counters_.Drop(DropReason::kSendBufferShare);
-    } else if (!replies_.AddTo(payload, family, session->client, session->local,
-                               control.traffic_class)) {
-      counters_.Drop(DropReason::kReplySendFailed);
+    shard_.counters->backend_datagrams_received.Add();
+    shard_.counters->backend_bytes_received.Add(bytes);
+    if (replies_.is_truncated(i)) {
+      shard_.counters->Drop(DropReason::kReplyTruncated);
+    } else if (!MayReply(session, bytes)) {
+      shard_.counters->Drop(DropReason::kUnconfirmedReplyLimit);
     } else {
-      session->has_unanswered_reply = true;
-      reply_sessions_.push_back(session);
-      if (offload_.is_on()) {
-        reply_times_nanoseconds_.push_back(control.receive_time_nanoseconds);
-      }
+      replies_.Add(i, control, session);
     }
   }
 }
@@ -883,7 +856,7 @@ bool Worker::HasRoomFor(int count, const Session& session) const {
 // client may get, or that cannot wait. False also where there is none.
 bool Worker::MayRead(Session* session) {
   const absl::optional<size_t> bytes =
-      NextDatagramBytes(sys_calls_, session->upstream_fd);
+      NextDatagramBytes(shard_.sys_calls, session->upstream_fd);
   if (!bytes.has_value()) return false;
   return session->may_trickle ||
          static_cast<int64_t>(*bytes) <= ReplyBytesLeft(*session) ||
@@ -893,27 +866,27 @@ bool Worker::MayRead(Session* session) {
 // Its replies wait in the socket until its client has sent again, so that what
 // downloads with its first datagrams loses none.
 bool Worker::Pause(Session* session) {
-  if (paused_count_ >= limits_.paused_sessions_max) return false;
+  if (paused_count_ >= shard_.limits.paused_sessions_max) return false;
   epoll_event event{0, {}};
   event.data.u64 = EventTag(session->ref());
-  if (!sys_calls_
-           ->EpollControl(epoll_fd_.get(), EPOLL_CTL_MOD, session->upstream_fd,
+  if (!shard_.sys_calls
+           ->EpollControl(shard_.epoll_fd, EPOLL_CTL_MOD, session->upstream_fd,
                           &event)
            .ok()) {
     return false;
   }
   session->is_paused = true;
   ++paused_count_;
-  counters_.sessions_paused.Add();
-  counters_.reply_pauses.Add();
+  shard_.counters->sessions_paused.Add();
+  shard_.counters->reply_pauses.Add();
   return true;
 }
 
 void Worker::Resume(Session* session) {
   epoll_event event{EPOLLIN, {}};
   event.data.u64 = EventTag(session->ref());
-  if (!sys_calls_
-           ->EpollControl(epoll_fd_.get(), EPOLL_CTL_MOD, session->upstream_fd,
+  if (!shard_.sys_calls
+           ->EpollControl(shard_.epoll_fd, EPOLL_CTL_MOD, session->upstream_fd,
                           &event)
            .ok()) {
     return;  // its client's next datagram tries again
@@ -925,14 +898,14 @@ void Worker::EndPause(Session* session) {
   if (!session->is_paused) return;
   session->is_paused = false;
   --paused_count_;
-  counters_.sessions_paused.Subtract();
+  shard_.counters->sessions_paused.Subtract();
 }
 
 // One reply in a sweep passes in any case: a client that waits for one before
 // it sends again must not wait for ever.
 void Worker::Trickle(Session* session) {
   if (session->state != SessionState::kUnconfirmed ||
-      now_nanoseconds_ - session->created_nanoseconds <
+      shard_.now_nanoseconds - session->created_nanoseconds <
           kTrickleAgeNanoseconds) {
     return;
   }
@@ -941,72 +914,18 @@ void Worker::Trickle(Session* session) {
   if (session->is_paused) Resume(session);
 }
 
-void Worker::FlushReplies() {
-  int sent = 0;
-  int attempt_count = 0;
-  while (sent < replies_.size()) {
-    const SysCallResult result = replies_.Send(
-        sys_calls_, context_->listeners[reply_listener_].fd.get(), sent);
-    if (!result.ok()) {
-      // The error may be of another client's reply (IP_RECVERR).
-      if (IsOfEarlierDatagram(result.error) && result.error != EMSGSIZE) {
-        context_->has_listen_errors[reply_listener_].store(
-            true, std::memory_order_relaxed);
-        if (++attempt_count < kReplyAttemptsMax) continue;
-      }
-      // One client cannot be reached: the others' replies still go out.
-      if (result.error == EAGAIN) send_shares_[reply_listener_].NoteFull();
-      counters_.Drop(WouldFragment(result.error)
-                         ? DropReason::kWouldFragment
-                         : DropReason::kReplySendFailed);
-      attempt_count = 0;
-      ++sent;
-      continue;
-    }
-    attempt_count = 0;
-    uint64_t bytes = 0;
-    for (int i = sent; i < sent + result.value; ++i) {
-      reply_sessions_[i]->backend_datagrams_forwarded += 1;
-      reply_sessions_[i]->backend_bytes_forwarded += replies_.payload_bytes(i);
-      bytes += replies_.payload_bytes(i);
-    }
-    counters_.backend_datagrams_forwarded.Add(result.value);
-    counters_.backend_bytes_forwarded.Add(bytes);
-    SendShare& share = send_shares_[reply_listener_];
-    if (share.NoteSent(result.value, bytes)) {
-      for (int i = sent; i < sent + result.value; ++i) {
-        if (!share.NoteSender(
-                reply_sessions_[i]->id,
-                static_cast<uint32_t>(replies_.payload_bytes(i)))) {
-          counters_.send_buffer_unwatched.Add();
-        }
-      }
-      share.Measure(now_nanoseconds_);
-    }
-    sent += result.value;
-  }
-  for (size_t i = 0; i < reply_times_nanoseconds_.size(); ++i) {
-    offload_.NoteHandled(*reply_sessions_[i], FlowDirection::kFromBackend,
-                         reply_times_nanoseconds_[i]);
-  }
-  reply_times_nanoseconds_.clear();
-  replies_.Clear();
-  reply_sessions_.clear();
-  replies_received_count_ = 0;
-}
-
 // The life of a session.
 
 // A new pending session that holds `datagram`; where it is refused, the
 // datagram is counted as dropped, and nothing was allocated for it.
 void Worker::Begin(const ClientDatagram& datagram) {
-  if (context_->is_draining.load(std::memory_order_relaxed)) {
-    counters_.Drop(DropReason::kDraining);
+  if (shard_.gate->is_draining.load(std::memory_order_relaxed)) {
+    shard_.counters->Drop(DropReason::kDraining);
     return;
   }
   const auto admit = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return context_->admission.Begin(
-        datagram.client, datagram.payload.size(), now_nanoseconds_,
+    return shard_.gate->admission.Begin(
+        datagram.client, datagram.payload.size(), shard_.now_nanoseconds,
         [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return EvictLeastProven(); });
   };
   absl::optional<DropReason> refusal = admit();
@@ -1016,21 +935,22 @@ void Worker::Begin(const ClientDatagram& datagram) {
   }
   if (refusal.has_value()) {
     if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
-    counters_.Drop(*refusal);
+    shard_.counters->Drop(*refusal);
     const auto why = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return AdmissionText(*refusal, limits_,
-                           context_->admission.sessions_max());
+      return AdmissionText(*refusal, shard_.limits,
+                           shard_.gate->admission.sessions_max());
     };
-    context_->control.ReportRefused(*refusal, datagram.client, why);
+    shard_.gate->control.ReportRefused(*refusal, datagram.client, why);
     return;
   }
-  Session* session =
-      sessions_.Insert(datagram.client, datagram.hash, now_nanoseconds_);
+  Session* session = shard_.sessions.Insert(datagram.client, datagram.hash,
+                                            shard_.now_nanoseconds);
   networks_.Add(session);
   session->held = std::make_unique<HeldDatagrams>();
-  counters_.sessions_created.Add();
+  shard_.counters->sessions_created.Add();
   session->resolve_deadline_nanoseconds =
-      now_nanoseconds_ + absl::ToInt64Nanoseconds(limits_.resolve_timeout);
+      shard_.now_nanoseconds +
+      absl::ToInt64Nanoseconds(shard_.limits.resolve_timeout);
   Enlist(session);
   Keep(session, datagram);
   AskForBackend(session, datagram.payload);
@@ -1053,7 +973,8 @@ Session* Worker::LeastProven(
       first = list.next(*first);
     }
     if (first == nullptr) continue;
-    const int64_t silent = now_nanoseconds_ - first->client_active_nanoseconds;
+    const int64_t silent =
+        shard_.now_nanoseconds - first->client_active_nanoseconds;
     if (least == nullptr) {
       least = first;
       if (silent >= kFirstChanceNanoseconds) break;
@@ -1090,27 +1011,27 @@ bool Worker::Evict(Session* session) {
 // One message more that ends a session for the sake of another shard's client.
 bool Worker::MayAskOthers() {
   constexpr int kUnderWayMax = 64;
-  if (context_->inboxes.size() < 2) return false;
-  if (context_->evictions_under_way.fetch_add(1, std::memory_order_relaxed) <
+  if (shard_.gate->inboxes.size() < 2) return false;
+  if (shard_.gate->evictions_under_way.fetch_add(1, std::memory_order_relaxed) <
       kUnderWayMax) {
     return true;
   }
-  context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+  shard_.gate->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
   return false;
 }
 
 // Where this shard has nothing to give up, another may: the client's next
 // datagram then finds a place. One shard at a time, in turn.
 void Worker::AskOthersToEvict() {
-  const size_t shard_count = context_->inboxes.size();
+  const size_t shard_count = shard_.gate->inboxes.size();
   if (!MayAskOthers()) return;
   next_to_evict_ = (next_to_evict_ + 1) % shard_count;
-  if (next_to_evict_ == shard_) {
+  if (next_to_evict_ == shard_.number) {
     next_to_evict_ = (next_to_evict_ + 1) % shard_count;
   }
   ShardMessage message;
   message.kind = ShardMessage::Kind::kEvict;
-  context_->inboxes[next_to_evict_]->Post(std::move(message));
+  shard_.gate->inboxes[next_to_evict_]->Post(std::move(message));
 }
 
 // Has a session of the client's address give way to it, the one whose own
@@ -1118,13 +1039,14 @@ void Worker::AskOthersToEvict() {
 // one has ended. Where there are several shards all of them are asked, one
 // after the other, and the client's next datagram finds the place.
 bool Worker::ReplaceSilent(const SocketAddress& client) {
-  if (!context_->admission.MayLookForSilent(client, now_nanoseconds_)) {
+  if (!shard_.gate->admission.MayLookForSilent(client,
+                                               shard_.now_nanoseconds)) {
     return false;
   }
   ShardMessage message;
   message.kind = ShardMessage::Kind::kFindSilent;
   message.client = client;
-  message.shards_left = context_->inboxes.size();
+  message.shards_left = shard_.gate->inboxes.size();
   if (message.shards_left < 2) {
     FindSilent(&message);
     return EndSilent(message);
@@ -1144,7 +1066,7 @@ void Worker::FindSilent(ShardMessage* message) {
       [&](Session* session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
         if (!IsSilent(*session)) return;
         // The fast path may have relayed since; then it is not silent.
-        offload_.Update(session);
+        shard_.offload.Update(session);
         if (!IsSilent(*session)) return;
         const bool is_confirmed = session->state == SessionState::kConfirmed;
         const int64_t since_nanoseconds = session->client_active_nanoseconds;
@@ -1155,7 +1077,7 @@ void Worker::FindSilent(ShardMessage* message) {
           return;
         }
         message->session = session->ref();
-        message->silent_shard = shard_;
+        message->silent_shard = shard_.number;
         message->is_silent_confirmed = is_confirmed;
         message->silent_since_nanoseconds = since_nanoseconds;
       });
@@ -1163,7 +1085,7 @@ void Worker::FindSilent(ShardMessage* message) {
 
 bool Worker::IsSilent(const Session& session) const {
   if (session.state == SessionState::kPending) return false;
-  return now_nanoseconds_ - session.client_active_nanoseconds >=
+  return shard_.now_nanoseconds - session.client_active_nanoseconds >=
          (session.state == SessionState::kConfirmed
               ? kSilentNanoseconds
               : kUnconfirmedSilentNanoseconds);
@@ -1172,22 +1094,22 @@ bool Worker::IsSilent(const Session& session) const {
 // To the next shard that is to look, or, once all have, to the one whose
 // session gives way.
 void Worker::PassOn(ShardMessage message) {
-  size_t next = (shard_ + 1) % context_->inboxes.size();
+  size_t next = (shard_.number + 1) % shard_.gate->inboxes.size();
   if (--message.shards_left == 0) {
     if (message.session.id == 0) {
-      context_->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
+      shard_.gate->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
       return;
     }
     message.kind = ShardMessage::Kind::kEndSilent;
     next = message.silent_shard;
   }
-  context_->inboxes[next]->Post(std::move(message));
+  shard_.gate->inboxes[next]->Post(std::move(message));
 }
 
 // Whether the session that was found has given way: it may have ended since, or
 // its client have sent.
 bool Worker::EndSilent(const ShardMessage& message) {
-  Session* session = sessions_.Find(message.session);
+  Session* session = shard_.sessions.Find(message.session);
   if (session == nullptr || !IsSilent(*session)) return false;
   End(session, EndReason::kReplaced, DropReason::kSessionEnded);
   return true;
@@ -1196,16 +1118,16 @@ bool Worker::EndSilent(const ShardMessage& message) {
 void Worker::Hold(Session* session, const ClientDatagram& datagram) {
   const HeldDatagrams& held = *session->held;
   const size_t bytes_max =
-      std::max(limits_.pending_datagrams_max * kHeldBytesPerDatagram,
+      std::max(shard_.limits.pending_datagrams_max * kHeldBytesPerDatagram,
                kDatagramBufferBytes);
   if (held.size_bytes.size() >=
-          static_cast<size_t>(limits_.pending_datagrams_max) ||
+          static_cast<size_t>(shard_.limits.pending_datagrams_max) ||
       held.bytes.size() + datagram.payload.size() > bytes_max) {
-    counters_.Drop(DropReason::kPendingFull);
+    shard_.counters->Drop(DropReason::kPendingFull);
     return;
   }
-  if (!context_->admission.TakeHeldBytes(datagram.payload.size())) {
-    counters_.Drop(DropReason::kPendingLimit);
+  if (!shard_.gate->admission.TakeHeldBytes(datagram.payload.size())) {
+    shard_.counters->Drop(DropReason::kPendingLimit);
     return;
   }
   Keep(session, datagram);
@@ -1219,7 +1141,7 @@ void Worker::Keep(Session* session, const ClientDatagram& datagram) {
   held.bytes.append(datagram.payload.data(), datagram.payload.size());
   held.size_bytes.push_back(static_cast<uint32_t>(datagram.payload.size()));
   held.traffic_classes.push_back(datagram.traffic_class);
-  counters_.datagrams_held.Add();
+  shard_.counters->datagrams_held.Add();
 }
 
 // A session has one question under way at a time, and one deadline for all.
@@ -1227,16 +1149,16 @@ void Worker::AskForBackend(Session* session,
                            absl::Span<const char> first_datagram) {
   session->must_ask_again = false;
   ++session->question;
-  session->asked_nanoseconds = now_nanoseconds_;
-  counters_.resolves_started.Add();
+  session->asked_nanoseconds = shard_.now_nanoseconds;
+  shard_.counters->resolves_started.Add();
   ResolveRequest request;
   request.client = session->client;
   request.first_datagram = first_datagram;
   request.timeout = absl::Nanoseconds(session->resolve_deadline_nanoseconds -
-                                      now_nanoseconds_);
-  context_->resolver->Resolve(
+                                      shard_.now_nanoseconds);
+  shard_.gate->resolver->Resolve(
       request,
-      [inbox = inbox_, ref = session->ref(),
+      [inbox = shard_.inbox, ref = session->ref(),
        question = session->question](absl::StatusOr<ResolveResult> result) {
         ShardMessage message;
         message.kind = ShardMessage::Kind::kResolved;
@@ -1248,14 +1170,15 @@ void Worker::AskForBackend(Session* session,
 }
 
 void Worker::HandleAnswer(ShardMessage* message) {
-  Session* session = sessions_.Find(message->session);
+  Session* session = shard_.sessions.Find(message->session);
   if (session == nullptr || session->state != SessionState::kPending ||
       session->question != message->question) {
     return;  // too late, or given twice
   }
-  counters_.Resolve(now_nanoseconds_ - session->asked_nanoseconds);
+  shard_.counters->Resolve(shard_.now_nanoseconds - session->asked_nanoseconds);
   if (session->must_ask_again ||
-      inbox_->HasDisconnectSince(session->asked_nanoseconds, session->client)) {
+      shard_.inbox->HasDisconnectSince(session->asked_nanoseconds,
+                                       session->client)) {
     AskForBackend(session, session->held->first());
     return;
   }
@@ -1266,7 +1189,9 @@ void Worker::HandleAnswer(ShardMessage* message) {
   // A resolver that notices first that time is up is counted like the worker.
   const DropReason reason = DropReasonOf(message->result.status());
   const bool is_timeout = reason == DropReason::kResolveTimedOut;
-  (is_timeout ? counters_.resolves_timed_out : counters_.resolves_failed).Add();
+  (is_timeout ? shard_.counters->resolves_timed_out
+              : shard_.counters->resolves_failed)
+      .Add();
   Refuse(session,
          is_timeout ? EndReason::kResolveTimedOut : EndReason::kResolveFailed,
          reason,
@@ -1275,24 +1200,24 @@ void Worker::HandleAnswer(ShardMessage* message) {
 
 void Worker::OpenUpstream(Session* session, ResolveResult result) {
   const SocketAddress backend =
-      context_->backend_holdoff.Choose(result, now_nanoseconds_);
+      shard_.gate->backend_holdoff.Choose(result, shard_.now_nanoseconds);
   UpstreamOpener::Result opened;
   SocketAddress source;
   const char* objection = nullptr;
   if (!backend.is_unicast() || backend.port() == 0) {
     objection = " is not an address that datagrams can be sent to";
   } else {
-    source = upstream_.FindSource(backend, now_nanoseconds_, &opened);
+    source = upstream_.FindSource(backend, shard_.now_nanoseconds, &opened);
     if (opened.LacksRoom() && EvictLeastProven()) {
       opened = UpstreamOpener::Result();
-      source = upstream_.FindSource(backend, now_nanoseconds_, &opened);
+      source = upstream_.FindSource(backend, shard_.now_nanoseconds, &opened);
     }
-    if (IsOwnAddress(context_->listeners, backend, source)) {
+    if (IsOwnAddress(shard_.gate->listeners, backend, source)) {
       objection = " is this gate itself";
     }
   }
   if (objection != nullptr) {
-    counters_.resolves_failed.Add();
+    shard_.counters->resolves_failed.Add();
     Refuse(session, EndReason::kResolveFailed, DropReason::kInvalidBackend,
            [&] {
              return absl::StrCat("the backend ", backend.ToString(), objection);
@@ -1310,16 +1235,17 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
            });
     return;
   }
-  context_->control.ReportUpstreamOpened();
+  shard_.gate->control.ReportUpstreamOpened();
   // The wait for the backend was none of the client's idleness.
-  session->last_active_nanoseconds = now_nanoseconds_;
-  session->client_active_nanoseconds = now_nanoseconds_;
+  session->last_active_nanoseconds = shard_.now_nanoseconds;
+  session->client_active_nanoseconds = shard_.now_nanoseconds;
   session->network_epoch = network_epoch_;
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
   session->label = std::move(result.label);
-  if (backend != result.backend) counters_.backend_alternatives_used.Add();
+  if (backend != result.backend)
+    shard_.counters->backend_alternatives_used.Add();
   MoveTo(SessionState::kUnconfirmed, session);
   SendHeld(session);
 }
@@ -1334,9 +1260,9 @@ UpstreamOpener::Result Worker::OpenSocket(const Session& session,
   int attempt_count = 0;
   for (int evicted_count = 0;;) {
     UpstreamOpener::Result opened =
-        upstream_.Open(source, backend, {shard_, session.ref()},
-                       context_->options.receive_buffer_bytes, now_nanoseconds_,
-                       takes_busy, attempt_count);
+        upstream_.Open(source, backend, {shard_.number, session.ref()},
+                       shard_.gate->options.receive_buffer_bytes,
+                       shard_.now_nanoseconds, takes_busy, attempt_count);
     attempt_count = opened.attempt_count;
     if (opened.error == 0) Watch(session, &opened);
     if (!opened.LacksRoom() || attempt_count == UpstreamOpener::kAttemptsMax) {
@@ -1354,16 +1280,16 @@ UpstreamOpener::Result Worker::OpenSocket(const Session& session,
 
 // Adds the new socket to the worker's epoll set; where that fails, closes it.
 void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
-  if (offload_.is_on()) {
+  if (shard_.offload.is_on()) {
     // Where that fails the session stays on its socket: no time, no hand-over.
     const int on = 1;
-    sys_calls_->SetSockOpt(opened->fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                           sizeof(on));
+    shard_.sys_calls->SetSockOpt(opened->fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
+                                 sizeof(on));
   }
   const SysCallResult added = WatchSocket(session, opened->fd);
   if (added.ok()) return;
   upstream_.Close(opened->fd, opened->relay, /*has_answered=*/false,
-                  now_nanoseconds_);
+                  shard_.now_nanoseconds);
   opened->error = added.error;
   opened->failed_call = "epoll_ctl";
 }
@@ -1371,27 +1297,31 @@ void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
 SysCallResult Worker::WatchSocket(const Session& session, int fd) {
   epoll_event event{EPOLLIN, {}};
   event.data.u64 = EventTag(session.ref());
-  return sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event);
+  return shard_.sys_calls->EpollControl(shard_.epoll_fd, EPOLL_CTL_ADD, fd,
+                                        &event);
 }
 
 // Before the socket is closed: where the host program has forked, a copy of it
 // may live on, and would go on to wake this worker for nobody (epoll(7)).
 void Worker::Unwatch(const Session& session) {
-  sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_DEL, session.upstream_fd,
-                           nullptr);
-  counters_.kernel_drops.Add(KernelDrops(sys_calls_, session.upstream_fd));
+  shard_.sys_calls->EpollControl(shard_.epoll_fd, EPOLL_CTL_DEL,
+                                 session.upstream_fd, nullptr);
+  shard_.counters->kernel_drops.Add(
+      KernelDrops(shard_.sys_calls, session.upstream_fd));
 }
 
 void Worker::SendHeld(Session* session) {
   const std::unique_ptr<HeldDatagrams> held = std::move(session->held);
-  counters_.datagrams_held.Subtract(held->size_bytes.size());
-  context_->admission.GiveBackHeldBytes(held->bytes.size());
+  shard_.counters->datagrams_held.Subtract(held->size_bytes.size());
+  shard_.gate->admission.GiveBackHeldBytes(held->bytes.size());
   const SessionRef ref = session->ref();
   const char* payload = held->bytes.data();
   size_t i = 0;
   while (i < held->size_bytes.size()) {
-    if (sessions_.Find(ref) == nullptr) {  // the backend refused too often
-      counters_.Drop(DropReason::kBackendRefused, held->size_bytes.size() - i);
+    if (shard_.sessions.Find(ref) ==
+        nullptr) {  // the backend refused too often
+      shard_.counters->Drop(DropReason::kBackendRefused,
+                            held->size_bytes.size() - i);
       return;
     }
     run_.Clear();
@@ -1410,13 +1340,14 @@ void Worker::MoveTo(SessionState state, Session* session) {
   session->state = state;
   Enlist(session);
   if (state == SessionState::kConfirmed) {
-    context_->admission.Confirm(session->client);
+    shard_.gate->admission.Confirm(session->client);
   }
   if (state == SessionState::kUnconfirmed) {
     Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
   } else if (state == SessionState::kConfirmed) {
     if (session->is_paused) Resume(session);
-    offload_.Begin(context_->listeners[session->listener].address, session);
+    shard_.offload.Begin(shard_.gate->listeners[session->listener].address,
+                         session);
     Report(SessionEvent::Kind::kConfirmed, *session, EndReason::kIdle);
   }
 }
@@ -1436,7 +1367,7 @@ void Worker::Leave(Session* session) {
   CountState(session->state, -1);
   if (session->state == SessionState::kPending) {
     pending_.Remove(session);
-    context_->admission.EndPending();
+    shard_.gate->admission.EndPending();
   } else if (session->state == SessionState::kUnconfirmed) {
     unconfirmed_[session->proof_count].Remove(session);
   }
@@ -1445,59 +1376,61 @@ void Worker::Leave(Session* session) {
 void Worker::CountState(SessionState state, int change) {
   const uint64_t amount = static_cast<uint64_t>(int64_t{change});
   if (state == SessionState::kPending) {
-    counters_.sessions_pending.Add(amount);
+    shard_.counters->sessions_pending.Add(amount);
     return;
   }
-  counters_.sessions_active.Add(amount);
+  shard_.counters->sessions_active.Add(amount);
   if (state == SessionState::kConfirmed) {
-    counters_.sessions_confirmed.Add(amount);
+    shard_.counters->sessions_confirmed.Add(amount);
   }
 }
 
 // Ends a pending session that gets no backend, and has the log say why.
 void Worker::Refuse(Session* session, EndReason end, DropReason drop,
                     absl::FunctionRef<std::string()> why) {
-  context_->control.ReportRefused(drop, session->client, why);
+  shard_.gate->control.ReportRefused(drop, session->client, why);
   End(session, end, drop);
 }
 
 // `held_drop` is the reason for what a pending session still holds.
 void Worker::End(Session* session, EndReason end, DropReason held_drop) {
   // Replies that are already read still go out; they point to the session.
-  FlushReplies();
-  offload_.End(session);
+  replies_.Flush();
+  shard_.offload.End(session);
   Report(SessionEvent::Kind::kEnded, *session, end);
   Leave(session);
   if (session->state == SessionState::kPending) {
-    counters_.Drop(held_drop, session->held->size_bytes.size());
-    counters_.datagrams_held.Subtract(session->held->size_bytes.size());
-    context_->admission.GiveBackHeldBytes(session->held->bytes.size());
+    shard_.counters->Drop(held_drop, session->held->size_bytes.size());
+    shard_.counters->datagrams_held.Subtract(session->held->size_bytes.size());
+    shard_.gate->admission.GiveBackHeldBytes(session->held->bytes.size());
   } else {
     if (IsBackendAtFault(end)) {
-      context_->backend_holdoff.Note(session->backend, now_nanoseconds_);
+      shard_.gate->backend_holdoff.Note(session->backend,
+                                        shard_.now_nanoseconds);
     }
     EndPause(session);
     Unwatch(*session);
     upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
-                    now_nanoseconds_);
+                    shard_.now_nanoseconds);
   }
-  counters_.End(end);
-  context_->admission.End(session->client, session->state);
+  shard_.counters->End(end);
+  shard_.gate->admission.End(session->client, session->state);
   networks_.Remove(session);
-  sessions_.Erase(session);
+  shard_.sessions.Erase(session);
 }
 
 // For an end that could wait: the worker rests after it.
 void Worker::EndAtLeisure(Session* session, EndReason end) {
-  const int64_t begin_nanoseconds = context_->clock->NowNanoseconds();
+  const int64_t begin_nanoseconds = shard_.gate->clock->NowNanoseconds();
   End(session, end, DropReason::kSessionEnded);
-  ends_nanoseconds_ += context_->clock->NowNanoseconds() - begin_nanoseconds;
+  ends_nanoseconds_ += shard_.gate->clock->NowNanoseconds() - begin_nanoseconds;
 }
 
 void Worker::Report(SessionEvent::Kind kind, const Session& session,
                     EndReason end) {
   if (session_events_ == nullptr) return;
-  const SocketAddress& listen = context_->listeners[session.listener].address;
+  const SocketAddress& listen =
+      shard_.gate->listeners[session.listener].address;
   SessionEvent event;
   event.kind = kind;
   event.session_id = session.id;
@@ -1508,24 +1441,25 @@ void Worker::Report(SessionEvent::Kind kind, const Session& session,
       listen.is_any() ? session.local.WithPort(listen.port()) : listen;
   event.backend = session.backend;
   event.relay = session.relay;
-  event.age = absl::Nanoseconds(now_nanoseconds_ - session.created_nanoseconds);
+  event.age =
+      absl::Nanoseconds(shard_.now_nanoseconds - session.created_nanoseconds);
   event.client_datagrams_forwarded = session.client_datagrams_forwarded;
   event.client_bytes_forwarded = session.client_bytes_forwarded;
   event.backend_datagrams_forwarded = session.backend_datagrams_forwarded;
   event.backend_bytes_forwarded = session.backend_bytes_forwarded;
-  session_events_->Post(event, now_nanoseconds_);
+  session_events_->Post(event, shard_.now_nanoseconds);
 }
 
 void Worker::EndAllSessions() {
   inbox_->Close();
   OwnershipLock lock(&ownership_);
-  while (inbox_->datagrams_waiting() > 0) {
-    inbox_->Peek(context_->options.batch_size, &queued_);
-    counters_.Drop(DropReason::kSessionEnded, queued_.size());
-    inbox_->Pop(static_cast<int>(queued_.size()));
+  while (shard_.inbox->datagrams_waiting() > 0) {
+    shard_.inbox->Peek(shard_.gate->options.batch_size, &queued_);
+    shard_.counters->Drop(DropReason::kSessionEnded, queued_.size());
+    shard_.inbox->Pop(static_cast<int>(queued_.size()));
   }
-  for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
-    Session* session = sessions_.FindSlot(slot);
+  for (uint32_t slot = 0; slot < shard_.sessions.slot_count(); ++slot) {
+    Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr) continue;
     End(session, EndReason::kStopped, DropReason::kSessionEnded);
   }
@@ -1536,8 +1470,9 @@ void Worker::EndAllSessions() {
 void Worker::HandleDisconnect(ShardMessage* message) {
   Session* session =
       message->kind == ShardMessage::Kind::kEndSession
-          ? sessions_.Find(message->session)
-          : sessions_.Find(message->client, context_->hash(message->client));
+          ? shard_.sessions.Find(message->session)
+          : shard_.sessions.Find(message->client,
+                                 shard_.gate->hash(message->client));
   // The port may be another session's on another of the gate's addresses.
   if (session != nullptr && message->address.is_valid() &&
       session->relay != message->address) {
@@ -1548,8 +1483,8 @@ void Worker::HandleDisconnect(ShardMessage* message) {
     session = nullptr;
   }
   if (!message->is_part) {
-    (session == nullptr ? counters_.disconnects_unmatched
-                        : counters_.disconnects_matched)
+    (session == nullptr ? shard_.counters->disconnects_unmatched
+                        : shard_.counters->disconnects_matched)
         .Add();
   }
   if (session == nullptr ||
@@ -1567,13 +1502,14 @@ void Worker::HandleDisconnect(ShardMessage* message) {
 // In slices, as live sessions' datagrams wait meanwhile. Concerns the sessions
 // that live as it begins, and none that takes a slot later.
 void Worker::EndMany(ShardMessage* message) {
-  if (message->session.id == 0) message->session.id = sessions_.newest_id();
-  const uint32_t end_slot =
-      std::min(message->session.slot + kSlotsPerList, sessions_.slot_count());
+  if (message->session.id == 0)
+    message->session.id = shard_.sessions.newest_id();
+  const uint32_t end_slot = std::min(message->session.slot + kSlotsPerList,
+                                     shard_.sessions.slot_count());
   int ended_count = 0;
   uint32_t& slot = message->session.slot;
   while (slot < end_slot && ended_count < kEndsPerTurn) {
-    Session* session = sessions_.FindSlot(slot++);
+    Session* session = shard_.sessions.FindSlot(slot++);
     if (session == nullptr || session->id > message->session.id ||
         session->created_nanoseconds > message->came_nanoseconds) {
       continue;
@@ -1581,11 +1517,11 @@ void Worker::EndMany(ShardMessage* message) {
     if (EndOneOfMany(*message, session)) ++ended_count;
   }
   message->ended_count += ended_count;
-  if (slot < sessions_.slot_count()) {
-    inbox_->PostAgain(std::move(*message));
+  if (slot < shard_.sessions.slot_count()) {
+    shard_.inbox->PostAgain(std::move(*message));
     return;
   }
-  inbox_->EndDisconnect();
+  shard_.inbox->EndDisconnect();
   ReportDone(message, message->ended_count);
 }
 
@@ -1613,18 +1549,18 @@ bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
 
 void Worker::ReportDone(ShardMessage* message, int64_t ended_count) {
   if (message->disconnect_done == nullptr) return;
-  context_->control.Post([done = std::move(message->disconnect_done),
-                          ended_count]() mutable { done(ended_count); });
+  shard_.gate->control.Post([done = std::move(message->disconnect_done),
+                             ended_count]() mutable { done(ended_count); });
 }
 
 void Worker::ListSessions(ShardMessage* message) {
-  const uint32_t end_slot =
-      std::min(message->session.slot + kSlotsPerList, sessions_.slot_count());
+  const uint32_t end_slot = std::min(message->session.slot + kSlotsPerList,
+                                     shard_.sessions.slot_count());
   std::vector<SessionInfo> infos;
   for (uint32_t slot = message->session.slot; slot < end_slot; ++slot) {
-    Session* session = sessions_.FindSlot(slot);
+    Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr) continue;
-    offload_.Update(session);
+    shard_.offload.Update(session);
     SessionInfo info;
     info.id = session->id;
     info.state = session->state;
@@ -1632,10 +1568,10 @@ void Worker::ListSessions(ShardMessage* message) {
     info.backend = session->backend;
     info.relay = session->relay;
     info.label = session->label;
-    info.age =
-        absl::Nanoseconds(now_nanoseconds_ - session->created_nanoseconds);
-    info.idle =
-        absl::Nanoseconds(now_nanoseconds_ - session->last_active_nanoseconds);
+    info.age = absl::Nanoseconds(shard_.now_nanoseconds -
+                                 session->created_nanoseconds);
+    info.idle = absl::Nanoseconds(shard_.now_nanoseconds -
+                                  session->last_active_nanoseconds);
     info.client_datagrams_forwarded = session->client_datagrams_forwarded;
     info.client_bytes_forwarded = session->client_bytes_forwarded;
     info.backend_datagrams_forwarded = session->backend_datagrams_forwarded;
@@ -1643,7 +1579,7 @@ void Worker::ListSessions(ShardMessage* message) {
     infos.push_back(std::move(info));
   }
   message->list_done(std::move(infos),
-                     end_slot < sessions_.slot_count() ? end_slot : 0);
+                     end_slot < shard_.sessions.slot_count() ? end_slot : 0);
 }
 
 }  // namespace internal

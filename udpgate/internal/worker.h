@@ -3,11 +3,10 @@
 // Follow a datagram: a client's comes in by `Deliver` (or waits in the inbox
 // until a turn drains it), reaches `RelayToBackends` and leaves through its
 // session's upstream socket; a backend's makes that socket readable, is read
-// by `ReadReplies` and leaves by `FlushReplies`.
+// by `ReadReplies` and leaves by `ReplyBatch::Flush`.
 #ifndef UDPGATE_INTERNAL_WORKER_H_
 #define UDPGATE_INTERNAL_WORKER_H_
 
-#include <errno.h>
 #include <sys/epoll.h>
 
 #include <atomic>
@@ -28,10 +27,11 @@
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/inbox.h"
 #include "udpgate/internal/network_watcher.h"
-#include "udpgate/internal/send_share.h"
 #include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
+#include "udpgate/internal/shard/reply_batch.h"
+#include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/shard_ownership.h"
 #include "udpgate/internal/socket_options.h"
 #include "udpgate/internal/unique_fd.h"
@@ -135,7 +135,7 @@ class Worker {
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool IsResting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_) {
-    return now_nanoseconds_ < rest_end_nanoseconds_;
+    return shard_.now_nanoseconds < rest_end_nanoseconds_;
   }
   void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ExpireUnconfirmed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
@@ -162,9 +162,6 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendRun(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void NoteSigns(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool WouldFragment(int send_error) const {
-    return traffic_.dont_fragment && send_error == EMSGSIZE;
-  }
   void NotePacketSize(const Session& session)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
@@ -185,7 +182,6 @@ class Worker {
   void Resume(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void EndPause(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Trickle(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void FlushReplies() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // The life of a session. `MoveTo` and `End`, and in a take-over
   // worker_handover.cc, are the only places that change its state.
@@ -295,11 +291,9 @@ class Worker {
   static constexpr int kProofCount = 3;
 
   GateContext* const context_;
-  const uint32_t shard_;
   SysCalls* const sys_calls_;
   const UniqueFd epoll_fd_;
   const std::shared_ptr<Inbox> inbox_;
-  const TrafficOptions traffic_;
   std::atomic<bool> is_stopping_{false};
   std::atomic<uint64_t> turn_count_{0};
 
@@ -312,11 +306,9 @@ class Worker {
   NetworkWatcher* network_watcher_ = nullptr;
 
   ShardOwnership ownership_;
-  ProxyLimits limits_ ABSL_GUARDED_BY(ownership_);
+  ShardContext shard_ ABSL_GUARDED_BY(ownership_);
+  ReplyBatch replies_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
-  // The time of this turn, read at its beginning, and anew after ends.
-  int64_t now_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
-  uint32_t turn_ ABSL_GUARDED_BY(ownership_) = 0;  // wraps
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
   // What this turn took to end sessions whose end could wait.
@@ -332,16 +324,12 @@ class Worker {
   uint32_t network_epoch_ ABSL_GUARDED_BY(ownership_) = 0;
   // Sessions that are paused; see Pause.
   int64_t paused_count_ ABSL_GUARDED_BY(ownership_) = 0;
-  SessionTable sessions_ ABSL_GUARDED_BY(ownership_);
   UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
-  SessionOffload offload_ ABSL_GUARDED_BY(ownership_);
   SessionEventQueue* const session_events_;  // null: nobody observes
   // Pending sessions in the order of their deadlines; unconfirmed ones by what
   // they have proven, each list in the order of their clients' last datagrams.
   SessionList pending_ ABSL_GUARDED_BY(ownership_);
   std::vector<SessionList> unconfirmed_ ABSL_GUARDED_BY(ownership_);
-  std::vector<SendShare> send_shares_
-      ABSL_GUARDED_BY(ownership_);  // by listener
   NetworkIndex networks_ ABSL_GUARDED_BY(ownership_);
   // The shard that was asked last; see AskOthersToEvict.
   size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;
@@ -354,14 +342,6 @@ class Worker {
   std::vector<ClientDatagram> queued_ ABSL_GUARDED_BY(ownership_);
   // Datagrams of one client on their way to its backend.
   SendBatch run_ ABSL_GUARDED_BY(ownership_);
-  // Replies of several sessions on their way to one listen socket.
-  ReceiveBatch replies_received_ ABSL_GUARDED_BY(ownership_);
-  int replies_received_count_ ABSL_GUARDED_BY(ownership_) = 0;
-  SendBatch replies_ ABSL_GUARDED_BY(ownership_);
-  std::vector<Session*> reply_sessions_ ABSL_GUARDED_BY(ownership_);
-  // When the kernel received them; where there is a flow offload.
-  std::vector<int64_t> reply_times_nanoseconds_ ABSL_GUARDED_BY(ownership_);
-  uint16_t reply_listener_ ABSL_GUARDED_BY(ownership_) = 0;
 
   // Written by the owner, read by anyone.
   Counters counters_;

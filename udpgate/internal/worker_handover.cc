@@ -91,26 +91,27 @@ absl::Status Invalid(const HandedSession& session, absl::string_view what) {
 
 // Static sessions only: what changes follows when nothing does any more.
 void Worker::CopySockets(ShardMessage* message) {
-  const uint32_t end_slot =
-      std::min(message->session.slot + kSlotsPerCopy, sessions_.slot_count());
+  const uint32_t end_slot = std::min(message->session.slot + kSlotsPerCopy,
+                                     shard_.sessions.slot_count());
   std::vector<HandedSession> sessions;
   for (uint32_t slot = message->session.slot; slot < end_slot; ++slot) {
-    const Session* session = sessions_.FindSlot(slot);
+    const Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr || session->state == SessionState::kPending) {
       continue;
     }
-    const SysCallResult copy = sys_calls_->Duplicate(session->upstream_fd);
+    const SysCallResult copy =
+        shard_.sys_calls->Duplicate(session->upstream_fd);
     if (!copy.ok()) continue;
     sessions.push_back(ToHanded(*session));
     sessions.back().upstream_fd.Reset(copy.value);
   }
   message->copy_done(std::move(sessions),
-                     end_slot < sessions_.slot_count() ? end_slot : 0);
+                     end_slot < shard_.sessions.slot_count() ? end_slot : 0);
 }
 
 void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
   OwnershipLock lock(&ownership_);
-  now_nanoseconds_ = context_->clock->NowNanoseconds();
+  shard_.now_nanoseconds = shard_.gate->clock->NowNanoseconds();
   // A new client's first datagram may bring an answer at once, a disconnect of
   // many a message behind.
   do {
@@ -118,16 +119,16 @@ void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
     message_budget_ = kAllMessages;
     DrainMessages();
     DrainDatagrams();
-  } while (inbox_->datagrams_waiting() > 0 || inbox_->HasMessages() ||
-           inbox_->HasDisconnects());
-  sessions->reserve(sessions->size() + sessions_.size());
-  for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
-    Session* session = sessions_.FindSlot(slot);
+  } while (shard_.inbox->datagrams_waiting() > 0 ||
+           shard_.inbox->HasMessages() || shard_.inbox->HasDisconnects());
+  sessions->reserve(sessions->size() + shard_.sessions.size());
+  for (uint32_t slot = 0; slot < shard_.sessions.slot_count(); ++slot) {
+    Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr) continue;
     if (keeps_flows) {
-      offload_.Update(session);
+      shard_.offload.Update(session);
     } else {
-      offload_.End(session);
+      shard_.offload.End(session);
     }
     sessions->push_back(ToHanded(*session));
     // One that is not installed yet has relayed nothing, and ends with this
@@ -153,22 +154,23 @@ void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
 void Worker::LetGo() {
   OwnershipLock lock(&ownership_);
   // What came since HandOut concerns no session of this process any more.
-  inbox_->TakeDisconnects(kAllMessages, &messages_);
+  shard_.inbox->TakeDisconnects(kAllMessages, &messages_);
   for (ShardMessage& message : messages_) ReportDone(&message, 0);
   messages_.clear();
-  inbox_->Close();
-  for (uint32_t slot = 0; slot < sessions_.slot_count(); ++slot) {
-    Session* session = sessions_.FindSlot(slot);
+  shard_.inbox->Close();
+  for (uint32_t slot = 0; slot < shard_.sessions.slot_count(); ++slot) {
+    Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr) continue;
-    offload_.Forget(session);
+    shard_.offload.Forget(session);
     Leave(session);
     if (session->state == SessionState::kPending) {
-      counters_.datagrams_held.Subtract(session->held->size_bytes.size());
+      shard_.counters->datagrams_held.Subtract(
+          session->held->size_bytes.size());
     } else {
-      sys_calls_->Close(session->upstream_fd);
+      shard_.sys_calls->Close(session->upstream_fd);
     }
     networks_.Remove(session);
-    sessions_.Erase(session);
+    shard_.sessions.Erase(session);
   }
 }
 
@@ -181,21 +183,21 @@ absl::Status Worker::Prepare(HandedSession* handed) {
   // What does not change any more is done now. A port may be that of a session
   // which has ended since its copy was made: who has it is seen in TakeOver.
   session->relay = handed->relay;
-  session->lacks_port =
-      !context_->relay_ports.AdoptUse(handed->relay, {shard_, session->ref()});
+  session->lacks_port = !shard_.gate->relay_ports.AdoptUse(
+      handed->relay, {shard_.number, session->ref()});
   return absl::OkStatus();
 }
 
 void Worker::DropAllBut(const std::vector<HandedSession*>& sessions) {
   OwnershipLock lock(&ownership_);
-  now_nanoseconds_ = context_->clock->NowNanoseconds();
-  std::vector<bool> stays(sessions_.slot_count(), false);
+  shard_.now_nanoseconds = shard_.gate->clock->NowNanoseconds();
+  std::vector<bool> stays(shard_.sessions.slot_count(), false);
   for (const HandedSession* handed : sessions) {
     const Session* session = FindPrepared(*handed);
     if (session != nullptr) stays[session->slot] = true;
   }
   for (uint32_t slot = 0; slot < stays.size(); ++slot) {
-    Session* session = sessions_.FindSlot(slot);
+    Session* session = shard_.sessions.FindSlot(slot);
     if (session != nullptr && !stays[slot]) Drop(session);
   }
 }
@@ -203,8 +205,8 @@ void Worker::DropAllBut(const std::vector<HandedSession*>& sessions) {
 absl::Status Worker::TakeOver(std::vector<HandedSession*> sessions,
                               uint64_t session_number) {
   OwnershipLock lock(&ownership_);
-  now_nanoseconds_ = context_->clock->NowNanoseconds();
-  sessions_.SetSessionNumber(session_number);
+  shard_.now_nanoseconds = shard_.gate->clock->NowNanoseconds();
+  shard_.sessions.SetSessionNumber(session_number);
   // Confirmed ones, which are most, are in no list.
   const auto listed = std::partition(
       sessions.begin(), sessions.end(), [](const HandedSession* handed) {
@@ -222,13 +224,13 @@ absl::Status Worker::TakeOver(std::vector<HandedSession*> sessions,
 
 // The session that Prepare has made of it; null where there is none.
 Session* Worker::FindPrepared(const HandedSession& handed) {
-  Session* session = sessions_.FindSlot(handed.prepared_slot);
+  Session* session = shard_.sessions.FindSlot(handed.prepared_slot);
   return session != nullptr && session->id == handed.id ? session : nullptr;
 }
 
 uint64_t Worker::session_number() {
   OwnershipLock lock(&ownership_);
-  return sessions_.session_number();
+  return shard_.sessions.session_number();
 }
 
 // A session with a socket that is new here.
@@ -241,41 +243,41 @@ absl::StatusOr<Session*> Worker::Adopt(HandedSession* handed) {
   const SysCallResult added = WatchSocket(*session, given.get());
   if (!added.ok()) {
     networks_.Remove(session);
-    sessions_.Erase(session);
+    shard_.sessions.Erase(session);
     return ErrnoToStatus(added.error, "epoll_ctl");
   }
-  SetTrafficOptions(sys_calls_, given.get(),
+  SetTrafficOptions(shard_.sys_calls, given.get(),
                     /*has_ipv4=*/handed->backend.is_ipv4(),
-                    /*has_ipv6=*/!handed->backend.is_ipv4(), traffic_)
+                    /*has_ipv6=*/!handed->backend.is_ipv4(), shard_.traffic)
       .IgnoreError();  // see UpstreamOpener::Open
-  if (offload_.is_on()) {
+  if (shard_.offload.is_on()) {
     const int on = 1;
-    sys_calls_->SetSockOpt(given.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                           sizeof(on));
+    shard_.sys_calls->SetSockOpt(given.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on,
+                                 sizeof(on));
   }
   session->upstream_fd = given.Release();
   session->state = handed->state;
   Enlist(session);
-  context_->admission.Adopt(session->client, session->state, 0);
+  shard_.gate->admission.Adopt(session->client, session->state, 0);
   return session;
 }
 
 // In no list and not counted yet.
 absl::StatusOr<Session*> Worker::Place(const HandedSession& handed) {
-  const uint32_t hash = context_->hash(handed.client);
+  const uint32_t hash = shard_.gate->hash(handed.client);
   if (!handed.client.is_unicast() || handed.client.port() == 0) {
     return Invalid(handed, "nobody's address");
   }
-  if (sessions_.Find(handed.client, hash) != nullptr) {
+  if (shard_.sessions.Find(handed.client, hash) != nullptr) {
     return Invalid(handed, "its client has another one");
   }
-  Session* session = sessions_.Adopt(handed.client, hash, handed.id);
+  Session* session = shard_.sessions.Adopt(handed.client, hash, handed.id);
   networks_.Add(session);
   return session;
 }
 
 absl::Status Worker::TakeOverOne(HandedSession* handed) {
-  if (handed->listener >= context_->listeners.size()) {
+  if (handed->listener >= shard_.gate->listeners.size()) {
     return Invalid(*handed, "no such listener");
   }
   if (handed->proof_count > kProofCount) {
@@ -301,16 +303,16 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
   // other process does nothing with it any more.
   Leave(session);
   if (session->state != handed->state) {  // it has changed since Prepare
-    context_->admission.End(session->client, session->state);
-    context_->admission.Adopt(session->client, handed->state, 0);
+    shard_.gate->admission.End(session->client, session->state);
+    shard_.gate->admission.Adopt(session->client, handed->state, 0);
   }
   FromHanded(*handed, session);
   if (session->state == SessionState::kConfirmed) {
-    offload_.Adopt(handed->flow_slot, handed->flow_counted, session);
+    shard_.offload.Adopt(handed->flow_slot, handed->flow_counted, session);
   }
   Enlist(session);
-  if (!lacks_port || context_->relay_ports.AdoptUse(session->relay,
-                                                    {shard_, session->ref()})) {
+  if (!lacks_port || shard_.gate->relay_ports.AdoptUse(
+                         session->relay, {shard_.number, session->ref()})) {
     return absl::OkStatus();
   }
   return Invalid(*handed, "its relay is another session's");
@@ -326,16 +328,16 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
   for (const std::string& payload : handed->held) {
     session->held->bytes.append(payload);
     session->held->size_bytes.push_back(static_cast<uint32_t>(payload.size()));
-    counters_.datagrams_held.Add();
+    shard_.counters->datagrams_held.Add();
   }
   session->held->traffic_classes = handed->held_traffic_classes;
   session->held->traffic_classes.resize(handed->held.size());
-  context_->admission.Adopt(session->client, SessionState::kPending,
-                            session->held->bytes.size());
+  shard_.gate->admission.Adopt(session->client, SessionState::kPending,
+                               session->held->bytes.size());
   Enlist(session);
   // The answer on its way to the other process is lost. Where it is too late
   // for another one, the first turn says so.
-  if (session->resolve_deadline_nanoseconds > now_nanoseconds_) {
+  if (session->resolve_deadline_nanoseconds > shard_.now_nanoseconds) {
     AskForBackend(session, session->held->first());
   }
   return absl::OkStatus();
@@ -344,17 +346,17 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
 // One that was prepared, and has ended in the other process since.
 void Worker::Drop(Session* session) {
   Leave(session);
-  sys_calls_->EpollControl(epoll_fd_.get(), EPOLL_CTL_DEL, session->upstream_fd,
-                           nullptr);
-  sys_calls_->Close(session->upstream_fd);
-  context_->admission.End(session->client, session->state);
+  shard_.sys_calls->EpollControl(shard_.epoll_fd, EPOLL_CTL_DEL,
+                                 session->upstream_fd, nullptr);
+  shard_.sys_calls->Close(session->upstream_fd);
+  shard_.gate->admission.End(session->client, session->state);
   networks_.Remove(session);
   // Where it rests, the other process says so.
   if (!session->lacks_port) {
-    context_->relay_ports.GiveBack(session->relay, PortFate::kUnanswered,
-                                   now_nanoseconds_);
+    shard_.gate->relay_ports.GiveBack(session->relay, PortFate::kUnanswered,
+                                      shard_.now_nanoseconds);
   }
-  sessions_.Erase(session);
+  shard_.sessions.Erase(session);
 }
 
 }  // namespace internal

@@ -25,30 +25,30 @@ constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
 // would not, or the socket cannot be opened: the old one goes on then.
 bool Worker::MoveToNewSource(ReopenReason reason, Session* session) {
   // An address that the operator has named stays, whatever the routes say.
-  if (context_->relay_ports.HasBindAddress(session->backend.family())) {
+  if (shard_.gate->relay_ports.HasBindAddress(session->backend.family())) {
     return false;
   }
   UpstreamOpener::Result failure;
   const SocketAddress source =
-      upstream_.FindSource(session->backend, now_nanoseconds_, &failure);
+      upstream_.FindSource(session->backend, shard_.now_nanoseconds, &failure);
   if (failure.error != 0 || source == session->relay.WithPort(0)) return false;
   // Nobody gives way for it, least of all this session.
-  UpstreamOpener::Result opened =
-      upstream_.Open(source, session->backend, {shard_, session->ref()},
-                     context_->options.receive_buffer_bytes, now_nanoseconds_);
+  UpstreamOpener::Result opened = upstream_.Open(
+      source, session->backend, {shard_.number, session->ref()},
+      shard_.gate->options.receive_buffer_bytes, shard_.now_nanoseconds);
   if (opened.error == 0) Watch(*session, &opened);
   if (opened.error != 0) return false;
   // The flows name the old source.
-  offload_.End(session);
+  shard_.offload.End(session);
   EndPause(session);
   Unwatch(*session);
   upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
-                  now_nanoseconds_);
+                  shard_.now_nanoseconds);
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->has_answered = false;
   session->refusals = 0;
-  counters_.Reopen(reason);
+  shard_.counters->Reopen(reason);
   return true;
 }
 
@@ -57,7 +57,7 @@ bool Worker::MoveToNewSource(ReopenReason reason, Session* session) {
 // silent, whether the route now leaves from another one.
 void Worker::CheckSource(Session* session) {
   const uint32_t epoch =
-      context_->network_epoch.load(std::memory_order_relaxed);
+      shard_.gate->network_epoch.load(std::memory_order_relaxed);
   if (session->network_epoch != epoch) {
     if (network_epoch_ != epoch) {
       network_epoch_ = epoch;
@@ -69,12 +69,12 @@ void Worker::CheckSource(Session* session) {
     }
   }
   if (session->unanswered_since_nanoseconds == 0) {
-    session->unanswered_since_nanoseconds = now_nanoseconds_;
+    session->unanswered_since_nanoseconds = shard_.now_nanoseconds;
     session->next_source_check_nanoseconds =
-        now_nanoseconds_ + kSourceCheckNanoseconds;
-  } else if (now_nanoseconds_ >= session->next_source_check_nanoseconds) {
+        shard_.now_nanoseconds + kSourceCheckNanoseconds;
+  } else if (shard_.now_nanoseconds >= session->next_source_check_nanoseconds) {
     session->next_source_check_nanoseconds =
-        now_nanoseconds_ + kSourceCheckNanoseconds;
+        shard_.now_nanoseconds + kSourceCheckNanoseconds;
     MoveToNewSource(ReopenReason::kSilence, session);
   }
 }
@@ -111,7 +111,7 @@ void Worker::HandleReceiveError(int error, Session* session) {
 // the errors that came by ICMP, 0 where there is none.
 int Worker::TakeRefusals(const Session& session) {
   int last_error = 0;
-  TakeErrors(sys_calls_, session.upstream_fd,
+  TakeErrors(shard_.sys_calls, session.upstream_fd,
              [&](int error, const SocketAddress&) {
                if (IsUnreachable(error)) last_error = error;
              });
@@ -122,10 +122,10 @@ int Worker::TakeRefusals(const Session& session) {
 // has just stopped brings one for each datagram.
 void Worker::NoteRefusal(int error, Session* session) {
   // A reply that the offload relayed is one, too.
-  offload_.Update(session);
-  counters_.backend_refusals.Add();
-  if (++session->refusals < limits_.backend_refusals_max) return;
-  context_->control.ReportEnded(
+  shard_.offload.Update(session);
+  shard_.counters->backend_refusals.Add();
+  if (++session->refusals < shard_.limits.backend_refusals_max) return;
+  shard_.gate->control.ReportEnded(
       EndReason::kBackendRefused, session->client, [&] {
         return absl::StrCat("backend ", session->backend.ToString(),
                             " could not be reached ", session->refusals,
@@ -137,21 +137,21 @@ void Worker::NoteRefusal(int error, Session* session) {
 // Anyone can forge such a message, so it counts only where the client is
 // silent, and not more often than once a second.
 void Worker::HandleClientRefused(const SocketAddress& client) {
-  Session* session = sessions_.Find(client, context_->hash(client));
+  Session* session = shard_.sessions.Find(client, shard_.gate->hash(client));
   if (session == nullptr || session->state == SessionState::kPending) return;
-  offload_.Update(session);
+  shard_.offload.Update(session);
   if (session->client_active_nanoseconds >=
       session->client_refused_nanoseconds) {
     session->client_refusals = 0;
   }
-  if (now_nanoseconds_ - session->client_active_nanoseconds <
+  if (shard_.now_nanoseconds - session->client_active_nanoseconds <
           kClientQuietNanoseconds ||
-      now_nanoseconds_ - session->client_refused_nanoseconds <
+      shard_.now_nanoseconds - session->client_refused_nanoseconds <
           kClientRefusalNanoseconds) {
     return;
   }
-  session->client_refused_nanoseconds = now_nanoseconds_;
-  if (++session->client_refusals < limits_.backend_refusals_max) return;
+  session->client_refused_nanoseconds = shard_.now_nanoseconds;
+  if (++session->client_refusals < shard_.limits.backend_refusals_max) return;
   EndAtLeisure(session, EndReason::kClientSilent);
 }
 
