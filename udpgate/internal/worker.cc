@@ -23,12 +23,6 @@ constexpr uint64_t kDoorbellTag = UINT64_MAX;
 constexpr uint64_t kReaderTag = UINT64_MAX - 1;
 constexpr uint64_t kNetworkTag = UINT64_MAX - 2;
 
-// Names a session among all that its slot has ever held, closely enough for
-// the life of one event: the slot, and the low half of its id.
-uint64_t EventTag(const SessionRef& session) {
-  return (uint64_t{session.slot} << 32) | static_cast<uint32_t>(session.id);
-}
-
 // What a turn may do for sessions that begin or end, which costs some ten times
 // what a datagram costs: live sessions' datagrams wait meanwhile.
 constexpr int kMessagesPerTurn = 3;
@@ -135,17 +129,6 @@ DropReason DropReasonOf(const absl::Status& status) {
   }
 }
 
-// Whether newcomers better try another address of the backend's name.
-bool IsBackendAtFault(EndReason end) {
-  switch (end) {
-    case EndReason::kBackendRefused:
-    case EndReason::kBackendSilent:
-      return true;
-    default:
-      return false;
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
@@ -182,15 +165,9 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       events_(context->options.batch_size + 2),
       shard_(context, shard, epoll_fd_.get(), inbox_, &counters_),
       replies_(&shard_),
-      upstream_(context->sys_calls, &context->relay_ports, shard_.traffic),
-      session_events_(context->session_events == nullptr
-                          ? nullptr
-                          : context->session_events->AddShard()),
-      pending_(&shard_.sessions),
-      unconfirmed_(kProofCount + 1, SessionList(&shard_.sessions)),
-      networks_(&shard_.sessions),
+      upstreams_(&shard_),
+      lifecycle_(&shard_, &upstreams_, &replies_),
       run_(context->options.batch_size) {
-  networks_.SetOn(shard_.limits.max_sessions_per_ip > 0);
   queued_.reserve(context->options.batch_size);
 }
 
@@ -329,7 +306,7 @@ void Worker::TakeLimits() {
     MutexLock lock(&shard_.gate->limits_mutex);
     shard_.limits = shard_.gate->limits;
   }
-  networks_.SetOn(shard_.limits.max_sessions_per_ip > 0);
+  lifecycle_.ApplyLimits();
   // By the old time-outs the next look could be far away.
   next_sweep_nanoseconds_ =
       std::min(next_sweep_nanoseconds_, shard_.now_nanoseconds);
@@ -430,7 +407,7 @@ void Worker::HandleReadySockets() {
 void Worker::ExpirePending() {
   const absl::Duration timeout = shard_.limits.resolve_timeout;
   for (int i = 0; i < kPendingPerTurn; ++i) {
-    Session* session = pending_.first();
+    Session* session = lifecycle_.pending().first();
     if (session == nullptr ||
         session->resolve_deadline_nanoseconds > shard_.now_nanoseconds) {
       return;
@@ -446,7 +423,7 @@ void Worker::ExpirePending() {
 
 void Worker::ExpireUnconfirmed() {
   int ended_count = 0;
-  for (const SessionList& list : unconfirmed_) {
+  for (const SessionList& list : lifecycle_.unconfirmed()) {
     for (Session* session = list.first();
          session != nullptr &&
          UnconfirmedDeadline(*session) <= shard_.now_nanoseconds;
@@ -477,7 +454,7 @@ void Worker::ExpireSilent() {
       if (session == nullptr || session->state == SessionState::kPending) {
         continue;
       }
-      UpdateOffload(session);
+      lifecycle_.UpdateOffload(session);
       const absl::optional<EndReason> reason = SilenceOf(*session);
       // A reply that waits to be read, in a pause or since many sockets are
       // ready, is none the less a reply.
@@ -570,16 +547,6 @@ bool Worker::HasCaughtUp() {
   return true;
 }
 
-// Counts what the flow offload has moved, and gives it a session that it has
-// not, since it refused it, withdrew from it or had no room.
-void Worker::UpdateOffload(Session* session) {
-  if (!shard_.offload.is_on()) return;
-  shard_.offload.Update(session);
-  if (session->state != SessionState::kConfirmed) return;
-  shard_.offload.Begin(shard_.gate->listeners[session->listener].address,
-                       session);
-}
-
 // Closing thousands of sockets without a pause would keep a processor from
 // everybody for a good part of a second: from the other sessions' datagrams,
 // and from the programs at either end of them, where they share it.
@@ -595,7 +562,7 @@ int64_t Worker::NextDeadline() {
   int64_t deadline_nanoseconds = INT64_MAX;
   if (shard_.sessions.size() > 0)
     deadline_nanoseconds = next_sweep_nanoseconds_;
-  for (const SessionList& list : unconfirmed_) {
+  for (const SessionList& list : lifecycle_.unconfirmed()) {
     if (const Session* session = list.first(); session != nullptr) {
       deadline_nanoseconds =
           std::min(deadline_nanoseconds, UnconfirmedDeadline(*session));
@@ -603,7 +570,8 @@ int64_t Worker::NextDeadline() {
   }
   // Then there may be disconnects, too.
   if (IsResting()) deadline_nanoseconds = rest_end_nanoseconds_;
-  if (const Session* session = pending_.first(); session != nullptr) {
+  if (const Session* session = lifecycle_.pending().first();
+      session != nullptr) {
     deadline_nanoseconds =
         std::min(deadline_nanoseconds, session->resolve_deadline_nanoseconds);
   }
@@ -702,7 +670,7 @@ void Worker::SendRun(Session* session) {
     ++sent;
     repeat_count = 0;
   }
-  if (session->is_paused) Resume(session);
+  upstreams_.Resume(session);
 }
 
 // The way to the backend carries less than it was thought to. Only where the
@@ -724,19 +692,19 @@ void Worker::NotePacketSize(const Session& session) {
 // replies probably sees them. A cheap heuristic: nothing below the game's
 // protocol proves an address for certain.
 void Worker::NoteSigns(Session* session) {
-  unconfirmed_[session->proof_count].Remove(session);
+  int proof_count = session->proof_count;
   if (session->has_unanswered_reply) {
     session->has_unanswered_reply = false;
-    if (session->proof_count == 0) {
+    if (proof_count == 0) {
       session->first_proof_nanoseconds = shard_.now_nanoseconds;
     }
-    if (session->proof_count < kProofCount) ++session->proof_count;
+    proof_count = std::min(proof_count + 1, Lifecycle::kProofCount);
   }
-  unconfirmed_[session->proof_count].Append(session);
-  if (session->proof_count == kProofCount &&
+  lifecycle_.NoteClientActive(proof_count, session);
+  if (session->proof_count == Lifecycle::kProofCount &&
       shard_.now_nanoseconds - session->first_proof_nanoseconds >=
           kProofNanoseconds) {
-    MoveTo(SessionState::kConfirmed, session);
+    lifecycle_.MoveTo(SessionState::kConfirmed, session);
   }
 }
 
@@ -744,7 +712,7 @@ void Worker::NoteSigns(Session* session) {
 // it. INT64_MAX where there is no limit.
 int64_t Worker::ReplyBytesLeft(const Session& session) const {
   if (session.state == SessionState::kConfirmed ||
-      session.proof_count == kProofCount ||
+      session.proof_count == Lifecycle::kProofCount ||
       shard_.limits.unconfirmed_reply_factor == 0) {
     return INT64_MAX;
   }
@@ -860,45 +828,7 @@ bool Worker::MayRead(Session* session) {
   if (!bytes.has_value()) return false;
   return session->may_trickle ||
          static_cast<int64_t>(*bytes) <= ReplyBytesLeft(*session) ||
-         !Pause(session);
-}
-
-// Its replies wait in the socket until its client has sent again, so that what
-// downloads with its first datagrams loses none.
-bool Worker::Pause(Session* session) {
-  if (paused_count_ >= shard_.limits.paused_sessions_max) return false;
-  epoll_event event{0, {}};
-  event.data.u64 = EventTag(session->ref());
-  if (!shard_.sys_calls
-           ->EpollControl(shard_.epoll_fd, EPOLL_CTL_MOD, session->upstream_fd,
-                          &event)
-           .ok()) {
-    return false;
-  }
-  session->is_paused = true;
-  ++paused_count_;
-  shard_.counters->sessions_paused.Add();
-  shard_.counters->reply_pauses.Add();
-  return true;
-}
-
-void Worker::Resume(Session* session) {
-  epoll_event event{EPOLLIN, {}};
-  event.data.u64 = EventTag(session->ref());
-  if (!shard_.sys_calls
-           ->EpollControl(shard_.epoll_fd, EPOLL_CTL_MOD, session->upstream_fd,
-                          &event)
-           .ok()) {
-    return;  // its client's next datagram tries again
-  }
-  EndPause(session);
-}
-
-void Worker::EndPause(Session* session) {
-  if (!session->is_paused) return;
-  session->is_paused = false;
-  --paused_count_;
-  shard_.counters->sessions_paused.Subtract();
+         !upstreams_.Pause(session);
 }
 
 // One reply in a sweep passes in any case: a client that waits for one before
@@ -911,7 +841,7 @@ void Worker::Trickle(Session* session) {
   }
   session->may_trickle =
       ReplyBytesLeft(*session) < static_cast<int64_t>(kDatagramBufferBytes);
-  if (session->is_paused) Resume(session);
+  upstreams_.Resume(session);
 }
 
 // The life of a session.
@@ -943,15 +873,8 @@ void Worker::Begin(const ClientDatagram& datagram) {
     shard_.gate->control.ReportRefused(*refusal, datagram.client, why);
     return;
   }
-  Session* session = shard_.sessions.Insert(datagram.client, datagram.hash,
-                                            shard_.now_nanoseconds);
-  networks_.Add(session);
+  Session* session = lifecycle_.Create(datagram.client, datagram.hash);
   session->held = std::make_unique<HeldDatagrams>();
-  shard_.counters->sessions_created.Add();
-  session->resolve_deadline_nanoseconds =
-      shard_.now_nanoseconds +
-      absl::ToInt64Nanoseconds(shard_.limits.resolve_timeout);
-  Enlist(session);
   Keep(session, datagram);
   AskForBackend(session, datagram.payload);
 }
@@ -966,7 +889,7 @@ Session* Worker::LeastProven(
     absl::FunctionRef<bool(const Session& session)> fits) const {
   Session* least = nullptr;
   int look_count = 0;
-  for (const SessionList& list : unconfirmed_) {
+  for (const SessionList& list : lifecycle_.unconfirmed()) {
     Session* first = list.first();
     while (first != nullptr && !fits(*first)) {
       if (++look_count == kEvictLooksMax) return least;
@@ -996,15 +919,15 @@ bool Worker::EvictLeastProven() {
 bool Worker::EvictForUpstream(const UpstreamOpener::Result& failed,
                               const SocketAddress& source) {
   if (!failed.is_without_port) return EvictLeastProven();
-  return Evict(LeastProven(
-      [this, &source](const Session& session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-        return upstream_.IsOfUse(session.relay, source);
-      }));
+  const UpstreamOpener& upstream = upstreams_.opener();
+  return Evict(LeastProven([&upstream, &source](const Session& session) {
+    return upstream.IsOfUse(session.relay, source);
+  }));
 }
 
 bool Worker::Evict(Session* session) {
   if (session == nullptr) return false;
-  End(session, EndReason::kEvicted, DropReason::kSessionEnded);
+  lifecycle_.End(EndReason::kEvicted, DropReason::kSessionEnded, &session);
   return true;
 }
 
@@ -1061,7 +984,7 @@ bool Worker::ReplaceSilent(const SocketAddress& client) {
 // one that other shards have found: rather an unconfirmed one, and of those the
 // one silent longest.
 void Worker::FindSilent(ShardMessage* message) {
-  networks_.ForEach(
+  lifecycle_.networks().ForEach(
       message->client, kSilentLooksMax,
       [&](Session* session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
         if (!IsSilent(*session)) return;
@@ -1111,7 +1034,7 @@ void Worker::PassOn(ShardMessage message) {
 bool Worker::EndSilent(const ShardMessage& message) {
   Session* session = shard_.sessions.Find(message.session);
   if (session == nullptr || !IsSilent(*session)) return false;
-  End(session, EndReason::kReplaced, DropReason::kSessionEnded);
+  lifecycle_.End(EndReason::kReplaced, DropReason::kSessionEnded, &session);
   return true;
 }
 
@@ -1207,10 +1130,12 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   if (!backend.is_unicast() || backend.port() == 0) {
     objection = " is not an address that datagrams can be sent to";
   } else {
-    source = upstream_.FindSource(backend, shard_.now_nanoseconds, &opened);
+    source = upstreams_.opener().FindSource(backend, shard_.now_nanoseconds,
+                                            &opened);
     if (opened.LacksRoom() && EvictLeastProven()) {
       opened = UpstreamOpener::Result();
-      source = upstream_.FindSource(backend, shard_.now_nanoseconds, &opened);
+      source = upstreams_.opener().FindSource(backend, shard_.now_nanoseconds,
+                                              &opened);
     }
     if (IsOwnAddress(shard_.gate->listeners, backend, source)) {
       objection = " is this gate itself";
@@ -1239,14 +1164,14 @@ void Worker::OpenUpstream(Session* session, ResolveResult result) {
   // The wait for the backend was none of the client's idleness.
   session->last_active_nanoseconds = shard_.now_nanoseconds;
   session->client_active_nanoseconds = shard_.now_nanoseconds;
-  session->network_epoch = network_epoch_;
+  session->network_epoch = upstreams_.network_epoch();
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
   session->label = std::move(result.label);
   if (backend != result.backend)
     shard_.counters->backend_alternatives_used.Add();
-  MoveTo(SessionState::kUnconfirmed, session);
+  lifecycle_.MoveTo(SessionState::kUnconfirmed, session);
   SendHeld(session);
 }
 
@@ -1260,11 +1185,8 @@ UpstreamOpener::Result Worker::OpenSocket(const Session& session,
   int attempt_count = 0;
   for (int evicted_count = 0;;) {
     UpstreamOpener::Result opened =
-        upstream_.Open(source, backend, {shard_.number, session.ref()},
-                       shard_.gate->options.receive_buffer_bytes,
-                       shard_.now_nanoseconds, takes_busy, attempt_count);
+        upstreams_.Open(session, source, backend, takes_busy, attempt_count);
     attempt_count = opened.attempt_count;
-    if (opened.error == 0) Watch(session, &opened);
     if (!opened.LacksRoom() || attempt_count == UpstreamOpener::kAttemptsMax) {
       return opened;
     }
@@ -1276,38 +1198,6 @@ UpstreamOpener::Result Worker::OpenSocket(const Session& session,
     takes_busy = true;
     evicted_count = kEvictionsPerOpenMax;
   }
-}
-
-// Adds the new socket to the worker's epoll set; where that fails, closes it.
-void Worker::Watch(const Session& session, UpstreamOpener::Result* opened) {
-  if (shard_.offload.is_on()) {
-    // Where that fails the session stays on its socket: no time, no hand-over.
-    const int on = 1;
-    shard_.sys_calls->SetSockOpt(opened->fd, SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                                 sizeof(on));
-  }
-  const SysCallResult added = WatchSocket(session, opened->fd);
-  if (added.ok()) return;
-  upstream_.Close(opened->fd, opened->relay, /*has_answered=*/false,
-                  shard_.now_nanoseconds);
-  opened->error = added.error;
-  opened->failed_call = "epoll_ctl";
-}
-
-SysCallResult Worker::WatchSocket(const Session& session, int fd) {
-  epoll_event event{EPOLLIN, {}};
-  event.data.u64 = EventTag(session.ref());
-  return shard_.sys_calls->EpollControl(shard_.epoll_fd, EPOLL_CTL_ADD, fd,
-                                        &event);
-}
-
-// Before the socket is closed: where the host program has forked, a copy of it
-// may live on, and would go on to wake this worker for nobody (epoll(7)).
-void Worker::Unwatch(const Session& session) {
-  shard_.sys_calls->EpollControl(shard_.epoll_fd, EPOLL_CTL_DEL,
-                                 session.upstream_fd, nullptr);
-  shard_.counters->kernel_drops.Add(
-      KernelDrops(shard_.sys_calls, session.upstream_fd));
 }
 
 void Worker::SendHeld(Session* session) {
@@ -1335,119 +1225,18 @@ void Worker::SendHeld(Session* session) {
   }
 }
 
-void Worker::MoveTo(SessionState state, Session* session) {
-  Leave(session);
-  session->state = state;
-  Enlist(session);
-  if (state == SessionState::kConfirmed) {
-    shard_.gate->admission.Confirm(session->client);
-  }
-  if (state == SessionState::kUnconfirmed) {
-    Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
-  } else if (state == SessionState::kConfirmed) {
-    if (session->is_paused) Resume(session);
-    shard_.offload.Begin(shard_.gate->listeners[session->listener].address,
-                         session);
-    Report(SessionEvent::Kind::kConfirmed, *session, EndReason::kIdle);
-  }
-}
-
-// Counts the session, and puts it into the list of its state.
-void Worker::Enlist(Session* session) {
-  CountState(session->state, +1);
-  if (session->state == SessionState::kPending) {
-    pending_.Append(session);
-  } else if (session->state == SessionState::kUnconfirmed) {
-    unconfirmed_[session->proof_count].Append(session);
-  }
-}
-
-// Takes the session out of whatever its state has it in.
-void Worker::Leave(Session* session) {
-  CountState(session->state, -1);
-  if (session->state == SessionState::kPending) {
-    pending_.Remove(session);
-    shard_.gate->admission.EndPending();
-  } else if (session->state == SessionState::kUnconfirmed) {
-    unconfirmed_[session->proof_count].Remove(session);
-  }
-}
-
-void Worker::CountState(SessionState state, int change) {
-  const uint64_t amount = static_cast<uint64_t>(int64_t{change});
-  if (state == SessionState::kPending) {
-    shard_.counters->sessions_pending.Add(amount);
-    return;
-  }
-  shard_.counters->sessions_active.Add(amount);
-  if (state == SessionState::kConfirmed) {
-    shard_.counters->sessions_confirmed.Add(amount);
-  }
-}
-
 // Ends a pending session that gets no backend, and has the log say why.
 void Worker::Refuse(Session* session, EndReason end, DropReason drop,
                     absl::FunctionRef<std::string()> why) {
   shard_.gate->control.ReportRefused(drop, session->client, why);
-  End(session, end, drop);
-}
-
-// `held_drop` is the reason for what a pending session still holds.
-void Worker::End(Session* session, EndReason end, DropReason held_drop) {
-  // Replies that are already read still go out; they point to the session.
-  replies_.Flush();
-  shard_.offload.End(session);
-  Report(SessionEvent::Kind::kEnded, *session, end);
-  Leave(session);
-  if (session->state == SessionState::kPending) {
-    shard_.counters->Drop(held_drop, session->held->size_bytes.size());
-    shard_.counters->datagrams_held.Subtract(session->held->size_bytes.size());
-    shard_.gate->admission.GiveBackHeldBytes(session->held->bytes.size());
-  } else {
-    if (IsBackendAtFault(end)) {
-      shard_.gate->backend_holdoff.Note(session->backend,
-                                        shard_.now_nanoseconds);
-    }
-    EndPause(session);
-    Unwatch(*session);
-    upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
-                    shard_.now_nanoseconds);
-  }
-  shard_.counters->End(end);
-  shard_.gate->admission.End(session->client, session->state);
-  networks_.Remove(session);
-  shard_.sessions.Erase(session);
+  lifecycle_.End(end, drop, &session);
 }
 
 // For an end that could wait: the worker rests after it.
 void Worker::EndAtLeisure(Session* session, EndReason end) {
   const int64_t begin_nanoseconds = shard_.gate->clock->NowNanoseconds();
-  End(session, end, DropReason::kSessionEnded);
+  lifecycle_.End(end, DropReason::kSessionEnded, &session);
   ends_nanoseconds_ += shard_.gate->clock->NowNanoseconds() - begin_nanoseconds;
-}
-
-void Worker::Report(SessionEvent::Kind kind, const Session& session,
-                    EndReason end) {
-  if (session_events_ == nullptr) return;
-  const SocketAddress& listen =
-      shard_.gate->listeners[session.listener].address;
-  SessionEvent event;
-  event.kind = kind;
-  event.session_id = session.id;
-  event.state = session.state;
-  event.end_reason = end;
-  event.client = session.client;
-  event.local =
-      listen.is_any() ? session.local.WithPort(listen.port()) : listen;
-  event.backend = session.backend;
-  event.relay = session.relay;
-  event.age =
-      absl::Nanoseconds(shard_.now_nanoseconds - session.created_nanoseconds);
-  event.client_datagrams_forwarded = session.client_datagrams_forwarded;
-  event.client_bytes_forwarded = session.client_bytes_forwarded;
-  event.backend_datagrams_forwarded = session.backend_datagrams_forwarded;
-  event.backend_bytes_forwarded = session.backend_bytes_forwarded;
-  session_events_->Post(event, shard_.now_nanoseconds);
 }
 
 void Worker::EndAllSessions() {
@@ -1461,7 +1250,7 @@ void Worker::EndAllSessions() {
   for (uint32_t slot = 0; slot < shard_.sessions.slot_count(); ++slot) {
     Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr) continue;
-    End(session, EndReason::kStopped, DropReason::kSessionEnded);
+    lifecycle_.End(EndReason::kStopped, DropReason::kSessionEnded, &session);
   }
 }
 

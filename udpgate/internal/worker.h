@@ -30,8 +30,10 @@
 #include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
+#include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/reply_batch.h"
 #include "udpgate/internal/shard/shard_context.h"
+#include "udpgate/internal/shard/upstream_sockets.h"
 #include "udpgate/internal/shard_ownership.h"
 #include "udpgate/internal/socket_options.h"
 #include "udpgate/internal/unique_fd.h"
@@ -152,8 +154,6 @@ class Worker {
   // meanwhile.
   void NoteStall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool HasCaughtUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void UpdateOffload(Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void RestAfterEnds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
@@ -178,13 +178,9 @@ class Worker {
   bool HasRoomFor(int count, const Session& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool MayRead(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool Pause(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Resume(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void EndPause(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Trickle(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  // The life of a session. `MoveTo` and `End`, and in a take-over
-  // worker_handover.cc, are the only places that change its state.
+  // Sessions that begin.
   void Begin(const ClientDatagram& datagram)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   Session* LeastProven(absl::FunctionRef<bool(const Session& session)> fits)
@@ -220,12 +216,6 @@ class Worker {
                                     const SocketAddress& source,
                                     const SocketAddress& backend)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Watch(const Session& session, UpstreamOpener::Result* opened)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  SysCallResult WatchSocket(const Session& session, int fd)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Unwatch(const Session& session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // The session's socket, in worker_upstream.cc.
@@ -243,21 +233,10 @@ class Worker {
   void HandleClientRefused(const SocketAddress& client)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  void MoveTo(SessionState state, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Enlist(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Leave(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void CountState(SessionState state, int change)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Refuse(Session* session, EndReason end, DropReason drop,
               absl::FunctionRef<std::string()> why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void End(Session* session, EndReason end, DropReason held_drop)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void EndAtLeisure(Session* session, EndReason end)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  // `end` is of kEnded alone.
-  void Report(SessionEvent::Kind kind, const Session& session, EndReason end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Messages.
@@ -286,10 +265,6 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void Drop(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  // A session is confirmed by so many datagrams of its client, each after
-  // another reply; see NoteSigns.
-  static constexpr int kProofCount = 3;
-
   GateContext* const context_;
   SysCalls* const sys_calls_;
   const UniqueFd epoll_fd_;
@@ -308,6 +283,8 @@ class Worker {
   ShardOwnership ownership_;
   ShardContext shard_ ABSL_GUARDED_BY(ownership_);
   ReplyBatch replies_ ABSL_GUARDED_BY(ownership_);
+  UpstreamSockets upstreams_ ABSL_GUARDED_BY(ownership_);
+  Lifecycle lifecycle_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
@@ -320,17 +297,6 @@ class Worker {
   // when nobody expires while datagrams wait, 0 otherwise.
   int64_t planned_wake_nanoseconds_ ABSL_GUARDED_BY(ownership_) = INT64_MAX;
   int64_t catch_up_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
-  // Of GateContext, as `upstream_` knows the network.
-  uint32_t network_epoch_ ABSL_GUARDED_BY(ownership_) = 0;
-  // Sessions that are paused; see Pause.
-  int64_t paused_count_ ABSL_GUARDED_BY(ownership_) = 0;
-  UpstreamOpener upstream_ ABSL_GUARDED_BY(ownership_);
-  SessionEventQueue* const session_events_;  // null: nobody observes
-  // Pending sessions in the order of their deadlines; unconfirmed ones by what
-  // they have proven, each list in the order of their clients' last datagrams.
-  SessionList pending_ ABSL_GUARDED_BY(ownership_);
-  std::vector<SessionList> unconfirmed_ ABSL_GUARDED_BY(ownership_);
-  NetworkIndex networks_ ABSL_GUARDED_BY(ownership_);
   // The shard that was asked last; see AskOthersToEvict.
   size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;
   // The idle sweep: the next slot to look at, and when.

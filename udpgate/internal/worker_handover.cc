@@ -162,15 +162,14 @@ void Worker::LetGo() {
     Session* session = shard_.sessions.FindSlot(slot);
     if (session == nullptr) continue;
     shard_.offload.Forget(session);
-    Leave(session);
+    lifecycle_.Delist(session);
     if (session->state == SessionState::kPending) {
       shard_.counters->datagrams_held.Subtract(
           session->held->size_bytes.size());
     } else {
       shard_.sys_calls->Close(session->upstream_fd);
     }
-    networks_.Remove(session);
-    shard_.sessions.Erase(session);
+    lifecycle_.Erase(&session);
   }
 }
 
@@ -240,24 +239,15 @@ absl::StatusOr<Session*> Worker::Adopt(HandedSession* handed) {
   absl::StatusOr<Session*> inserted = Place(*handed);
   if (!inserted.ok()) return inserted;
   Session* session = *inserted;
-  const SysCallResult added = WatchSocket(*session, given.get());
+  const SysCallResult added =
+      upstreams_.Adopt(*session, handed->backend, given.get());
   if (!added.ok()) {
-    networks_.Remove(session);
-    shard_.sessions.Erase(session);
+    lifecycle_.Erase(&session);
     return ErrnoToStatus(added.error, "epoll_ctl");
-  }
-  SetTrafficOptions(shard_.sys_calls, given.get(),
-                    /*has_ipv4=*/handed->backend.is_ipv4(),
-                    /*has_ipv6=*/!handed->backend.is_ipv4(), shard_.traffic)
-      .IgnoreError();  // see UpstreamOpener::Open
-  if (shard_.offload.is_on()) {
-    const int on = 1;
-    shard_.sys_calls->SetSockOpt(given.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on,
-                                 sizeof(on));
   }
   session->upstream_fd = given.Release();
   session->state = handed->state;
-  Enlist(session);
+  lifecycle_.Enlist(session);
   shard_.gate->admission.Adopt(session->client, session->state, 0);
   return session;
 }
@@ -271,16 +261,14 @@ absl::StatusOr<Session*> Worker::Place(const HandedSession& handed) {
   if (shard_.sessions.Find(handed.client, hash) != nullptr) {
     return Invalid(handed, "its client has another one");
   }
-  Session* session = shard_.sessions.Adopt(handed.client, hash, handed.id);
-  networks_.Add(session);
-  return session;
+  return lifecycle_.Adopt(handed.client, hash, handed.id);
 }
 
 absl::Status Worker::TakeOverOne(HandedSession* handed) {
   if (handed->listener >= shard_.gate->listeners.size()) {
     return Invalid(*handed, "no such listener");
   }
-  if (handed->proof_count > kProofCount) {
+  if (handed->proof_count > Lifecycle::kProofCount) {
     return Invalid(*handed, "too many proofs");
   }
   if (handed->state == SessionState::kPending) return TakeOverPending(handed);
@@ -301,7 +289,7 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
   if (!handed->held.empty()) return Invalid(*handed, "a datagram waits");
   // Not by MoveTo: a flow that is not handed over begins in the sweep, when the
   // other process does nothing with it any more.
-  Leave(session);
+  lifecycle_.Delist(session);
   if (session->state != handed->state) {  // it has changed since Prepare
     shard_.gate->admission.End(session->client, session->state);
     shard_.gate->admission.Adopt(session->client, handed->state, 0);
@@ -310,7 +298,7 @@ absl::Status Worker::TakeOverOne(HandedSession* handed) {
   if (session->state == SessionState::kConfirmed) {
     shard_.offload.Adopt(handed->flow_slot, handed->flow_counted, session);
   }
-  Enlist(session);
+  lifecycle_.Enlist(session);
   if (!lacks_port || shard_.gate->relay_ports.AdoptUse(
                          session->relay, {shard_.number, session->ref()})) {
     return absl::OkStatus();
@@ -334,7 +322,7 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
   session->held->traffic_classes.resize(handed->held.size());
   shard_.gate->admission.Adopt(session->client, SessionState::kPending,
                                session->held->bytes.size());
-  Enlist(session);
+  lifecycle_.Enlist(session);
   // The answer on its way to the other process is lost. Where it is too late
   // for another one, the first turn says so.
   if (session->resolve_deadline_nanoseconds > shard_.now_nanoseconds) {
@@ -345,18 +333,15 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
 
 // One that was prepared, and has ended in the other process since.
 void Worker::Drop(Session* session) {
-  Leave(session);
-  shard_.sys_calls->EpollControl(shard_.epoll_fd, EPOLL_CTL_DEL,
-                                 session->upstream_fd, nullptr);
-  shard_.sys_calls->Close(session->upstream_fd);
+  lifecycle_.Delist(session);
+  upstreams_.CloseAdopted(session);
   shard_.gate->admission.End(session->client, session->state);
-  networks_.Remove(session);
   // Where it rests, the other process says so.
   if (!session->lacks_port) {
     shard_.gate->relay_ports.GiveBack(session->relay, PortFate::kUnanswered,
                                       shard_.now_nanoseconds);
   }
-  shard_.sessions.Erase(session);
+  lifecycle_.Erase(&session);
 }
 
 }  // namespace internal

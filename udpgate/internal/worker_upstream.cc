@@ -29,21 +29,16 @@ bool Worker::MoveToNewSource(ReopenReason reason, Session* session) {
     return false;
   }
   UpstreamOpener::Result failure;
-  const SocketAddress source =
-      upstream_.FindSource(session->backend, shard_.now_nanoseconds, &failure);
+  const SocketAddress source = upstreams_.opener().FindSource(
+      session->backend, shard_.now_nanoseconds, &failure);
   if (failure.error != 0 || source == session->relay.WithPort(0)) return false;
   // Nobody gives way for it, least of all this session.
-  UpstreamOpener::Result opened = upstream_.Open(
-      source, session->backend, {shard_.number, session->ref()},
-      shard_.gate->options.receive_buffer_bytes, shard_.now_nanoseconds);
-  if (opened.error == 0) Watch(*session, &opened);
+  const UpstreamOpener::Result opened =
+      upstreams_.Open(*session, source, session->backend);
   if (opened.error != 0) return false;
   // The flows name the old source.
   shard_.offload.End(session);
-  EndPause(session);
-  Unwatch(*session);
-  upstream_.Close(session->upstream_fd, session->relay, session->has_answered,
-                  shard_.now_nanoseconds);
+  upstreams_.Close(session);
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->has_answered = false;
@@ -59,12 +54,9 @@ void Worker::CheckSource(Session* session) {
   const uint32_t epoch =
       shard_.gate->network_epoch.load(std::memory_order_relaxed);
   if (session->network_epoch != epoch) {
-    if (network_epoch_ != epoch) {
-      network_epoch_ = epoch;
-      upstream_.ForgetSources();
-    }
+    upstreams_.SetNetworkEpoch(epoch);
     session->network_epoch = epoch;
-    if (upstream_.IsSourceGone(session->relay.WithPort(0))) {
+    if (upstreams_.opener().IsSourceGone(session->relay.WithPort(0))) {
       MoveToNewSource(ReopenReason::kNetworkChange, session);
     }
   }
@@ -88,7 +80,7 @@ bool Worker::HandleSendError(int error, bool is_counted, Session* session) {
   // net/ipv4/route.c of Linux). An ICMP message can leave ENETUNREACH, too; who
   // forges one moves nobody whose source address is still the right one.
   if (error == EINVAL || error == EADDRNOTAVAIL || error == ENETUNREACH) {
-    upstream_.ForgetSources();
+    upstreams_.opener().ForgetSources();
     if (MoveToNewSource(ReopenReason::kSendFailed, session)) return true;
   }
   if (!is_counted) NoteRefusal(error, session);
@@ -131,7 +123,8 @@ void Worker::NoteRefusal(int error, Session* session) {
                             " could not be reached ", session->refusals,
                             " times in a row: ", ErrnoToText(error));
       });
-  End(session, EndReason::kBackendRefused, DropReason::kBackendRefused);
+  lifecycle_.End(EndReason::kBackendRefused, DropReason::kBackendRefused,
+                 &session);
 }
 
 // Anyone can forge such a message, so it counts only where the client is
