@@ -51,23 +51,11 @@ constexpr size_t kHeldBytesPerDatagram = 2048;
 // Slots that one ListSessions message looks at.
 constexpr uint32_t kSlotsPerList = 256;
 
-// Over so much time the proofs of a session must spread.
-constexpr int64_t kProofNanoseconds = 1'000'000'000;
-
-// An unconfirmed client may get so much, whatever it has sent; and so much once
-// it has sent after a reply: what a sender with a large window has on its way
-// in one round trip (100 ms at 1 Gbit/s are 12.5 MB).
-constexpr uint64_t kUnconfirmedReplyBytes = 2048;
-constexpr uint64_t kAnsweringReplyBytes = 16 << 20;
-
 // A worker that wakes so much too late has stood still (SIGSTOP, a frozen
 // virtual machine); for so long at most it then reads what waits first.
 constexpr int64_t kStallNanoseconds = 1'000'000'000;
 constexpr int64_t kCatchUpNanosecondsMax = 2'000'000'000;
 constexpr int64_t kCatchUpPollNanoseconds = 1'000'000;
-
-// Before that its client may still answer what it has got.
-constexpr int64_t kTrickleAgeNanoseconds = 2'000'000'000;
 
 // A session may give way to another client of its address (MAX_SESSIONS_PER_IP)
 // once its own has sent nothing for so long. A client that plays sends more
@@ -76,6 +64,11 @@ constexpr int64_t kSilentNanoseconds = 10'000'000'000;
 constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
 // Sessions of one address that are looked at for that in one shard, the oldest.
 constexpr int kSilentLooksMax = 1024;
+
+// ICMP errors of a client's host count where the client has been silent for so
+// long, and one in so much time: whoever forges them ends no live session.
+constexpr int64_t kClientQuietNanoseconds = 5'000'000'000;
+constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
 
 // See Worker::LeastProven.
 constexpr int64_t kFirstChanceNanoseconds = 1'000'000'000;
@@ -167,7 +160,9 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       replies_(&shard_),
       upstreams_(&shard_),
       lifecycle_(&shard_, &upstreams_, &replies_),
-      run_(context->options.batch_size) {
+      validation_(&shard_, &upstreams_, &lifecycle_),
+      recovery_(&shard_, &upstreams_, &lifecycle_),
+      relay_(&shard_, &upstreams_, &replies_, &validation_, &recovery_) {
   queued_.reserve(context->options.batch_size);
 }
 
@@ -386,20 +381,7 @@ void Worker::HandleReadySockets() {
         shard_.sessions.FindSlot(static_cast<uint32_t>(tag >> 32));
     // Otherwise: the doorbell, the reader, or a session that has ended since.
     if (session == nullptr || EventTag(session->ref()) != tag) continue;
-    const SessionRef ref = session->ref();
-    const bool has_errors = (events_[i].events & EPOLLERR) != 0;
-    if (!session->is_paused) ReadReplies(session);
-    // Where a call has met the error already the queue is empty.
-    if (has_errors && shard_.sessions.Find(ref) != nullptr) {
-      // A full receive buffer has no room for the error in its queue
-      // (sock_queue_err_skb in net/core/skbuff.c of Linux), and nobody reads
-      // the socket of a paused session: the kernel would report it for ever.
-      HandleReceiveError(
-          session->is_paused
-              ? TakeSocketError(shard_.sys_calls, session->upstream_fd)
-              : 0,
-          session);
-    }
+    relay_.HandleReadySocket((events_[i].events & EPOLLERR) != 0, &session);
   }
   replies_.Flush();
 }
@@ -462,7 +444,7 @@ void Worker::ExpireSilent() {
           reason == EndReason::kBackendSilent &&
           NextDatagramBytes(shard_.sys_calls, session->upstream_fd).has_value();
       if (!reason.has_value() || is_heard) {
-        Trickle(session);
+        validation_.AllowOneReply(session);
         continue;
       }
       // The next turn after the rest goes on here.
@@ -597,251 +579,8 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
       ++i;
       continue;
     }
-    // Datagrams that follow each other from one client share a system call.
-    run_.Clear();
-    for (; i < datagrams.size() && !run_.is_full() &&
-           datagrams[i].client == session->client;
-         ++i) {
-      run_.Add(datagrams[i].payload, datagrams[i].traffic_class,
-               session->backend.family());
-      session->has_traffic_class |= datagrams[i].traffic_class != 0;
-    }
-    session->listener = datagrams[i - 1].listener;
-    session->local = datagrams[i - 1].local;
-    const SessionRef ref = session->ref();
-    SendRun(session);
-    if (shard_.sessions.Find(ref) == nullptr) continue;
-    shard_.offload.NoteHandled(*session, FlowDirection::kFromClient,
-                               datagrams[i - 1].receive_time_nanoseconds);
+    i += relay_.SendToBackend(datagrams.subspan(i), &session);
   }
-}
-
-// Sends `run_` to the session's backend. May end the session.
-void Worker::SendRun(Session* session) {
-  session->client_active_nanoseconds = shard_.now_nanoseconds;
-  if (session->state == SessionState::kUnconfirmed) NoteSigns(session);
-  CheckSource(session);
-  int sent = 0;
-  int repeat_count = 0;
-  bool is_counted = false;
-  bool has_moved = false;
-  while (sent < run_.size()) {
-    const SysCallResult result =
-        run_.Send(shard_.sys_calls, session->upstream_fd, sent);
-    if (result.ok()) {
-      uint64_t bytes = 0;
-      for (int i = sent; i < sent + result.value; ++i) {
-        bytes += run_.payload_bytes(i);
-      }
-      sent += result.value;
-      // Here and not for what cannot be sent: a socket whose source address has
-      // left the host would otherwise be kept for ever by a client that tries.
-      session->last_active_nanoseconds = shard_.now_nanoseconds;
-      session->client_datagrams_forwarded += result.value;
-      session->client_bytes_forwarded += bytes;
-      shard_.counters->client_datagrams_forwarded.Add(result.value);
-      shard_.counters->client_bytes_forwarded.Add(bytes);
-      repeat_count = 0;
-      continue;
-    }
-    if (IsUnreachable(result.error)) {
-      const SessionRef ref = session->ref();
-      const bool is_reopened =
-          HandleSendError(result.error, is_counted, session);
-      is_counted = true;
-      if (shard_.sessions.Find(ref) == nullptr) {
-        shard_.counters->Drop(DropReason::kBackendRefused, run_.size() - sent);
-        return;
-      }
-      if (is_reopened && !has_moved) {
-        has_moved = true;
-        repeat_count = 0;  // what it has met was the old socket's
-        continue;
-      }
-    }
-    if (result.error == EMSGSIZE) NotePacketSize(*session);
-    if (IsOfEarlierDatagram(result.error) && ++repeat_count == 1) continue;
-    // This datagram's own error: the socket's buffer is full, the route is
-    // gone, a firewall said no. The next one may pass.
-    shard_.counters->Drop(
-        result.error == ECONNREFUSED         ? DropReason::kBackendRefused
-        : shard_.WouldFragment(result.error) ? DropReason::kWouldFragment
-                                             : DropReason::kBackendSendFailed);
-    ++sent;
-    repeat_count = 0;
-  }
-  upstreams_.Resume(session);
-}
-
-// The way to the backend carries less than it was thought to. Only where the
-// socket believes that, too; see SetTrafficOptions.
-void Worker::NotePacketSize(const Session& session) {
-  if (!shard_.offload.is_on() || session.backend.is_ipv4() ||
-      shard_.traffic.dont_fragment) {
-    return;
-  }
-  int bytes = 0;
-  socklen_t size = sizeof(bytes);
-  const SysCallResult result = shard_.sys_calls->GetSockOpt(
-      session.upstream_fd, IPPROTO_IPV6, IPV6_MTU, &bytes, &size);
-  if (!result.ok() || bytes <= 0) return;
-  shard_.offload.NotePacketBytesMax(session, static_cast<uint32_t>(bytes));
-}
-
-// The client of an unconfirmed session has sent. One that keeps sending after
-// replies probably sees them. A cheap heuristic: nothing below the game's
-// protocol proves an address for certain.
-void Worker::NoteSigns(Session* session) {
-  int proof_count = session->proof_count;
-  if (session->has_unanswered_reply) {
-    session->has_unanswered_reply = false;
-    if (proof_count == 0) {
-      session->first_proof_nanoseconds = shard_.now_nanoseconds;
-    }
-    proof_count = std::min(proof_count + 1, Lifecycle::kProofCount);
-  }
-  lifecycle_.NoteClientActive(proof_count, session);
-  if (session->proof_count == Lifecycle::kProofCount &&
-      shard_.now_nanoseconds - session->first_proof_nanoseconds >=
-          kProofNanoseconds) {
-    lifecycle_.MoveTo(SessionState::kConfirmed, session);
-  }
-}
-
-// What the client may still get: whoever forges its address must not gain by
-// it. INT64_MAX where there is no limit.
-int64_t Worker::ReplyBytesLeft(const Session& session) const {
-  if (session.state == SessionState::kConfirmed ||
-      session.proof_count == Lifecycle::kProofCount ||
-      shard_.limits.unconfirmed_reply_factor == 0) {
-    return INT64_MAX;
-  }
-  const uint64_t bytes_max = std::max(
-      session.proof_count > 0 ? kAnsweringReplyBytes : kUnconfirmedReplyBytes,
-      session.client_bytes_forwarded *
-          static_cast<uint64_t>(shard_.limits.unconfirmed_reply_factor));
-  return static_cast<int64_t>(bytes_max - session.reply_bytes);
-}
-
-bool Worker::MayReply(Session* session, size_t bytes) {
-  const int64_t bytes_left = ReplyBytesLeft(*session);
-  if (bytes_left == INT64_MAX) return true;
-  if (static_cast<int64_t>(bytes) > bytes_left && !session->may_trickle) {
-    return false;
-  }
-  session->may_trickle = false;
-  session->reply_bytes += bytes;
-  return true;
-}
-
-// Backend to client.
-
-// Whether to look at more than the payload of replies: their receive time, for
-// the flow offload, and their traffic class. Without marks, to look costs a
-// fiftieth of what a reply costs, so it is done for the first replies of a
-// session, for one in eight, and for all once either side has marked anything:
-// a router marks congestion only where the sender has marked its datagrams
-// (RFC 3168).
-bool Worker::MustReadControl(Session* session) {
-  if (shard_.offload.is_on()) return true;
-  if (!shard_.traffic.copies_traffic_class) return false;
-  if (session->has_traffic_class) return true;
-  constexpr uint8_t kFirstReads = 16;
-  constexpr uint8_t kReadsPerLook = 8;
-  if (session->reply_reads < kFirstReads) {
-    ++session->reply_reads;
-    return true;
-  }
-  if (++session->reply_reads < kFirstReads + kReadsPerLook) return false;
-  session->reply_reads = kFirstReads;
-  return true;
-}
-
-void Worker::ReadReplies(Session* session) {
-  replies_.Prepare(session->listener);
-  // Where the limit on replies is near they are read one by one.
-  bool is_limited = false;
-  do {
-    const int room = replies_.room();
-    if (room == 0) return;
-    int count_max = session->expects_burst ? room : 1;
-    is_limited = !HasRoomFor(count_max, *session);
-    if (is_limited) count_max = 1;
-    if (is_limited && !MayRead(session)) return;
-    const bool reads_control = count_max > 1 || MustReadControl(session);
-    const SysCallResult received =
-        replies_.Receive(session->upstream_fd, count_max, reads_control);
-    if (!received.ok()) {
-      // Reading has taken the error from the socket, so this cannot spin.
-      HandleReceiveError(received.error, session);
-      return;
-    }
-    TakeReplies(received.value, reads_control, session);
-  } while (is_limited && session->expects_burst);
-}
-
-// The `count` datagrams that were read last are on their way to the client.
-void Worker::TakeReplies(int count, bool reads_control, Session* session) {
-  session->last_active_nanoseconds = shard_.now_nanoseconds;
-  if (!session->has_answered || session->refusals > 0) {
-    shard_.gate->backend_holdoff.Clear(session->backend);
-  }
-  session->unanswered_since_nanoseconds = 0;
-  session->refusals = 0;
-  session->has_answered = true;
-  if (HasRoomFor(count, *session)) {
-    session->expects_burst =
-        session->expects_burst
-            ? count > 1
-            : session->last_read_turn + 1 == shard_.iteration;
-  }
-  session->last_read_turn = shard_.iteration;
-  const int end = replies_.received_count();
-  for (int i = end - count; i < end; ++i) {
-    const size_t bytes = replies_.payload(i).size();
-    const ReceiveBatch::Control control =
-        reads_control ? replies_.control(i) : ReceiveBatch::Control();
-    session->has_traffic_class |= control.traffic_class != 0;
-    shard_.counters->backend_datagrams_received.Add();
-    shard_.counters->backend_bytes_received.Add(bytes);
-    if (replies_.is_truncated(i)) {
-      shard_.counters->Drop(DropReason::kReplyTruncated);
-    } else if (!MayReply(session, bytes)) {
-      shard_.counters->Drop(DropReason::kUnconfirmedReplyLimit);
-    } else {
-      replies_.Add(i, control, session);
-    }
-  }
-}
-
-// Whether the client may get so many datagrams of any size.
-bool Worker::HasRoomFor(int count, const Session& session) const {
-  return ReplyBytesLeft(session) / static_cast<int64_t>(kDatagramBufferBytes) >=
-         count;
-}
-
-// Whether the next datagram of the session's socket is to be read: one that its
-// client may get, or that cannot wait. False also where there is none.
-bool Worker::MayRead(Session* session) {
-  const absl::optional<size_t> bytes =
-      NextDatagramBytes(shard_.sys_calls, session->upstream_fd);
-  if (!bytes.has_value()) return false;
-  return session->may_trickle ||
-         static_cast<int64_t>(*bytes) <= ReplyBytesLeft(*session) ||
-         !upstreams_.Pause(session);
-}
-
-// One reply in a sweep passes in any case: a client that waits for one before
-// it sends again must not wait for ever.
-void Worker::Trickle(Session* session) {
-  if (session->state != SessionState::kUnconfirmed ||
-      shard_.now_nanoseconds - session->created_nanoseconds <
-          kTrickleAgeNanoseconds) {
-    return;
-  }
-  session->may_trickle =
-      ReplyBytesLeft(*session) < static_cast<int64_t>(kDatagramBufferBytes);
-  upstreams_.Resume(session);
 }
 
 // The life of a session.
@@ -1204,25 +943,7 @@ void Worker::SendHeld(Session* session) {
   const std::unique_ptr<HeldDatagrams> held = std::move(session->held);
   shard_.counters->datagrams_held.Subtract(held->size_bytes.size());
   shard_.gate->admission.GiveBackHeldBytes(held->bytes.size());
-  const SessionRef ref = session->ref();
-  const char* payload = held->bytes.data();
-  size_t i = 0;
-  while (i < held->size_bytes.size()) {
-    if (shard_.sessions.Find(ref) ==
-        nullptr) {  // the backend refused too often
-      shard_.counters->Drop(DropReason::kBackendRefused,
-                            held->size_bytes.size() - i);
-      return;
-    }
-    run_.Clear();
-    for (; i < held->size_bytes.size() && !run_.is_full(); ++i) {
-      run_.Add(absl::MakeConstSpan(payload, held->size_bytes[i]),
-               held->traffic_classes[i], session->backend.family());
-      session->has_traffic_class |= held->traffic_classes[i] != 0;
-      payload += held->size_bytes[i];
-    }
-    SendRun(session);
-  }
+  relay_.SendHeld(*held, &session);
 }
 
 // Ends a pending session that gets no backend, and has the log say why.
@@ -1252,6 +973,27 @@ void Worker::EndAllSessions() {
     if (session == nullptr) continue;
     lifecycle_.End(EndReason::kStopped, DropReason::kSessionEnded, &session);
   }
+}
+
+// Anyone can forge such a message, so it counts only where the client is
+// silent, and not more often than once a second.
+void Worker::HandleClientRefused(const SocketAddress& client) {
+  Session* session = shard_.sessions.Find(client, shard_.gate->hash(client));
+  if (session == nullptr || session->state == SessionState::kPending) return;
+  shard_.offload.Update(session);
+  if (session->client_active_nanoseconds >=
+      session->client_refused_nanoseconds) {
+    session->client_refusals = 0;
+  }
+  if (shard_.now_nanoseconds - session->client_active_nanoseconds <
+          kClientQuietNanoseconds ||
+      shard_.now_nanoseconds - session->client_refused_nanoseconds <
+          kClientRefusalNanoseconds) {
+    return;
+  }
+  session->client_refused_nanoseconds = shard_.now_nanoseconds;
+  if (++session->client_refusals < shard_.limits.backend_refusals_max) return;
+  EndAtLeisure(session, EndReason::kClientSilent);
 }
 
 // Messages.

@@ -3,7 +3,7 @@
 // Follow a datagram: a client's comes in by `Deliver` (or waits in the inbox
 // until a turn drains it), reaches `RelayToBackends` and leaves through its
 // session's upstream socket; a backend's makes that socket readable, is read
-// by `ReadReplies` and leaves by `ReplyBatch::Flush`.
+// by `Relay::HandleReadySocket` and leaves by `ReplyBatch::Flush`.
 #ifndef UDPGATE_INTERNAL_WORKER_H_
 #define UDPGATE_INTERNAL_WORKER_H_
 
@@ -30,9 +30,12 @@
 #include "udpgate/internal/session_events.h"
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
+#include "udpgate/internal/shard/address_validation.h"
 #include "udpgate/internal/shard/lifecycle.h"
+#include "udpgate/internal/shard/relay.h"
 #include "udpgate/internal/shard/reply_batch.h"
 #include "udpgate/internal/shard/shard_context.h"
+#include "udpgate/internal/shard/upstream_recovery.h"
 #include "udpgate/internal/shard/upstream_sockets.h"
 #include "udpgate/internal/shard_ownership.h"
 #include "udpgate/internal/socket_options.h"
@@ -160,25 +163,6 @@ class Worker {
   // Client to backend.
   void RelayToBackends(absl::Span<const ClientDatagram> datagrams)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void SendRun(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void NoteSigns(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void NotePacketSize(const Session& session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-
-  // Backend to client.
-  bool MustReadControl(Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ReadReplies(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  int64_t ReplyBytesLeft(const Session& session) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool MayReply(Session* session, size_t bytes)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void TakeReplies(int count, bool reads_control, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool HasRoomFor(int count, const Session& session) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool MayRead(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Trickle(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Sessions that begin.
   void Begin(const ClientDatagram& datagram)
@@ -218,18 +202,6 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  // The session's socket, in worker_upstream.cc.
-  bool MoveToNewSource(ReopenReason reason, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void CheckSource(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool HandleSendError(int error, bool is_counted, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void HandleReceiveError(int error, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  int TakeRefusals(const Session& session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void NoteRefusal(int error, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleClientRefused(const SocketAddress& client)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
@@ -285,6 +257,9 @@ class Worker {
   ReplyBatch replies_ ABSL_GUARDED_BY(ownership_);
   UpstreamSockets upstreams_ ABSL_GUARDED_BY(ownership_);
   Lifecycle lifecycle_ ABSL_GUARDED_BY(ownership_);
+  AddressValidation validation_ ABSL_GUARDED_BY(ownership_);
+  UpstreamRecovery recovery_ ABSL_GUARDED_BY(ownership_);
+  Relay relay_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
@@ -306,8 +281,6 @@ class Worker {
   // Scratch space, allocated once.
   std::vector<ShardMessage> messages_ ABSL_GUARDED_BY(ownership_);
   std::vector<ClientDatagram> queued_ ABSL_GUARDED_BY(ownership_);
-  // Datagrams of one client on their way to its backend.
-  SendBatch run_ ABSL_GUARDED_BY(ownership_);
 
   // Written by the owner, read by anyone.
   Counters counters_;
