@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/error_queue.h"
@@ -26,24 +25,10 @@ constexpr uint64_t kNetworkTag = UINT64_MAX - 2;
 // What a turn may do for sessions that begin or end, which costs some ten times
 // what a datagram costs: live sessions' datagrams wait meanwhile.
 constexpr int kMessagesPerTurn = 3;
-constexpr int kEndsPerTurn = 3;
 constexpr int kPendingPerTurn = 32;
-
-// Ends that could wait are followed by a rest from them, of so many times what
-// they took. The upper bound is for an end that the scheduler stretched.
-constexpr int64_t kRestFactor = 3;
-constexpr int64_t kRestNanosecondsMax = 1'000'000;
 
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
-
-// The idle sweep looks at this many slots at a time, and at all of them in an
-// eighth of the time-out: a session is found idle at 1.0 to 1.125 times the
-// time-out, which leaves as much again for a busy machine.
-constexpr uint32_t kSlotsPerSweep = 64;
-constexpr int64_t kSweepsPerTimeout = 8;
-// A turn that comes late makes up for so many slices at most.
-constexpr int kSweepsPerTurn = 4;
 
 // As for the inbox: room for a game's small datagrams, and for one of any size.
 constexpr size_t kHeldBytesPerDatagram = 2048;
@@ -64,11 +49,6 @@ constexpr int64_t kSilentNanoseconds = 10'000'000'000;
 constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
 // Sessions of one address that are looked at for that in one shard, the oldest.
 constexpr int kSilentLooksMax = 1024;
-
-// ICMP errors of a client's host count where the client has been silent for so
-// long, and one in so much time: whoever forges them ends no live session.
-constexpr int64_t kClientQuietNanoseconds = 5'000'000'000;
-constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
 
 // See Worker::LeastProven.
 constexpr int64_t kFirstChanceNanoseconds = 1'000'000'000;
@@ -162,7 +142,8 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       lifecycle_(&shard_, &upstreams_, &replies_),
       validation_(&shard_, &upstreams_, &lifecycle_),
       recovery_(&shard_, &upstreams_, &lifecycle_),
-      relay_(&shard_, &upstreams_, &replies_, &validation_, &recovery_) {
+      relay_(&shard_, &upstreams_, &replies_, &validation_, &recovery_),
+      endings_(&shard_, &lifecycle_, &validation_) {
   queued_.reserve(context->options.batch_size);
 }
 
@@ -207,25 +188,25 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   ++shard_.iteration;
   TakeLimits();
   NoteStall();
-  if (!IsResting()) DrainDisconnects(kEndsPerTurn);
+  if (!endings_.is_pacing()) DrainDisconnects(Endings::kEndsPerIteration);
   DrainMessages();
   DrainDatagrams();
   HandleReadySockets();
   const bool has_caught_up = HasCaughtUp();
   if (has_caught_up) {
     ExpirePending();
-    if (!IsResting()) {
-      ExpireUnconfirmed();
-      ExpireSilent();
+    if (!endings_.is_pacing()) {
+      endings_.ExpireUnconfirmed();
+      endings_.ExpireSilent();
     }
   }
-  if (ends_nanoseconds_ > 0) RestAfterEnds();
+  endings_.UpdatePacing();
   const int64_t deadline_nanoseconds =
       has_caught_up ? NextDeadline()
                     : shard_.now_nanoseconds + kCatchUpPollNanoseconds;
   wait_nanoseconds_ =
       inbox_->PrepareSleep(deadline_nanoseconds,
-                           /*disconnects_can_wait=*/IsResting())
+                           /*disconnects_can_wait=*/endings_.is_pacing())
           ? std::max<int64_t>(deadline_nanoseconds - shard_.now_nanoseconds, 0)
           : 0;
   planned_wake_nanoseconds_ =
@@ -302,22 +283,12 @@ void Worker::TakeLimits() {
     shard_.limits = shard_.gate->limits;
   }
   lifecycle_.ApplyLimits();
-  // By the old time-outs the next look could be far away.
-  next_sweep_nanoseconds_ =
-      std::min(next_sweep_nanoseconds_, shard_.now_nanoseconds);
+  endings_.ApplyLimits();
 }
 
 void Worker::DrainDisconnects(int count_max) {
   shard_.inbox->TakeDisconnects(count_max, &messages_);
-  for (ShardMessage& message : messages_) {
-    if (message.kind == ShardMessage::Kind::kEndClientIp ||
-        message.kind == ShardMessage::Kind::kEndBackend ||
-        message.kind == ShardMessage::Kind::kEndBackendText) {
-      EndMany(&message);
-    } else {
-      HandleDisconnect(&message);
-    }
-  }
+  for (ShardMessage& message : messages_) endings_.HandleDisconnect(&message);
   messages_.clear();
 }
 
@@ -341,7 +312,7 @@ void Worker::DrainMessages() {
                                                    std::memory_order_relaxed);
         break;
       case ShardMessage::Kind::kClientRefused:
-        HandleClientRefused(message.client);
+        endings_.HandleClientRefused(message.client);
         shard_.gate->client_refusals_under_way.fetch_sub(
             1, std::memory_order_relaxed);
         break;
@@ -403,108 +374,6 @@ void Worker::ExpirePending() {
   }
 }
 
-void Worker::ExpireUnconfirmed() {
-  int ended_count = 0;
-  for (const SessionList& list : lifecycle_.unconfirmed()) {
-    for (Session* session = list.first();
-         session != nullptr &&
-         UnconfirmedDeadline(*session) <= shard_.now_nanoseconds;
-         session = list.first()) {
-      if (ended_count++ == kEndsPerTurn) return;
-      EndAtLeisure(session, EndReason::kUnconfirmed);
-    }
-  }
-}
-
-int64_t Worker::UnconfirmedDeadline(const Session& session) const {
-  return session.client_active_nanoseconds +
-         absl::ToInt64Nanoseconds(shard_.limits.unconfirmed_timeout);
-}
-
-// Ends the sessions whose backend or client, or both, have been silent for too
-// long.
-void Worker::ExpireSilent() {
-  const int64_t period_nanoseconds = SweepPeriodNanoseconds();
-  int ended_count = 0;
-  for (int i = 0; i < kSweepsPerTurn; ++i) {
-    if (shard_.now_nanoseconds < next_sweep_nanoseconds_) return;
-    const uint32_t slot_count = shard_.sessions.slot_count();
-    const uint32_t end_slot =
-        std::min(sweep_slot_ + kSlotsPerSweep, slot_count);
-    for (; sweep_slot_ < end_slot; ++sweep_slot_) {
-      Session* session = shard_.sessions.FindSlot(sweep_slot_);
-      if (session == nullptr || session->state == SessionState::kPending) {
-        continue;
-      }
-      lifecycle_.UpdateOffload(session);
-      const absl::optional<EndReason> reason = SilenceOf(*session);
-      // A reply that waits to be read, in a pause or since many sockets are
-      // ready, is none the less a reply.
-      const bool is_heard =
-          reason == EndReason::kBackendSilent &&
-          NextDatagramBytes(shard_.sys_calls, session->upstream_fd).has_value();
-      if (!reason.has_value() || is_heard) {
-        validation_.AllowOneReply(session);
-        continue;
-      }
-      // The next turn after the rest goes on here.
-      if (ended_count++ == kEndsPerTurn) return;
-      if (*reason == EndReason::kBackendSilent) ReportSilence(*session);
-      EndAtLeisure(session, *reason);
-    }
-    if (sweep_slot_ >= slot_count) sweep_slot_ = 0;
-    const int64_t slices = slot_count / kSlotsPerSweep + 1;
-    next_sweep_nanoseconds_ =
-        std::max(next_sweep_nanoseconds_ + period_nanoseconds / slices,
-                 shard_.now_nanoseconds - period_nanoseconds);
-  }
-}
-
-// All slots are looked at in an eighth of the least time-out.
-int64_t Worker::SweepPeriodNanoseconds() const {
-  absl::Duration least = shard_.limits.session_idle_timeout;
-  for (const absl::Duration timeout : {shard_.limits.backend_silent_timeout,
-                                       shard_.limits.client_silent_timeout}) {
-    if (timeout > absl::ZeroDuration()) least = std::min(least, timeout);
-  }
-  return absl::ToInt64Nanoseconds(least) / kSweepsPerTimeout;
-}
-
-absl::optional<EndReason> Worker::SilenceOf(const Session& session) const {
-  const auto is_over = [this](int64_t since_nanoseconds, absl::Duration timeout)
-                           ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                             return shard_.now_nanoseconds -
-                                        since_nanoseconds >=
-                                    absl::ToInt64Nanoseconds(timeout);
-                           };
-  if (is_over(session.last_active_nanoseconds,
-              shard_.limits.session_idle_timeout)) {
-    return EndReason::kIdle;
-  }
-  if (session.unanswered_since_nanoseconds != 0 &&
-      shard_.limits.backend_silent_timeout > absl::ZeroDuration() &&
-      is_over(session.unanswered_since_nanoseconds,
-              shard_.limits.backend_silent_timeout)) {
-    return EndReason::kBackendSilent;
-  }
-  if (shard_.limits.client_silent_timeout > absl::ZeroDuration() &&
-      is_over(session.client_active_nanoseconds,
-              shard_.limits.client_silent_timeout)) {
-    return EndReason::kClientSilent;
-  }
-  return absl::nullopt;
-}
-
-void Worker::ReportSilence(const Session& session) {
-  shard_.gate->control.ReportEnded(
-      EndReason::kBackendSilent, session.client,
-      [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-        return absl::StrCat(
-            "backend ", session.backend.ToString(), " sent nothing for ",
-            absl::FormatDuration(shard_.limits.backend_silent_timeout));
-      });
-}
-
 void Worker::NoteStall() {
   if (shard_.now_nanoseconds - kStallNanoseconds > planned_wake_nanoseconds_) {
     catch_up_end_nanoseconds_ = shard_.now_nanoseconds + kCatchUpNanosecondsMax;
@@ -529,29 +398,8 @@ bool Worker::HasCaughtUp() {
   return true;
 }
 
-// Closing thousands of sockets without a pause would keep a processor from
-// everybody for a good part of a second: from the other sessions' datagrams,
-// and from the programs at either end of them, where they share it.
-void Worker::RestAfterEnds() {
-  shard_.now_nanoseconds = shard_.gate->clock->NowNanoseconds();
-  rest_end_nanoseconds_ =
-      shard_.now_nanoseconds +
-      std::min(kRestFactor * ends_nanoseconds_, kRestNanosecondsMax);
-  ends_nanoseconds_ = 0;
-}
-
 int64_t Worker::NextDeadline() {
-  int64_t deadline_nanoseconds = INT64_MAX;
-  if (shard_.sessions.size() > 0)
-    deadline_nanoseconds = next_sweep_nanoseconds_;
-  for (const SessionList& list : lifecycle_.unconfirmed()) {
-    if (const Session* session = list.first(); session != nullptr) {
-      deadline_nanoseconds =
-          std::min(deadline_nanoseconds, UnconfirmedDeadline(*session));
-    }
-  }
-  // Then there may be disconnects, too.
-  if (IsResting()) deadline_nanoseconds = rest_end_nanoseconds_;
+  int64_t deadline_nanoseconds = endings_.NextDeadline();
   if (const Session* session = lifecycle_.pending().first();
       session != nullptr) {
     deadline_nanoseconds =
@@ -953,13 +801,6 @@ void Worker::Refuse(Session* session, EndReason end, DropReason drop,
   lifecycle_.End(end, drop, &session);
 }
 
-// For an end that could wait: the worker rests after it.
-void Worker::EndAtLeisure(Session* session, EndReason end) {
-  const int64_t begin_nanoseconds = shard_.gate->clock->NowNanoseconds();
-  lifecycle_.End(end, DropReason::kSessionEnded, &session);
-  ends_nanoseconds_ += shard_.gate->clock->NowNanoseconds() - begin_nanoseconds;
-}
-
 void Worker::EndAllSessions() {
   inbox_->Close();
   OwnershipLock lock(&ownership_);
@@ -968,121 +809,10 @@ void Worker::EndAllSessions() {
     shard_.counters->Drop(DropReason::kSessionEnded, queued_.size());
     shard_.inbox->Pop(static_cast<int>(queued_.size()));
   }
-  for (uint32_t slot = 0; slot < shard_.sessions.slot_count(); ++slot) {
-    Session* session = shard_.sessions.FindSlot(slot);
-    if (session == nullptr) continue;
-    lifecycle_.End(EndReason::kStopped, DropReason::kSessionEnded, &session);
-  }
-}
-
-// Anyone can forge such a message, so it counts only where the client is
-// silent, and not more often than once a second.
-void Worker::HandleClientRefused(const SocketAddress& client) {
-  Session* session = shard_.sessions.Find(client, shard_.gate->hash(client));
-  if (session == nullptr || session->state == SessionState::kPending) return;
-  shard_.offload.Update(session);
-  if (session->client_active_nanoseconds >=
-      session->client_refused_nanoseconds) {
-    session->client_refusals = 0;
-  }
-  if (shard_.now_nanoseconds - session->client_active_nanoseconds <
-          kClientQuietNanoseconds ||
-      shard_.now_nanoseconds - session->client_refused_nanoseconds <
-          kClientRefusalNanoseconds) {
-    return;
-  }
-  session->client_refused_nanoseconds = shard_.now_nanoseconds;
-  if (++session->client_refusals < shard_.limits.backend_refusals_max) return;
-  EndAtLeisure(session, EndReason::kClientSilent);
+  endings_.EndAll();
 }
 
 // Messages.
-
-void Worker::HandleDisconnect(ShardMessage* message) {
-  Session* session =
-      message->kind == ShardMessage::Kind::kEndSession
-          ? shard_.sessions.Find(message->session)
-          : shard_.sessions.Find(message->client,
-                                 shard_.gate->hash(message->client));
-  // The port may be another session's on another of the gate's addresses.
-  if (session != nullptr && message->address.is_valid() &&
-      session->relay != message->address) {
-    session = nullptr;
-  }
-  if (session != nullptr &&
-      session->created_nanoseconds > message->came_nanoseconds) {
-    session = nullptr;
-  }
-  if (!message->is_part) {
-    (session == nullptr ? shard_.counters->disconnects_unmatched
-                        : shard_.counters->disconnects_matched)
-        .Add();
-  }
-  if (session == nullptr ||
-      session->asked_nanoseconds > message->came_nanoseconds) {
-    // Nothing to end: it is not there, or has asked for its backend since.
-  } else if (session->state == SessionState::kPending) {
-    // It has nothing to be disconnected from, see ConcernsPending.
-    session->must_ask_again = true;
-  } else {
-    EndAtLeisure(session, EndReason::kDisconnected);
-  }
-  ReportDone(message, session == nullptr ? 0 : 1);
-}
-
-// In slices, as live sessions' datagrams wait meanwhile. Concerns the sessions
-// that live as it begins, and none that takes a slot later.
-void Worker::EndMany(ShardMessage* message) {
-  if (message->session.id == 0)
-    message->session.id = shard_.sessions.newest_id();
-  const uint32_t end_slot = std::min(message->session.slot + kSlotsPerList,
-                                     shard_.sessions.slot_count());
-  int ended_count = 0;
-  uint32_t& slot = message->session.slot;
-  while (slot < end_slot && ended_count < kEndsPerTurn) {
-    Session* session = shard_.sessions.FindSlot(slot++);
-    if (session == nullptr || session->id > message->session.id ||
-        session->created_nanoseconds > message->came_nanoseconds) {
-      continue;
-    }
-    if (EndOneOfMany(*message, session)) ++ended_count;
-  }
-  message->ended_count += ended_count;
-  if (slot < shard_.sessions.slot_count()) {
-    shard_.inbox->PostAgain(std::move(*message));
-    return;
-  }
-  shard_.inbox->EndDisconnect();
-  ReportDone(message, message->ended_count);
-}
-
-// Whether the session was concerned.
-bool Worker::EndOneOfMany(const ShardMessage& message, Session* session) {
-  const bool is_by_ip = message.kind == ShardMessage::Kind::kEndClientIp;
-  const bool is_by_text = message.kind == ShardMessage::Kind::kEndBackendText;
-  // See HandleDisconnect.
-  const bool has_asked_since =
-      session->asked_nanoseconds > message.came_nanoseconds;
-  if (session->state == SessionState::kPending || has_asked_since) {
-    const bool is_concerned = ConcernsPending(message, session->client);
-    if (is_concerned && !has_asked_since) session->must_ask_again = true;
-    return is_concerned && is_by_ip;
-  }
-  if (is_by_text) {
-    if (!absl::EqualsIgnoreCase(session->label, *message.text)) return false;
-  } else if (is_by_ip ? session->client.WithPort(0) != message.address
-                      : session->backend != message.address) {
-    return false;
-  }
-  EndAtLeisure(session, EndReason::kDisconnected);
-  return true;
-}
-
-void Worker::ReportDone(ShardMessage* message, int64_t ended_count) {
-  if (message->disconnect_done == nullptr) return;
-  shard_.gate->control.Post([done = std::move(message->disconnect_done),
-                             ended_count]() mutable { done(ended_count); });
-}
 
 void Worker::ListSessions(ShardMessage* message) {
   const uint32_t end_slot = std::min(message->session.slot + kSlotsPerList,

@@ -31,6 +31,7 @@
 #include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/shard/address_validation.h"
+#include "udpgate/internal/shard/endings.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/relay.h"
 #include "udpgate/internal/shard/reply_batch.h"
@@ -139,25 +140,11 @@ class Worker {
   void DrainMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool IsResting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_) {
-    return shard_.now_nanoseconds < rest_end_nanoseconds_;
-  }
   void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ExpireUnconfirmed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  int64_t UnconfirmedDeadline(const Session& session) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ExpireSilent() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  absl::optional<EndReason> SilenceOf(const Session& session) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ReportSilence(const Session& session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  int64_t SweepPeriodNanoseconds() const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   // After the process stood still: whether nothing waits any more that came
   // meanwhile.
   void NoteStall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool HasCaughtUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void RestAfterEnds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Client to backend.
@@ -202,23 +189,10 @@ class Worker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  void HandleClientRefused(const SocketAddress& client)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-
   void Refuse(Session* session, EndReason end, DropReason drop,
               absl::FunctionRef<std::string()> why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void EndAtLeisure(Session* session, EndReason end)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  // Messages.
-  void HandleDisconnect(ShardMessage* message)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void EndMany(ShardMessage* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool EndOneOfMany(const ShardMessage& message, Session* session)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ReportDone(ShardMessage* message, int64_t ended_count)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void ListSessions(ShardMessage* message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
@@ -260,23 +234,16 @@ class Worker {
   AddressValidation validation_ ABSL_GUARDED_BY(ownership_);
   UpstreamRecovery recovery_ ABSL_GUARDED_BY(ownership_);
   Relay relay_ ABSL_GUARDED_BY(ownership_);
+  Endings endings_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
-  // What this turn took to end sessions whose end could wait.
-  int64_t ends_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
-  // Until then no disconnect is handled, and no silent session ended; see
-  // RestAfterEnds.
-  int64_t rest_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   // When this turn should have begun, at the latest; and after a stall until
   // when nobody expires while datagrams wait, 0 otherwise.
   int64_t planned_wake_nanoseconds_ ABSL_GUARDED_BY(ownership_) = INT64_MAX;
   int64_t catch_up_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
   // The shard that was asked last; see AskOthersToEvict.
   size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;
-  // The idle sweep: the next slot to look at, and when.
-  uint32_t sweep_slot_ ABSL_GUARDED_BY(ownership_) = 0;
-  int64_t next_sweep_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
 
   // Scratch space, allocated once.
   std::vector<ShardMessage> messages_ ABSL_GUARDED_BY(ownership_);

@@ -155,7 +155,7 @@ void Worker::LetGo() {
   OwnershipLock lock(&ownership_);
   // What came since HandOut concerns no session of this process any more.
   shard_.inbox->TakeDisconnects(kAllMessages, &messages_);
-  for (ShardMessage& message : messages_) ReportDone(&message, 0);
+  for (ShardMessage& message : messages_) endings_.ReportDone(0, &message);
   messages_.clear();
   shard_.inbox->Close();
   for (uint32_t slot = 0; slot < shard_.sessions.slot_count(); ++slot) {

@@ -1,0 +1,92 @@
+// Ends sessions: disconnect events, time-outs, errors of clients, shutdown.
+#ifndef UDPGATE_INTERNAL_SHARD_ENDINGS_H_
+#define UDPGATE_INTERNAL_SHARD_ENDINGS_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "udpgate/internal/inbox.h"
+#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/shard/address_validation.h"
+#include "udpgate/internal/shard/lifecycle.h"
+#include "udpgate/internal/shard/shard_context.h"
+#include "udpgate/proxy_stats.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace internal {
+
+// Ends that can wait are paced: after an iteration with such ends there is a
+// break of three times as long as they took. Closing thousands of sockets at
+// once would keep a processor from the other sessions' datagrams for a good
+// part of a second.
+//
+// Threads: the owner of the shard only.
+class Endings {
+ public:
+  // Sessions that one iteration ends for disconnects, and for each time-out. An
+  // end costs some ten times what a datagram costs.
+  static constexpr int kEndsPerIteration = 3;
+
+  // All must outlive it.
+  Endings(ShardContext* shard, Lifecycle* lifecycle,
+          AddressValidation* validation)
+      : shard_(shard), lifecycle_(lifecycle), validation_(validation) {}
+  Endings(const Endings&) = delete;
+  Endings& operator=(const Endings&) = delete;
+
+  // After the limits have changed.
+  void ApplyLimits();
+
+  // Whether there is a break now. Disconnects and expiry wait meanwhile.
+  bool is_pacing() const {
+    return shard_->now_nanoseconds < break_end_nanoseconds_;
+  }
+  // At the end of an iteration: begins a break if sessions were ended.
+  void UpdatePacing();
+  // When the next session may expire, or the break ends.
+  int64_t NextDeadline() const;
+
+  // One that names many sessions is done in slices.
+  void HandleDisconnect(ShardMessage* message);
+  // Tells the sender that it is done.
+  void ReportDone(int64_t ended_count, ShardMessage* message);
+  // The host of `client` has refused a reply (ICMP).
+  void HandleClientRefused(const SocketAddress& client);
+
+  // Ends unconfirmed sessions that were silent for too long, and those whose
+  // backend or client, or both, were.
+  void ExpireUnconfirmed();
+  void ExpireSilent();
+
+  // Ends all sessions at once, at shutdown.
+  void EndAll();
+
+ private:
+  void EndPaced(EndReason end, Session** session);
+  void DisconnectOne(ShardMessage* message);
+  void DisconnectMany(ShardMessage* message);
+  bool DisconnectOneOfMany(const ShardMessage& message, Session** session);
+  int64_t UnconfirmedDeadline(const Session& session) const;
+  int64_t SweepPeriodNanoseconds() const;
+  bool SweepSlots(uint32_t end_slot, int* ended_count);
+  absl::optional<EndReason> SilenceOf(const Session& session) const;
+  bool IsOver(int64_t since_nanoseconds, absl::Duration timeout) const;
+  void ReportSilence(const Session& session);
+
+  ShardContext* const shard_;
+  Lifecycle* const lifecycle_;
+  AddressValidation* const validation_;
+  // What this iteration took for paced ends; and until when the break lasts.
+  int64_t ends_nanoseconds_ = 0;
+  int64_t break_end_nanoseconds_ = 0;
+  // The idle sweep: the next slot to look at, and when.
+  uint32_t sweep_slot_ = 0;
+  int64_t next_sweep_nanoseconds_ = 0;
+};
+
+}  // namespace internal
+}  // namespace udpgate
+
+#endif  // UDPGATE_INTERNAL_SHARD_ENDINGS_H_
