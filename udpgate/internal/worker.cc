@@ -25,13 +25,9 @@ constexpr uint64_t kNetworkTag = UINT64_MAX - 2;
 // What a turn may do for sessions that begin or end, which costs some ten times
 // what a datagram costs: live sessions' datagrams wait meanwhile.
 constexpr int kMessagesPerTurn = 3;
-constexpr int kPendingPerTurn = 32;
 
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
-
-// As for the inbox: room for a game's small datagrams, and for one of any size.
-constexpr size_t kHeldBytesPerDatagram = 2048;
 
 // Slots that one ListSessions message looks at.
 constexpr uint32_t kSlotsPerList = 256;
@@ -41,66 +37,6 @@ constexpr uint32_t kSlotsPerList = 256;
 constexpr int64_t kStallNanoseconds = 1'000'000'000;
 constexpr int64_t kCatchUpNanosecondsMax = 2'000'000'000;
 constexpr int64_t kCatchUpPollNanoseconds = 1'000'000;
-
-// A session may give way to another client of its address (MAX_SESSIONS_PER_IP)
-// once its own has sent nothing for so long. A client that plays sends more
-// often than that, so whoever forges its address cannot end its session.
-constexpr int64_t kSilentNanoseconds = 10'000'000'000;
-constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
-// Sessions of one address that are looked at for that in one shard, the oldest.
-constexpr int kSilentLooksMax = 1024;
-
-// See Worker::LeastProven.
-constexpr int64_t kFirstChanceNanoseconds = 1'000'000'000;
-constexpr int64_t kLongSilentNanoseconds = 5'000'000'000;
-
-// Unconfirmed sessions that are looked at for one whose source port is of use.
-constexpr int kEvictLooksMax = 64;
-// Sessions that give way to one newcomer at most, since what they give up is
-// not always what is missing.
-constexpr int kEvictionsPerOpenMax = 3;
-
-// Why a new client was refused, for the log.
-std::string AdmissionText(DropReason reason, const ProxyLimits& limits,
-                          int64_t sessions_max) {
-  switch (reason) {
-    case DropReason::kDenied:
-      return "its address is not allowed";
-    case DropReason::kSessionLimit:
-      return absl::StrCat(sessions_max, " sessions are live");
-    case DropReason::kSessionLimitPerIp:
-      return absl::StrCat("its address has ", limits.max_sessions_per_ip,
-                          " sessions");
-    case DropReason::kUnconfirmedLimitPerIp:
-      return absl::StrCat(
-          "its address has ", limits.max_unconfirmed_sessions_per_ip,
-          " sessions of which none is confirmed: a loop? The backend, or NAT "
-          "on the way, may lead back to this gateway");
-    case DropReason::kNewSessionRate:
-      return absl::StrCat("more than ", limits.new_sessions_per_second,
-                          " new clients a second");
-    case DropReason::kNewSessionRatePerIp:
-      return absl::StrCat("more than ", limits.new_sessions_per_second_per_ip,
-                          " new clients a second from its address");
-    default:
-      return absl::StrCat(limits.pending_clients_max,
-                          " clients wait for their backend");
-  }
-}
-
-// How a resolver's error is counted, see BackendResolver::Resolve.
-DropReason DropReasonOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kNotFound:
-      return DropReason::kNoBackend;
-    case absl::StatusCode::kInvalidArgument:
-      return DropReason::kInvalidBackend;
-    case absl::StatusCode::kDeadlineExceeded:
-      return DropReason::kResolveTimedOut;
-    default:
-      return DropReason::kResolveFailed;
-  }
-}
 
 }  // namespace
 
@@ -143,7 +79,9 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       validation_(&shard_, &upstreams_, &lifecycle_),
       recovery_(&shard_, &upstreams_, &lifecycle_),
       relay_(&shard_, &upstreams_, &replies_, &validation_, &recovery_),
-      endings_(&shard_, &lifecycle_, &validation_) {
+      endings_(&shard_, &lifecycle_, &validation_),
+      evictions_(&shard_, &upstreams_, &lifecycle_),
+      newcomers_(&shard_, &upstreams_, &lifecycle_, &relay_, &evictions_) {
   queued_.reserve(context->options.batch_size);
 }
 
@@ -194,7 +132,7 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   HandleReadySockets();
   const bool has_caught_up = HasCaughtUp();
   if (has_caught_up) {
-    ExpirePending();
+    newcomers_.ExpirePending();
     if (!endings_.is_pacing()) {
       endings_.ExpireUnconfirmed();
       endings_.ExpireSilent();
@@ -298,7 +236,7 @@ void Worker::DrainMessages() {
   for (ShardMessage& message : messages_) {
     switch (message.kind) {
       case ShardMessage::Kind::kResolved:
-        HandleAnswer(&message);
+        newcomers_.HandleResult(&message);
         break;
       case ShardMessage::Kind::kListSessions:
         ListSessions(&message);
@@ -306,24 +244,15 @@ void Worker::DrainMessages() {
       case ShardMessage::Kind::kCopySockets:
         CopySockets(&message);
         break;
-      case ShardMessage::Kind::kEvict:
-        EvictLeastProven();
-        shard_.gate->evictions_under_way.fetch_sub(1,
-                                                   std::memory_order_relaxed);
-        break;
       case ShardMessage::Kind::kClientRefused:
         endings_.HandleClientRefused(message.client);
         shard_.gate->client_refusals_under_way.fetch_sub(
             1, std::memory_order_relaxed);
         break;
+      case ShardMessage::Kind::kEvict:
       case ShardMessage::Kind::kFindSilent:
-        FindSilent(&message);
-        PassOn(std::move(message));
-        break;
       case ShardMessage::Kind::kEndSilent:
-        EndSilent(message);
-        shard_.gate->evictions_under_way.fetch_sub(1,
-                                                   std::memory_order_relaxed);
+        evictions_.HandleMessage(&message);
         break;
       case ShardMessage::Kind::kDisconnectClient:
       case ShardMessage::Kind::kEndSession:
@@ -357,23 +286,6 @@ void Worker::HandleReadySockets() {
   replies_.Flush();
 }
 
-void Worker::ExpirePending() {
-  const absl::Duration timeout = shard_.limits.resolve_timeout;
-  for (int i = 0; i < kPendingPerTurn; ++i) {
-    Session* session = lifecycle_.pending().first();
-    if (session == nullptr ||
-        session->resolve_deadline_nanoseconds > shard_.now_nanoseconds) {
-      return;
-    }
-    shard_.counters->resolves_timed_out.Add();
-    Refuse(session, EndReason::kResolveTimedOut, DropReason::kResolveTimedOut,
-           [timeout] {
-             return absl::StrCat("no backend within ",
-                                 absl::FormatDuration(timeout));
-           });
-  }
-}
-
 void Worker::NoteStall() {
   if (shard_.now_nanoseconds - kStallNanoseconds > planned_wake_nanoseconds_) {
     catch_up_end_nanoseconds_ = shard_.now_nanoseconds + kCatchUpNanosecondsMax;
@@ -398,14 +310,8 @@ bool Worker::HasCaughtUp() {
   return true;
 }
 
-int64_t Worker::NextDeadline() {
-  int64_t deadline_nanoseconds = endings_.NextDeadline();
-  if (const Session* session = lifecycle_.pending().first();
-      session != nullptr) {
-    deadline_nanoseconds =
-        std::min(deadline_nanoseconds, session->resolve_deadline_nanoseconds);
-  }
-  return deadline_nanoseconds;
+int64_t Worker::NextDeadline() const {
+  return std::min(endings_.NextDeadline(), newcomers_.NextDeadline());
 }
 
 // Client to backend.
@@ -417,388 +323,18 @@ void Worker::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
     Session* session = shard_.sessions.Find(first.client, first.hash);
     if (session == nullptr || session->state == SessionState::kPending) {
       if (session == nullptr) {
-        Begin(first);
+        newcomers_.Begin(first);
         // The resolver may have answered at once; then the rest of the batch
         // need not be held.
         DrainMessages();
       } else {
-        Hold(session, first);
+        newcomers_.Hold(first, session);
       }
       ++i;
       continue;
     }
     i += relay_.SendToBackend(datagrams.subspan(i), &session);
   }
-}
-
-// The life of a session.
-
-// A new pending session that holds `datagram`; where it is refused, the
-// datagram is counted as dropped, and nothing was allocated for it.
-void Worker::Begin(const ClientDatagram& datagram) {
-  if (shard_.gate->is_draining.load(std::memory_order_relaxed)) {
-    shard_.counters->Drop(DropReason::kDraining);
-    return;
-  }
-  const auto admit = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return shard_.gate->admission.Begin(
-        datagram.client, datagram.payload.size(), shard_.now_nanoseconds,
-        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return EvictLeastProven(); });
-  };
-  absl::optional<DropReason> refusal = admit();
-  if (refusal == DropReason::kSessionLimitPerIp &&
-      ReplaceSilent(datagram.client)) {
-    refusal = admit();
-  }
-  if (refusal.has_value()) {
-    if (*refusal == DropReason::kSessionLimit) AskOthersToEvict();
-    shard_.counters->Drop(*refusal);
-    const auto why = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return AdmissionText(*refusal, shard_.limits,
-                           shard_.gate->admission.sessions_max());
-    };
-    shard_.gate->control.ReportRefused(*refusal, datagram.client, why);
-    return;
-  }
-  Session* session = lifecycle_.Create(datagram.client, datagram.hash);
-  session->held = std::make_unique<HeldDatagrams>();
-  Keep(session, datagram);
-  AskForBackend(session, datagram.payload);
-}
-
-// The unconfirmed session of this shard that a new client replaces: of those
-// that fit, among those with the fewest proofs, the one longest silent. Null if
-// there is none. If even that one has had less than `kFirstChanceNanoseconds`
-// since its last datagram, one with more proofs that is silent for
-// `kLongSilentNanoseconds` goes first: else forgers that send a few datagrams
-// each would fill the table and leave new clients to replace each other.
-Session* Worker::LeastProven(
-    absl::FunctionRef<bool(const Session& session)> fits) const {
-  Session* least = nullptr;
-  int look_count = 0;
-  for (const SessionList& list : lifecycle_.unconfirmed()) {
-    Session* first = list.first();
-    while (first != nullptr && !fits(*first)) {
-      if (++look_count == kEvictLooksMax) return least;
-      first = list.next(*first);
-    }
-    if (first == nullptr) continue;
-    const int64_t silent =
-        shard_.now_nanoseconds - first->client_active_nanoseconds;
-    if (least == nullptr) {
-      least = first;
-      if (silent >= kFirstChanceNanoseconds) break;
-    } else if (silent >= kLongSilentNanoseconds) {
-      return first;
-    }
-  }
-  return least;
-}
-
-// Ends an unconfirmed session of this shard, so that a new client gets its
-// place. False where all are confirmed.
-bool Worker::EvictLeastProven() {
-  return Evict(LeastProven([](const Session& /*session*/) { return true; }));
-}
-
-// The same where a newcomer's socket could not be opened, since `failed` lacked
-// something: a session that gives that up. False where there is none.
-bool Worker::EvictForUpstream(const UpstreamOpener::Result& failed,
-                              const SocketAddress& source) {
-  if (!failed.is_without_port) return EvictLeastProven();
-  const UpstreamOpener& upstream = upstreams_.opener();
-  return Evict(LeastProven([&upstream, &source](const Session& session) {
-    return upstream.IsOfUse(session.relay, source);
-  }));
-}
-
-bool Worker::Evict(Session* session) {
-  if (session == nullptr) return false;
-  lifecycle_.End(EndReason::kEvicted, DropReason::kSessionEnded, &session);
-  return true;
-}
-
-// One message more that ends a session for the sake of another shard's client.
-bool Worker::MayAskOthers() {
-  constexpr int kUnderWayMax = 64;
-  if (shard_.gate->inboxes.size() < 2) return false;
-  if (shard_.gate->evictions_under_way.fetch_add(1, std::memory_order_relaxed) <
-      kUnderWayMax) {
-    return true;
-  }
-  shard_.gate->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
-  return false;
-}
-
-// Where this shard has nothing to give up, another may: the client's next
-// datagram then finds a place. One shard at a time, in turn.
-void Worker::AskOthersToEvict() {
-  const size_t shard_count = shard_.gate->inboxes.size();
-  if (!MayAskOthers()) return;
-  next_to_evict_ = (next_to_evict_ + 1) % shard_count;
-  if (next_to_evict_ == shard_.number) {
-    next_to_evict_ = (next_to_evict_ + 1) % shard_count;
-  }
-  ShardMessage message;
-  message.kind = ShardMessage::Kind::kEvict;
-  shard_.gate->inboxes[next_to_evict_]->Post(std::move(message));
-}
-
-// Has a session of the client's address give way to it, the one whose own
-// client is silent longest, if there is one silent for long enough. True where
-// one has ended. Where there are several shards all of them are asked, one
-// after the other, and the client's next datagram finds the place.
-bool Worker::ReplaceSilent(const SocketAddress& client) {
-  if (!shard_.gate->admission.MayLookForSilent(client,
-                                               shard_.now_nanoseconds)) {
-    return false;
-  }
-  ShardMessage message;
-  message.kind = ShardMessage::Kind::kFindSilent;
-  message.client = client;
-  message.shards_left = shard_.gate->inboxes.size();
-  if (message.shards_left < 2) {
-    FindSilent(&message);
-    return EndSilent(message);
-  }
-  if (!MayAskOthers()) return false;
-  FindSilent(&message);
-  PassOn(std::move(message));
-  return false;
-}
-
-// Notes the session of this shard that may give way, if it is better than the
-// one that other shards have found: rather an unconfirmed one, and of those the
-// one silent longest.
-void Worker::FindSilent(ShardMessage* message) {
-  lifecycle_.networks().ForEach(
-      message->client, kSilentLooksMax,
-      [&](Session* session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-        if (!IsSilent(*session)) return;
-        // The fast path may have relayed since; then it is not silent.
-        shard_.offload.Update(session);
-        if (!IsSilent(*session)) return;
-        const bool is_confirmed = session->state == SessionState::kConfirmed;
-        const int64_t since_nanoseconds = session->client_active_nanoseconds;
-        if (message->session.id != 0 &&
-            (is_confirmed != message->is_silent_confirmed
-                 ? is_confirmed
-                 : since_nanoseconds >= message->silent_since_nanoseconds)) {
-          return;
-        }
-        message->session = session->ref();
-        message->silent_shard = shard_.number;
-        message->is_silent_confirmed = is_confirmed;
-        message->silent_since_nanoseconds = since_nanoseconds;
-      });
-}
-
-bool Worker::IsSilent(const Session& session) const {
-  if (session.state == SessionState::kPending) return false;
-  return shard_.now_nanoseconds - session.client_active_nanoseconds >=
-         (session.state == SessionState::kConfirmed
-              ? kSilentNanoseconds
-              : kUnconfirmedSilentNanoseconds);
-}
-
-// To the next shard that is to look, or, once all have, to the one whose
-// session gives way.
-void Worker::PassOn(ShardMessage message) {
-  size_t next = (shard_.number + 1) % shard_.gate->inboxes.size();
-  if (--message.shards_left == 0) {
-    if (message.session.id == 0) {
-      shard_.gate->evictions_under_way.fetch_sub(1, std::memory_order_relaxed);
-      return;
-    }
-    message.kind = ShardMessage::Kind::kEndSilent;
-    next = message.silent_shard;
-  }
-  shard_.gate->inboxes[next]->Post(std::move(message));
-}
-
-// Whether the session that was found has given way: it may have ended since, or
-// its client have sent.
-bool Worker::EndSilent(const ShardMessage& message) {
-  Session* session = shard_.sessions.Find(message.session);
-  if (session == nullptr || !IsSilent(*session)) return false;
-  lifecycle_.End(EndReason::kReplaced, DropReason::kSessionEnded, &session);
-  return true;
-}
-
-void Worker::Hold(Session* session, const ClientDatagram& datagram) {
-  const HeldDatagrams& held = *session->held;
-  const size_t bytes_max =
-      std::max(shard_.limits.pending_datagrams_max * kHeldBytesPerDatagram,
-               kDatagramBufferBytes);
-  if (held.size_bytes.size() >=
-          static_cast<size_t>(shard_.limits.pending_datagrams_max) ||
-      held.bytes.size() + datagram.payload.size() > bytes_max) {
-    shard_.counters->Drop(DropReason::kPendingFull);
-    return;
-  }
-  if (!shard_.gate->admission.TakeHeldBytes(datagram.payload.size())) {
-    shard_.counters->Drop(DropReason::kPendingLimit);
-    return;
-  }
-  Keep(session, datagram);
-}
-
-// For whom there is room.
-void Worker::Keep(Session* session, const ClientDatagram& datagram) {
-  session->listener = datagram.listener;
-  session->local = datagram.local;
-  HeldDatagrams& held = *session->held;
-  held.bytes.append(datagram.payload.data(), datagram.payload.size());
-  held.size_bytes.push_back(static_cast<uint32_t>(datagram.payload.size()));
-  held.traffic_classes.push_back(datagram.traffic_class);
-  shard_.counters->datagrams_held.Add();
-}
-
-// A session has one question under way at a time, and one deadline for all.
-void Worker::AskForBackend(Session* session,
-                           absl::Span<const char> first_datagram) {
-  session->must_ask_again = false;
-  ++session->question;
-  session->asked_nanoseconds = shard_.now_nanoseconds;
-  shard_.counters->resolves_started.Add();
-  ResolveRequest request;
-  request.client = session->client;
-  request.first_datagram = first_datagram;
-  request.timeout = absl::Nanoseconds(session->resolve_deadline_nanoseconds -
-                                      shard_.now_nanoseconds);
-  shard_.gate->resolver->Resolve(
-      request,
-      [inbox = shard_.inbox, ref = session->ref(),
-       question = session->question](absl::StatusOr<ResolveResult> result) {
-        ShardMessage message;
-        message.kind = ShardMessage::Kind::kResolved;
-        message.session = ref;
-        message.question = question;
-        message.result = std::move(result);
-        inbox->Post(std::move(message));
-      });
-}
-
-void Worker::HandleAnswer(ShardMessage* message) {
-  Session* session = shard_.sessions.Find(message->session);
-  if (session == nullptr || session->state != SessionState::kPending ||
-      session->question != message->question) {
-    return;  // too late, or given twice
-  }
-  shard_.counters->Resolve(shard_.now_nanoseconds - session->asked_nanoseconds);
-  if (session->must_ask_again ||
-      shard_.inbox->HasDisconnectSince(session->asked_nanoseconds,
-                                       session->client)) {
-    AskForBackend(session, session->held->first());
-    return;
-  }
-  if (message->result.ok()) {
-    OpenUpstream(session, *std::move(message->result));
-    return;
-  }
-  // A resolver that notices first that time is up is counted like the worker.
-  const DropReason reason = DropReasonOf(message->result.status());
-  const bool is_timeout = reason == DropReason::kResolveTimedOut;
-  (is_timeout ? shard_.counters->resolves_timed_out
-              : shard_.counters->resolves_failed)
-      .Add();
-  Refuse(session,
-         is_timeout ? EndReason::kResolveTimedOut : EndReason::kResolveFailed,
-         reason,
-         [&] { return std::string(message->result.status().message()); });
-}
-
-void Worker::OpenUpstream(Session* session, ResolveResult result) {
-  const SocketAddress backend =
-      shard_.gate->backend_holdoff.Choose(result, shard_.now_nanoseconds);
-  UpstreamOpener::Result opened;
-  SocketAddress source;
-  const char* objection = nullptr;
-  if (!backend.is_unicast() || backend.port() == 0) {
-    objection = " is not an address that datagrams can be sent to";
-  } else {
-    source = upstreams_.opener().FindSource(backend, shard_.now_nanoseconds,
-                                            &opened);
-    if (opened.LacksRoom() && EvictLeastProven()) {
-      opened = UpstreamOpener::Result();
-      source = upstreams_.opener().FindSource(backend, shard_.now_nanoseconds,
-                                              &opened);
-    }
-    if (IsOwnAddress(shard_.gate->listeners, backend, source)) {
-      objection = " is this gate itself";
-    }
-  }
-  if (objection != nullptr) {
-    shard_.counters->resolves_failed.Add();
-    Refuse(session, EndReason::kResolveFailed, DropReason::kInvalidBackend,
-           [&] {
-             return absl::StrCat("the backend ", backend.ToString(), objection);
-           });
-    return;
-  }
-  if (opened.error == 0) opened = OpenSocket(*session, source, backend);
-  if (opened.error != 0) {
-    if (opened.LacksRoom()) AskOthersToEvict();
-    Refuse(session, EndReason::kNoUpstreamSocket, DropReason::kNoUpstreamSocket,
-           [&] {
-             return absl::StrCat(opened.failed_call, " towards backend ",
-                                 backend.ToString(), ": ",
-                                 ErrnoToText(opened.error));
-           });
-    return;
-  }
-  shard_.gate->control.ReportUpstreamOpened();
-  // The wait for the backend was none of the client's idleness.
-  session->last_active_nanoseconds = shard_.now_nanoseconds;
-  session->client_active_nanoseconds = shard_.now_nanoseconds;
-  session->network_epoch = upstreams_.network_epoch();
-  session->upstream_fd = opened.fd;
-  session->relay = opened.relay;
-  session->backend = backend;
-  session->label = std::move(result.label);
-  if (backend != result.backend)
-    shard_.counters->backend_alternatives_used.Add();
-  lifecycle_.MoveTo(SessionState::kUnconfirmed, session);
-  SendHeld(session);
-}
-
-// A socket for a new session. Where ports, descriptors or memory run out,
-// unconfirmed sessions of this shard give way, and only then is a port tried
-// that another program was found to have: that is dear, and mostly in vain.
-UpstreamOpener::Result Worker::OpenSocket(const Session& session,
-                                          const SocketAddress& source,
-                                          const SocketAddress& backend) {
-  bool takes_busy = false;
-  int attempt_count = 0;
-  for (int evicted_count = 0;;) {
-    UpstreamOpener::Result opened =
-        upstreams_.Open(session, source, backend, takes_busy, attempt_count);
-    attempt_count = opened.attempt_count;
-    if (!opened.LacksRoom() || attempt_count == UpstreamOpener::kAttemptsMax) {
-      return opened;
-    }
-    if (evicted_count++ < kEvictionsPerOpenMax &&
-        EvictForUpstream(opened, source)) {
-      continue;
-    }
-    if (takes_busy || !opened.is_without_port) return opened;
-    takes_busy = true;
-    evicted_count = kEvictionsPerOpenMax;
-  }
-}
-
-void Worker::SendHeld(Session* session) {
-  const std::unique_ptr<HeldDatagrams> held = std::move(session->held);
-  shard_.counters->datagrams_held.Subtract(held->size_bytes.size());
-  shard_.gate->admission.GiveBackHeldBytes(held->bytes.size());
-  relay_.SendHeld(*held, &session);
-}
-
-// Ends a pending session that gets no backend, and has the log say why.
-void Worker::Refuse(Session* session, EndReason end, DropReason drop,
-                    absl::FunctionRef<std::string()> why) {
-  shard_.gate->control.ReportRefused(drop, session->client, why);
-  lifecycle_.End(end, drop, &session);
 }
 
 void Worker::EndAllSessions() {

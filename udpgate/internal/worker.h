@@ -32,7 +32,9 @@
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/shard/address_validation.h"
 #include "udpgate/internal/shard/endings.h"
+#include "udpgate/internal/shard/evictions.h"
 #include "udpgate/internal/shard/lifecycle.h"
+#include "udpgate/internal/shard/newcomers.h"
 #include "udpgate/internal/shard/relay.h"
 #include "udpgate/internal/shard/reply_batch.h"
 #include "udpgate/internal/shard/shard_context.h"
@@ -140,57 +142,14 @@ class Worker {
   void DrainMessages() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void DrainDatagrams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   void HandleReadySockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void ExpirePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   // After the process stood still: whether nothing waits any more that came
   // meanwhile.
   void NoteStall() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
   bool HasCaughtUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  int64_t NextDeadline() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
+  int64_t NextDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   // Client to backend.
   void RelayToBackends(absl::Span<const ClientDatagram> datagrams)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-
-  // Sessions that begin.
-  void Begin(const ClientDatagram& datagram)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  Session* LeastProven(absl::FunctionRef<bool(const Session& session)> fits)
-      const ABSL_SHARED_LOCKS_REQUIRED(ownership_);
-  bool Evict(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool EvictLeastProven() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool EvictForUpstream(const UpstreamOpener::Result& failed,
-                        const SocketAddress& source)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void AskOthersToEvict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool MayAskOthers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  // Sessions of one address, where MAX_SESSIONS_PER_IP is reached.
-  bool ReplaceSilent(const SocketAddress& client)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void FindSilent(ShardMessage* message)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool IsSilent(const Session& session) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void PassOn(ShardMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  bool EndSilent(const ShardMessage& message)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Hold(Session* session, const ClientDatagram& datagram)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Keep(Session* session, const ClientDatagram& datagram)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void AskForBackend(Session* session, absl::Span<const char> first_datagram)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void HandleAnswer(ShardMessage* message)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void OpenUpstream(Session* session, ResolveResult result)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  UpstreamOpener::Result OpenSocket(const Session& session,
-                                    const SocketAddress& source,
-                                    const SocketAddress& backend)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void SendHeld(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-
-  void Refuse(Session* session, EndReason end, DropReason drop,
-              absl::FunctionRef<std::string()> why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
   void ListSessions(ShardMessage* message)
@@ -235,6 +194,8 @@ class Worker {
   UpstreamRecovery recovery_ ABSL_GUARDED_BY(ownership_);
   Relay relay_ ABSL_GUARDED_BY(ownership_);
   Endings endings_ ABSL_GUARDED_BY(ownership_);
+  Evictions evictions_ ABSL_GUARDED_BY(ownership_);
+  Newcomers newcomers_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;
@@ -242,8 +203,6 @@ class Worker {
   // when nobody expires while datagrams wait, 0 otherwise.
   int64_t planned_wake_nanoseconds_ ABSL_GUARDED_BY(ownership_) = INT64_MAX;
   int64_t catch_up_end_nanoseconds_ ABSL_GUARDED_BY(ownership_) = 0;
-  // The shard that was asked last; see AskOthersToEvict.
-  size_t next_to_evict_ ABSL_GUARDED_BY(ownership_) = 0;
 
   // Scratch space, allocated once.
   std::vector<ShardMessage> messages_ ABSL_GUARDED_BY(ownership_);

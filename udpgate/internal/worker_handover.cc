@@ -326,7 +326,7 @@ absl::Status Worker::TakeOverPending(HandedSession* handed) {
   // The answer on its way to the other process is lost. Where it is too late
   // for another one, the first turn says so.
   if (session->resolve_deadline_nanoseconds > shard_.now_nanoseconds) {
-    AskForBackend(session, session->held->first());
+    newcomers_.StartResolution(session->held->first(), session);
   }
   return absl::OkStatus();
 }
