@@ -38,7 +38,7 @@ namespace {
 
 // Descriptors that are not sessions': logs, Redis, DNS, 64 connections of the
 // admin endpoint (AdminOptions), 64 copies at a time in a take-over
-// (worker_handover.cc), and what a host program has open.
+// (snapshot.cc), and what a host program has open.
 constexpr int64_t kReservedDescriptors = 192;
 // A worker's or a reader's own: epoll, eventfd, the listen socket.
 constexpr int64_t kDescriptorsPerThread = 3;

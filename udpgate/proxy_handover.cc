@@ -115,7 +115,7 @@ absl::Status Proxy::Impl::HandOver(
     return status;
   }
   state_ = State::kStopped;
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->LetGo();
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->ForgetSessions();
   if (keeps_flows) offload->LetGo();
   if (disconnects_ != nullptr) disconnects_->Stop();
   // Who waits for the end of a disconnect hears that none has ended here. The

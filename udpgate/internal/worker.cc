@@ -29,8 +29,8 @@ constexpr int kMessagesPerTurn = 3;
 // Batches from the inbox in one turn; the rest waits for the next one.
 constexpr int kQueuedBatchesPerTurn = 4;
 
-// Slots that one ListSessions message looks at.
-constexpr uint32_t kSlotsPerList = 256;
+// As when an iteration has no limit on messages.
+constexpr int kAllMessages = 1 << 30;
 
 // A worker that wakes so much too late has stood still (SIGSTOP, a frozen
 // virtual machine); for so long at most it then reads what waits first.
@@ -81,7 +81,9 @@ Worker::Worker(GateContext* context, uint32_t shard, UniqueFd epoll_fd,
       relay_(&shard_, &upstreams_, &replies_, &validation_, &recovery_),
       endings_(&shard_, &lifecycle_, &validation_),
       evictions_(&shard_, &upstreams_, &lifecycle_),
-      newcomers_(&shard_, &upstreams_, &lifecycle_, &relay_, &evictions_) {
+      newcomers_(&shard_, &upstreams_, &lifecycle_, &relay_, &evictions_),
+      snapshot_(&shard_),
+      handover_(&shard_, &upstreams_, &lifecycle_, &newcomers_) {
   queued_.reserve(context->options.batch_size);
 }
 
@@ -239,10 +241,10 @@ void Worker::DrainMessages() {
         newcomers_.HandleResult(&message);
         break;
       case ShardMessage::Kind::kListSessions:
-        ListSessions(&message);
+        snapshot_.ListSessions(&message);
         break;
       case ShardMessage::Kind::kCopySockets:
-        CopySockets(&message);
+        snapshot_.CopySockets(&message);
         break;
       case ShardMessage::Kind::kClientRefused:
         endings_.HandleClientRefused(message.client);
@@ -348,35 +350,54 @@ void Worker::EndAllSessions() {
   endings_.EndAll();
 }
 
-// Messages.
+// Takeover.
 
-void Worker::ListSessions(ShardMessage* message) {
-  const uint32_t end_slot = std::min(message->session.slot + kSlotsPerList,
-                                     shard_.sessions.slot_count());
-  std::vector<SessionInfo> infos;
-  for (uint32_t slot = message->session.slot; slot < end_slot; ++slot) {
-    Session* session = shard_.sessions.FindSlot(slot);
-    if (session == nullptr) continue;
-    shard_.offload.Update(session);
-    SessionInfo info;
-    info.id = session->id;
-    info.state = session->state;
-    info.client = session->client;
-    info.backend = session->backend;
-    info.relay = session->relay;
-    info.label = session->label;
-    info.age = absl::Nanoseconds(shard_.now_nanoseconds -
-                                 session->created_nanoseconds);
-    info.idle = absl::Nanoseconds(shard_.now_nanoseconds -
-                                  session->last_active_nanoseconds);
-    info.client_datagrams_forwarded = session->client_datagrams_forwarded;
-    info.client_bytes_forwarded = session->client_bytes_forwarded;
-    info.backend_datagrams_forwarded = session->backend_datagrams_forwarded;
-    info.backend_bytes_forwarded = session->backend_bytes_forwarded;
-    infos.push_back(std::move(info));
-  }
-  message->list_done(std::move(infos),
-                     end_slot < shard_.sessions.slot_count() ? end_slot : 0);
+void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
+  OwnershipLock lock(&ownership_);
+  shard_.now_nanoseconds = context_->clock->NowNanoseconds();
+  // A new client's first datagram may bring a result at once, a disconnect of
+  // many sessions a message behind.
+  do {
+    DrainDisconnects(kAllMessages);
+    message_budget_ = kAllMessages;
+    DrainMessages();
+    DrainDatagrams();
+  } while (inbox_->datagrams_waiting() > 0 || inbox_->HasMessages() ||
+           inbox_->HasDisconnects());
+  handover_.HandOut(keeps_flows, sessions);
+}
+
+void Worker::ForgetSessions() {
+  OwnershipLock lock(&ownership_);
+  // Disconnects since HandOut concern no session of this process any more.
+  inbox_->TakeDisconnects(kAllMessages, &messages_);
+  for (ShardMessage& message : messages_) endings_.ReportDone(0, &message);
+  messages_.clear();
+  inbox_->Close();
+  handover_.ForgetSessions();
+}
+
+absl::Status Worker::Prepare(HandedSession* handed) {
+  OwnershipLock lock(&ownership_);
+  return handover_.Prepare(handed);
+}
+
+void Worker::DropAllBut(const std::vector<HandedSession*>& sessions) {
+  OwnershipLock lock(&ownership_);
+  shard_.now_nanoseconds = context_->clock->NowNanoseconds();
+  handover_.DropAllBut(sessions);
+}
+
+absl::Status Worker::TakeOver(std::vector<HandedSession*> sessions,
+                              uint64_t session_number) {
+  OwnershipLock lock(&ownership_);
+  shard_.now_nanoseconds = context_->clock->NowNanoseconds();
+  return handover_.TakeOver(std::move(sessions), session_number);
+}
+
+uint64_t Worker::session_number() {
+  OwnershipLock lock(&ownership_);
+  return shard_.sessions.session_number();
 }
 
 }  // namespace internal

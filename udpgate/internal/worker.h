@@ -38,6 +38,8 @@
 #include "udpgate/internal/shard/relay.h"
 #include "udpgate/internal/shard/reply_batch.h"
 #include "udpgate/internal/shard/shard_context.h"
+#include "udpgate/internal/shard/shard_handover.h"
+#include "udpgate/internal/shard/snapshot.h"
 #include "udpgate/internal/shard/upstream_recovery.h"
 #include "udpgate/internal/shard/upstream_sockets.h"
 #include "udpgate/internal/shard_ownership.h"
@@ -101,7 +103,7 @@ class Worker {
   void HandOut(bool keeps_flows, std::vector<HandedSession>* sessions);
   // Forgets the sessions, and closes its descriptors of their sockets: another
   // process has them. Closes the inbox.
-  void LetGo();
+  void ForgetSessions();
   // Makes a session of this shard ready, and takes its descriptor. An error
   // says what does not fit; the session is not there then.
   absl::Status Prepare(HandedSession* handed);
@@ -152,24 +154,6 @@ class Worker {
   void RelayToBackends(absl::Span<const ClientDatagram> datagrams)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
 
-  void ListSessions(ShardMessage* message)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-
-  // Take-over, in worker_handover.cc.
-  void CopySockets(ShardMessage* message)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  absl::StatusOr<Session*> Adopt(HandedSession* handed)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  absl::StatusOr<Session*> Place(const HandedSession& handed)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  absl::Status TakeOverPending(HandedSession* handed)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  Session* FindPrepared(const HandedSession& handed)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  absl::Status TakeOverOne(HandedSession* handed)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-  void Drop(Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ownership_);
-
   GateContext* const context_;
   SysCalls* const sys_calls_;
   const UniqueFd epoll_fd_;
@@ -196,6 +180,8 @@ class Worker {
   Endings endings_ ABSL_GUARDED_BY(ownership_);
   Evictions evictions_ ABSL_GUARDED_BY(ownership_);
   Newcomers newcomers_ ABSL_GUARDED_BY(ownership_);
+  Snapshot snapshot_ ABSL_GUARDED_BY(ownership_);
+  ShardHandover handover_ ABSL_GUARDED_BY(ownership_);
   uint32_t limits_version_ ABSL_GUARDED_BY(ownership_) = 0;
   // Messages that this turn may still handle.
   int message_budget_ ABSL_GUARDED_BY(ownership_) = 0;

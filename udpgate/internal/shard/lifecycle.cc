@@ -40,14 +40,13 @@ Session* Lifecycle::Create(const SocketAddress& client, uint32_t hash) {
   session->resolve_deadline_nanoseconds =
       shard_->now_nanoseconds +
       absl::ToInt64Nanoseconds(shard_->limits.resolve_timeout);
-  Enlist(session);
+  Enlist(SessionState::kPending, /*proof_count=*/0, session);
   return session;
 }
 
 void Lifecycle::MoveTo(SessionState state, Session* session) {
   Delist(session);
-  session->state = state;
-  Enlist(session);
+  Enlist(state, session->proof_count, session);
   if (state == SessionState::kConfirmed) {
     shard_->gate->admission.Confirm(session->client);
     upstreams_->Resume(session);
@@ -104,7 +103,9 @@ Session* Lifecycle::Adopt(const SocketAddress& client, uint32_t hash,
   return session;
 }
 
-void Lifecycle::Enlist(Session* session) {
+void Lifecycle::Enlist(SessionState state, int proof_count, Session* session) {
+  session->state = state;
+  session->proof_count = static_cast<uint8_t>(proof_count);
   CountState(session->state, +1);
   if (session->state == SessionState::kPending) {
     pending_.Append(session);

@@ -56,14 +56,14 @@ class Lifecycle {
   // that it has not: it refused it, withdrew from it or had no room.
   void UpdateOffload(Session* session);
 
-  // For a takeover. Adds a session of another process, which is in no list and
-  // not counted before `Enlist`. The client must have none.
+  // For a takeover. Adds a session of another process, which has no state
+  // before `Enlist`. The client must have none.
   Session* Adopt(const SocketAddress& client, uint32_t hash, uint64_t id);
-  // Counts the session, and puts it into the list of its state.
-  void Enlist(Session* session);
-  // Reverses Enlist.
+  // Gives it a state: counts it, and puts it into the list of that state.
+  void Enlist(SessionState state, int proof_count, Session* session);
+  // Takes it out of its list and of the counters.
   void Delist(Session* session);
-  // Forgets a session that is in no list.
+  // Forgets a session that was delisted.
   void Erase(Session** session);
 
   // Pending sessions in the order of their deadlines.
