@@ -115,7 +115,9 @@ absl::Status Proxy::Impl::HandOver(
     return status;
   }
   state_ = State::kStopped;
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->ForgetSessions();
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->ForgetSessions();
+  }
   if (keeps_flows) offload->LetGo();
   if (disconnects_ != nullptr) disconnects_->Stop();
   // Who waits for the end of a disconnect hears that none has ended here. The
@@ -130,7 +132,7 @@ absl::Status Proxy::Impl::HandOver(
 
 void Proxy::Impl::HandOut(bool keeps_flows, HandedGate* gate) {
   for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->HandOut(keeps_flows, &gate->sessions);
+    worker->HandOverSessions(keeps_flows, &gate->sessions);
     gate->session_number =
         std::max(gate->session_number, worker->session_number());
   }

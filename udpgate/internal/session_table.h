@@ -60,27 +60,28 @@ struct Session {
   // The client's first datagram after the last reply; 0 where none came since.
   int64_t unanswered_since_nanoseconds = 0;
   // While unanswered: when to look at the route again; see
-  // Worker::CheckSource.
+  // UpstreamRecovery::CheckSource.
   int64_t next_source_check_nanoseconds = 0;
   uint32_t network_epoch = 0;  // see GateContext
 
-  // Whether more than one reply may wait; see Worker::ReadReplies.
+  // Whether more than one reply may wait; see Relay::ReadReplies.
   bool expects_burst = true;
   uint32_t last_read_turn = 0;
 
   // A datagram of either side has had a traffic class; and how many replies
-  // were read, up to a point; see Worker::MustReadControl.
+  // were read, up to a point; see Relay::MustReadControl.
   bool has_traffic_class = false;
   uint8_t reply_reads = 0;
 
   // The backend has sent something, whether or not it was passed on.
   bool has_answered = false;
 
-  // How far the client has shown that it sees replies; see Worker::NoteSigns.
+  // How far the client has shown that it receives replies; see
+  // AddressValidation.
   bool has_unanswered_reply = false;
   uint8_t proof_count = 0;
   int64_t first_proof_nanoseconds = 0;
-  // Towards an unconfirmed client; see Worker::ReplyBytesLeft.
+  // Sent to a client that is not confirmed; see AddressValidation.
   uint64_t reply_bytes = 0;
   // Its replies wait in the socket, which is not watched meanwhile; and one of
   // them may pass whatever the limit says.
@@ -97,7 +98,7 @@ struct Session {
   uint32_t list_next = kNoSlot;
 
   // ICMP errors of its client's host in a row, and the last one's time; see
-  // Worker::HandleClientRefused.
+  // Endings::HandleClientRefused.
   int client_refusals = 0;
   int64_t client_refused_nanoseconds = 0;
   // Its neighbours in the NetworkIndex.

@@ -144,9 +144,10 @@ void Worker::EndAllSessions() {
   shard_.EndAllSessions();
 }
 
-void Worker::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
+void Worker::HandOverSessions(bool keeps_flows,
+                              std::vector<HandedSession>* sessions) {
   OwnershipLock lock(&ownership_);
-  shard_.HandOut(keeps_flows, sessions);
+  shard_.HandOverSessions(keeps_flows, sessions);
 }
 
 void Worker::ForgetSessions() {

@@ -78,7 +78,7 @@ class Worker {
   // runs. What waits is handled, and the sessions are appended to
   // `sessions`; their sockets stay the worker's. Flows go back to the sockets,
   // unless another process keeps them.
-  void HandOut(bool keeps_flows, std::vector<HandedSession>* sessions);
+  void HandOverSessions(bool keeps_flows, std::vector<HandedSession>* sessions);
   // Forgets the sessions, and closes its descriptors of their sockets: another
   // process has them. Closes the inbox.
   void ForgetSessions();
@@ -132,11 +132,11 @@ class Worker {
   int64_t wait_nanoseconds_ = 0;  // how long the next wait may take
   NetworkWatcher* network_watcher_ = nullptr;
 
-  ShardOwnership ownership_;
-  Shard shard_ ABSL_GUARDED_BY(ownership_);
-
   // Written by the owner, read by anyone.
   Counters counters_;
+
+  ShardOwnership ownership_;
+  Shard shard_ ABSL_GUARDED_BY(ownership_);
 };
 
 }  // namespace internal

@@ -236,7 +236,8 @@ int64_t Shard::NextDeadline() const {
 
 // Takeover.
 
-void Shard::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
+void Shard::HandOverSessions(bool keeps_flows,
+                             std::vector<HandedSession>* sessions) {
   context_.now_nanoseconds = context_.gate->clock->NowNanoseconds();
   // A new client's first datagram may bring a result at once, and a disconnect
   // of many sessions posts itself again.
@@ -247,11 +248,12 @@ void Shard::HandOut(bool keeps_flows, std::vector<HandedSession>* sessions) {
     DrainDatagrams();
   } while (context_.inbox->datagrams_waiting() > 0 ||
            context_.inbox->HasMessages() || context_.inbox->HasDisconnects());
-  handover_.HandOut(keeps_flows, sessions);
+  handover_.HandOverSessions(keeps_flows, sessions);
 }
 
 void Shard::ForgetSessions() {
-  // Disconnects since HandOut concern no session of this process any more.
+  // Disconnects since HandOverSessions concern no session of this process any
+  // more.
   context_.inbox->TakeDisconnects(kAllMessages, &messages_);
   for (ShardMessage& message : messages_) endings_.ReportDone(0, &message);
   messages_.clear();

@@ -71,7 +71,7 @@ class Shard {
   void EndAllSessions();
 
   // For a takeover; see Worker.
-  void HandOut(bool keeps_flows, std::vector<HandedSession>* sessions);
+  void HandOverSessions(bool keeps_flows, std::vector<HandedSession>* sessions);
   void ForgetSessions();
   absl::Status Prepare(HandedSession* handed);
   void DropAllBut(const std::vector<HandedSession*>& sessions);

@@ -29,8 +29,8 @@ absl::Status Invalid(const HandedSession& session, absl::string_view what) {
 
 }  // namespace
 
-void ShardHandover::HandOut(bool keeps_flows,
-                            std::vector<HandedSession>* sessions) {
+void ShardHandover::HandOverSessions(bool keeps_flows,
+                                     std::vector<HandedSession>* sessions) {
   sessions->reserve(sessions->size() + shard_->sessions.size());
   for (uint32_t slot = 0; slot < shard_->sessions.slot_count(); ++slot) {
     Session* session = shard_->sessions.FindSlot(slot);

@@ -34,7 +34,7 @@ class ShardHandover {
   ShardHandover& operator=(const ShardHandover&) = delete;
 
   // The old process. No datagram and no message waits any more.
-  void HandOut(bool keeps_flows, std::vector<HandedSession>* sessions);
+  void HandOverSessions(bool keeps_flows, std::vector<HandedSession>* sessions);
   void ForgetSessions();
 
   // The new process.
