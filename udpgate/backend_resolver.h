@@ -1,10 +1,8 @@
-// Who serves a new client? The question that a `Proxy` asks once for each
-// session.
-//
-// Implementations here: `StaticBackendResolver` (one fixed address, for tests
-// and small set-ups), `RedisBackendResolver` (//udpgate/redis). Write another
-// one to bring your own orchestrator; `MockBackendResolver` (//testing) serves
-// unit tests.
+// Chooses the backend of a new session. A `Proxy` resolves once per session.
+// Implementations: `StaticBackendResolver` (one fixed address, for tests and
+// small set-ups) and `RedisBackendResolver` (//udpgate/redis). Implement the
+// interface to connect your own orchestrator. `MockBackendResolver` (//testing)
+// is for unit tests.
 #ifndef UDPGATE_BACKEND_RESOLVER_H_
 #define UDPGATE_BACKEND_RESOLVER_H_
 
@@ -20,26 +18,26 @@
 
 namespace udpgate {
 
-// What is known of the client. A struct, so that it can grow without breaking
-// implementations.
+// What is known about the client. A struct, so that fields can be added without
+// breaking implementations.
 struct ResolveRequest {
   SocketAddress client;
-  // The client's first datagram. Valid only during `Resolve`: copy what the
-  // answer needs later.
+  // The client's first datagram. Valid only during `Resolve`; copy what you
+  // need later.
   absl::Span<const char> first_datagram;
-  // After this time the answer is of no more use: the client has been given
-  // up.
+  // A result after this time is ignored; the session has ended by then.
   absl::Duration timeout;
 };
 
 struct ResolveResult {
-  // Where the client's datagrams go. An identity: two names for the same
-  // address are the same backend.
+  // Where the client's datagrams are sent. It identifies the backend: two names
+  // for the same address are the same backend.
   SocketAddress backend;
-  // What the operator wrote, for logs: `lobby-3.internal:19132`.
+  // The backend as the operator configured it, for logs:
+  // `lobby-3.internal:19132`.
   std::string label;
-  // Further addresses of the same backend, in the order of preference: the next
-  // is used where one has just refused or fallen silent (see
+  // Further addresses of the same backend, in order of preference. The next one
+  // is used if an address recently refused or stopped replying (see
   // `ProxyOptions::backend_holdoff`). May be empty.
   std::vector<SocketAddress> alternatives = {};
 };
@@ -58,8 +56,7 @@ struct ResolveResult {
 //     const std::vector<udpgate::SocketAddress> backends_;
 //     std::atomic<size_t> next_{0};  // Resolve runs on several threads
 //   };
-//
-// examples/late_resolver.cc answers later, from a thread of its own.
+// examples/late_resolver.cc completes asynchronously, from its own thread.
 //
 // Threads: `Resolve` and `Health` are called from several threads at once.
 // Ownership: a `Proxy` holds a shared pointer and drops it in its destructor.
@@ -69,27 +66,25 @@ class BackendResolver {
 
   virtual ~BackendResolver() = default;
 
-  // Finds the backend of a new client and calls `done` with it.
+  // Finds the backend of a new client and calls `done` with it. Called on a
+  // data-plane thread, once per session, and again if a disconnect event makes
+  // a pending resolution stale. It must return within microseconds: do not wait
+  // for a network, a disk or a contended lock. Queue the request and call
+  // `done` from another thread instead. `done` may be called inline or later,
+  // from any thread, at most once. A late result is ignored. If `done` is
+  // destroyed without a call, the session ends with the resolve time-out.
+  // `done` may outlive the Proxy.
   //
-  // Called on a thread that moves datagrams, once for each session (once more
-  // where a disconnect event makes a running answer stale): must return within
-  // microseconds. Do not wait for a network, a disk or a contended lock; queue
-  // the question and answer from another thread.
-  //
-  // `done` may be called inline or later, from any thread, at most once. A
-  // late answer is ignored, and destroying `done` uncalled is harmless: the
-  // session then ends with the resolve time-out. `done` may outlive the Proxy.
-  //
-  // Errors decide the reason under which the client's waiting datagrams are
-  // counted as dropped; its next datagram asks again:
-  //   NotFound          there is no backend now           -> no_backend
-  //   InvalidArgument   the answer is not an address      -> invalid_backend
-  //   DeadlineExceeded  no answer in time                 -> resolve_timed_out
-  //   any other         the source of answers is failing  -> resolve_failed
+  // The error code decides the reason under which the client's buffered
+  // datagrams are dropped. The client's next datagram starts a new resolution:
+  //   NotFound          there is no backend now       -> no_backend
+  //   InvalidArgument   the result is not an address  -> invalid_backend
+  //   DeadlineExceeded  no result in time             -> resolve_timed_out
+  //   any other         the backend source failed     -> resolve_failed
   virtual void Resolve(const ResolveRequest& request, Callback done) = 0;
 
-  // OK where a call of `Resolve` now would probably be answered; otherwise
-  // says why not. For readiness probes. Must not block.
+  // OK if a call of `Resolve` would probably succeed now; otherwise the reason.
+  // For readiness probes. Must not block.
   virtual absl::Status Health() const { return absl::OkStatus(); }
 };
 

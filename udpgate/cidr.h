@@ -1,5 +1,4 @@
-// IP prefixes, as firewalls and access lists name them: which addresses belong
-// to a network?
+// IP prefixes, as used in firewalls and access lists.
 #ifndef UDPGATE_CIDR_H_
 #define UDPGATE_CIDR_H_
 
@@ -19,37 +18,35 @@ namespace udpgate {
 //   absl::StatusOr<Cidr> local = Cidr::Parse("10.0.0.0/8");
 //   if (!local.ok()) return local.status();
 //   if (local->Contains(client)) ...
-//
-// IPv4 and IPv6 are apart, as in `SocketAddress`: `::/0` has every IPv6
-// address and no IPv4 one, whatever socket a client came in by.
-//
-// Threads: as an int.
+// IPv4 and IPv6 are separate, as in `SocketAddress`: `::/0` contains every IPv6
+// address and no IPv4 address, whichever socket received the datagram. Threads:
+// a plain value.
 class Cidr {
  public:
-  // `1.2.3.0/24`, `2001:db8::/32`, or an IP address, which is a prefix of its
-  // own (/32, /128). An IPv4-mapped one is folded to IPv4: `::ffff:1.2.3.0/120`
-  // is 1.2.3.0/24. InvalidArgument quotes the text and says what is wrong; bits
-  // behind the prefix (`10.1.2.3/8`) are an error that names the corrected
-  // form, since either half may be the mistake. An interface (`fe80::1%eth0`)
-  // is refused: a prefix covers all interfaces.
+  // `1.2.3.0/24`, `2001:db8::/32`, or a single IP address (/32 or /128). An
+  // IPv4-mapped one is folded to IPv4: `::ffff:1.2.3.0/120` is 1.2.3.0/24.
+  // InvalidArgument quotes the text and says what is wrong; host bits that are
+  // set (`10.1.2.3/8`) are an error that names the corrected form, because
+  // either half may be the mistake. An interface (`fe80::1%eth0`) is rejected:
+  // a prefix covers all interfaces.
   static absl::StatusOr<Cidr> Parse(absl::string_view text);
 
   bool is_ipv4() const { return first_.is_ipv4(); }
   bool is_ipv6() const { return first_.is_ipv6(); }
-  // 0 to 32, or to 128 for IPv6.
+  // 0 to 32 for IPv4, 0 to 128 for IPv6.
   int prefix_bits() const { return prefix_bits_; }
-  // The lowest address of it, with port 0.
+  // The lowest address of the prefix, with port 0.
   const SocketAddress& first_address() const { return first_; }
 
-  // Whether the IP of `address` belongs to it; port and interface do not
-  // matter.
+  // True if the IP of `address` is in the prefix; port and interface are
+  // ignored.
   bool Contains(const SocketAddress& address) const;
-  // Whether all of `other` belongs to it.
+  // True if all of `other` is in the prefix.
   bool Contains(const Cidr& other) const {
     return prefix_bits_ <= other.prefix_bits_ && Contains(other.first_);
   }
 
-  // `1.2.3.0/24`, always with the length; `Parse` takes it.
+  // `1.2.3.0/24`, always with the length; `Parse` accepts it.
   std::string ToString() const;
 
   friend bool operator==(const Cidr& a, const Cidr& b) {
@@ -65,16 +62,14 @@ class Cidr {
   int prefix_bits_;
 };
 
-// Up to some thousand prefixes that are asked together.
+// A set of up to some thousand prefixes.
 //
 //   absl::StatusOr<CidrList> denied = ParseCidrList("10.0.0.0/8, ::1");
 //   if (!denied.ok()) return denied.status();
 //   if (denied->Contains(client)) ...
-//
-// Kept as a sorted array without entries inside others, so `Contains` takes a
-// binary search: some ns for an empty list, some ten for a thousand entries.
-//
-// Threads: as a std::vector.
+// A sorted array without nested entries, so `Contains` is a binary search: a
+// few nanoseconds for an empty list, some tens for a thousand entries. Threads:
+// like a std::vector.
 class CidrList {
  public:
   CidrList() = default;
@@ -82,19 +77,19 @@ class CidrList {
   explicit CidrList(std::vector<Cidr> cidrs);
 
   bool empty() const { return cidrs_.empty(); }
-  // In order, IPv4 first, without those inside others.
+  // Sorted, IPv4 first, without nested entries.
   const std::vector<Cidr>& cidrs() const { return cidrs_; }
 
-  // Whether the IP of `address` belongs to one of them.
+  // True if the IP of `address` is in one of them.
   bool Contains(const SocketAddress& address) const {
     return !empty() && ContainsSome(address);
   }
 
-  // Of `cidrs`, separated by commas; empty where the list is.
-  // `ParseCidrList` makes the same list of it.
+  // The entries of `cidrs`, separated by commas; empty for an empty list.
+  // `ParseCidrList` restores the list.
   std::string ToString() const;
 
-  // Whether they have the same `cidrs`. (10.0.0.0/9 with 10.128.0.0/9 is not
+  // True if both have the same `cidrs`. (10.0.0.0/9 with 10.128.0.0/9 is not
   // the same as 10.0.0.0/8, though they contain the same addresses.)
   friend bool operator==(const CidrList& a, const CidrList& b) {
     return a.cidrs_ == b.cidrs_;
@@ -109,14 +104,14 @@ class CidrList {
   std::vector<Cidr> cidrs_;
 };
 
-// What `ParseCidrList` takes at most.
+// The limits of `ParseCidrList`.
 inline constexpr size_t kCidrListEntriesMax = 1024;
 inline constexpr size_t kCidrListBytesMax = 64 * 1024;
 
-// Entries as `Cidr::Parse` takes them, separated by commas, white space or
-// both. A text of white space alone is the empty list; a comma with no entry
-// on one of its sides is an error, lest a list that lost its entries allows
-// all. InvalidArgument quotes the entry that is wrong, or names the limit.
+// Parses entries for `Cidr::Parse`, separated by commas, white space or both.
+// White space alone is the empty list. A comma without an entry on both sides
+// is an error, so that a list that lost its entries does not allow everything.
+// InvalidArgument quotes the wrong entry, or names the limit.
 absl::StatusOr<CidrList> ParseCidrList(absl::string_view text);
 
 }  // namespace udpgate

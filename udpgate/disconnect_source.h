@@ -1,9 +1,8 @@
-// Which sessions must end now? Events from outside: an orchestrator that moves
-// a player, a backend that kicks one.
-//
-// `RedisDisconnectSource` (//udpgate/redis) listens on a pub/sub channel. Write
-// another one to bring your own bus; `MockDisconnectSource` (//testing) serves
-// unit tests.
+// A source of disconnect events, which end sessions from outside: for example
+// an orchestrator that moves a player, or a backend that kicks one.
+// `RedisDisconnectSource` (//udpgate/redis) listens on a pub/sub channel.
+// Implement the interface to connect your own message bus.
+// `MockDisconnectSource` (//testing) is for unit tests.
 #ifndef UDPGATE_DISCONNECT_SOURCE_H_
 #define UDPGATE_DISCONNECT_SOURCE_H_
 
@@ -18,58 +17,57 @@
 
 namespace udpgate {
 
-// Names the session, or the sessions, that must end. A class with kinds, so
-// that more kinds can come without breaking users.
+// Names the session or sessions to end. A class with kinds, so that kinds can
+// be added without breaking users.
 class DisconnectTarget {
  public:
   enum class Kind {
     kClient,     // the session of this client address
-    kRelayPort,  // the session that the gate relays from this port of its own
-    kRelay,      // the same, with the gate's source address too
+    kRelayPort,  // the session with this source port of the gateway
+    kRelay,      // the same, with the source address
     kClientIp,   // all sessions of this IP address
     kBackend,    // all sessions on this backend
-    // All sessions whose backend was named by this text.
+    // all sessions with this backend label
     kBackendText,
   };
 
   static DisconnectTarget ForClient(const SocketAddress& client);
-  // `port` is the gate's source port towards the backend, 1 to 65535: all that
-  // a backend can see of a client.
+  // `port` is the gateway's source port towards the backend, 1 to 65535. It is
+  // all that a backend can see of a client.
   static DisconnectTarget ForRelayPort(uint16_t port);
-  // Exact where the gate has several source addresses
+  // Unambiguous even if the gateway has several source addresses
   // (`ProxyOptions::upstream_bind_addresses`).
   static DisconnectTarget ForRelay(const SocketAddress& relay);
-  // All sessions that live when the event comes; none that begins later. The
-  // port of `ip` is of no meaning.
+  // All sessions that exist when the event arrives, and none that is created
+  // later. The port of `ip` is ignored.
   static DisconnectTarget ForClientIp(const SocketAddress& ip);
-  // The same. Name the new backend first: a client that comes back at once asks
-  // the resolver.
+  // The same. Configure the new backend first: a client that reconnects
+  // immediately is resolved again.
   static DisconnectTarget ForBackend(const SocketAddress& backend);
 
-  // The same for sessions whose `ResolveResult::label` is `text`, whatever
-  // addresses it has led to, then or now. Case does not matter, as in host
-  // names.
+  // The same for sessions whose `ResolveResult::label` is `text`, whichever
+  // address it resolved to. Case is ignored, as in host names.
   static DisconnectTarget ForBackendText(absl::string_view text);
 
-  // The payloads of the Redis channel: `1.2.3.4:54321` or `[v6]:port`, the
-  // client's address, or a bare integer, the relay port; or a word and an
-  // address, `ip 1.2.3.4`, `backend 10.0.0.5:19132`, `relay 10.0.0.1:40001`;
-  // or the text of the Redis key, `backend lobby-3.internal:19132`. White space
-  // around it is cut. InvalidArgument says what is allowed.
+  // Parses a payload of the Redis channel: the client's address
+  // (`1.2.3.4:54321` or `[v6]:port`); the relay port, a bare integer; a word
+  // and an address (`ip 1.2.3.4`, `backend 10.0.0.5:19132`, `relay
+  // 10.0.0.1:40001`); or the text of the Redis key (`backend
+  // lobby-3.internal:19132`). White space around it is removed. InvalidArgument
+  // says what is allowed.
   static absl::StatusOr<DisconnectTarget> Parse(absl::string_view payload);
 
   Kind kind() const { return kind_; }
-  // Valid where kind() is kClient.
+  // Valid if kind() is kClient.
   const SocketAddress& client() const { return client_; }
-  // Valid where kind() is kRelay, kClientIp or kBackend; port 0 where it is
-  // kClientIp.
+  // Valid if kind() is kRelay, kClientIp or kBackend; port 0 for kClientIp.
   const SocketAddress& address() const { return address_; }
-  // Valid where kind() is kRelayPort.
+  // Valid if kind() is kRelayPort.
   uint16_t relay_port() const { return relay_port_; }
-  // Where kind() is kBackendText, else empty.
+  // Valid if kind() is kBackendText, else empty.
   const std::string& text() const { return text_; }
 
-  // As `Parse` takes it.
+  // `Parse` accepts it.
   std::string ToString() const;
 
   friend bool operator==(const DisconnectTarget& a, const DisconnectTarget& b) {
@@ -104,25 +102,24 @@ class DisconnectTarget {
 // Ownership: a `Proxy` holds a shared pointer. One source serves one Proxy.
 class DisconnectSource {
  public:
-  // A target, or the error of a payload that did not parse, which is counted.
+  // Receives a target, or the error of an invalid payload, which is counted.
   using Handler = std::function<void(absl::StatusOr<DisconnectTarget>)>;
 
   virtual ~DisconnectSource() = default;
 
-  // Begins to call `handler`, from any thread, one call at a time, until
+  // Starts calling `handler`, from any thread, one call at a time, until
   // `Stop`. Called at most once, from `Proxy::Start`. An error makes
-  // `Proxy::Start` fail; a source that is only unreachable for now returns OK
-  // and keeps trying.
-  //
-  // `handler` may block for a moment where events come faster than sessions
-  // can end: events are never dropped.
+  // `Proxy::Start` fail. A source that is only temporarily unreachable returns
+  // OK and keeps trying. `handler` may block briefly if events arrive faster
+  // than sessions can end; events are never dropped.
   virtual absl::Status Start(Handler handler) = 0;
 
-  // Ends the calls: returns after the last call of the handler has. Harmless
-  // before `Start` and when called twice. Must return within 100 ms.
+  // Stops the calls and returns after the last call of the handler has
+  // returned. May be called before `Start`, and twice. Must return within 100
+  // ms.
   virtual void Stop() = 0;
 
-  // OK where events arrive; otherwise says why not. Must not block. Threads:
+  // OK if events are received; otherwise the reason. Must not block. Threads:
   // any.
   virtual absl::Status Health() const { return absl::OkStatus(); }
 };
