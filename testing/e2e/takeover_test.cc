@@ -213,8 +213,9 @@ TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
   environment["UNCONFIRMED_TIMEOUT_SECS"] = "3600";
   environment["SESSION_IDLE_TIMEOUT_SECS"] = "3600";
   // Ports of one address are fewer than those of clients and gate together.
-  environment["UPSTREAM_BIND_ADDRS"] = "127.0.0.2";
-  const SocketAddress host = *SocketAddress::Parse("127.0.0.3:0");
+  // Not those of other tests, which may run at the same time.
+  environment["UPSTREAM_BIND_ADDRS"] = "127.45.0.2";
+  const SocketAddress host = *SocketAddress::Parse("127.45.0.3:0");
   auto gate = MakeGate(environment);
   ASSERT_TRUE(gate->Start().ok()) << gate->log();
   rlimit limit{};
