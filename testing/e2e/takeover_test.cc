@@ -201,8 +201,8 @@ TEST_F(TakeoverTest, FiveHundredPlayersNoticeNoneOfTenTakeOvers) {
                                " datagrams forwarded, 0 dropped")));
 }
 
-// What docs/upgrade.md says of the pause. All that can be is done before it: of each
-// session only the numbers that change are left.
+// What docs/upgrade.md says of the pause. All that can be is done before it: of
+// each session only the numbers that change are left.
 TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
   constexpr int kClients = 18000 / kSlowness;
   constexpr int kTakeOvers = 5;
