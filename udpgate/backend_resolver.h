@@ -1,4 +1,5 @@
 // Chooses the backend of a new session. A `Proxy` resolves once per session.
+//
 // Implementations: `StaticBackendResolver` (one fixed address, for tests and
 // small set-ups) and `RedisBackendResolver` (//udpgate/redis). Implement the
 // interface to connect your own orchestrator. `MockBackendResolver` (//testing)
@@ -56,6 +57,7 @@ struct ResolveResult {
 //     const std::vector<udpgate::SocketAddress> backends_;
 //     std::atomic<size_t> next_{0};  // Resolve runs on several threads
 //   };
+//
 // examples/late_resolver.cc completes asynchronously, from its own thread.
 //
 // Threads: `Resolve` and `Health` are called from several threads at once.
@@ -66,14 +68,16 @@ class BackendResolver {
 
   virtual ~BackendResolver() = default;
 
-  // Finds the backend of a new client and calls `done` with it. Called on a
-  // data-plane thread, once per session, and again if a disconnect event makes
-  // a pending resolution stale. It must return within microseconds: do not wait
-  // for a network, a disk or a contended lock. Queue the request and call
-  // `done` from another thread instead. `done` may be called inline or later,
-  // from any thread, at most once. A late result is ignored. If `done` is
-  // destroyed without a call, the session ends with the resolve time-out.
-  // `done` may outlive the Proxy.
+  // Finds the backend of a new client and calls `done` with it.
+  //
+  // Called on a data-plane thread, once per session, and again if a disconnect
+  // event makes a pending resolution stale. It must return within microseconds:
+  // do not wait for a network, a disk or a contended lock. Queue the request
+  // and call `done` from another thread instead.
+  //
+  // `done` may be called inline or later, from any thread, at most once. A late
+  // result is ignored. If `done` is destroyed without a call, the session ends
+  // with the resolve time-out. `done` may outlive the Proxy.
   //
   // The error code decides the reason under which the client's buffered
   // datagrams are dropped. The client's next datagram starts a new resolution:

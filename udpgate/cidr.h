@@ -18,9 +18,11 @@ namespace udpgate {
 //   absl::StatusOr<Cidr> local = Cidr::Parse("10.0.0.0/8");
 //   if (!local.ok()) return local.status();
 //   if (local->Contains(client)) ...
+//
 // IPv4 and IPv6 are separate, as in `SocketAddress`: `::/0` contains every IPv6
-// address and no IPv4 address, whichever socket received the datagram. Threads:
-// a plain value.
+// address and no IPv4 address, whichever socket received the datagram.
+//
+// Threads: a plain value.
 class Cidr {
  public:
   // `1.2.3.0/24`, `2001:db8::/32`, or a single IP address (/32 or /128). An
@@ -67,9 +69,11 @@ class Cidr {
 //   absl::StatusOr<CidrList> denied = ParseCidrList("10.0.0.0/8, ::1");
 //   if (!denied.ok()) return denied.status();
 //   if (denied->Contains(client)) ...
+//
 // A sorted array without nested entries, so `Contains` is a binary search: a
-// few nanoseconds for an empty list, some tens for a thousand entries. Threads:
-// like a std::vector.
+// few nanoseconds for an empty list, some tens for a thousand entries.
+//
+// Threads: like a std::vector.
 class CidrList {
  public:
   CidrList() = default;

@@ -1,5 +1,6 @@
 // A source of disconnect events, which end sessions from outside: for example
 // an orchestrator that moves a player, or a backend that kicks one.
+//
 // `RedisDisconnectSource` (//udpgate/redis) listens on a pub/sub channel.
 // Implement the interface to connect your own message bus.
 // `MockDisconnectSource` (//testing) is for unit tests.
@@ -110,8 +111,10 @@ class DisconnectSource {
   // Starts calling `handler`, from any thread, one call at a time, until
   // `Stop`. Called at most once, from `Proxy::Start`. An error makes
   // `Proxy::Start` fail. A source that is only temporarily unreachable returns
-  // OK and keeps trying. `handler` may block briefly if events arrive faster
-  // than sessions can end; events are never dropped.
+  // OK and keeps trying.
+  //
+  // `handler` may block briefly if events arrive faster than sessions can end;
+  // events are never dropped.
   virtual absl::Status Start(Handler handler) = 0;
 
   // Stops the calls and returns after the last call of the handler has

@@ -3,6 +3,7 @@
 //   udpgate::ProxyStats stats = proxy->GetStats();
 //   stats.sessions_active;
 //   stats.dropped(udpgate::DropReason::kQueueFull);
+//
 // Every datagram is accounted for. The sums are exact while there is no
 // traffic:
 //
