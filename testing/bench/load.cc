@@ -20,7 +20,6 @@
 // at the given rate. With --await-line a program that directs several
 // generators says when: `ready` is printed once all is prepared, and the rest
 // waits for a line on standard input.
-#include <getopt.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -38,10 +37,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "testing/bench/latency_histogram.h"
+#include "testing/bench/load_messages.h"
+#include "testing/bench/load_options.h"
 #include "testing/bench/probe.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/unique_fd.h"
@@ -56,32 +56,10 @@ constexpr int64_t kMillisecondNanoseconds = 1'000'000;
 // A client of a closed loop that got nothing for so long starts anew.
 constexpr int64_t kStallNanoseconds = 250 * kMillisecondNanoseconds;
 constexpr int64_t kSetupNanosecondsMax = 10 * kSecondNanoseconds;
-constexpr int kBatchMax = 64;
 constexpr int kEventsMax = 128;
 constexpr int kClientSocketBufferBytes = 1 << 20;
 // An address of loopback serves so many clients, lest its ports run out.
 constexpr int kClientsPerAddress = 4096;
-
-struct Options {
-  SocketAddress target;
-  int client_count = 64;
-  int window = 0;
-  int64_t rate_per_second = 0;
-  int burst = 1;
-  size_t size_bytes = 128;
-  double warmup_seconds = 1;
-  double seconds = 5;
-  double drain_seconds = 0.5;
-  std::vector<clockid_t> cpu_clocks;
-  bool check = false;
-  bool is_cold = false;
-  bool awaits_line = false;
-  std::string addresses_path;
-};
-
-int64_t ToNanoseconds(const timespec& time) {
-  return time.tv_sec * kSecondNanoseconds + time.tv_nsec;
-}
 
 int64_t ReadClock(clockid_t clock) {
   timespec now;
@@ -127,74 +105,9 @@ struct Counts {
   int64_t send_errors = 0;
 };
 
-// The arrays for one recvmmsg(2) or sendmmsg(2) on a connected socket.
-class Messages {
- public:
-  explicit Messages(size_t size_bytes)
-      : size_bytes_(size_bytes),
-        bytes_(kBatchMax * size_bytes),
-        vectors_(kBatchMax),
-        messages_(kBatchMax) {
-    for (size_t i = 0; i < kBatchMax; ++i) {
-      vectors_[i] = {&bytes_[i * size_bytes], size_bytes};
-      messages_[i].msg_hdr.msg_iov = &vectors_[i];
-      messages_[i].msg_hdr.msg_iovlen = 1;
-    }
-  }
-
-  // The number that were sent, 0 or less where none was.
-  int Send(int fd, int begin, int end) {
-    if (end - begin == 1) {
-      return send(fd, buffer(begin).data(), size_bytes_, MSG_DONTWAIT) < 0 ? -1
-                                                                           : 1;
-    }
-    return sendmmsg(fd, &messages_[static_cast<size_t>(begin)],
-                    static_cast<unsigned int>(end - begin), MSG_DONTWAIT);
-  }
-  absl::Span<char> buffer(int i) {
-    return {&bytes_[static_cast<size_t>(i) * size_bytes_], size_bytes_};
-  }
-
-  // The number of those received, 0 or less where there were none.
-  int Receive(int fd, int count_max) {
-    for (size_t i = 0; i < static_cast<size_t>(count_max); ++i) {
-      messages_[i].msg_hdr.msg_control = &stamps_[i];
-      messages_[i].msg_hdr.msg_controllen = sizeof(stamps_[i]);
-    }
-    return recvmmsg(fd, messages_.data(), static_cast<unsigned int>(count_max),
-                    MSG_DONTWAIT, nullptr);
-  }
-  absl::Span<const char> received(int i) {
-    return buffer(i).first(messages_[static_cast<size_t>(i)].msg_len);
-  }
-  // When the kernel took it in; 0 where it did not say.
-  int64_t stamp_nanoseconds(int i) {
-    const cmsghdr* const control =
-        CMSG_FIRSTHDR(&messages_[static_cast<size_t>(i)].msg_hdr);
-    if (control == nullptr || control->cmsg_level != SOL_SOCKET ||
-        control->cmsg_type != SCM_TIMESTAMPNS) {
-      return 0;
-    }
-    timespec stamp;
-    std::memcpy(&stamp, CMSG_DATA(control), sizeof(stamp));
-    return ToNanoseconds(stamp);
-  }
-
- private:
-  struct Stamp {
-    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(timespec))];
-  };
-
-  const size_t size_bytes_;
-  std::vector<char> bytes_;
-  std::vector<iovec> vectors_;
-  std::vector<mmsghdr> messages_;
-  std::array<Stamp, kBatchMax> stamps_;
-};
-
 class Load {
  public:
-  explicit Load(const Options& options)
+  explicit Load(const LoadOptions& options)
       : options_(options),
         run_(static_cast<uint32_t>(Now() ^ (int64_t{getpid()} << 16))),
         clients_(static_cast<size_t>(options.client_count)),
@@ -234,7 +147,7 @@ class Load {
   void Drain();
   int64_t GateCpuNanoseconds() const;
 
-  const Options options_;
+  const LoadOptions options_;
   const uint32_t run_;
   const int64_t stamps_ahead_nanoseconds_ = StampsAheadNanoseconds();
   internal::UniqueFd epoll_;  // in a closed loop only
@@ -452,8 +365,8 @@ void Load::Poll(int64_t wait_nanoseconds) {
 // As long as there is something to wait for, which spares most calls that
 // would find nothing.
 void Load::ReceiveFrom(size_t index) {
-  for (int count_max;
-       (count_max = std::min(clients_[index].under_way(), kBatchMax)) > 0;) {
+  for (int count_max; (count_max = std::min(clients_[index].under_way(),
+                                            kLoadBatchMax)) > 0;) {
     if (ReceiveAtMost(index, count_max) < count_max) return;
   }
 }
@@ -552,7 +465,7 @@ void Load::Drain() {
     ReceiveWaited();
   }
   for (size_t i = 0; i < clients_.size(); ++i) {
-    while (ReceiveAtMost(i, kBatchMax) == kBatchMax) {
+    while (ReceiveAtMost(i, kLoadBatchMax) == kLoadBatchMax) {
     }
   }
 }
@@ -588,108 +501,10 @@ std::string Load::ToJson() const {
   return json + "}";
 }
 
-// The clock of all threads of a process, ended ones too, user and system
-// (clock_getcpuclockid(3)).
-bool AddCpuClock(const char* text, Options* options) {
-  int pid = 0;
-  clockid_t clock;
-  if (!absl::SimpleAtoi(text, &pid) || clock_getcpuclockid(pid, &clock) != 0) {
-    return false;
-  }
-  options->cpu_clocks.push_back(clock);
-  return true;
-}
-
-constexpr char kUsage[] =
-    "usage: load --target ADDRESS (--window N | --rate N [--burst N])\n"
-    "  [--clients N] [--size BYTES] [--warmup SECONDS] [--seconds SECONDS]\n"
-    "  [--drain SECONDS] [--cpu-pid PID]... [--check]\n"
-    "  [--cold] [--await-line] [--addresses FILE]\n";
-
-bool ParseOption(int name, const char* value, Options* options) {
-  switch (name) {
-    case 't': {
-      const auto target = SocketAddress::Parse(value);
-      if (target.ok()) options->target = *target;
-      return target.ok();
-    }
-    case 'c':
-      return absl::SimpleAtoi(value, &options->client_count);
-    case 'w':
-      return absl::SimpleAtoi(value, &options->window);
-    case 'r':
-      return absl::SimpleAtoi(value, &options->rate_per_second);
-    case 'b':
-      return absl::SimpleAtoi(value, &options->burst);
-    case 's':
-      return absl::SimpleAtoi(value, &options->size_bytes);
-    case 'u':
-      return absl::SimpleAtod(value, &options->warmup_seconds);
-    case 'd':
-      return absl::SimpleAtod(value, &options->seconds);
-    case 'n':
-      return absl::SimpleAtod(value, &options->drain_seconds);
-    case 'p':
-      return AddCpuClock(value, options);
-    case 'k':
-      options->check = true;
-      return true;
-    case 'l':
-      options->is_cold = true;
-      return true;
-    case 'a':
-      options->awaits_line = true;
-      return true;
-    case 'f':
-      options->addresses_path = value;
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool ParseOptions(int argc, char** argv, Options* options) {
-  static constexpr option kOptions[] = {
-      {"target", required_argument, nullptr, 't'},
-      {"clients", required_argument, nullptr, 'c'},
-      {"window", required_argument, nullptr, 'w'},
-      {"rate", required_argument, nullptr, 'r'},
-      {"burst", required_argument, nullptr, 'b'},
-      {"size", required_argument, nullptr, 's'},
-      {"warmup", required_argument, nullptr, 'u'},
-      {"seconds", required_argument, nullptr, 'd'},
-      {"drain", required_argument, nullptr, 'n'},
-      {"cpu-pid", required_argument, nullptr, 'p'},
-      {"check", no_argument, nullptr, 'k'},
-      {"cold", no_argument, nullptr, 'l'},
-      {"await-line", no_argument, nullptr, 'a'},
-      {"addresses", required_argument, nullptr, 'f'},
-      {}};
-  int name;
-  while ((name = getopt_long(argc, argv, "", kOptions, nullptr)) != -1) {
-    if (!ParseOption(name, optarg, options)) return false;
-  }
-  const auto is_between = [](double value, double least, double most) {
-    return value >= least && value <= most;
-  };
-  return optind == argc && options->target.is_valid() &&
-         (options->window > 0) != (options->rate_per_second > 0) &&
-         !(options->is_cold && options->window > 0) &&
-         is_between(options->client_count, 1, 100'000) &&
-         is_between(options->window, 0, kBatchMax) &&
-         is_between(static_cast<double>(options->rate_per_second), 0, 1e7) &&
-         is_between(options->burst, 1, kBatchMax) &&
-         is_between(static_cast<double>(options->size_bytes), kProbeBytesMin,
-                    65507) &&
-         is_between(options->warmup_seconds, 0, 600) &&
-         is_between(options->seconds, 0.01, 600) &&
-         is_between(options->drain_seconds, 0, 60);
-}
-
 int Main(int argc, char** argv) {
-  Options options;
-  if (!ParseOptions(argc, argv, &options)) {
-    std::fputs(kUsage, stderr);
+  LoadOptions options;
+  if (!ParseLoadOptions(argc, argv, &options)) {
+    std::fputs(kLoadUsage, stderr);
     return 2;
   }
   rlimit descriptors;
