@@ -1,13 +1,13 @@
-// A way around the process for the datagrams of established sessions: once a
-// session stands there is nothing left to decide for them, so something below
-// the sockets may relay them, as the kernel does in //udpgate/fastpath.
+// Interface of the fast path: relays the datagrams of established sessions
+// below the sockets, without the process. The kernel does so in
+// //udpgate/fastpath.
 //
 //   dependencies.flow_offload =
 //   *udpgate::fastpath::KernelFlowOffload::Create({}); auto proxy =
 //   udpgate::Proxy::Create(options, dependencies);
 //
-// It only ever accelerates. Sessions begin, and end, on their sockets; whatever
-// it does not relay reaches these as if it were not there.
+// It is only an accelerator. Sessions are created and end on their sockets; a
+// datagram that it does not relay reaches the sockets as usual.
 #ifndef UDPGATE_FLOW_OFFLOAD_H_
 #define UDPGATE_FLOW_OFFLOAD_H_
 
@@ -23,8 +23,8 @@ namespace udpgate {
 // The four ends of a session, all concrete and of one family.
 struct SessionAddresses {
   SocketAddress client;
-  SocketAddress listen;  // the very address that the client writes to
-  SocketAddress relay;   // our own end towards the backend
+  SocketAddress listen;  // the address that the client sends to
+  SocketAddress relay;   // address of the upstream socket
   SocketAddress backend;
 };
 
@@ -42,11 +42,11 @@ struct SessionActivity {
   DirectionActivity from_backend;
 };
 
-// How far a session is with the offload.
+// State of a session in the offload.
 enum class FlowState : uint8_t {
-  kWaiting,    // Install has been called, and nothing is decided yet
+  kWaiting,    // Install was called; not decided yet
   kInstalled,  // its datagrams are relayed as soon as that overtakes none
-  kRefused,    // nothing was relayed, nor will be
+  kRefused,    // nothing was relayed, and nothing will be
   kWithdrawn,  // nothing is relayed any more, since the way that the session's
                // datagrams take has changed
 };
@@ -97,39 +97,38 @@ class FlowOffload {
   // move datagrams: it may wait.
   virtual SessionActivity LateActivity() const = 0;
 
-  // A take-over (see //udpgate/takeover) in which what is relayed goes on being
-  // relayed. An offload that knows nothing of it has nothing to do: its flows
-  // go back to the sockets first. Threads: one at a time, and none of those
-  // that move datagrams.
+  // A takeover (see //udpgate/takeover) during which flows stay relayed. An
+  // offload without support keeps the defaults: its flows go back to the
+  // sockets first. Threads: one at a time, and none that moves datagrams.
 
-  // The giver's part, on which Install and Remove may fall at any time.
+  // In the old process. Install and Remove may be called at any time.
 
-  // Copies of what another process needs to go on with the flows, by names that
-  // it knows; the caller's. Empty where it cannot.
+  // Copies of the descriptors that the new process needs to continue the flows,
+  // by name. The caller owns them. Empty if not supported.
   virtual std::map<std::string, int> CopyDescriptors() const { return {}; }
-  // From now on no flow is installed or withdrawn, while all are relayed as
-  // before: a process that has those copies may take them over. False where
-  // none can.
+  // From now on no flow is installed or withdrawn, and all are relayed as
+  // before: a process that has those copies may take them over. False if that
+  // is not possible.
   virtual bool BeginHandOver() { return false; }
-  // It has not, and everything goes on.
+  // The takeover failed; everything continues.
   virtual void CancelHandOver() {}
-  // It has, and the flows are nothing of this object's any more.
+  // The takeover succeeded; this object no longer owns the flows.
   virtual void LetGo() {}
 
-  // The taker's part. Until StartAdopted the flows are the giver's, and are not
-  // touched, whatever else is called.
+  // In the new process. Until StartAdopted the flows belong to the old process
+  // and are not touched, whatever else is called.
 
-  // Whether it has what CopyDescriptors of another process has given.
+  // Whether it has the descriptors from CopyDescriptors of the old process.
   virtual bool has_adopted() const { return false; }
-  // Between the other one's BeginHandOver and StartAdopted: the slot is this
-  // session's from now on, with all that was relayed there so far, and
-  // installed. False where it has no flow there.
+  // Between BeginHandOver in the old process and StartAdopted: assigns the slot
+  // to this session, as installed and with all that was relayed there so far.
+  // False if the session has no flow there.
   virtual bool Adopt(uint32_t slot, const SessionAddresses& addresses) {
     (void)slot;
     (void)addresses;
     return false;
   }
-  // The flows that were adopted are this object's now, and the others end.
+  // This object owns the adopted flows now; the others are removed.
   virtual void StartAdopted() {}
 };
 

@@ -5,10 +5,10 @@
 //       options, {std::make_shared<udpgate::StaticBackendResolver>(backend)});
 //   if (!proxy.ok()) return proxy.status();
 //   if (absl::Status status = (*proxy)->Start(); !status.ok()) return status;
-//   ...                             // serves on threads of its own
+//   ...                             // forwards on its own threads
 //   (*proxy)->Stop();               // or just destroy it
 //
-// See examples/embed.cc for a program, docs/architecture.md for the inside.
+// See examples/embed.cc for a program, docs/architecture.md for the design.
 #ifndef UDPGATE_PROXY_H_
 #define UDPGATE_PROXY_H_
 
@@ -38,10 +38,10 @@ class Handover;
 class SysCalls;
 }  // namespace internal
 
-// What a Proxy works with. Only `resolver` must be there.
+// What a Proxy works with. Only `resolver` is required.
 struct ProxyDependencies {
   std::shared_ptr<BackendResolver> resolver;
-  // Null: sessions end by `Proxy::Disconnect` and idle time-out only.
+  // Null: only `Proxy::Disconnect` ends sessions from outside.
   std::shared_ptr<DisconnectSource> disconnects = nullptr;
   // Null: `Clock::Monotonic()`. Must outlive the Proxy.
   const Clock* clock = nullptr;
@@ -50,12 +50,12 @@ struct ProxyDependencies {
   internal::SysCalls* sys_calls = nullptr;
   // Null: every datagram goes through sockets. See flow_offload.h.
   std::shared_ptr<FlowOffload> flow_offload = nullptr;
-  // Null: nobody is told of sessions. See session_observer.h.
+  // Null: session events are not reported. See session_observer.h.
   std::shared_ptr<SessionObserver> session_observer = nullptr;
 };
 
-// How many sessions a Proxy can have, and which of three limits that is: the
-// least. At each of them unconfirmed sessions give way to new clients.
+// The session limit in force: the lowest of three limits, and which one it is.
+// If it is reached, a new client evicts an unconfirmed session.
 struct SessionLimit {
   enum class Cause {
     kSetting,      // `ProxyLimits::max_sessions`
@@ -89,54 +89,56 @@ class Proxy {
   Proxy(const Proxy&) = delete;
   Proxy& operator=(const Proxy&) = delete;
 
-  // Starts the threads and the disconnect source. FailedPrecondition when
-  // called twice or after `Stop`.
+  // Starts the threads and the disconnect source. FailedPrecondition if called
+  // twice or after `Stop`.
   absl::Status Start();
 
-  // Ends the threads, all sessions and the disconnect source; returns when
-  // they are gone, within milliseconds and whatever the resolver does. With a
-  // SessionObserver it also waits for what that is told, see there. The
-  // statistics stay readable. Harmless when called twice.
+  // Stops the threads and the disconnect source and ends all sessions. Returns
+  // within milliseconds, even if the resolver hangs. With a SessionObserver it
+  // also waits for the delivery of events, see there. The statistics stay
+  // readable. A second call has no effect.
   void Stop();
 
-  // From now on new clients are refused (counted as `draining`); live sessions
-  // go on until they end. `GetStats().sessions_active` says how many are left.
+  // Rejects new clients from now on (counted as `draining`); live sessions
+  // continue until they end. `GetStats().sessions_active` is how many are left.
   void Drain();
   bool is_draining() const;
 
-  // From now on these limits hold; live sessions stay. InvalidArgument from
-  // `ProxyOptions::Validate`, and then the old ones stay in force. A changed
-  // `session_idle_timeout` concerns live sessions too.
+  // Replaces the limits; live sessions stay. InvalidArgument from
+  // `ProxyOptions::Validate`; the old limits stay in force then. A changed
+  // `session_idle_timeout` applies to live sessions too.
   absl::Status SetLimits(const ProxyLimits& limits);
 
-  // Ends the session or the sessions that `target` names, if they are live now;
-  // the client's next datagram begins a new one. A client that still waits for
-  // its backend asks again. `done`, if given, is called once from a control
-  // thread with the number of sessions concerned; it is dropped uncalled where
+  // Ends the session or sessions that `target` names, if they are live now; the
+  // client's next datagram creates a new one. A client that still waits for its
+  // backend is resolved again. `done`, if given, is called once from a control
+  // thread with the number of sessions concerned; it is destroyed uncalled if
   // the Proxy stops first. Many sessions end in slices, between datagrams.
-  // Blocks for a moment where events come faster than sessions can end.
+  // Blocks briefly if events arrive faster than sessions can end.
   void Disconnect(const DisconnectTarget& target,
                   absl::AnyInvocable<void(int64_t ended_count)> done = nullptr);
 
-  // Whether every shard makes a turn within `within` of real time; idle ones
-  // are woken for that. Returns once all have, else after `within`. False
-  // where the Proxy is not started or has stopped. To feed a watchdog: a shard
-  // that hangs serves its clients no more. Threads: as above, and not from
-  // inside a call into the host.
+  // True if every worker completes an event-loop iteration within `within` of
+  // real time; idle workers are woken. Returns once all have, else after
+  // `within`. False if the Proxy is not started or has stopped. Meant for a
+  // watchdog: a worker that hangs forwards nothing for its clients. Threads: as
+  // above, and not from inside a call into the host.
   bool IsAlive(absl::Duration within) const;
 
-  // A snapshot; see proxy_stats.h. Takes microseconds, and with a flow offload
-  // as long as its `LateActivity`.
+  // A snapshot; see proxy_stats.h. Takes microseconds, plus the time of
+  // `FlowOffload::LateActivity` if there is a flow offload.
   ProxyStats GetStats() const;
 
-  // Calls `visit` for each session, in no order, on the calling thread. The
-  // shards copy their sessions in slices between turns, so it costs the data
-  // plane little, and a session that begins or ends meanwhile may or may not
-  // be shown. Visits none where the Proxy is not started or has stopped.
+  // Calls `visit` for each session, in no order, on the calling thread. Shards
+  // copy their sessions in slices as part of their event-loop iterations, so
+  // the cost to the data plane is small. A session that is created or ends
+  // meanwhile may be missing. Visits none if the Proxy is not started or has
+  // stopped.
   void ForEachSession(
       const std::function<void(const SessionInfo& session)>& visit) const;
 
-  // The bound addresses, one a listener, with the ports that the kernel chose.
+  // The bound addresses, one per listener, with the ports that the kernel
+  // chose.
   const std::vector<SocketAddress>& listen_addresses() const;
 
   // What the kernel granted of `ProxyOptions::receive_buffer_bytes`, the

@@ -1,4 +1,4 @@
-// Every knob of a `Proxy`, with its unit and its default.
+// Every option of a `Proxy`, with its unit and its default.
 //
 //   udpgate::ProxyOptions options;
 //   options.listen_address = udpgate::SocketAddress::Ipv4Any(19132);
@@ -20,7 +20,7 @@
 
 namespace udpgate {
 
-// What is allowed to clients and their sessions.
+// Limits on clients and their sessions.
 struct ProxyLimits {
   // A session with no datagram in either direction for so long ends: between
   // 1.0 and 1.25 times this after its last datagram. 10 ms to 1 day.
@@ -28,8 +28,8 @@ struct ProxyLimits {
 
   // Live sessions at most; 0: any number. Never more than the soft descriptor
   // limit of the process (RLIMIT_NOFILE) allows, less a reserve, since each
-  // takes one, nor than there are source ports; `Proxy::session_limit` says
-  // what came of it. 0 to 1,000,000,000.
+  // takes one, nor than there are source ports; `Proxy::session_limit` returns
+  // the limit in force. 0 to 1,000,000,000.
   int64_t max_sessions = 0;
 
   // A session whose client has sent, and whose backend has been silent for so
@@ -61,24 +61,24 @@ struct ProxyLimits {
   int64_t pending_bytes_max = int64_t{16} << 20;
 
   // Live sessions of one IPv4 address or one IPv6 /64 at most; 0: any number.
-  // For one more the session gives way whose client is silent longest: one that
-  // is not confirmed after 2 seconds of silence, a confirmed one after 10.
+  // A further one evicts the session whose client is silent longest: an
+  // unconfirmed one after 2 seconds of silence, a confirmed one after 10.
   int64_t max_sessions_per_ip = 0;
 
   // Of them, those at most that are not confirmed yet, pending ones included;
-  // 0: any number. Whoever comes beyond is refused. It ends loops: of gateways
+  // 0: any number. Further clients are rejected. It ends loops: of gateways
   // that name each other as backends each takes the other's sockets for new
   // clients, and so does one whose backend's address leads back to it.
   int64_t max_unconfirmed_sessions_per_ip = 512;
 
-  // Sessions that begin in one second at most, as many of them at once; in all,
-  // and of one IPv4 address or IPv6 /64. 0: any number. 0 to 1,000,000.
+  // New sessions per second at most, and the burst size; in total, and per IPv4
+  // address or IPv6 /64. 0: any number. 0 to 1,000,000.
   int64_t new_sessions_per_second = 10'000;
   int64_t new_sessions_per_second_per_ip = 0;
 
-  // Whose clients may begin a session: nobody in `deny_cidrs`, and where
-  // `allow_cidrs` has any, only those in it. Sessions that live are not looked
-  // at again.
+  // Clients that may create a session: none in `deny_cidrs`, and if
+  // `allow_cidrs` is not empty, only those in it. Live sessions are not checked
+  // again.
   CidrList allow_cidrs;
   CidrList deny_cidrs;
 
@@ -99,11 +99,11 @@ struct ProxyLimits {
   // those of others are dropped. 0 to 65,536.
   int64_t paused_sessions_max = 64;
 
-  // As `ProxyOptions::Validate`, for the limits alone.
+  // As `ProxyOptions::Validate`, for the limits only.
   absl::Status Validate() const;
 };
 
-// The fixed part, and the limits to start with.
+// The options that cannot change, and the initial limits.
 struct ProxyOptions {
   // Where clients send to. A wildcard `[::]` serves IPv4 and IPv6. Port 0 lets
   // the kernel choose; `Proxy::listen_addresses` says which.
@@ -129,8 +129,8 @@ struct ProxyOptions {
   // most.
   std::vector<SocketAddress> upstream_bind_addresses;
 
-  // How long a source port on which a backend has answered is left alone after
-  // its session, while there are others. 0 to 1 hour.
+  // Quarantine: how long a source port on which a backend has replied is not
+  // reused after its session, while other ports are free. 0 to 1 hour.
   absl::Duration port_quarantine = absl::Seconds(30);
 
   // How long an address of a backend is avoided after it has refused sessions
@@ -162,14 +162,14 @@ struct ProxyOptions {
   // leaves with 0.
   bool copies_traffic_class = true;
 
-  // The gate's own source ports towards backends, in the order in which to use
+  // The gateway's source ports towards backends, in the order in which to use
   // them first. Empty: all that the system leaves to programs for this
   // (net.ipv4.ip_local_port_range without net.ipv4.ip_local_reserved_ports), in
   // random order. Each session takes one.
   std::vector<uint16_t> relay_ports;
 
-  // Disconnects under way to one shard; whoever brings more waits until there
-  // is room, since none is dropped. 1 to 1,048,576.
+  // Queue depth of disconnect events, per shard. If it is full, the caller
+  // waits for room: no event is dropped. 1 to 1,048,576.
   int disconnect_queue_size = 1024;
 
   // Reports that wait to become log lines; a full queue drops and counts them
@@ -183,13 +183,13 @@ struct ProxyOptions {
   int session_events_max = 1024;
 
   // Of the hash that spreads clients over shards and listeners; 0: a random
-  // one. Only sockets of another gate (`listen_fds`) need the one that it had:
-  // the kernel goes on to choose the listener by it.
+  // one. Only sockets of another gateway (`listen_fds`) need the one that it
+  // had: the kernel goes on to choose the listener by it.
   uint64_t client_hash_seed = 0;
 
   ProxyLimits limits;
 
-  // Where the log lines go; see logging.h.
+  // Receives the log lines; see logging.h.
   LogSink log_sink = StderrLogSink();
 
   // The processors that this process may use, less one for the reader, and no

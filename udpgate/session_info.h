@@ -10,19 +10,19 @@
 
 namespace udpgate {
 
-// A session's life: pending, while its backend is being asked for;
-// unconfirmed, once it has one; confirmed, once its client has gone on to send
-// after replies of the backend for a while. That is a sign, not a proof, that
-// the client's address is not forged.
+// The states of a session: pending while its backend is being resolved;
+// unconfirmed once it has a backend; confirmed once its client has kept sending
+// after replies of the backend for a while. This makes a forged client address
+// unlikely; it does not rule one out.
 enum class SessionState : uint8_t { kPending, kUnconfirmed, kConfirmed };
 
-// A copy; it does not change after it was taken.
+// A copy: later changes of the session do not show in it.
 struct SessionInfo {
-  uint64_t id = 0;  // never used again in the life of the Proxy
+  uint64_t id = 0;  // never reused in the lifetime of the Proxy
   SessionState state = SessionState::kPending;
   SocketAddress client;
   SocketAddress backend;  // invalid while pending
-  SocketAddress relay;    // the gate's own end towards the backend
+  SocketAddress relay;    // address of the upstream socket
   std::string label;      // of ResolveResult
   absl::Duration age;
   absl::Duration idle;  // since the last datagram in either direction

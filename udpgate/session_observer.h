@@ -1,4 +1,4 @@
-// Who comes, who stays and who goes, told to the host program as it happens.
+// Observer for session lifecycle events.
 //
 //   class EndCounter : public udpgate::SessionObserver {
 //     void Observe(const udpgate::SessionEvent& event) override {
@@ -20,7 +20,7 @@
 
 namespace udpgate {
 
-// What happened to one session, and what was known of it at that moment.
+// A lifecycle event of one session, and the session's data at that moment.
 struct SessionEvent {
   enum class Kind : uint8_t {
     kOpened,     // it has a backend
@@ -30,19 +30,19 @@ struct SessionEvent {
 
   Kind kind = Kind::kOpened;
   uint64_t session_id = 0;  // as SessionInfo::id
-  // The state that it is in now, or was in at its end. A session that got no
-  // backend ends pending, without having been opened.
+  // The current state, or the state at the end. A session that got no backend
+  // ends as kPending, without a kOpened event.
   SessionState state = SessionState::kPending;
   EndReason end_reason = EndReason::kIdle;  // of kEnded
   SocketAddress client;
-  SocketAddress local;    // the gate's address that the client sent to last
-  SocketAddress backend;  // invalid where it got none
-  SocketAddress relay;    // the gate's own end towards the backend, likewise
+  SocketAddress local;    // the gateway's address that the client sent to last
+  SocketAddress backend;  // invalid if it got none
+  SocketAddress relay;    // address of the upstream socket; invalid likewise
   absl::Duration age;     // since the client's first datagram
-  // How long ago that was when the observer is called.
+  // From the event until the call of the observer.
   absl::Duration delay;
-  // Sent on, by the side they came from, those of a fast path included. At the
-  // end, the totals.
+  // Forwarded so far, by the side they came from, including the fast path. The
+  // totals in kEnded.
   uint64_t client_datagrams_forwarded = 0;
   uint64_t client_bytes_forwarded = 0;
   uint64_t backend_datagrams_forwarded = 0;
@@ -52,19 +52,19 @@ struct SessionEvent {
 // "opened", "confirmed" or "ended".
 absl::string_view SessionEventKindName(SessionEvent::Kind kind);
 
-// Threads: `Observe` is called on one thread, which no datagram, resolver or
-// disconnect waits for, from `Proxy::Start` until `Proxy::Stop` returns. One
-// that is slow loses events and nothing else: beyond
-// `ProxyOptions::session_events_max` that wait they are dropped, and counted as
-// `session_events_dropped`. It must return all the same, since Stop waits for
-// the call under way; Stop also delivers what waits, the ends that it causes
-// included, as far as half a second goes, and drops and counts the rest.
+// Threads: `Observe` is called on one thread of its own, from `Proxy::Start`
+// until `Proxy::Stop` returns. No datagram, resolver or disconnect waits for
+// it. A slow observer loses only events: if the queue of
+// `ProxyOptions::session_events_max` is full, events are dropped and counted as
+// `session_events_dropped`. `Observe` must return, since Stop waits for the
+// call in progress. Stop also delivers queued events, including the ends that
+// it causes, for at most half a second; it drops and counts the rest.
 //
-// Order: the events of a session come as they happened: opened, confirmed,
-// ended; those of different sessions in any order. Where events were dropped
-// any of them may be missing.
+// Order: the events of one session arrive in order: opened, confirmed, ended;
+// those of different sessions in any order. If events were dropped, any of them
+// may be missing.
 //
-// Ownership: shared with the Proxy, which lets go when it is destroyed.
+// Ownership: shared with the Proxy, which releases it when it is destroyed.
 class SessionObserver {
  public:
   virtual ~SessionObserver() = default;
