@@ -157,7 +157,7 @@ namespace udpgate {
   X(kDraining, draining, "New session rejected: the gateway is draining.")    \
   X(kSessionEnded, session_ended, "Buffered datagram discarded at shutdown.") \
   X(kBackendRefused, backend_refused,                                         \
-    "The backend's host reported port unreachable.")                          \
+    "ICMP errors from the backend ended the session with this datagram.")     \
   X(kBackendSendFailed, backend_send_failed,                                  \
     "Sending to the backend failed with another error.")                      \
   X(kReplyTruncated, reply_truncated, "Reply larger than the read buffer.")   \

@@ -200,6 +200,23 @@ TEST_P(BackendGoneTest, EveryKindOfErrorOfARouterCounts) {
   }
 }
 
+// The last router finds nobody who has the address (ARP, neighbour discovery).
+TEST_P(BackendGoneTest, AMachineThatIsOffCounts) {
+  StartGate();
+  ASSERT_TRUE(IsServed());
+  backend_space_->Command(Command("address", "flush dev b0"));
+  router_space_->Command(Command("neigh", "flush dev r4"));
+  const size_t from = gate_->log().size();
+  EXPECT_TRUE(AwaitTrue(
+      [&] {
+        EXPECT_TRUE(client_->Send(gate_->address(), "-1").ok());
+        return gate_->AwaitLog("backend_refused", absl::Milliseconds(100),
+                               from);
+      },
+      absl::Seconds(60)))
+      << gate_->log();
+}
+
 TEST_P(BackendGoneTest, RoutesAndTheFirewallOfThisHostCount) {
   StartGate();
   for (const std::string type : {"unreachable", "prohibit", "blackhole"}) {

@@ -1002,6 +1002,54 @@ TEST_F(WorkerTest, AReplyEndsTheHoldOffOfItsAddress) {
   EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("hello"));
 }
 
+// A stranger whose datagrams a backend ignores cannot divert new clients from
+// it while it serves others.
+TEST_F(WorkerTest, AReplyToAnOlderSessionEndsTheHoldOffToo) {
+  Start();
+  LoopbackPeer second;
+  const ResolveResult result{backend_.address(), "lobby:1", {second.address()}};
+  const SocketAddress relay = Connect(client_);
+  ASSERT_TRUE(backend_.Send(relay, "first").ok());
+  Turn();
+  clock_.Advance(absl::Seconds(1));
+  context_->backend_holdoff.Note(backend_.address(), clock_.NowNanoseconds());
+  ASSERT_TRUE(backend_.Send(relay, "still alive").ok());
+  Turn();
+  LoopbackPeer other;
+  SendAndRead(other, "hello");
+  Answer(result);
+  EXPECT_THAT(ReceiveAll(&backend_), ElementsAre("hello"));
+}
+
+TEST_F(WorkerTest, AfterSilenceTheNextAddressIsTriedForAWhile) {
+  Start();
+  LoopbackPeer second;
+  const ResolveResult result{backend_.address(), "lobby:1", {second.address()}};
+  SendAndRead(client_, "hello");
+  Answer(result);
+  for (int i = 0; i < 120 && Stats().sessions_active == 1; ++i) {
+    clock_.Advance(absl::Milliseconds(500));
+    SendAndRead(client_, "x");
+    Turn();
+  }
+  ASSERT_EQ(Stats().ended(EndReason::kBackendSilent), 1u);
+  ReceiveAll(&backend_);
+  LoopbackPeer other;
+  SendAndRead(other, "again");
+  Answer(result);
+  EXPECT_THAT(ReceiveAll(&second), ElementsAre("again"));
+  EXPECT_EQ(Stats().backend_alternatives_used, 1u);
+}
+
+// Behind one NAT, with the default limits.
+TEST_F(WorkerTest, HundredsOfNewClientsOfOneAddressAreServed) {
+  Start();
+  std::vector<LoopbackPeer> clients(300);
+  for (const LoopbackPeer& client : clients) Connect(client);
+  EXPECT_EQ(Stats().sessions_active, 300u);
+  EXPECT_EQ(Stats().dropped_total(), 0u);
+}
+
 TEST_F(WorkerTest, ADisconnectByTextEndsWhatWasOpenedByIt) {
   Start();
   LoopbackPeer other, pending, address;

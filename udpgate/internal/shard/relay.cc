@@ -188,12 +188,24 @@ bool Relay::ReadReplies(Session** session) {
   return true;
 }
 
+// A backend that replies is not to be avoided, whichever session it replies to:
+// else a stranger whose datagrams it ignores could divert all new clients. Of
+// replies that tell nothing new about their own session a sample is enough,
+// since `Clear` takes a lock while any backend is held off.
+void Relay::EndHoldoff(const Session& session) {
+  constexpr int64_t kIntervalNanoseconds = 1'000'000;
+  if (session.has_answered && session.refusals == 0) {
+    if (shard_->now_nanoseconds < next_holdoff_end_nanoseconds_) return;
+    next_holdoff_end_nanoseconds_ =
+        shard_->now_nanoseconds + kIntervalNanoseconds;
+  }
+  shard_->gate->backend_holdoff.Clear(session.backend);
+}
+
 // The `count` replies that were read last.
 void Relay::TakeReplies(int count, bool reads_control, Session* session) {
   session->last_active_nanoseconds = shard_->now_nanoseconds;
-  if (!session->has_answered || session->refusals > 0) {
-    shard_->gate->backend_holdoff.Clear(session->backend);
-  }
+  EndHoldoff(*session);
   session->unanswered_since_nanoseconds = 0;
   session->refusals = 0;
   session->has_answered = true;

@@ -55,6 +55,7 @@ class Relay {
   // False if the session has ended.
   [[nodiscard]] bool ReadReplies(Session** session);
   void TakeReplies(int count, bool reads_control, Session* session);
+  void EndHoldoff(const Session& session);
 
   ShardContext* const shard_;
   UpstreamSockets* const upstreams_;
@@ -63,6 +64,7 @@ class Relay {
   UpstreamRecovery* const recovery_;
   // Datagrams of one client on their way to its backend.
   SendBatch run_;
+  int64_t next_holdoff_end_nanoseconds_ = 0;
 };
 
 }  // namespace internal
