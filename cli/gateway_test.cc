@@ -28,7 +28,9 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-// Takes what an earlier test has sent and nobody has read.
+// Blocks the signals of the tests, and takes what an earlier test has sent and
+// nobody has read. Before any thread starts, such as the backend's: a signal
+// goes to a thread that does not block it.
 struct NoPendingSignals {
   NoPendingSignals() {
     sigset_t signals;
@@ -36,6 +38,7 @@ struct NoPendingSignals {
     for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) {
       sigaddset(&signals, signal);
     }
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     const timespec no_wait{};
     while (sigtimedwait(&signals, nullptr, &no_wait) > 0) {
     }
