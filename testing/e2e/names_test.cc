@@ -131,8 +131,7 @@ TEST_F(NamesTest, ASignalMakesTheGateReadResolvConfAgain) {
   WriteResolvConf(kRight);
   gate().Signal(SIGHUP);
   // Nobody has asked for a name.
-  EXPECT_TRUE(
-      gate().AwaitLog("resolv.conf was read again: DNS servers 127.0.0.1"))
+  EXPECT_TRUE(gate().AwaitLog("resolv.conf reloaded: DNS servers 127.0.0.1"))
       << gate().log();
 }
 

@@ -28,9 +28,9 @@ absl::StatusOr<ResolveResult> MakeResult(const std::vector<SocketAddress>& ips,
     }
   }
   if (!result.backend.is_valid()) {
-    return absl::InvalidArgumentError(absl::StrCat("backend ", label, ": ",
-                                                   ips.front().IpToString(),
-                                                   " is no host's address"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("backend ", label, ": ", ips.front().IpToString(),
+                     " is not a unicast address"));
   }
   result.label = std::move(label);
   return result;

@@ -1,5 +1,4 @@
-// From what an operator wrote as a backend to the answer of a
-// `BackendResolver`.
+// Resolves a backend that is written as `host:port`.
 #ifndef UDPGATE_DNS_BACKEND_TEXT_H_
 #define UDPGATE_DNS_BACKEND_TEXT_H_
 
@@ -10,21 +9,20 @@
 
 namespace udpgate {
 
-// Reads `text` as a `HostPort`, looks its host up and calls `done` exactly
-// once: inline where the host is an IP address or its name is cached, else on
-// the thread of `lookup`.
+// Parses `text` as a `HostPort`, looks its host up and calls `done` exactly
+// once: inline if the host is an IP address or its name is cached, else on the
+// thread of `lookup`.
 //
-// Of several addresses it takes the first that `HostLookup` reports and that a
-// datagram can be sent to: one that this host has a route to where there is
-// any, IPv4 rather than IPv6. The others are the result's alternatives. All
-// clients of the next few seconds (of `HostLookupOptions::success_cache_time`)
-// get the same ones. It is not found out whether anything listens there; a
-// client whose backend cannot be reached asks again with its next datagrams.
+// If there are several addresses, the backend is the first unicast address that
+// `HostLookup` returns: one that this host has a route to if there is any, IPv4
+// rather than IPv6. The others are the result's alternatives. All clients of
+// the next few seconds (`HostLookupOptions::success_cache_time`) get the same
+// ones. Whether anything listens there is not checked; if a client's backend
+// cannot be reached, its next datagrams resolve again.
 //
 // The label of the result is `text` without the white space around it. Errors:
-// those of `HostPort::Parse` and `HostLookup::Lookup`, and InvalidArgument
-// where no address is one that a datagram can be sent to (0.0.0.0, ::,
-// multicast, broadcast).
+// those of `HostPort::Parse` and `HostLookup::Lookup`, and InvalidArgument if
+// no address is a unicast address (0.0.0.0, ::, multicast, broadcast).
 void ResolveBackendText(absl::string_view text, absl::Duration timeout,
                         HostLookup* lookup, BackendResolver::Callback done);
 

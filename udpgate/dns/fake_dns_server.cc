@@ -42,7 +42,7 @@ int TypeOf(int family) {
 }
 
 // The name of the question in lower case; `end` is where its type begins, or 0
-// where the query is broken.
+// if the query is malformed.
 std::string ReadName(const std::string& query, size_t* end) {
   std::string name;
   size_t position = kHeaderBytes;
@@ -161,7 +161,7 @@ void FakeDnsServer::Answer(const Query& query) {
   const std::string name = ReadName(query.bytes, &type_position);
   const std::string answer = MakeAnswer(query.bytes, name, type_position + 4);
   ++answer_counts_[name];
-  // The one who asked may be gone.
+  // The client may have closed its socket.
   (void)sendto(socket_.get(), answer.data(), answer.size(), 0,
                reinterpret_cast<const sockaddr*>(&query.from),
                sizeof(query.from));
@@ -195,8 +195,8 @@ std::string FakeDnsServer::MakeAnswer(const std::string& query,
       ++count;
     }
   }
-  std::string answer = query.substr(0, 2);  // its number
-  AppendUint16(&answer, 0x8180 | code);     // an answer, recursion available
+  std::string answer = query.substr(0, 2);  // its ID
+  AppendUint16(&answer, 0x8180 | code);     // response, recursion available
   AppendUint16(&answer, 1);                 // questions
   AppendUint16(&answer, count);
   AppendUint16(&answer, 0);

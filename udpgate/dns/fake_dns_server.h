@@ -1,4 +1,4 @@
-// A DNS server on loopback that answers what a test wants, when it wants.
+// A DNS server on loopback whose responses and their timing a test controls.
 //
 //   udpgate::test::FakeDnsServer dns;
 //   dns.Set("lobby", {"10.0.0.5", "fd00::5"});
@@ -24,11 +24,11 @@
 namespace udpgate {
 namespace test {
 
-// Answers A and AAAA questions over UDP (RFC 1035); names that were not set do
-// not exist. Aborts the test where it cannot listen. Threads: any.
+// Responds to A and AAAA queries over UDP (RFC 1035); names that were not set
+// do not exist. Aborts the test if it cannot listen. Threads: any.
 class FakeDnsServer {
  public:
-  // Listens on a port of its own, or on this one where it is free.
+  // Listens on `port`; 0: on a free one.
   explicit FakeDnsServer(uint16_t port = 0);
   ~FakeDnsServer();
   FakeDnsServer(const FakeDnsServer&) = delete;
@@ -40,24 +40,23 @@ class FakeDnsServer {
 
   // `name` in lower case has these addresses; none: it exists without any.
   void Set(absl::string_view name, std::vector<std::string> ips);
-  // Every answer has this code (RFC 1035, section 4.1.1) from now on; 0: as
+  // Every response has this code (RFC 1035, section 4.1.1) from now on; 0: as
   // set.
   void FailWith(int response_code);
 
-  // From now on questions wait, until `Release` answers them.
+  // Holds all queries until `Release` responds to them.
   void Hold();
   void Release();
 
-  // Questions for addresses of this family, AF_INET or AF_INET6, get no answer
+  // Queries for addresses of this family, AF_INET or AF_INET6, get no response
   // from now on; 0: all get one.
   void Swallow(int family);
-  // Questions for addresses of this family get `response_code`, whatever was
-  // set.
+  // Queries for addresses of this family get `response_code`, whatever was set.
   void FailFamilyWith(int family, int response_code);
 
-  // Questions for IPv4 addresses of `name` so far, the repeated ones too.
+  // Queries for IPv4 addresses of `name` so far, including repeated ones.
   int query_count(absl::string_view name) const;
-  // Answers about `name` so far, for either family.
+  // Responses about `name` so far, for either family.
   int answer_count(absl::string_view name) const;
 
  private:
@@ -83,7 +82,7 @@ class FakeDnsServer {
   std::vector<Query> held_ ABSL_GUARDED_BY(mutex_);
   bool is_holding_ ABSL_GUARDED_BY(mutex_) = false;
   int response_code_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Types of questions (RFC 1035, section 3.2.2), 0: none.
+  // Query types (RFC 1035, section 3.2.2), 0: none.
   int swallowed_type_ ABSL_GUARDED_BY(mutex_) = 0;
   int failing_type_ ABSL_GUARDED_BY(mutex_) = 0;
   int failing_type_code_ ABSL_GUARDED_BY(mutex_) = 0;

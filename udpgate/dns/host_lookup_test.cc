@@ -31,7 +31,7 @@ using ::testing::SizeIs;
 
 constexpr absl::Duration kLong = absl::Minutes(1);
 
-// Of 127.0.0.1; nobody has it.
+// A port of 127.0.0.1 that nobody listens on.
 uint16_t FreeUdpPort() { return test::FakeDnsServer().port(); }
 
 // One look-up; `code` and `ips` once it `is_done`.
@@ -78,11 +78,11 @@ class HostLookupTest : public ::testing::Test {
  protected:
   HostLookupTest() {
     options_.dns_servers = dns_.address();
-    // Nothing is asked twice where the machine is slow.
+    // No query is repeated on a slow machine.
     options_.attempt_timeout = absl::Minutes(1);
     options_.attempts_max = 1;
     options_.clock = &clock_;
-    // Not those of the machine.
+    // Independent of the routes of the machine.
     options_.has_route = [](const SocketAddress&) { return true; };
   }
 
@@ -158,7 +158,7 @@ TEST_F(HostLookupTest, PutsLastWhatTheHostHasNoRouteTo) {
               ElementsAre("10.0.0.5", "10.0.0.6", "fd00::5", "fd00::6"));
 }
 
-// The kernel refuses broadcast, and a link without its interface, everywhere.
+// Every kernel refuses broadcast, and a link-local address without interface.
 TEST_F(HostLookupTest, AsksTheKernelForTheRoute) {
   dns_.Set("lobby.test", {"255.255.255.255", "127.0.0.5", "fe80::5"});
   options_.has_route = nullptr;
@@ -166,7 +166,7 @@ TEST_F(HostLookupTest, AsksTheKernelForTheRoute) {
               ElementsAre("127.0.0.5", "255.255.255.255", "fe80::5"));
 }
 
-// One family's answer never comes. Queries would be given up after a minute.
+// One family's response never comes. Queries would time out after a minute.
 class SwallowedFamilyTest : public HostLookupTest,
                             public ::testing::WithParamInterface<int> {};
 
@@ -213,7 +213,7 @@ TEST_P(SwallowedFamilyTest, ANameThatThereIsNotIsNotWaitedForForLong) {
             absl::StatusCode::kNotFound);
 }
 
-// RFC 4074, section 4.2: some servers deny the name where it has no IPv6
+// RFC 4074, section 4.2: some servers report no such name if it has no IPv6
 // address.
 TEST_F(HostLookupTest, BelievesAnAddressRatherThanThatThereIsNoName) {
   dns_.Set("lobby.test", {"10.0.0.5"});
@@ -236,7 +236,7 @@ TEST_F(HostLookupTest, LimitsTheAnswersThatAreStillOwed) {
   EXPECT_LE(dns_.query_count("lobby.test"), 3);
 }
 
-// With a resolv.conf of the test's own.
+// With a resolv.conf that the test writes.
 class ResolvConfTest : public HostLookupTest {
  protected:
   ResolvConfTest() {
@@ -244,7 +244,7 @@ class ResolvConfTest : public HostLookupTest {
     options_.dns_port = dns_.port();
     options_.resolv_conf_path = directory_.path() + "/resolv.conf";
     options_.files_check_interval = absl::Milliseconds(20);
-    // Wrong servers are given up soon.
+    // Queries to wrong servers time out soon.
     options_.attempt_timeout = absl::Milliseconds(250);
     options_.attempts_max = 2;
     options_.log_sink = [this](LogSeverity, absl::string_view line) {
@@ -266,7 +266,7 @@ class ResolvConfTest : public HostLookupTest {
   }
   bool AwaitFound(HostLookup* lookup) {
     return test::AwaitTrue([&] {
-      clock_.Advance(absl::Seconds(1));  // failures are remembered so long
+      clock_.Advance(absl::Seconds(1));  // failures are cached this long
       return Find(lookup, "lobby.test") == std::vector<std::string>{"10.0.0.5"};
     });
   }
@@ -320,7 +320,7 @@ TEST_F(ResolvConfTest, IsReadAgainWhenToldTo) {
   EXPECT_NE(FindError(lookup.get(), "lobby.test"), absl::StatusCode::kOk);
   lookup->Reload();  // forgets the failure, too
   EXPECT_THAT(Find(lookup.get(), "lobby.test"), ElementsAre("10.0.0.5"));
-  EXPECT_THAT(lines(), ElementsAre(HasSubstr("was read again")));
+  EXPECT_THAT(lines(), ElementsAre(HasSubstr("resolv.conf reloaded")));
 }
 
 TEST_F(ResolvConfTest, IsNotReadAgainForNothing) {
@@ -336,7 +336,7 @@ TEST_F(ResolvConfTest, IsNotReadAgainForNothing) {
   EXPECT_THAT(lines(), IsEmpty());
 }
 
-// The server does not answer, and would be waited for for a minute.
+// The server does not respond, and the time limit is a minute.
 TEST_F(ResolvConfTest, AQueryUnderWayIsAskedAnew) {
   test::FakeDnsServer mute;
   mute.Hold();
@@ -387,8 +387,8 @@ TEST_F(ResolvConfTest, TheSearchListIsGoneThrough) {
   EXPECT_EQ(dns_.query_count("nobody.d.test"), 1);
 }
 
-// No name that is looked up by the rules is refused, so only the translation of
-// the error can be seen: nothing that a resolver says blames the name's text.
+// A bad search list must not be reported as an invalid name: the error is that
+// of the resolver.
 TEST_F(ResolvConfTest, ASearchListOfNonsenseIsNoFaultOfTheName) {
   dns_.Set("lobby", {"10.0.0.5"});
   Write(absl::StrCat(kServer, "search a..b\n"));
@@ -566,7 +566,7 @@ TEST_F(HostLookupTest, LimitsWhatWaits) {
     ++refused;
   }
   EXPECT_GE(refused, 6);
-  // And what waited makes room again.
+  // Completed lookups free their places.
   dns_.Release();
   ASSERT_TRUE(test::AwaitTrue([&] {
     for (Answer& answer : answers) {

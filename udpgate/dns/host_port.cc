@@ -24,8 +24,8 @@ bool IsLabelCharacter(char c) {
          c == '-' || c == '_';
 }
 
-// Digits only: no sign, no white space, unlike absl::SimpleAtoi. 0 where the
-// text is no port.
+// Digits only: no sign, no white space, unlike absl::SimpleAtoi. 0 if the text
+// is not a port.
 uint16_t ParsePort(absl::string_view text) {
   if (text.empty() || text.size() > 5) return 0;
   uint32_t value = 0;
@@ -41,25 +41,27 @@ uint16_t ParsePort(absl::string_view text) {
 absl::Status ValidateHostName(absl::string_view host) {
   absl::string_view name = host;
   if (absl::EndsWith(name, ".")) name.remove_suffix(1);
-  if (name.empty()) return InvalidText(host, "is no host name: it is empty");
+  if (name.empty()) return InvalidText(host, "is not a host name: it is empty");
   if (name.size() > kHostBytesMax) {
-    return InvalidText(host, "is no host name: longer than 253 bytes");
+    return InvalidText(host, "is not a host name: longer than 253 bytes");
   }
   absl::string_view last;
   for (const absl::string_view label : absl::StrSplit(name, '.')) {
     if (label.empty() || label.size() > kLabelBytesMax) {
       return InvalidText(
-          host, "is no host name: between its dots must be 1 to 63 bytes");
+          host,
+          "is not a host name: each part between dots must have 1 to 63 bytes");
     }
     if (!std::all_of(label.begin(), label.end(), IsLabelCharacter)) {
       return InvalidText(
           host,
-          "is no host name: allowed are letters, digits, hyphens, "
+          "is not a host name: allowed are letters, digits, hyphens, "
           "underscores and dots");
     }
     if (label.front() == '-' || label.back() == '-') {
       return InvalidText(
-          host, "is no host name: a hyphen may not begin or end a part of it");
+          host,
+          "is not a host name: no part of it may begin or end with a hyphen");
     }
     last = label;
   }
@@ -75,7 +77,7 @@ absl::StatusOr<HostPort> HostPort::Parse(absl::string_view text) {
     return InvalidText(trimmed, "is not host:port: it is empty");
   const size_t colon = trimmed.rfind(':');
   if (colon == absl::string_view::npos) {
-    return InvalidText(trimmed, "is not host:port: there is no port");
+    return InvalidText(trimmed, "is not host:port: the port is missing");
   }
   absl::string_view host = trimmed.substr(0, colon);
   HostPort result;

@@ -1,4 +1,4 @@
-// `host:port` as an operator writes it: in a setting or in a Redis key.
+// `host:port` as written in a setting or in a Redis key.
 #ifndef UDPGATE_DNS_HOST_PORT_H_
 #define UDPGATE_DNS_HOST_PORT_H_
 
@@ -11,7 +11,7 @@
 
 namespace udpgate {
 
-// A host name or IP address that was not looked up yet, and a port.
+// A host name or IP address that is not resolved yet, and a port.
 //
 //   absl::StatusOr<HostPort> backend = HostPort::Parse("lobby-3:19132");
 //   backend->host;        // "lobby-3"
@@ -25,19 +25,19 @@ struct HostPort {
   uint16_t port = 0;
 
   // `name:port`, `1.2.3.4:port`, `[v6]:port` or `[v6%interface]:port`; white
-  // space around it is cut. InvalidArgument says what is wrong and quotes the
-  // beginning of `text`, escaped.
+  // space around it is ignored. Errors: InvalidArgument, which says what is
+  // wrong and quotes the beginning of `text`, escaped.
   static absl::StatusOr<HostPort> Parse(absl::string_view text);
 
   // As `Parse` takes it, brackets included.
   std::string ToString() const;
 };
 
-// OK where `host` can be a host name: 1 to 253 bytes of labels (RFC 1035,
+// OK if `host` is a valid host name: 1 to 253 bytes of labels (RFC 1035,
 // section 2.3.4: 1 to 63 bytes each), letters, digits, hyphens not at an end of
 // a label (RFC 1123, section 2.1), and underscores, which container networks
-// use. One dot may end it. A last label of digits alone is refused, since it
-// can only be a mistyped IPv4 address (RFC 3696, section 2). Else
+// use. One dot may end it. A last label of digits only is rejected, since it
+// can only be a mistyped IPv4 address (RFC 3696, section 2). Errors:
 // InvalidArgument.
 absl::Status ValidateHostName(absl::string_view host);
 

@@ -61,9 +61,9 @@ TEST_P(HostPortBadTest, SaysWhatIsWrong) {
 INSTANTIATE_TEST_SUITE_P(
     All, HostPortBadTest,
     ::testing::Values(
-        Bad{"", "is empty"}, Bad{" \n", "is empty"}, Bad{"lobby", "no port"},
-        Bad{"[::1]", "brackets"}, Bad{"::1:5", "brackets"},
-        Bad{"[1.2.3.4]:5", "must be an IPv6"},
+        Bad{"", "is empty"}, Bad{" \n", "is empty"},
+        Bad{"lobby", "port is missing"}, Bad{"[::1]", "brackets"},
+        Bad{"::1:5", "brackets"}, Bad{"[1.2.3.4]:5", "must be an IPv6"},
         Bad{"[lobby]:5", "must be an IPv6"}, Bad{"[::1:5", "brackets"},
         Bad{"::1]:5", "brackets"}, Bad{"lobby:0", "1 to 65535"},
         Bad{"lobby:65536", "1 to 65535"},

@@ -1,4 +1,4 @@
-// One fixed backend by its name: `BACKEND_ADDR=lobby-3.internal:19132`.
+// One backend, given by its name: `BACKEND_ADDR=lobby-3.internal:19132`.
 #ifndef UDPGATE_DNS_NAMED_BACKEND_RESOLVER_H_
 #define UDPGATE_DNS_NAMED_BACKEND_RESOLVER_H_
 
@@ -12,21 +12,21 @@
 
 namespace udpgate {
 
-// The name is looked up anew for each new client, through the cache of the
-// `HostLookup`; so when the name moves to another server, new clients follow
-// within `HostLookupOptions::success_cache_time`, and old ones stay. An IP
-// address is answered inline; where the backend is always one,
-// `StaticBackendResolver` does without the HostLookup.
+// The name is looked up for each new session, through the cache of the
+// `HostLookup`. If the name moves to another server, new sessions follow within
+// `HostLookupOptions::success_cache_time`; existing ones stay. An IP address is
+// resolved inline; if the backend is always an IP address,
+// `StaticBackendResolver` needs no HostLookup.
 //
 //   auto lookup = udpgate::HostLookup::Create({});
 //   auto resolver = udpgate::NamedBackendResolver::Create(
 //       "lobby-3.internal:19132", *lookup);
 //
-// Threads: any number at once.
+// Threads: `Resolve` may be called from any thread.
 class NamedBackendResolver final : public BackendResolver {
  public:
-  // `backend` as `HostPort::Parse` takes it; InvalidArgument says what is
-  // wrong with it. Does not look the name up yet.
+  // `backend` as in `HostPort::Parse`. Does not look the name up yet. Errors:
+  // those of `HostPort::Parse`.
   static absl::StatusOr<std::shared_ptr<NamedBackendResolver>> Create(
       absl::string_view backend, std::shared_ptr<HostLookup> lookup);
 

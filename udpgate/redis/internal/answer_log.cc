@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "udpgate/dns/unshared_status.h"
+#include "udpgate/internal/unshared_status.h"
 
 namespace udpgate {
 namespace internal {

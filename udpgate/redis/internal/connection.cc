@@ -20,8 +20,8 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "udpgate/dns/host_port.h"
-#include "udpgate/dns/unshared_status.h"
 #include "udpgate/internal/thread.h"
+#include "udpgate/internal/unshared_status.h"
 
 namespace udpgate {
 namespace internal {

@@ -1,4 +1,4 @@
-#include "udpgate/dns/resolver_settings.h"
+#include "udpgate/dns/internal/resolver_settings.h"
 
 #include <stdio.h>
 
@@ -12,6 +12,7 @@
 #include "testing/temporary_directory.h"
 
 namespace udpgate {
+namespace dns {
 namespace internal {
 namespace {
 
@@ -106,4 +107,5 @@ TEST(ReadResolverFilesTest, ShowsAChangeInPlaceAndAReplacement) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace dns
 }  // namespace udpgate

@@ -1,4 +1,4 @@
-#include "udpgate/dns/resolver_settings.h"
+#include "udpgate/dns/internal/resolver_settings.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -15,6 +15,7 @@
 #include "udpgate/internal/unique_fd.h"
 
 namespace udpgate {
+namespace dns {
 namespace internal {
 namespace {
 
@@ -45,8 +46,9 @@ void ReadOptions(absl::string_view text, ResolverTimes* times) {
 }
 
 std::string ReadFile(const std::string& path) {
-  // What is no file, such as a pipe, must not make the reader wait.
-  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  // O_NONBLOCK: a pipe in place of the file must not block the reader.
+  const udpgate::internal::UniqueFd fd(
+      open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   std::string content;
   if (!fd.is_open()) return content;
   char buffer[4096];
@@ -116,4 +118,5 @@ ResolverFiles ReadResolverFiles(const std::string& resolv_conf_path) {
 }
 
 }  // namespace internal
+}  // namespace dns
 }  // namespace udpgate

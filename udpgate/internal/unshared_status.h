@@ -1,6 +1,6 @@
 // Copies of a Status for several threads.
-#ifndef UDPGATE_DNS_UNSHARED_STATUS_H_
-#define UDPGATE_DNS_UNSHARED_STATUS_H_
+#ifndef UDPGATE_INTERNAL_UNSHARED_STATUS_H_
+#define UDPGATE_INTERNAL_UNSHARED_STATUS_H_
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,4 +24,4 @@ absl::StatusOr<T> Unshared(const absl::StatusOr<T>& value) {
 }  // namespace internal
 }  // namespace udpgate
 
-#endif  // UDPGATE_DNS_UNSHARED_STATUS_H_
+#endif  // UDPGATE_INTERNAL_UNSHARED_STATUS_H_

@@ -1,8 +1,8 @@
-// What the system's files say about looking up names, where c-ares does not
-// read it: the version of Debian 12 (1.18) ignores `options timeout:` and
-// `options attempts:`, refuses `search .`, and reads resolv.conf(5) once.
-#ifndef UDPGATE_DNS_RESOLVER_SETTINGS_H_
-#define UDPGATE_DNS_RESOLVER_SETTINGS_H_
+// What c-ares does not read of the system's resolver files: the version of
+// Debian 12 (1.18) ignores `options timeout:` and `options attempts:`, rejects
+// `search .`, and reads resolv.conf(5) once.
+#ifndef UDPGATE_DNS_INTERNAL_RESOLVER_SETTINGS_H_
+#define UDPGATE_DNS_INTERNAL_RESOLVER_SETTINGS_H_
 
 #include <cstdint>
 #include <string>
@@ -14,9 +14,10 @@
 #include "absl/types/span.h"
 
 namespace udpgate {
+namespace dns {
 namespace internal {
 
-// `options timeout:` and `options attempts:`; not set where nothing says so.
+// `options timeout:` and `options attempts:`; not set if absent.
 struct ResolverTimes {
   absl::optional<absl::Duration> attempt_timeout;
   absl::optional<int> attempts;
@@ -28,22 +29,21 @@ struct ResolverTimes {
 ResolverTimes ReadResolverTimes(absl::string_view resolv_conf,
                                 absl::string_view res_options);
 
-// The names to ask DNS for, in order, where `host` is wanted: glibc's rules
+// The names to query DNS for, in order, to resolve `host`: glibc's rules
 // (res_search(3)). `domains` is the search list; "." in it stands for the name
-// itself. A name that ends in a dot is asked for as it is. At most 33 names, of
-// at most 253 bytes each.
+// itself. A name that ends in a dot is used as it is. At most 33 names, of at
+// most 253 bytes each.
 std::vector<std::string> SearchNames(absl::string_view host,
                                      absl::Span<const std::string> domains,
                                      int ndots);
 
 // The content of resolv.conf and nsswitch.conf, and the state of the hosts
-// file. Two are equal where no file has changed between them, in place or by
-// being replaced.
+// file. Two are equal if no file was changed or replaced between them.
 struct ResolverFiles {
   std::string resolv_conf;
   std::string nsswitch_conf;
-  // Device, inode, size, and times of the last change in nanoseconds; zeros
-  // where there is no file.
+  // Device, inode, size, and times of the last change in nanoseconds; empty
+  // if there is no file.
   std::vector<int64_t> hosts;
 
   friend bool operator==(const ResolverFiles& a, const ResolverFiles& b) {
@@ -52,10 +52,12 @@ struct ResolverFiles {
   }
 };
 
-// Reads 64 KiB of each file at most. A file that cannot be read is empty.
+// Reads at most 64 KiB of each file. A file that cannot be read counts as
+// empty.
 ResolverFiles ReadResolverFiles(const std::string& resolv_conf_path);
 
 }  // namespace internal
+}  // namespace dns
 }  // namespace udpgate
 
-#endif  // UDPGATE_DNS_RESOLVER_SETTINGS_H_
+#endif  // UDPGATE_DNS_INTERNAL_RESOLVER_SETTINGS_H_
