@@ -366,7 +366,7 @@ TEST_F(TakeoverTest, AnUpgradeThatFailsChangesNothing) {
     ASSERT_TRUE(successor->AwaitExit().ok());
     EXPECT_TRUE(IsServedBy(&client, gate->address(), "first"));
   }
-  // One that is to end itself.
+  // One that is told to shut down.
   successor = MakeSuccessor(environment);
   ASSERT_TRUE(successor->Launch().ok());
   ASSERT_TRUE(successor->AwaitLog("taking over from the gateway"));
@@ -427,7 +427,7 @@ TEST_F(TakeoverTest, WhatIsWrongIsNamed) {
   EXPECT_EQ(result->status, 1);
   EXPECT_THAT(second->log(),
               HasSubstr(absl::StrCat("TAKEOVER_SOCKET: ", socket_path_,
-                                     ": another gate listens there")));
+                                     ": another gateway listens there")));
 }
 
 TEST_F(TakeoverTest, ADrainedGateStaysDrained) {

@@ -1,4 +1,5 @@
-// The take-over's messages: whatever another process sends is read or refused.
+// The messages of a takeover: whatever another process sends is read or
+// refused.
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "testing/fuzz/rules.h"
 #include "udpgate/internal/handover.h"
+#include "udpgate/takeover/internal/gate_reader.h"
 #include "udpgate/takeover/internal/messages.h"
 
 namespace udpgate {
@@ -25,7 +27,8 @@ void Try(absl::Span<const uint8_t> bytes) {
   if (!message.ok()) {
     Require(absl::IsInvalidArgument(message.status()) ||
                 absl::IsAborted(message.status()),
-            "a bad message is InvalidArgument, an error that it tells Aborted");
+            "a bad message is InvalidArgument, an error that it reports is "
+            "Aborted");
     return;
   }
   const absl::StatusOr<nlohmann::json> again = Decode(Encode(*message));

@@ -1,24 +1,19 @@
 #include "udpgate/fastpath/kernel_flow_offload.h"
 
 #include <errno.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "udpgate/clock.h"
-#include "udpgate/fastpath/device_features.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
-#include "udpgate/option_error.h"
 
 namespace udpgate {
 namespace fastpath {
@@ -113,11 +108,9 @@ std::map<std::string, int> KernelFlowOffload::CopyDescriptors() const {
   std::map<std::string, int> copies;
   MutexLock lock(&mutex_);
   Descriptors maps = program_->CopyMaps();
-  std::map<int, internal::UniqueFd> links = program_->CopyLinks();
+  std::map<int, internal::UniqueFd> links = attachments_->CopyLinks();
   internal::UniqueFd lock_copy = lock_.Copy();
-  // Without a link for each interface some filter would be left behind.
-  if (role_ != Role::kServing || links.empty() ||
-      links.size() != attached_.size() || !lock_copy.is_open()) {
+  if (role_ != Role::kServing || links.empty() || !lock_copy.is_open()) {
     return copies;
   }
   for (auto& [name, fd] : maps) copies[NameOfMap(name)] = fd.Release();
@@ -148,8 +141,7 @@ void KernelFlowOffload::LetGo() {
   Wake();
   thread_.join();
   MutexLock lock(&mutex_);
-  program_->ForgetLinks();
-  attached_.clear();
+  attachments_->ReleaseLinks();
   lock_ = InstanceLock();
 }
 
@@ -175,10 +167,7 @@ void KernelFlowOffload::DetachAll() {
   // From here on everything goes up, whether a filter can be taken off or not.
   if (program_ != nullptr) SetLease(0);
   MutexLock lock(&mutex_);
-  for (const int index : attached_) {
-    absl::Status status = program_->Detach(index, lock_.number());
-    if (!status.ok()) Log(LogSeverity::kWarning, status.message());
-  }
+  if (attachments_ != nullptr) attachments_->DetachAll();
 }
 
 udpgate_rewriting KernelFlowOffload::Rewriting() const {
@@ -197,8 +186,8 @@ absl::Status KernelFlowOffload::Start() {
   if (!status.ok()) return status;
   {
     MutexLock guard(&mutex_);
-    RemoveLeftovers();
-    status = AttachAtStart();
+    attachments_->RemoveLeftovers();
+    status = attachments_->AttachWanted();
     if (!status.ok()) return status;
   }
   SetLease(NowNanoseconds());
@@ -231,16 +220,17 @@ absl::Status KernelFlowOffload::StartTaking(Descriptors descriptors) {
   if (!status.ok()) return status;
   {
     MutexLock guard(&mutex_);
-    AdoptLinks(&descriptors);
-    if (attached_.empty()) {
-      return absl::FailedPreconditionError("there is no link to an interface");
+    for (auto& [name, fd] : descriptors) {
+      absl::string_view digits = name;
+      int index = 0;
+      if (!absl::ConsumePrefix(&digits, kLinkPrefix) ||
+          !absl::SimpleAtoi(digits, &index)) {
+        continue;
+      }
+      attachments_->Adopt(index, std::move(fd));
     }
-    const absl::StatusOr<std::set<int>> wanted = WantedInterfaces();
-    if (!wanted.ok()) return wanted.status();
-    if (!options_.interfaces.empty() && *wanted != attached_) {
-      return absl::FailedPreconditionError(
-          "it is attached to other interfaces");
-    }
+    status = attachments_->CheckAdopted();
+    if (!status.ok()) return status;
   }
   {
     MutexLock turn(&turn_mutex_);
@@ -249,46 +239,11 @@ absl::Status KernelFlowOffload::StartTaking(Descriptors descriptors) {
   return StartThread();
 }
 
-void KernelFlowOffload::AdoptLinks(Descriptors* descriptors) {
-  for (auto& [name, fd] : *descriptors) {
-    absl::string_view digits = name;
-    int index = 0;
-    if (!absl::ConsumePrefix(&digits, kLinkPrefix) ||
-        !absl::SimpleAtoi(digits, &index) || links_.count(index) == 0) {
-      continue;
-    }
-    program_->AdoptLink(index, std::move(fd));
-    attached_.insert(index);
-  }
-}
-
 // What has changed since Prepare follows from the watcher.
 void KernelFlowOffload::FinishAdoption() {
   MutexLock lock(&mutex_);
   table_->FinishAdoption(NowNanoseconds());
-  std::set<int> wanted;
-  if (options_.interfaces.empty()) {
-    const absl::StatusOr<std::set<int>> at_start = WantedInterfaces();
-    if (at_start.ok()) wanted = *at_start;
-    wanted.merge(table_->ExitInterfaces());
-  }
-  const std::set<int> adopted = attached_;
-  for (const int index : adopted) {
-    const absl::Status status = program_->UpdateLink(links_[index]);
-    if (status.ok()) continue;
-    // Where it hangs still, it goes on with the program that it has.
-    Log(LogSeverity::kWarning, status.message());
-    if (!absl::IsNotFound(status)) continue;
-    program_->Forget(index);
-    attached_.erase(index);
-  }
-  for (const int index : wanted) {
-    const auto link = links_.find(index);
-    if (link == links_.end() || attached_.count(index) > 0) continue;
-    const absl::Status status = Attach(link->second);
-    if (!status.ok()) Log(LogSeverity::kWarning, status.message());
-  }
-  RemoveLeftovers();
+  attachments_->FinishAdoption(table_->ExitInterfaces());
 }
 
 absl::Status KernelFlowOffload::Prepare() {
@@ -308,11 +263,15 @@ absl::Status KernelFlowOffload::Prepare() {
   }
   {
     MutexLock guard(&mutex_);
-    absl::StatusOr<Netlink> netlink = Netlink::Open();
-    if (!netlink.ok()) return netlink.status();
-    netlink_ = std::make_unique<Netlink>(*std::move(netlink));
-    return ReadLinks();
+    absl::StatusOr<std::unique_ptr<Attachments>> attachments =
+        Attachments::Open(
+            {options_.interfaces, options_.listen_addresses,
+             options_.dont_fragment, options_.may_use_tcx, options_.log_sink},
+            program_.get(), lock_.number());
+    if (!attachments.ok()) return attachments.status();
+    attachments_ = *std::move(attachments);
   }
+  return absl::OkStatus();
 }
 
 absl::Status KernelFlowOffload::StartThread() {
@@ -322,140 +281,6 @@ absl::Status KernelFlowOffload::StartThread() {
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();
-}
-
-absl::Status KernelFlowOffload::ReadLinks() {
-  absl::StatusOr<std::vector<Link>> links = netlink_->Links();
-  if (!links.ok()) return links.status();
-  for (Link& link : *links) {
-    const int index = link.index;
-    links_[index] = std::move(link);
-  }
-  return absl::OkStatus();
-}
-
-void KernelFlowOffload::RemoveLeftovers() {
-  for (const auto& index_and_link : links_) {
-    const Link& link = index_and_link.second;
-    absl::StatusOr<std::vector<IngressFilter>> filters =
-        netlink_->IngressFilters(link.index);
-    if (!filters.ok()) {
-      Log(LogSeverity::kWarning, filters.status().message());
-      continue;
-    }
-    for (const IngressFilter& filter : *filters) {
-      // Under our own number nobody else can be alive.
-      if (!IsOurs(filter) || filter.handle > kInstancesMax ||
-          (filter.handle != lock_.number() &&
-           !InstanceLock::IsFree(filter.handle))) {
-        continue;
-      }
-      absl::Status status = Program::RemoveFilter(link.index, filter.handle);
-      Log(status.ok() ? LogSeverity::kInfo : LogSeverity::kWarning,
-          status.ok()
-              ? absl::StrCat("fast path: removed what an earlier run left on ",
-                             link.name)
-              : std::string(status.message()));
-    }
-  }
-}
-
-absl::StatusOr<std::set<int>> KernelFlowOffload::WantedInterfaces() {
-  std::set<int> wanted;
-  for (const std::string& name : options_.interfaces) {
-    const auto found = std::find_if(
-        links_.begin(), links_.end(),
-        [&](const auto& entry) { return entry.second.name == name; });
-    if (found == links_.end()) {
-      std::vector<std::string> names;
-      for (const auto& [index, link] : links_) names.push_back(link.name);
-      return OptionError(absl::StatusCode::kNotFound, "interfaces",
-                         absl::StrCat(": there is no ", name, "; allowed are ",
-                                      absl::StrJoin(names, ", ")));
-    }
-    wanted.insert(found->first);
-  }
-  if (options_.interfaces.empty()) {
-    absl::StatusOr<std::vector<InterfaceAddress>> addresses =
-        netlink_->Addresses();
-    if (!addresses.ok()) return addresses.status();
-    for (const InterfaceAddress& address : *addresses) {
-      for (const SocketAddress& listen : options_.listen_addresses) {
-        // A wildcard IPv6 socket takes IPv4 as well.
-        if (listen.WithPort(0) == address.address ||
-            (listen.is_any() &&
-             (listen.is_ipv6() || address.address.is_ipv4()))) {
-          wanted.insert(address.interface_index);
-        }
-      }
-    }
-  }
-  return wanted;
-}
-
-absl::Status KernelFlowOffload::AttachAtStart() {
-  const absl::StatusOr<std::set<int>> wanted = WantedInterfaces();
-  if (!wanted.ok()) return wanted.status();
-  for (const int index : *wanted) {
-    absl::Status status = Attach(links_[index]);
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status KernelFlowOffload::Attach(const Link& link) {
-  absl::Status status = CheckDeviceFeatures(link.name);
-  if (!status.ok()) return status;
-  status = program_->Attach(link, lock_.number(), options_.may_use_tcx);
-  if (!status.ok()) return status;
-  attached_.insert(link.index);
-  LogFiltersBehind(link);
-  return absl::OkStatus();
-}
-
-void KernelFlowOffload::LogFiltersBehind(const Link& link) {
-  absl::StatusOr<std::vector<IngressFilter>> filters =
-      netlink_->IngressFilters(link.index);
-  if (!filters.ok()) return;
-  std::vector<std::string> names;
-  for (const IngressFilter& filter : *filters) {
-    const bool is_behind =
-        program_->HasTcxLink(link.index) || filter.priority >= kFilterPriority;
-    if (!is_behind || IsOurs(filter)) continue;
-    names.push_back(filter.name.empty() ? filter.kind : filter.name);
-  }
-  if (names.empty()) return;
-  Log(LogSeverity::kWarning,
-      absl::StrCat(
-          "fast path: filters behind ours on ", link.name,
-          " no longer see what we relay: ", absl::StrJoin(names, ", ")));
-}
-
-absl::StatusOr<Exit> KernelFlowOffload::FindExit(
-    const SocketAddress& source, const SocketAddress& destination) {
-  absl::StatusOr<Route> route = netlink_->FindRoute(source, destination);
-  if (!route.ok()) return route.status();
-  const auto found = links_.find(route->interface_index);
-  if (found == links_.end()) {
-    // It is so new that we have not been told of it yet.
-    return absl::FailedPreconditionError("the interface is not known yet");
-  }
-  const Link& link = found->second;
-  Exit exit;
-  exit.interface_index = static_cast<uint32_t>(link.index);
-  exit.is_loopback = (link.flags & IFF_LOOPBACK) != 0;
-  // What ICMP tells of a path is a property of the route here. It counts where
-  // it counts for the sockets; see internal::SetTrafficOptions.
-  const bool believes_route = !destination.is_ipv4() && !options_.dont_fragment;
-  const int bytes = believes_route && route->mtu_bytes > 0
-                        ? std::min(route->mtu_bytes, link.mtu_bytes)
-                        : link.mtu_bytes;
-  exit.packet_bytes_max = static_cast<uint32_t>(bytes);
-  if (options_.interfaces.empty() && attached_.count(link.index) == 0) {
-    absl::Status status = Attach(link);
-    if (!status.ok()) return status;
-  }
-  return exit;
 }
 
 absl::optional<uint32_t> KernelFlowOffload::Install(
@@ -484,9 +309,7 @@ absl::Status KernelFlowOffload::InstallStatus(uint32_t slot) const {
 
 std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
   MutexLock lock(&mutex_);
-  std::vector<std::string> names;
-  for (const int index : attached_) names.push_back(links_.at(index).name);
-  return names;
+  return attachments_->AttachedNames();
 }
 
 void KernelFlowOffload::Run() {
@@ -564,11 +387,11 @@ absl::Status KernelFlowOffload::Add(uint32_t slot) {
   absl::Status status = Check(addresses);
   absl::StatusOr<Exit> to_backend, to_client;
   if (status.ok()) {
-    to_backend = FindExit(addresses.relay, addresses.backend);
+    to_backend = attachments_->FindExit(addresses.relay, addresses.backend);
     status = to_backend.status();
   }
   if (status.ok()) {
-    to_client = FindExit(addresses.listen, addresses.client);
+    to_client = attachments_->FindExit(addresses.listen, addresses.client);
     status = to_client.status();
   }
   if (status.ok()) return table_->Add(slot, *to_backend, *to_client);
@@ -583,56 +406,24 @@ void KernelFlowOffload::Apply(const NetworkChange& change) {
     case NetworkChange::Kind::kEverything:
       withdrawn = table_->WithdrawWhere([](const SessionAddresses&, const Exit&,
                                            const Exit&) { return true; });
-      ReadLinksAgain();
+      attachments_->ReadAgain();
       break;
     case NetworkChange::Kind::kPrefix:
       withdrawn = WithdrawPrefix(change);
       break;
     case NetworkChange::Kind::kLink:
-      withdrawn = ApplyLink(change.link);
+      // A new link carries no flows.
+      if (attachments_->Apply(change.link)) {
+        withdrawn = WithdrawLink(change.link.index);
+      }
       break;
     case NetworkChange::Kind::kLinkRemoved:
       withdrawn = WithdrawLink(change.link.index);
-      ForgetLink(change.link.index);
+      attachments_->Forget(change.link.index);
       break;
   }
   withdrawn_by_changes_.fetch_add(static_cast<uint64_t>(withdrawn),
                                   std::memory_order_relaxed);
-}
-
-// Where messages were lost, links may have come and gone.
-void KernelFlowOffload::ReadLinksAgain() {
-  const absl::StatusOr<std::vector<Link>> links = netlink_->Links();
-  if (!links.ok()) return Log(LogSeverity::kWarning, links.status().message());
-  std::set<int> gone;
-  for (const auto& [index, link] : links_) gone.insert(index);
-  for (const Link& link : *links) gone.erase(link.index);
-  for (const int index : gone) ForgetLink(index);
-  for (const Link& link : *links) ApplyLink(link);
-}
-
-void KernelFlowOffload::ForgetLink(int index) {
-  attached_.erase(index);
-  program_->Forget(index);
-  links_.erase(index);
-}
-
-int KernelFlowOffload::ApplyLink(const Link& link) {
-  const auto found = links_.find(link.index);
-  const bool is_new = found == links_.end();
-  // The kernel also tells of what does not concern us.
-  if (!is_new && found->second == link) return 0;
-  links_[link.index] = link;
-  const bool is_wanted =
-      std::find(options_.interfaces.begin(), options_.interfaces.end(),
-                link.name) != options_.interfaces.end();
-  if (is_wanted && attached_.count(link.index) == 0) {
-    absl::Status status = Attach(link);
-    Log(status.ok() ? LogSeverity::kInfo : LogSeverity::kWarning,
-        status.ok() ? absl::StrCat("fast path: attached to ", link.name)
-                    : std::string(status.message()));
-  }
-  return is_new ? 0 : WithdrawLink(link.index);
 }
 
 int KernelFlowOffload::WithdrawLink(int interface_index) {

@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,9 +28,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "udpgate/fastpath/attachments.h"
 #include "udpgate/fastpath/flow_table.h"
 #include "udpgate/fastpath/instance_lock.h"
-#include "udpgate/fastpath/netlink.h"
 #include "udpgate/fastpath/program.h"
 #include "udpgate/fastpath/route_watcher.h"
 #include "udpgate/flow_offload.h"
@@ -151,20 +150,7 @@ class KernelFlowOffload : public FlowOffload {
   absl::Status StartTaking(Descriptors descriptors);
   absl::Status Prepare();
   absl::Status StartThread();
-  void AdoptLinks(Descriptors* descriptors)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishAdoption();
-  absl::Status ReadLinks() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RemoveLeftovers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // As the options have them, or as the listen addresses say.
-  absl::StatusOr<std::set<int>> WantedInterfaces()
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status AttachAtStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Attach(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void LogFiltersBehind(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<Exit> FindExit(const SocketAddress& source,
-                                const SocketAddress& destination)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void Wake();
   void SetLease(int64_t now_nanoseconds);
@@ -181,9 +167,6 @@ class KernelFlowOffload : public FlowOffload {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Add(uint32_t slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Apply(const NetworkChange& change);
-  void ReadLinksAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ForgetLink(int index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int ApplyLink(const Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int WithdrawLink(int interface_index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int WithdrawPrefix(const NetworkChange& change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -202,9 +185,8 @@ class KernelFlowOffload : public FlowOffload {
 
   // Never taken by Install and Remove.
   mutable internal::Mutex mutex_;
-  std::unique_ptr<Netlink> netlink_ ABSL_GUARDED_BY(mutex_);
-  std::map<int, Link> links_ ABSL_GUARDED_BY(mutex_);  // by index
-  std::set<int> attached_ ABSL_GUARDED_BY(mutex_);     // indices
+  std::unique_ptr<Attachments> attachments_ ABSL_GUARDED_BY(mutex_)
+      ABSL_PT_GUARDED_BY(mutex_);
   std::vector<absl::Status> install_status_ ABSL_GUARDED_BY(mutex_);  // by slot
 
   std::unique_ptr<RouteWatcher> watcher_;

@@ -30,7 +30,7 @@ TEST(ThreadTest, TheControlPlaneGivesWay) {
   EXPECT_EQ(PolicyOf(ThreadRole::kDataPlane), SCHED_OTHER);
 }
 
-// As a take-over that is given up does.
+// As after a takeover that fails.
 TEST(ThreadTest, AThreadOfTheControlPlaneStartsOthersAsTheyShouldBe) {
   if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "another policy";
   absl::StatusOr<std::thread> thread =

@@ -16,7 +16,10 @@
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/takeover/internal/channel.h"
+#include "udpgate/takeover/internal/gate_reader.h"
+#include "udpgate/takeover/internal/message_fields.h"
 #include "udpgate/takeover/internal/messages.h"
+#include "udpgate/takeover/internal/notes.h"
 
 namespace udpgate {
 namespace takeover {
@@ -78,7 +81,7 @@ class Predecessor::Impl {
     if (options_.is_cancelled == nullptr || !options_.is_cancelled()) {
       return absl::OkStatus();
     }
-    return absl::CancelledError("this process is to end");
+    return absl::CancelledError("this process is shutting down");
   }
 
   const PredecessorOptions options_;
@@ -100,7 +103,7 @@ absl::Status Predecessor::Impl::Connect() {
   if (!socket.is_open()) {
     return udpgate::internal::ErrnoToStatus(errno, "socket");
   }
-  // So many may wait already that there is no room (unix(7), connect(2)).
+  // connect(2) blocks while the backlog of the listener is full (unix(7)).
   const timeval timeout = absl::ToTimeval(options_.step_timeout);
   ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout,
                sizeof(timeout));
@@ -136,7 +139,8 @@ absl::Status Predecessor::Impl::ReadGate(Incoming message) {
   has_notes_ = has_notes != message.fields.end() && *has_notes == true;
   const nlohmann::json& names = message.fields["sockets"];
   if (!names.is_array() || names.size() != message.descriptors.size()) {
-    return absl::InvalidArgumentError("its sockets have no names");
+    return absl::InvalidArgumentError(
+        "the old process sent sockets without names");
   }
   for (size_t i = 0; i < names.size(); ++i) {
     if (!names[i].is_string()) continue;
@@ -155,7 +159,7 @@ absl::Status Predecessor::Impl::ReadGate(Incoming message) {
   if (listen_fds_.empty() ||
       ::getsockname(listen_fds_.front().get(),
                     reinterpret_cast<sockaddr*>(&name), &size) != 0) {
-    return absl::InvalidArgumentError("it has no listen socket");
+    return absl::InvalidArgumentError("the old process sent no listen socket");
   }
   listen_address_ = SocketAddress::FromSockaddr(
       reinterpret_cast<const sockaddr*>(&name), size);
@@ -191,13 +195,13 @@ absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
     return taken;
   }
   if (absl::Status status = proxy->Start(); !status.ok()) return status;
-  // It was when the pause began.
+  // Until here `pause` is the time at which the pause began.
   taken->pause =
       absl::Nanoseconds(Clock::Monotonic()->NowNanoseconds()) - taken->pause;
   return taken;
 }
 
-// Up to the moment at which the other gate lets go.
+// Up to `let_go` of the old process.
 absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Handover* handover) {
   absl::Status status = handover->ListenForDisconnects();
   if (!status.ok()) return status;
@@ -235,7 +239,7 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   }
   status = handover->Prepare(reader.sessions());
   if (!status.ok()) return status;
-  // A disconnect must reach one of the two.
+  // Each disconnect event must reach one of the two processes.
   constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
   const auto deadline = std::chrono::steady_clock::now() +
                         absl::ToChronoNanoseconds(options_.disconnects_timeout);

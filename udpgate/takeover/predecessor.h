@@ -1,18 +1,19 @@
-// The running gate that this process takes over from.
+// The new process of a takeover: takes sockets and sessions from the gateway
+// that runs.
 //
 //   auto predecessor = udpgate::takeover::Predecessor::Connect({path});
 //   if (!predecessor.ok()) return predecessor.status();
-//   (*predecessor)->FillIn(&options);          // its sockets
+//   (*predecessor)->FillIn(&options);          // its listen sockets
 //   auto proxy = udpgate::Proxy::Create(options, dependencies);
-//   if (!proxy.ok()) return proxy.status();    // the other one goes on
+//   if (!proxy.ok()) return proxy.status();    // the old process goes on
 //   if (absl::Status status = (*predecessor)->TakeOver(proxy->get());
 //       !status.ok()) {
 //     return status;                           // likewise
 //   }
 //   // Serves, instead of Proxy::Start.
-//   (*predecessor)->Release();                 // the other process ends
+//   (*predecessor)->Release();                 // the old process may exit
 //
-// The other side is takeover_server.h.
+// The old process uses takeover_server.h.
 #ifndef UDPGATE_TAKEOVER_PREDECESSOR_H_
 #define UDPGATE_TAKEOVER_PREDECESSOR_H_
 
@@ -33,16 +34,16 @@ namespace udpgate {
 namespace takeover {
 
 struct PredecessorOptions {
-  // Where its TakeoverServer listens.
+  // Path of the old process's TakeoverServer.
   std::string socket_path;
-  // How long it may take for a step. 10 ms to 1 minute.
+  // Limit of each step. 10 ms to 1 minute.
   absl::Duration step_timeout = absl::Seconds(10);
-  // How long to wait until the disconnect source works; without it the
-  // take-over goes on, and a disconnect that comes right then may be lost.
-  // 0 to 1 minute.
+  // How long to wait for the disconnect source to be ready. After that the
+  // takeover goes on without it, and a disconnect event at that moment may be
+  // lost. 0 to 1 minute.
   absl::Duration disconnects_timeout = absl::Seconds(2);
-  // Asked before the other gate lets go: whether this one does not want to take
-  // over any more, since it is to end itself. May be null.
+  // Called before the pause and before its end: true cancels the takeover, for
+  // example because this process shuts down. May be null.
   std::function<bool()> is_cancelled = nullptr;
 
   // InvalidArgument names the field.
@@ -52,55 +53,57 @@ struct PredecessorOptions {
 // What was taken over.
 struct TakenOver {
   int64_t session_count = 0;
-  // Of these, those that came only when all traffic stood still already: each
-  // costs the others more time than one that could be made ready before.
+  // Those of them that were created too late to be prepared before the pause.
+  // Each lengthens the pause more than one that was prepared.
   int64_t late_count = 0;
-  // From the stop of all traffic there to its start here, where both processes
-  // have the same clock.
+  // From the stop of forwarding in the old process to its start in this one, by
+  // the monotonic clock, which both share.
   absl::Duration pause;
 };
 
-// Threads: one, which must be none of the Proxy's.
+// Threads: one at a time, not a thread of the Proxy.
 class Predecessor {
  public:
-  // Gets its listen sockets; it goes on to serve. What connect(2) reports, with
-  // the path in the text; PermissionDenied where it is another user's;
-  // Unimplemented where it speaks another version of the messages.
+  // Connects and receives the listen sockets; the old process continues to
+  // serve. Errors: what connect(2) reports, with the path in the text;
+  // PermissionDenied if the old process belongs to another user; Unimplemented
+  // if it uses another version of the messages.
   static absl::StatusOr<std::unique_ptr<Predecessor>> Connect(
       PredecessorOptions options);
-  // Closes the connection: before TakeOver has succeeded, the other gate goes
-  // on as if nothing had been.
+  // Closes the connection. If TakeOver has not succeeded, the old process
+  // continues to serve unchanged.
   ~Predecessor();
   Predecessor(const Predecessor&) = delete;
   Predecessor& operator=(const Predecessor&) = delete;
 
-  // Where it listens.
+  // The address of the listen sockets.
   const SocketAddress& listen_address() const;
 
   // Sets `listen_fds`, `listener_count`, `listen_address` and
   // `client_hash_seed`. Once.
   void FillIn(ProxyOptions* options);
 
-  // A further socket of its TakeoverServer's `extra_sockets`, the caller's from
-  // now on; -1 where there is none of that name.
+  // One of the old process's `extra_sockets`, which the caller owns from now
+  // on; -1 if there is none of that name.
   int TakeSocket(const std::string& name);
 
-  // What its flow offload gives for another one to go on with the flows, the
-  // caller's from now on; see KernelFlowOffload::Options::adopted. Empty where
-  // there is nothing, or it was taken.
+  // The descriptors of the old process's flow offload, with which another
+  // offload can continue its flows; the caller owns them from now on. See
+  // KernelFlowOffload::Options::adopted. Empty if there are none, or if they
+  // were taken before.
   std::map<std::string, int> TakeFlowDescriptors();
 
   // Takes the sessions and starts `proxy`, which was created with what FillIn
-  // set. Where it fails, stop or destroy `proxy`; the other gate goes on.
-  // Cancelled where `is_cancelled` says so.
+  // set. On failure stop or destroy `proxy`; the old process continues to
+  // serve. Cancelled if `is_cancelled` returned true.
   absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
 
-  // What the other program says when it serves no more: the `notes` of its
-  // TakeoverServer::AwaitSuccessor. After TakeOver, before Release. Empty where
-  // it says nothing. DeadlineExceeded where it is not there in time.
+  // The `notes` of the old process's TakeoverServer::AwaitSuccessor. After
+  // TakeOver, before Release. Empty if it sends none. DeadlineExceeded if they
+  // are not complete in time.
   absl::StatusOr<std::string> ReadNotes(absl::Duration timeout);
 
-  // The other process may end, and its sockets that nobody took are closed.
+  // Lets the old process exit, and closes the sockets that were not taken.
   // After TakeOver.
   void Release();
 

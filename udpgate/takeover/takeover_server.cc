@@ -19,7 +19,10 @@
 #include "udpgate/internal/thread.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/takeover/internal/channel.h"
+#include "udpgate/takeover/internal/gate_sender.h"
+#include "udpgate/takeover/internal/known_sessions.h"
 #include "udpgate/takeover/internal/messages.h"
+#include "udpgate/takeover/internal/notes.h"
 
 namespace udpgate {
 namespace takeover {
@@ -78,8 +81,17 @@ class TakeoverServer::Impl {
   absl::Status Listen();
   void Run();
   void SendNotes(Channel* channel);
-  // One conversation. OK where everything was handed over.
+  // One connection. OK if the new process has taken over.
   absl::Status Serve(Channel* channel);
+  // The steps of it. While all traffic is forwarded: `hello` and `gate`, then
+  // copies of the sockets, which are noted in `known`.
+  absl::Status Greet(udpgate::internal::Handover* handover, Channel* channel);
+  absl::Status SendSockets(udpgate::internal::Handover* handover,
+                           internal::KnownSessions* known, Channel* channel);
+  // From `pause` on. The number of sessions that were handed over.
+  absl::StatusOr<size_t> HandOver(udpgate::internal::Handover* handover,
+                                  internal::KnownSessions* known,
+                                  Channel* channel);
   absl::Status Give(const HandedGate& gate, internal::KnownSessions* known,
                     Channel* channel);
   void Log(LogSeverity severity, const std::string& text) const {
@@ -93,13 +105,13 @@ class TakeoverServer::Impl {
   UniqueFd listen_fd_;
   struct stat socket_file_ {};
   std::thread thread_;
-  // The conversation under way, for Stop.
+  // The current connection, for Stop.
   Mutex mutex_;
   udpgate::internal::ConditionVariable changed_;
   Channel* channel_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_finished_ ABSL_GUARDED_BY(mutex_) = false;
-  // What the host program has for the successor's, once it knows.
+  // The notes of the host program, once it has called AwaitSuccessor.
   bool has_notes_ ABSL_GUARDED_BY(mutex_) = false;
   std::string notes_ ABSL_GUARDED_BY(mutex_);
 };
@@ -133,14 +145,14 @@ absl::Status TakeoverServer::Impl::Listen() {
   if (::lstat(path.c_str(), &file) == 0) {
     if (!S_ISSOCK(file.st_mode)) {
       return absl::AlreadyExistsError(
-          absl::StrCat(path, ": there is a file, which is no socket"));
+          absl::StrCat(path, ": the file exists and is not a socket"));
     }
-    // EAGAIN: so many wait for it that there is no room for one more.
+    // EAGAIN: another process listens, and its backlog is full.
     if (!IsSameFile(options_.predecessor_path, file) &&
         (::connect(probe.get(), name, sizeof(*address)) == 0 ||
          errno == EAGAIN)) {
       return absl::AlreadyExistsError(
-          absl::StrCat(path, ": another gate listens there"));
+          absl::StrCat(path, ": another gateway listens there"));
     }
     ::unlink(path.c_str());
   }
@@ -188,7 +200,7 @@ void TakeoverServer::Impl::AwaitSuccessor(absl::Duration timeout,
   }
 }
 
-// The successor may go on without.
+// The new process can serve without notes.
 void TakeoverServer::Impl::SendNotes(Channel* channel) {
   std::string notes;
   {
@@ -204,13 +216,13 @@ void TakeoverServer::Impl::Run() {
   pollfd events[] = {{listen_fd_.get(), POLLIN, 0},
                      {stop_fd_.get(), POLLIN, 0}};
   for (;;) {
-    // All signals are blocked: nothing interrupts the wait.
+    // All signals are blocked, so nothing interrupts the wait.
     ::poll(events, 2, -1);
     if (events[1].revents != 0) return;
     UniqueFd socket(
         ::accept4(listen_fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!socket.is_open()) {
-      // Out of descriptors, it would come back at once.
+      // Out of descriptors, poll(2) would return immediately.
       constexpr int kPauseMilliseconds = 10;
       ::poll(&events[1], 1, kPauseMilliseconds);
       continue;
@@ -225,13 +237,14 @@ void TakeoverServer::Impl::Run() {
     if (!status.ok()) {
       if (!absl::IsCancelled(status)) {
         Log(LogSeverity::kWarning,
-            absl::StrCat("take-over given up, this gate goes on: ",
+            absl::StrCat("takeover failed, this process continues to serve: ",
                          status.message()));
       }
       internal::SendError(status, &channel);
     } else {
       SendNotes(&channel);
-      // Whatever comes: it is gone, or needs this process no more.
+      // A message or the end of the connection: the new process no longer needs
+      // this one.
       channel.BeginStage(absl::InfiniteDuration());
       (void)channel.Receive();
     }
@@ -248,18 +261,34 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
   channel->BeginStage(options_.step_timeout);
   const absl::StatusOr<pid_t> peer = channel->CheckPeer();
   if (!peer.ok()) return peer.status();
+  udpgate::internal::Handover* const handover = proxy_->handover();
+  absl::Status status = Greet(handover, channel);
+  if (!status.ok()) return status;
+  internal::KnownSessions known;
+  status = SendSockets(handover, &known, channel);
+  if (!status.ok()) return status;
+  const absl::StatusOr<size_t> session_count =
+      HandOver(handover, &known, channel);
+  if (!session_count.ok()) return session_count.status();
+  Log(LogSeverity::kInfo, absl::StrCat("process ", *peer, " has taken over ",
+                                       *session_count, " sessions"));
+  on_handed_over_();
+  return absl::OkStatus();
+}
+
+absl::Status TakeoverServer::Impl::Greet(udpgate::internal::Handover* handover,
+                                         Channel* channel) {
   const absl::StatusOr<Incoming> hello =
       internal::ReceiveMessage("hello", channel);
   if (absl::IsUnavailable(hello.status())) {
-    // As one that only looks whether this gate is there, see Listen.
-    return absl::CancelledError("nobody asked for anything");
+    // A probe whether this process listens, see Listen.
+    return absl::CancelledError("connection closed without a request");
   }
   if (!hello.ok()) return hello.status();
   if (absl::Status status = internal::CheckVersion(hello->fields);
       !status.ok()) {
     return status;
   }
-  udpgate::internal::Handover* const handover = proxy_->handover();
   nlohmann::json gate_message = internal::NewMessage("gate");
   gate_message["version"] = internal::kVersion;
   gate_message["hash_seed"] = handover->hash_seed();
@@ -285,53 +314,52 @@ absl::Status TakeoverServer::Impl::Serve(Channel* channel) {
       descriptors.push_back(fd.get());
     }
   }
-  if (absl::Status status =
-          internal::SendMessage(gate_message, channel, descriptors);
-      !status.ok()) {
-    return status;
-  }
+  return internal::SendMessage(gate_message, channel, descriptors);
+}
 
+absl::Status TakeoverServer::Impl::SendSockets(
+    udpgate::internal::Handover* handover, internal::KnownSessions* known,
+    Channel* channel) {
   channel->BeginStage(options_.step_timeout);
   if (absl::Status status =
           internal::ReceiveMessage("sockets", channel).status();
       !status.ok()) {
     return status;
   }
-  internal::KnownSessions known;
-  absl::Status status = handover->VisitSockets(
+  const absl::Status status = handover->VisitSockets(
       [&](std::vector<HandedSession> sessions) -> absl::Status {
         internal::KnownSessions none;
         absl::Status sent = internal::SendSessions(sessions, &none, channel);
-        for (const HandedSession& session : sessions) known.Add(session);
+        for (const HandedSession& session : sessions) known->Add(session);
         return sent;
       });
   if (!status.ok()) return status;
-  status = internal::SendMessage(internal::NewMessage("sockets_end"), channel);
-  if (!status.ok()) return status;
+  return internal::SendMessage(internal::NewMessage("sockets_end"), channel);
+}
 
+absl::StatusOr<size_t> TakeoverServer::Impl::HandOver(
+    udpgate::internal::Handover* handover, internal::KnownSessions* known,
+    Channel* channel) {
   channel->BeginStage(options_.step_timeout);
   const absl::StatusOr<Incoming> pause =
       internal::ReceiveMessage("pause", channel);
   if (!pause.ok()) return pause.status();
   const auto keeps_flows = pause->fields.find("keeps_flows");
   const auto reads_rows = pause->fields.find("reads_rows");
-  known.set_reads_rows(reads_rows != pause->fields.end() &&
-                       *reads_rows == true);
+  known->set_reads_rows(reads_rows != pause->fields.end() &&
+                        *reads_rows == true);
   size_t session_count = 0;
-  status = handover->HandOver(
+  const absl::Status status = handover->HandOver(
       keeps_flows != pause->fields.end() && *keeps_flows == true,
       [&](const HandedGate& gate) {
         session_count = gate.sessions.size();
-        return Give(gate, &known, channel);
+        return Give(gate, known, channel);
       });
   if (!status.ok()) return status;
-  Log(LogSeverity::kInfo, absl::StrCat("process ", *peer, " has taken over ",
-                                       session_count, " sessions"));
-  on_handed_over_();
-  return absl::OkStatus();
+  return session_count;
 }
 
-// While all traffic stands still. Where this fails, the Proxy goes on.
+// In the pause. If this fails, the Proxy continues to serve.
 absl::Status TakeoverServer::Impl::Give(const HandedGate& gate,
                                         internal::KnownSessions* known,
                                         Channel* channel) {
@@ -340,7 +368,7 @@ absl::Status TakeoverServer::Impl::Give(const HandedGate& gate,
   if (status.ok()) {
     status = internal::ReceiveMessage("complete", channel).status();
   }
-  // The last word: once it is on its way, the sessions are the other's.
+  // From here on the sessions belong to the new process.
   if (status.ok()) {
     status = internal::SendMessage(internal::NewMessage("let_go"), channel);
   }

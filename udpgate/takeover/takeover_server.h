@@ -1,14 +1,14 @@
-// Hands a running gate to another process, which goes on with its sockets and
-// sessions: an upgrade that no player notices.
+// The old process of a takeover: hands its sockets and sessions to a new
+// process, so that an upgrade does not interrupt clients.
 //
 //   udpgate::takeover::TakeoverServerOptions options;
 //   options.socket_path = "/run/my-gate/takeover.sock";
 //   auto server = udpgate::takeover::TakeoverServer::Create(
-//       options, proxy.get(), [] { /* ask the main thread to end */ });
+//       options, proxy.get(), [] { /* tell the main thread to exit */ });
 //   if (!server.ok()) return server.status();
 //   if (absl::Status status = (*server)->Start(); !status.ok()) return status;
 //
-// The other side is predecessor.h; README.md here has the whole story.
+// The new process uses predecessor.h; README.md describes the protocol.
 #ifndef UDPGATE_TAKEOVER_TAKEOVER_SERVER_H_
 #define UDPGATE_TAKEOVER_TAKEOVER_SERVER_H_
 
@@ -27,19 +27,19 @@ namespace udpgate {
 namespace takeover {
 
 struct TakeoverServerOptions {
-  // A unix socket with mode 0600. One that nobody listens on any more is
+  // A Unix socket with mode 0600. One on which no process listens any more is
   // replaced.
   std::string socket_path;
-  // Where the gate that this one has taken over from listens, if there was one:
-  // if it is the same file, it is replaced too.
+  // The path of the process that this one has taken over from, or empty: if it
+  // is the same file, it is replaced too.
   std::string predecessor_path;
 
-  // Further listening sockets that the successor may want, by names that it
-  // knows: not owned, and open until the server stops.
+  // Further listening sockets for the new process, by names that it knows. Not
+  // owned; they must be open until the server stops.
   std::map<std::string, int> extra_sockets;
 
-  // How long the other process may take for a step while this one serves, and
-  // for everything together while all traffic stands still. 10 ms to 1 minute.
+  // Limits: of each step while this process serves, and of the whole pause. 10
+  // ms to 1 minute.
   absl::Duration step_timeout = absl::Seconds(10);
   absl::Duration pause_max = absl::Seconds(1);
 
@@ -55,8 +55,8 @@ struct TakeoverServerOptions {
 // Ownership: the Proxy must outlive it.
 class TakeoverServer {
  public:
-  // `on_handed_over` is called once, from the server's thread, when another
-  // process has everything and the Proxy has stopped; it must not block.
+  // `on_handed_over` is called once, from the server's thread, when the new
+  // process has taken over and the Proxy has stopped; it must not block.
   static absl::StatusOr<std::unique_ptr<TakeoverServer>> Create(
       TakeoverServerOptions options, Proxy* proxy,
       std::function<void()> on_handed_over);
@@ -65,18 +65,17 @@ class TakeoverServer {
   TakeoverServer(const TakeoverServer&) = delete;
   TakeoverServer& operator=(const TakeoverServer&) = delete;
 
-  // Binds the path. AlreadyExists where another gate listens there; what
+  // Binds the path. AlreadyExists if another process listens there; else what
   // bind(2) and the like report, with the path in the text.
   absl::Status Start();
 
-  // Ends a take-over that is not complete, and removes the path, unless it is
-  // another one's by now. Harmless when called twice.
+  // Cancels a takeover that is not complete, and removes the path unless it
+  // belongs to another process by now. A second call is harmless.
   void Stop();
 
-  // After `on_handed_over`: sends `notes` to the successor's program (see
-  // Predecessor::ReadNotes; 4 MiB at most, else they are left out), and waits
-  // until it says that it needs this process no more, or is gone; `timeout` at
-  // most.
+  // After `on_handed_over`: sends `notes` to the new process (see
+  // Predecessor::ReadNotes; more than 4 MiB are left out), and waits until it
+  // no longer needs this process or has exited, for `timeout` at most.
   void AwaitSuccessor(absl::Duration timeout, std::string notes = "");
 
  private:

@@ -232,7 +232,7 @@ class TakeoverTest : public ::testing::Test {
     ASSERT_TRUE(SendMessage(pause, channel).ok());
   }
 
-  // All that comes in the pause.
+  // Everything that is sent in the pause.
   static void AwaitState(Channel* channel) {
     for (;;) {
       const absl::StatusOr<Incoming> message = ReceiveMessage(channel);
@@ -259,8 +259,8 @@ class TakeoverOffloadTest : public TakeoverTest {
  protected:
   static constexpr uint32_t kSlot = 7;
 
-  // The client's session is on the giver's offload, which has relayed five
-  // datagrams.
+  // The client's session is on the old process's offload, which has relayed
+  // five datagrams.
   void StartOnOffload() {
     given_ = std::make_shared<Offload>();
     ON_CALL(*given_, Install).WillByDefault(Return(kSlot));
@@ -313,7 +313,7 @@ TEST_F(TakeoverOffloadTest, FlowsAreHandedOverToOneThatKeepsThem) {
   EXPECT_EQ(stats.fast_path_client_bytes, 80u);
   EXPECT_EQ(stats.fast_path_backend_bytes, 160u);
   EXPECT_EQ(stats.client_datagrams_forwarded, asked_count_ + 8);
-  // The end of the session is the taker's.
+  // The end of the session is the new process's.
   EXPECT_CALL(*taken, Remove(kSlot)).WillOnce(Return(Activity(9)));
   new_->Stop();
   EXPECT_EQ(new_->GetStats().fast_path_client_datagrams, 9u);
@@ -704,8 +704,9 @@ TEST_F(TakeoverTest, ASuccessorThatStallsInThePauseIsGivenUp) {
   ASSERT_TRUE(client_.Ask(address_, "a").ok());
   const auto channel = ConnectRaw();
   AskForPause(channel.get());
-  EXPECT_TRUE(
-      AwaitTrue([&] { return absl::StrContains(old_.log(), "is too slow"); }));
+  EXPECT_TRUE(AwaitTrue([&] {
+    return absl::StrContains(old_.log(), "did not respond in time");
+  }));
   ExpectTheOldServes();
 }
 
@@ -724,7 +725,7 @@ TEST_F(TakeoverTest, GarbageIsRefused) {
   EXPECT_THAT(
       std::string(
           answer(takeover::internal::Encode(NewMessage("sockets"))).message()),
-      HasSubstr("should be \"hello\""));
+      HasSubstr("expected \"hello\""));
   nlohmann::json newer = Hello();
   newer["version"] = takeover::internal::kVersion + 1;
   EXPECT_THAT(std::string(answer(takeover::internal::Encode(newer)).message()),
@@ -759,7 +760,7 @@ TEST_F(TakeoverTest, ThePathIsPrivateAndGoesWithTheGate) {
   ASSERT_TRUE(server.ok());
   EXPECT_EQ((*server)->Start().code(), absl::StatusCode::kAlreadyExists);
   old_.server()->Stop();
-  EXPECT_EQ(old_.log(), "") << "a look is no take-over";
+  EXPECT_EQ(old_.log(), "") << "a probe is not a takeover";
   EXPECT_NE(::lstat(path_.c_str(), &file), 0);
   // A file of another kind stays.
   directory_.WriteFile("takeover.sock", "mine");
@@ -1023,8 +1024,8 @@ TEST_F(TakeoverTest, ItIsGivenUpWhereTheSuccessorIsToEnd) {
     EXPECT_EQ((*predecessor)->TakeOver(successor.get()).status().code(),
               absl::StatusCode::kCancelled);
   }
-  EXPECT_TRUE(
-      AwaitTrue([&] { return absl::StrContains(old_.log(), "is to end"); }));
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return absl::StrContains(old_.log(), "is shutting down"); }));
   ExpectTheOldServes();
 }
 
@@ -1047,9 +1048,9 @@ TEST_F(TakeoverTest, APredecessorThatTalksNonsenseIsRefused) {
   const std::pair<nlohmann::json, std::string> cases[] = {
       {newer, "version"},
       {no_sockets, "no listen socket"},
-      {no_names, "no names"},
+      {no_names, "without names"},
       {NewMessage("gate"), "version"},
-      {NewMessage("state"), "should be \"gate\""},
+      {NewMessage("state"), "expected \"gate\""},
   };
   for (const auto& [message, error] : cases) {
     std::thread gate([&, sent = message] {
@@ -1082,8 +1083,8 @@ TEST_F(TakeoverTest, AGateThatGoesOnWaitsForAThreadThatIsMissing) {
     threads_to_refuse = 1;
   }
   ASSERT_TRUE(AwaitTrue([&] { return threads_to_refuse <= 0; }));
-  ASSERT_TRUE(
-      AwaitTrue([&] { return absl::StrContains(old_.log(), "goes on"); }));
+  ASSERT_TRUE(AwaitTrue(
+      [&] { return absl::StrContains(old_.log(), "continues to serve"); }));
   EXPECT_TRUE(AwaitTrue(
       [&] { return absl::StrContains(old_.log(), "waits for a thread"); }));
   EXPECT_TRUE(old_->IsAlive(absl::Seconds(1)));

@@ -23,10 +23,11 @@ constexpr size_t kControlBytes =
 
 absl::Status ToStatus(int error, absl::string_view what) {
   if (error == EAGAIN) {
-    return absl::DeadlineExceededError("the other process is too slow");
+    return absl::DeadlineExceededError(
+        "the other process did not respond in time");
   }
   if (error == EPIPE || error == ECONNRESET) {
-    return absl::UnavailableError("the other process is gone");
+    return absl::UnavailableError("the other process closed the connection");
   }
   return udpgate::internal::ErrnoToStatus(error, what);
 }
@@ -38,7 +39,7 @@ absl::StatusOr<sockaddr_un> ToUnixAddress(const std::string& path) {
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(address.sun_path)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", path, "\": the path of a socket has 1 to ",
+        absl::StrCat("\"", path, "\": a socket path has 1 to ",
                      sizeof(address.sun_path) - 1, " bytes"));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
@@ -56,8 +57,9 @@ absl::StatusOr<pid_t> Channel::CheckPeer() const {
   }
   const uid_t self = ::geteuid();
   if (peer.uid == self || peer.uid == 0) return peer.pid;
-  return absl::PermissionDeniedError(absl::StrCat(
-      "process ", peer.pid, " is of user ", peer.uid, ", this one of ", self));
+  return absl::PermissionDeniedError(
+      absl::StrCat("process ", peer.pid, " runs as user ", peer.uid,
+                   ", this process as user ", self));
 }
 
 void Channel::BeginStage(absl::Duration limit) {
@@ -68,7 +70,7 @@ void Channel::BeginStage(absl::Duration limit) {
 }
 
 absl::Status Channel::SetTimeout(int option) {
-  timeval value{};  // for ever
+  timeval value{};  // no limit
   if (deadline_ != std::chrono::steady_clock::time_point::max()) {
     const absl::Duration left =
         absl::FromChrono(deadline_ - std::chrono::steady_clock::now());
@@ -87,8 +89,8 @@ absl::Status Channel::Send(absl::Span<const uint8_t> bytes,
   if (bytes.size() > kMessageBytesMax ||
       descriptors.size() > kDescriptorsPerMessageMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a message of ", bytes.size(), " bytes and ",
-                     descriptors.size(), " descriptors is too long"));
+        absl::StrCat("message too long: ", bytes.size(), " bytes and ",
+                     descriptors.size(), " descriptors"));
   }
   if (absl::Status status = SetTimeout(SO_SNDTIMEO); !status.ok()) {
     return status;
@@ -146,13 +148,14 @@ absl::StatusOr<Channel::Message> Channel::Receive() {
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
     return absl::ResourceExhaustedError(
-        "this process may not have so many descriptors (RLIMIT_NOFILE)");
+        "too many file descriptors for this process (RLIMIT_NOFILE)");
   }
   if ((header.msg_flags & MSG_TRUNC) != 0) {
-    return absl::DataLossError("a message of the other process is too long");
+    return absl::DataLossError("message of the other process is too long");
   }
   // No message is empty.
-  if (received == 0) return absl::UnavailableError("the other process is gone");
+  if (received == 0)
+    return absl::UnavailableError("the other process closed the connection");
   message.bytes.assign(buffer_.begin(), buffer_.begin() + received);
   return message;
 }

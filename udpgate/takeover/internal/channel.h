@@ -1,5 +1,5 @@
-// Messages with file descriptors between two gates on one host, over a unix
-// socket.
+// Messages with file descriptors between the old and the new process of a
+// takeover, over a Unix socket.
 #ifndef UDPGATE_TAKEOVER_INTERNAL_CHANNEL_H_
 #define UDPGATE_TAKEOVER_INTERNAL_CHANNEL_H_
 
@@ -29,12 +29,12 @@ inline constexpr size_t kDescriptorsPerMessageMax = 253;
 // of a SOCK_SEQPACKET socket must fit its send buffer.
 inline constexpr size_t kMessageBytesMax = 192 * 1024;
 
-// A path as bind(2) and connect(2) take it. InvalidArgument where it is empty
-// or too long.
+// A path as bind(2) and connect(2) take it. InvalidArgument if it is empty or
+// too long.
 absl::StatusOr<sockaddr_un> ToUnixAddress(const std::string& path);
 
-// One end of a SOCK_SEQPACKET connection. Threads: one at a time, but for
-// `Shutdown`, which any may call.
+// One end of a SOCK_SEQPACKET connection. Threads: one at a time; `Shutdown`
+// may be called from any thread.
 class Channel {
  public:
   struct Message {
@@ -44,26 +44,26 @@ class Channel {
 
   explicit Channel(udpgate::internal::UniqueFd socket);
 
-  // PermissionDenied where the other end is a process of another user, who is
-  // not root. Returns its process id otherwise.
+  // The process id of the other end. PermissionDenied if it belongs to another
+  // user who is not root.
   absl::StatusOr<pid_t> CheckPeer() const;
 
-  // All of Send and Receive from now on may take so long together.
+  // All calls of Send and Receive from now on may take this long together.
   void BeginStage(absl::Duration limit);
 
-  // DeadlineExceeded, Unavailable where the other end is gone, and what
-  // sendmsg(2) reports. The descriptors stay the caller's.
+  // DeadlineExceeded; Unavailable if the other end is closed; else what
+  // sendmsg(2) reports. The caller keeps the descriptors.
   absl::Status Send(absl::Span<const uint8_t> bytes,
                     absl::Span<const int> descriptors = {});
-  // Likewise. DataLoss for a message that is too long, ResourceExhausted where
-  // this process could not take its descriptors.
+  // Likewise. DataLoss for a message that is too long; ResourceExhausted if
+  // this process cannot open more descriptors.
   absl::StatusOr<Message> Receive();
 
   // Both ends find the connection closed.
   void Shutdown();
 
  private:
-  // Leaves the next call what is left of the stage.
+  // Limits the next call to the rest of the stage.
   absl::Status SetTimeout(int option);
 
   udpgate::internal::UniqueFd socket_;

@@ -152,7 +152,7 @@ TEST(ChannelTest, TheOtherEndMustBeOfTheSameUserOrRoot) {
   const absl::Status status = channel.CheckPeer().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
   EXPECT_THAT(std::string(status.message()),
-              HasSubstr(absl::StrCat("of user ", kNobody)));
+              HasSubstr(absl::StrCat("as user ", kNobody)));
 }
 
 }  // namespace

@@ -16,6 +16,11 @@
 #include "gtest/gtest.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/internal/unique_fd.h"
+#include "udpgate/takeover/internal/gate_reader.h"
+#include "udpgate/takeover/internal/gate_sender.h"
+#include "udpgate/takeover/internal/index_by_id.h"
+#include "udpgate/takeover/internal/known_sessions.h"
+#include "udpgate/takeover/internal/notes.h"
 
 namespace udpgate {
 namespace takeover {
@@ -250,26 +255,29 @@ TEST_F(MessagesTest, SessionsThatAreWrongAreNamed) {
     return Text(status);
   };
   EXPECT_THAT(error(Array({"id", "client"}), Array({1u})),
-              HasSubstr("do not fit"));
-  EXPECT_THAT(error("id", Array({1u})), HasSubstr("do not fit"));
-  EXPECT_THAT(error(Array({}), Array({1u})), HasSubstr("do not fit"));
+              HasSubstr("do not match"));
+  EXPECT_THAT(error("id", Array({1u})), HasSubstr("do not match"));
+  EXPECT_THAT(error(Array({}), Array({1u})), HasSubstr("do not match"));
   EXPECT_THAT(error(Array({"client"}), Array({"127.0.0.1:1"})),
-              HasSubstr("no id"));
-  EXPECT_THAT(error(Array({"id"}), Array({0u})), HasSubstr("id is none"));
-  EXPECT_THAT(error(Array({"id"}), Array({-1})), HasSubstr("id is none"));
-  EXPECT_THAT(error(Array({"id"}), Array({1.5})), HasSubstr("id is none"));
+              HasSubstr("without an id"));
+  EXPECT_THAT(error(Array({"id"}), Array({0u})),
+              HasSubstr("invalid session id"));
+  EXPECT_THAT(error(Array({"id"}), Array({-1})),
+              HasSubstr("invalid session id"));
+  EXPECT_THAT(error(Array({"id"}), Array({1.5})),
+              HasSubstr("invalid session id"));
   EXPECT_THAT(error(Array({"id", "client"}), Array({1u, "here"})),
-              HasSubstr("a wrong client"));
+              HasSubstr("invalid client"));
   EXPECT_THAT(error(Array({"id", "state"}), Array({1u, "happy"})),
-              HasSubstr("a wrong state"));
+              HasSubstr("invalid state"));
   EXPECT_THAT(error(Array({"id", "listener"}), Array({1u, 65536u})),
-              HasSubstr("a wrong listener"));
+              HasSubstr("invalid listener"));
   EXPECT_THAT(error(Array({"id", "proof_count"}), Array({1u, 256u})),
-              HasSubstr("a wrong proof_count"));
+              HasSubstr("invalid proof_count"));
   EXPECT_THAT(error(Array({"id", "label"}), Array({1u, "text"})),
-              HasSubstr("a wrong label"));
+              HasSubstr("invalid label"));
   EXPECT_THAT(error(Array({"id", "has_answered"}), Array({1u, 1})),
-              HasSubstr("a wrong has_answered"));
+              HasSubstr("invalid has_answered"));
   EXPECT_THAT(error(Array({"id", "state"}), Array({77u, "confirmed"})),
               HasSubstr("session 77 has no socket"));
 }
@@ -284,7 +292,7 @@ TEST_F(MessagesTest, ASocketMustBeTheOneOfItsSession) {
   absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
   ASSERT_TRUE(message.ok());
   EXPECT_THAT(Text(reader_.Read(*std::move(message))),
-              HasSubstr("another's socket"));
+              HasSubstr("the socket has other addresses"));
   std::vector<UniqueFd> fds;
   fds.emplace_back(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   EXPECT_THAT(Text(Read(Sessions(Array({"id"}), Array({5u})), std::move(fds))),
@@ -294,7 +302,8 @@ TEST_F(MessagesTest, ASocketMustBeTheOneOfItsSession) {
 TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   reader_.BeginState();
   EXPECT_TRUE(Read(State(1)).ok());
-  EXPECT_THAT(Text(reader_.Take().status()), HasSubstr("0 sessions came of 1"));
+  EXPECT_THAT(Text(reader_.Take().status()),
+              HasSubstr("received 0 of 1 sessions"));
   for (const char* name :
        {"now_nanoseconds", "session_number", "session_count", "kernel_drops"}) {
     GateReader reader;
@@ -313,7 +322,7 @@ TEST_F(MessagesTest, AStateThatIsTruncatedIsNone) {
   nlohmann::json held = NewMessage("held");
   held["id"] = 99u;
   held["datagrams"] = nlohmann::json::array();
-  EXPECT_THAT(Text(Read(held)), HasSubstr("of no session"));
+  EXPECT_THAT(Text(Read(held)), HasSubstr("of an unknown session"));
   nlohmann::json ports = NewMessage("quarantined");
   ports["source"] = "127.0.0.1:0";
   ports["ports"] = {1u, 2u, 3u};
@@ -438,17 +447,18 @@ TEST_F(MessagesTest, RowsThatAreWrongAreRefused) {
     return Text(reader_.Read(std::move(message)));
   };
   EXPECT_EQ(error(Array({"id", "state", "of_later"}), {1, 0, 5}), "");
-  EXPECT_THAT(error(Array({"id"}), {1}, 1), HasSubstr("do not fit"));
-  EXPECT_THAT(error(Array({}), {}), HasSubstr("do not fit"));
-  EXPECT_THAT(error(Array({"state"}), {1}), HasSubstr("do not fit"));
-  EXPECT_THAT(error(Array({"id"}), {2}), HasSubstr("of no session"));
-  EXPECT_THAT(error(Array({"id", "local"}), {1, 1}), HasSubstr("no number"));
-  EXPECT_THAT(error(Array({"id", "state"}), {1, 3}), HasSubstr("wrong state"));
+  EXPECT_THAT(error(Array({"id"}), {1}, 1), HasSubstr("do not match"));
+  EXPECT_THAT(error(Array({}), {}), HasSubstr("do not match"));
+  EXPECT_THAT(error(Array({"state"}), {1}), HasSubstr("do not match"));
+  EXPECT_THAT(error(Array({"id"}), {2}), HasSubstr("of an unknown session"));
+  EXPECT_THAT(error(Array({"id", "local"}), {1, 1}), HasSubstr("not a number"));
+  EXPECT_THAT(error(Array({"id", "state"}), {1, 3}),
+              HasSubstr("invalid state"));
   EXPECT_THAT(error(Array({"id", "state"}), {1, 2}), HasSubstr("no socket"));
   EXPECT_THAT(error(Array({"id", "proof_count"}), {1, 256}),
-              HasSubstr("wrong proof_count"));
+              HasSubstr("invalid proof_count"));
   EXPECT_THAT(error(Array({"id", "has_answered"}), {1, 2}),
-              HasSubstr("wrong has_answered"));
+              HasSubstr("invalid has_answered"));
   EXPECT_FALSE(Read(NewMessage("changes")).ok());
 }
 
@@ -475,7 +485,7 @@ TEST_F(MessagesTest, PortsAreBounded) {
   for (int i = 0; i < 2 * 65536; ++i) ports["ports"].push_back(1u);
   absl::Status status;
   for (int i = 0; i < 1000 && status.ok(); ++i) status = Read(ports);
-  EXPECT_THAT(Text(status), HasSubstr("too many ports"));
+  EXPECT_THAT(Text(status), HasSubstr("too many quarantined ports"));
 }
 
 TEST_F(MessagesTest, AnErrorOfTheOtherProcessIsPassedOn) {
