@@ -20,6 +20,7 @@
 #include "absl/types/optional.h"
 #include "nlohmann/json.hpp"
 #include "udpgate/admin/internal/http_front.h"
+#include "udpgate/admin/internal/http_text.h"
 #include "udpgate/admin/internal/metrics.h"
 #include "udpgate/admin/internal/status_page.h"
 #include "udpgate/admin/internal/token_guard.h"
@@ -90,7 +91,7 @@ class Router final : public httplib::Server {
     process_request(stream, /*close_connection=*/true, closed, [](Request&) {});
     std::string response = stream.TakeOutput();
     if (response.empty()) {
-      return internal::ErrorResponse(400, "not a request of HTTP/1.1");
+      return internal::ErrorResponse(400, "not an HTTP/1.1 request");
     }
     return response;
   }
