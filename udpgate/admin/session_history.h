@@ -89,7 +89,7 @@ class SessionHistory final : public SessionObserver {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const SessionHistoryOptions options_;
-  mutable internal::Mutex mutex_;
+  mutable udpgate::internal::Mutex mutex_;
   std::deque<End> ends_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<SocketAddress, Place> places_ ABSL_GUARDED_BY(mutex_);
   // When a look for a place to take again may succeed at the earliest.

@@ -2,28 +2,18 @@
 #ifndef UDPGATE_ADMIN_INTERNAL_METRICS_H_
 #define UDPGATE_ADMIN_INTERNAL_METRICS_H_
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "prometheus/metric_family.h"
+#include "udpgate/admin/internal/backend_loads.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {
 namespace admin {
 namespace internal {
-
-// Live sessions on a backend, and the traffic of these.
-struct BackendLoad {
-  std::string backend;
-  uint64_t sessions = 0;
-  uint64_t client_datagrams_forwarded = 0;
-  uint64_t client_bytes_forwarded = 0;
-  uint64_t backend_datagrams_forwarded = 0;
-  uint64_t backend_bytes_forwarded = 0;
-};
 
 // All numbers of `stats`, so that a field that comes new is shown without more
 // ado. Names: `udpgate_` and the field's, with `_total` behind a counter;
