@@ -1,5 +1,5 @@
-// What configures an `AdminServer` (admin_server.h), and what the host program
-// adds to it.
+// Options of an `AdminServer` (admin_server.h), and the hooks through which the
+// host program adds to it.
 #ifndef UDPGATE_ADMIN_ADMIN_OPTIONS_H_
 #define UDPGATE_ADMIN_ADMIN_OPTIONS_H_
 
@@ -21,39 +21,40 @@ namespace admin {
 struct AdminOptions {
   // Port 0: the kernel chooses, see `AdminServer::address`.
   SocketAddress listen_address;
-  // A listening socket of that address, to adopt instead of binding it; -1:
-  // none. The server's from `Create` on.
+  // A listening socket to adopt instead of binding that address; -1: none.
+  // `AdminServer::Create` takes ownership.
   int listen_fd = -1;
-  // Whoever asks for more than metrics and health must send it as
-  // `Authorization: Bearer <token>`. Empty: no token on a loopback address,
-  // and elsewhere nothing but metrics and health.
+  // Required as `Authorization: Bearer <token>` for everything except the
+  // status page, metrics and health. Empty: a loopback address needs no token,
+  // and any other address serves only these.
   std::string token;
 
-  // Connections at once, each of one request; beyond them the one that has
-  // waited longest is closed.
+  // Open connections, each for one request. If there are more, the one that has
+  // waited longest for its request is closed.
   int connections_max = 64;
   int worker_count = 2;
-  // Requests that wait for a worker; beyond them the answer is 503.
+  // Requests that wait for a worker. Further ones are refused with 503.
   int queue_size = 32;
   size_t header_bytes_max = 16384;
   size_t body_bytes_max = 65536;
-  // For a whole request, and for a whole response.
+  // For a complete request, and for a complete response.
   absl::Duration read_timeout = absl::Seconds(5);
   absl::Duration write_timeout = absl::Seconds(5);
   // Values of the label `backend` of udpgate_backend_sessions in /metrics.
   int metric_backends_max = 100;
-  // What /metrics and /api/v1/backends say of backends may be so old: counting
-  // it visits all sessions.
+  // Maximum age of the sessions by backend in /metrics and /api/v1/backends,
+  // since counting them visits all sessions.
   absl::Duration backends_age_max = absl::Seconds(1);
-  // Ends of one answer of /api/v1/ends.
+  // Maximum number of ends in one response of /api/v1/ends.
   int ends_page_max = 1000;
-  // Sessions of one answer of /api/v1/sessions.
+  // Maximum number of sessions in one response of /api/v1/sessions.
   int sessions_page_max = 1000;
-  // How long a disconnect may take, and the shards' sign of life.
+  // How long a disconnect may take, and the event-loop iteration of each worker
+  // that /healthz waits for.
   absl::Duration disconnect_timeout = absl::Seconds(2);
   absl::Duration liveness_timeout = absl::Seconds(2);
-  // Wrong tokens of one IPv4 address or IPv6 /64 in a window; beyond them its
-  // requests are not looked at (429) until the window is over.
+  // Invalid tokens of one IPv4 address or IPv6 /64 within a window. After them
+  // its tokens are not checked (429) until the window ends.
   int wrong_tokens_max = 10;
   absl::Duration wrong_token_window = absl::Minutes(1);
 
@@ -61,30 +62,30 @@ struct AdminOptions {
   absl::Status Validate() const;
 };
 
-// What the gate depends on, such as its connection to Redis.
+// State of a part that the gateway depends on, such as its connection to Redis.
 struct ComponentHealth {
   std::string name;  // a label in /metrics: a-z and _
   absl::Status status;
-  // Whether the gate is not ready without it.
+  // True: the gateway is not ready while it fails. False: a warning.
   bool is_needed = true;
 };
 
-// A number of the host program, without labels, for /metrics.
+// A metric of the host program, without labels.
 struct HostMetric {
   enum class Kind { kCounter, kGauge };
   Kind kind = Kind::kGauge;
-  std::string name;  // as Prometheus wants it, `_total` behind a counter
+  std::string name;  // a Prometheus name, with `_total` behind a counter
   std::string help;
   double value = 0;
 };
 
-// What the host program adds. Each may be null. Called from several threads at
-// once, until `Stop` returns; must not block for long.
+// Functions of the host program; each may be null. Called from several threads
+// at once, until `AdminServer::Stop` returns. Must not block for long.
 struct AdminHooks {
   std::function<std::vector<ComponentHealth>()> components;
-  // After `Proxy::Drain`.
+  // Called after `Proxy::Drain`.
   std::function<void()> drain;
-  // Reads the settings again; the text says what was done. Null: 501.
+  // Reads the settings again; the text says what has changed. Null: 501.
   std::function<absl::StatusOr<std::string>()> reload;
   std::function<std::vector<HostMetric>()> metrics;
   // Null: no /api/v1/ends, and no ends by backend in /metrics.

@@ -1,5 +1,5 @@
-// An HTTP endpoint for whoever operates a `Proxy`: metrics, health, and an
-// interface to see and to steer it.
+// HTTP endpoint of a `Proxy` for operators: metrics, health checks, a status
+// page, and a JSON interface to inspect and control it.
 //
 //   udpgate::admin::AdminOptions options;
 //   options.listen_address = udpgate::SocketAddress::Ipv4Loopback(9132);
@@ -9,8 +9,8 @@
 //   ...
 //   (*admin)->Stop();  // before the Proxy stops
 //
-// README.md here lists the paths. Plain HTTP: where the way to it is not
-// private, put a proxy with TLS before it.
+// README.md lists the paths. The endpoint speaks plain HTTP: if the network to
+// it is not private, put a proxy with TLS in front of it.
 #ifndef UDPGATE_ADMIN_ADMIN_SERVER_H_
 #define UDPGATE_ADMIN_ADMIN_SERVER_H_
 
@@ -27,42 +27,41 @@
 namespace udpgate {
 namespace admin {
 
-// Threads: a loop for the sockets and `worker_count` workers; all block all
-// signals and none is a thread of the Proxy. `Create`, `Start` and `Stop` from
-// one thread, which must not be one of its own.
+// Threads: one for the sockets, and `worker_count` workers. They block all
+// signals, and none is a thread of the Proxy. Call `Create`, `Start` and `Stop`
+// from one thread, which must not be one of these.
 //
 // Ownership: the Proxy must outlive it.
 class AdminServer {
  public:
-  // Binds the address. InvalidArgument from `AdminOptions::Validate`; what
-  // bind(2) and the like report, with the address in the text.
+  // Binds the address. InvalidArgument from `AdminOptions::Validate`, or the
+  // error of bind(2) and the like, with the address in the text.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Create(
       AdminOptions options, Proxy* proxy, AdminHooks hooks);
 
-  // Stops.
+  // Calls `Stop`.
   ~AdminServer();
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;
 
   absl::Status Start();
-  // Closes all connections and ends the threads. A disconnect under way is
-  // answered no more. Harmless when called twice.
+  // Closes all connections and ends the threads. A disconnect in progress gets
+  // no response. May be called twice.
   void Stop();
 
-  // What the counters of /metrics stand at that are neither the Proxy's nor of
-  // `AdminHooks::history`, by their names: the host program's, those of the
-  // process and of this server, and what was added. After `Stop` they are
-  // final.
+  // Values of those counters in /metrics that belong neither to the Proxy nor
+  // to `AdminHooks::history`, by name: the counters of the host program, of the
+  // process and of this server, including what was added. Final after `Stop`.
   std::map<std::string, double> Counters() const;
-  // Adds what another process has counted, so that no counter steps back. One
-  // that this process does not have is kept for `Counters` alone. Before
-  // `Start`.
+  // Adds the counters of an old process, so that no counter decreases in a
+  // takeover. A counter that this process does not have is kept for `Counters`
+  // only. Call it before `Start`.
   void AddCounters(const std::map<std::string, double>& counters);
 
-  // The bound address, with the port that the kernel chose.
+  // The bound address, with the port that the kernel assigned.
   const SocketAddress& address() const;
-  // The listening socket, for another process that goes on with it. The
-  // server's, and open until `Stop`.
+  // The listening socket, to pass it to a new process. Owned by the server, and
+  // open until `Stop`.
   int listen_fd() const;
 
  private:

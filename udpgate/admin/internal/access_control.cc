@@ -65,7 +65,7 @@ bool AccessControl::Admit(const Request& request, Response* response) {
   // name of its own (DNS rebinding), but then the Host is that name.
   if ((is_post || !needs_token_) && !HostMatches(request)) {
     SetError(response, 403,
-             "the Host header must be the address that serves this, or "
+             "the Host header must be the address of this endpoint, or "
              "localhost");
     return false;
   }
@@ -86,8 +86,8 @@ bool AccessControl::CheckToken(const Request& request, Response* response) {
   using Verdict = TokenGuard::Verdict;
   if (!has_token_) {
     SetError(response, 403,
-             "there is no token, and without one nothing but /metrics, "
-             "/healthz and /readyz is served off loopback");
+             "no token is configured; without one, an address other than "
+             "loopback serves only /, /metrics, /healthz and /readyz");
     return false;
   }
   const absl::StatusOr<SocketAddress> client = SocketAddress::FromIpAndPort(
@@ -101,14 +101,14 @@ bool AccessControl::CheckToken(const Request& request, Response* response) {
       response->set_header("Retry-After",
                            absl::StrCat(absl::ToInt64Seconds(absl::Ceil(
                                wrong_token_window_, absl::Seconds(1)))));
-      SetError(response, 429, "too many wrong tokens from this address");
+      SetError(response, 429, "too many invalid tokens from this address");
       return false;
     case Verdict::kWrong:
       ++wrong_tokens_;
-      SetError(response, 401, "the token is wrong");
+      SetError(response, 401, "invalid token");
       break;
     case Verdict::kMissing:
-      SetError(response, 401, "this needs Authorization: Bearer <token>");
+      SetError(response, 401, "missing header Authorization: Bearer <token>");
       break;
   }
   response->set_header("WWW-Authenticate", "Bearer");

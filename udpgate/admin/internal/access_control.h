@@ -16,8 +16,8 @@ namespace udpgate {
 namespace admin {
 namespace internal {
 
-// The rules are those of README.md, "Who may". A browser sends a cross-site
-// POST without asking only if it has one of three content types
+// The rules are those of README.md, "Access control". A browser sends a
+// cross-site POST without asking only if it has one of three content types
 // (https://fetch.spec.whatwg.org/#cors-safelisted-request-header), which are
 // refused here.
 //

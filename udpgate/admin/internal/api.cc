@@ -216,7 +216,7 @@ void Api::Backends(const Request&, Response* response) {
 
 void Api::Ends(const Request& request, Response* response) {
   if (hooks_->history == nullptr) {
-    return SetError(response, 501, "this gate keeps no ends of sessions");
+    return SetError(response, 501, "this program keeps no session history");
   }
   const uint64_t page_max = static_cast<uint64_t>(options_->ends_page_max);
   uint64_t limit = std::min<uint64_t>(100, page_max);
@@ -275,7 +275,7 @@ void Api::Disconnect(const Request& request, Response* response) {
   }
   if (!result->is_there) {
     return SetError(response, 504,
-                    "the event is under way, but the gate has not answered");
+                    "timed out; the disconnect is still in progress");
   }
   SetJson(response, 200, {{"ended", result->ended}});
 }
@@ -290,7 +290,7 @@ void Api::Drain(const Request&, Response* response) {
 
 void Api::Reload(const Request&, Response* response) {
   if (hooks_->reload == nullptr) {
-    return SetError(response, 501, "this gate cannot reload its settings");
+    return SetError(response, 501, "this program cannot reload its settings");
   }
   const absl::StatusOr<std::string> result = hooks_->reload();
   if (!result.ok()) {

@@ -37,7 +37,7 @@ std::vector<std::string> Health::Warnings() const {
 
 Health::Report Health::Liveness() const {
   if (proxy_->IsAlive(liveness_timeout_)) return {true, "alive\n"};
-  return {false, absl::StrCat("a shard made no turn for ",
+  return {false, absl::StrCat("worker stalled: no event-loop iteration in ",
                               absl::FormatDuration(liveness_timeout_), "\n")};
 }
 

@@ -38,19 +38,20 @@ std::vector<MetricFamily> MetricsPage::OwnFamilies(
     families.push_back(Counter(absl::StrCat("udpgate_admin_", name, "_total"),
                                help, static_cast<double>(value)));
   };
-  count("requests", "Requests to this endpoint that were handled.",
+  count("requests", "HTTP requests handled by the admin endpoint.",
         counts.requests);
-  count("connections", "Connections to this endpoint.", counts.connections);
-  count("connections_evicted", "Idle connections closed for newer ones.",
-        counts.evicted);
+  count("connections", "Connections accepted by the admin endpoint.",
+        counts.connections);
+  count("connections_evicted",
+        "Idle connections closed to make room for new ones.", counts.evicted);
   count("connections_timed_out",
-        "Connections that were too slow with a request or for a response.",
+        "Connections closed by the request or response timeout.",
         counts.timed_out);
   count("requests_refused",
-        "Requests that were no HTTP, were too big, or found all workers busy.",
+        "Requests refused: malformed, too large, or all workers busy.",
         counts.refused);
-  count("wrong_tokens", "Requests with a wrong token.", counts.wrong_tokens);
-  count("rate_limited", "Requests refused after too many wrong tokens.",
+  count("wrong_tokens", "Requests with an invalid token.", counts.wrong_tokens);
+  count("rate_limited", "Requests refused after too many invalid tokens.",
         counts.rate_limited);
   for (MetricFamily& family : ProcessFamilies()) {
     families.push_back(std::move(family));
@@ -85,26 +86,27 @@ std::string MetricsPage::Text(const EndpointCounts& counts) {
       families.push_back(std::move(family));
     }
   }
-  families.push_back(Gauge("udpgate_sessions_max",
-                           "Sessions at most, the limit in force.",
+  families.push_back(Gauge("udpgate_sessions_max", "Session limit in effect.",
                            static_cast<double>(proxy_->max_sessions())));
-  families.push_back(
-      Gauge("udpgate_receive_buffer_bytes",
-            "What the kernel granted of each listening socket's buffer.",
-            static_cast<double>(proxy_->receive_buffer_bytes())));
+  families.push_back(Gauge(
+      "udpgate_receive_buffer_bytes",
+      "Receive buffer of each listening socket, as granted by the kernel.",
+      static_cast<double>(proxy_->receive_buffer_bytes())));
   families.push_back(
       Gauge("udpgate_send_buffer_bytes",
-            "What the kernel granted of each listening socket's send buffer.",
+            "Send buffer of each listening socket, as granted by the kernel.",
             static_cast<double>(proxy_->send_buffer_bytes())));
-  families.push_back(Gauge("udpgate_draining",
-                           "1 where new clients are refused by a drain.",
-                           proxy_->is_draining() ? 1 : 0));
+  families.push_back(
+      Gauge("udpgate_draining",
+            "1 if the gateway is draining and refuses new clients.",
+            proxy_->is_draining() ? 1 : 0));
   MetricFamily build =
-      Gauge("udpgate_build_info", "1, with the version as a label.", 1);
+      Gauge("udpgate_build_info", "Always 1; the version is a label.", 1);
   build.metric[0].label = {{"version", UDPGATE_VERSION_STRING}};
   families.push_back(std::move(build));
-  MetricFamily up = Gauge("udpgate_component_up",
-                          "1 where what the gate depends on works.", 0);
+  MetricFamily up =
+      Gauge("udpgate_component_up",
+            "1 if the component works, such as the connection to Redis.", 0);
   up.metric.clear();
   for (const ComponentHealth& component : health_->Components()) {
     ClientMetric metric;

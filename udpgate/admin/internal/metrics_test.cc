@@ -100,7 +100,7 @@ TEST(StatsFamiliesTest, TrafficIsShownByDirectionAndPath) {
   stats.client_datagrams_forwarded = 9;
   stats.fast_path_client_datagrams = 4;
   stats.backend_bytes_forwarded = 18;
-  stats.fast_path_backend_bytes = 19;  // counted a moment later
+  stats.fast_path_backend_bytes = 19;  // must not underflow
   std::map<std::string, std::string> samples = Samples(StatsFamilies(stats));
   const auto sample = [&samples](const std::string& name) {
     return samples[absl::StrCat("udpgate_", name)];

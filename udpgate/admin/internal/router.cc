@@ -55,8 +55,8 @@ Router::Router() {
   set_error_handler([](const Request&, Response& response) {
     if (!response.body.empty()) return;
     SetError(&response, response.status,
-             response.status == 404 ? "there is nothing at this path"
-                                    : "the request cannot be served");
+             response.status == 404 ? "no such path"
+                                    : "the request cannot be processed");
   });
   set_exception_handler(
       [](const Request&, Response& response, std::exception_ptr) {
