@@ -1,5 +1,5 @@
-// An HTTP endpoint for whoever operates a `Proxy`: metrics, health, and an
-// interface to see and to steer it.
+// HTTP endpoint of a `Proxy` for operators: metrics, health checks, a status
+// page, and a JSON interface to inspect and control it.
 //
 //   udpgate::admin::AdminOptions options;
 //   options.listen_address = udpgate::SocketAddress::Ipv4Loopback(9132);
@@ -9,137 +9,59 @@
 //   ...
 //   (*admin)->Stop();  // before the Proxy stops
 //
-// README.md here lists the paths. Plain HTTP: where the way to it is not
-// private, put a proxy with TLS before it.
+// README.md lists the paths. The endpoint speaks plain HTTP: if the network to
+// it is not private, put a proxy with TLS in front of it.
 #ifndef UDPGATE_ADMIN_ADMIN_SERVER_H_
 #define UDPGATE_ADMIN_ADMIN_SERVER_H_
 
-#include <cstddef>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
-#include "udpgate/admin/session_history.h"
+#include "udpgate/admin/admin_options.h"
 #include "udpgate/proxy.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace admin {
 
-struct AdminOptions {
-  // Port 0: the kernel chooses, see `AdminServer::address`.
-  SocketAddress listen_address;
-  // A listening socket of that address, to adopt instead of binding it; -1:
-  // none. The server's from `Create` on.
-  int listen_fd = -1;
-  // Whoever asks for more than metrics and health must send it as
-  // `Authorization: Bearer <token>`. Empty: no token on a loopback address,
-  // and elsewhere nothing but metrics and health.
-  std::string token;
-
-  // Connections at once, each of one request; beyond them the one that has
-  // waited longest is closed.
-  int connections_max = 64;
-  int worker_count = 2;
-  // Requests that wait for a worker; beyond them the answer is 503.
-  int queue_size = 32;
-  size_t header_bytes_max = 16384;
-  size_t body_bytes_max = 65536;
-  // For a whole request, and for a whole response.
-  absl::Duration read_timeout = absl::Seconds(5);
-  absl::Duration write_timeout = absl::Seconds(5);
-  // Values of the label `backend` of udpgate_backend_sessions in /metrics.
-  int metric_backends_max = 100;
-  // What /metrics and /api/v1/backends say of backends may be so old: counting
-  // it visits all sessions.
-  absl::Duration backends_age_max = absl::Seconds(1);
-  // Ends of one answer of /api/v1/ends.
-  int ends_page_max = 1000;
-  // Sessions of one answer of /api/v1/sessions.
-  int sessions_page_max = 1000;
-  // How long a disconnect may take, and the shards' sign of life.
-  absl::Duration disconnect_timeout = absl::Seconds(2);
-  absl::Duration liveness_timeout = absl::Seconds(2);
-  // Wrong tokens of one IPv4 address or IPv6 /64 in a window; beyond them its
-  // requests are not looked at (429) until the window is over.
-  int wrong_tokens_max = 10;
-  absl::Duration wrong_token_window = absl::Minutes(1);
-
-  // InvalidArgument names the field.
-  absl::Status Validate() const;
-};
-
-// What the gate depends on, such as its connection to Redis.
-struct ComponentHealth {
-  std::string name;  // a label in /metrics: a-z and _
-  absl::Status status;
-  // Whether the gate is not ready without it.
-  bool is_needed = true;
-};
-
-// A number of the host program, without labels, for /metrics.
-struct HostMetric {
-  enum class Kind { kCounter, kGauge };
-  Kind kind = Kind::kGauge;
-  std::string name;  // as Prometheus wants it, `_total` behind a counter
-  std::string help;
-  double value = 0;
-};
-
-// What the host program adds. Each may be null. Called from several threads at
-// once, until `Stop` returns; must not block for long.
-struct AdminHooks {
-  std::function<std::vector<ComponentHealth>()> components;
-  // After `Proxy::Drain`.
-  std::function<void()> drain;
-  // Reads the settings again; the text says what was done. Null: 501.
-  std::function<absl::StatusOr<std::string>()> reload;
-  std::function<std::vector<HostMetric>()> metrics;
-  // Null: no /api/v1/ends, and no ends by backend in /metrics.
-  std::shared_ptr<SessionHistory> history;
-};
-
-// Threads: a loop for the sockets and `worker_count` workers; all block all
-// signals and none is a thread of the Proxy. `Create`, `Start` and `Stop` from
-// one thread, which must not be one of its own.
+// Threads: one for the sockets, and `worker_count` workers. They block all
+// signals, and none is a thread of the Proxy. Call `Create`, `Start` and `Stop`
+// from one thread, which must not be one of these.
 //
 // Ownership: the Proxy must outlive it.
 class AdminServer {
  public:
-  // Binds the address. InvalidArgument from `AdminOptions::Validate`; what
-  // bind(2) and the like report, with the address in the text.
+  // Binds the address. InvalidArgument from `AdminOptions::Validate`, or the
+  // error of bind(2) and the like, with the address in the text.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Create(
       AdminOptions options, Proxy* proxy, AdminHooks hooks);
 
-  // Stops.
+  // Calls `Stop`.
   ~AdminServer();
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;
 
   absl::Status Start();
-  // Closes all connections and ends the threads. A disconnect under way is
-  // answered no more. Harmless when called twice.
+  // Closes all connections and ends the threads. A disconnect in progress gets
+  // no response. May be called twice.
   void Stop();
 
-  // What the counters of /metrics stand at that are neither the Proxy's nor of
-  // `AdminHooks::history`, by their names: the host program's, those of the
-  // process and of this server, and what was added. After `Stop` they are
-  // final.
+  // Values of those counters in /metrics that belong neither to the Proxy nor
+  // to `AdminHooks::history`, by name: the counters of the host program, of the
+  // process and of this server, including what was added. Final after `Stop`.
   std::map<std::string, double> Counters() const;
-  // Adds what another process has counted, so that no counter steps back. One
-  // that this process does not have is kept for `Counters` alone. Before
-  // `Start`.
+  // Adds the counters of an old process, so that no counter decreases in a
+  // takeover. A counter that this process does not have is kept for `Counters`
+  // only. Call it before `Start`.
   void AddCounters(const std::map<std::string, double>& counters);
 
-  // The bound address, with the port that the kernel chose.
+  // The bound address, with the port that the kernel assigned.
   const SocketAddress& address() const;
-  // The listening socket, for another process that goes on with it. The
-  // server's, and open until `Stop`.
+  // The listening socket, to pass it to a new process. Owned by the server, and
+  // open until `Stop`.
   int listen_fd() const;
 
  private:

@@ -193,7 +193,7 @@ TEST_F(AdminServerTest, MetricsShowTheTraffic) {
   EXPECT_THAT(reply.body, HasSubstr("udpgate_build_info{version="));
 }
 
-TEST_F(AdminServerTest, MetricsShowWhatBecameOfSessionsAndEvents) {
+TEST_F(AdminServerTest, MetricsShowSessionsAndEventsByResult) {
   hooks_.metrics = [] {
     return std::vector<HostMetric>{
         {HostMetric::Kind::kGauge, "udpgate_redis_connected", "Help.", 1},
@@ -238,7 +238,7 @@ TEST_F(AdminServerTest, MetricsShowWhatBecameOfSessionsAndEvents) {
   EXPECT_THAT(text, HasSubstr("# TYPE udpgate_gets_total counter"));
 }
 
-TEST_F(AdminServerTest, BackendsAreCountedNoMoreOftenThanNeeded) {
+TEST_F(AdminServerTest, CountsOfBackendsAreCached) {
   options_.backends_age_max = absl::Hours(1);
   Serve();
   LoopbackPeer first, second;
@@ -334,10 +334,11 @@ TEST_F(AdminServerTest, IsAliveAndReady) {
   proxy_->Stop();
   const HttpReply dead = Get("/healthz");
   EXPECT_EQ(dead.status, 503);
-  EXPECT_THAT(dead.body, HasSubstr("no turn"));
+  EXPECT_THAT(dead.body,
+              HasSubstr("worker stalled: no event-loop iteration in 2s"));
 }
 
-TEST_F(AdminServerTest, IsNotReadyWhereSomethingNeededFails) {
+TEST_F(AdminServerTest, IsNotReadyIfANeededComponentFails) {
   std::atomic<bool> works{false};
   hooks_.components = [&works] {
     return std::vector<ComponentHealth>{
@@ -354,7 +355,7 @@ TEST_F(AdminServerTest, IsNotReadyWhereSomethingNeededFails) {
             "warning: redis_disconnects: not subscribed\n");
   EXPECT_EQ(Get("/healthz").status, 200);
   works = true;
-  // What can be done without is said all the same.
+  // A component that is not needed is still a warning.
   EXPECT_EQ(Get("/readyz").status, 200);
   EXPECT_EQ(Get("/readyz").body,
             "ready\nwarning: redis_disconnects: not subscribed\n");
@@ -407,7 +408,7 @@ TEST_F(AdminServerTest, StopsWhileClientsAreConnected) {
   admin_->Stop();
 }
 
-// The interface.
+// The API.
 
 TEST_F(AdminServerTest, SessionsAreListedInPages) {
   Serve();
@@ -518,7 +519,8 @@ TEST_F(AdminServerTest, WithoutAHistoryThereAreNoEnds) {
   Serve();
   const HttpReply reply = Get("/api/v1/ends");
   EXPECT_EQ(reply.status, 501);
-  EXPECT_THAT(Json(reply)["error"].get<std::string>(), HasSubstr("no ends"));
+  EXPECT_THAT(Json(reply)["error"].get<std::string>(),
+              HasSubstr("no session history"));
 }
 
 TEST_F(AdminServerTest, StatusHasAllNumbers) {
@@ -559,7 +561,7 @@ TEST_F(AdminServerTest, DisconnectEndsASession) {
   EXPECT_EQ(Json(reply)["ended"], 1);
 }
 
-TEST_F(AdminServerTest, DisconnectTakesTheTextOfTheKey) {
+TEST_F(AdminServerTest, DisconnectAcceptsTheLabelOfABackend) {
   resolver_->label = "lobby.internal:19132";
   Serve();
   LoopbackPeer client;
@@ -590,7 +592,7 @@ TEST_F(AdminServerTest, ABadDisconnectIsRefused) {
   EXPECT_EQ(proxy_->GetStats().disconnects_received, 0u);
 }
 
-TEST_F(AdminServerTest, DrainRefusesNewClientsAlone) {
+TEST_F(AdminServerTest, DrainRefusesOnlyNewClients) {
   std::atomic<int> drains{0};
   hooks_.drain = [&drains] { ++drains; };
   Serve();
@@ -610,7 +612,7 @@ TEST_F(AdminServerTest, DrainRefusesNewClientsAlone) {
   }));
 }
 
-TEST_F(AdminServerTest, TheHostMayDrainByItself) {
+TEST_F(AdminServerTest, TheHostProgramMayDrain) {
   Serve();
   EXPECT_EQ(Get("/readyz").status, 200);
   proxy_->Drain();
@@ -624,7 +626,7 @@ TEST_F(AdminServerTest, AnEmptyBodyIsEnoughToDrain) {
   EXPECT_EQ(Post("/api/v1/drain", "").status, 200);
 }
 
-TEST_F(AdminServerTest, ReloadIsTheHostsOrNone) {
+TEST_F(AdminServerTest, ReloadCallsTheHostProgram) {
   Serve();
   HttpReply reply = Post("/api/v1/reload", "{}");
   EXPECT_EQ(reply.status, 501);
@@ -644,7 +646,7 @@ TEST_F(AdminServerTest, ReloadIsTheHostsOrNone) {
   EXPECT_EQ(Json(reply)["error"], "LOG_LEVEL=x");
 }
 
-// Who may.
+// Access control.
 
 constexpr char kToken[] = "a-token-of-a-test";
 
@@ -671,7 +673,7 @@ TEST_F(AdminServerTest, OffLoopbackTheTokenIsNeeded) {
   EXPECT_EQ(Post("/api/v1/drain", "{}", Bearer(kToken)).status, 200);
 }
 
-TEST_F(AdminServerTest, OffLoopbackWithoutATokenThereIsNoInterface) {
+TEST_F(AdminServerTest, OffLoopbackWithoutATokenThereIsNoApi) {
   options_.listen_address = SocketAddress::Ipv4Any(0);
   Serve();
   EXPECT_EQ(Get("/metrics").status, 200);
@@ -680,7 +682,7 @@ TEST_F(AdminServerTest, OffLoopbackWithoutATokenThereIsNoInterface) {
   EXPECT_EQ(Post("/api/v1/drain", "{}").status, 403);
 }
 
-TEST_F(AdminServerTest, WrongTokensAreCountedAndSlowedDown) {
+TEST_F(AdminServerTest, InvalidTokensAreCountedAndRateLimited) {
   options_.token = kToken;
   options_.wrong_tokens_max = 3;
   options_.wrong_token_window = absl::Seconds(1);
@@ -723,7 +725,7 @@ TEST_F(AdminServerTest, AWebPageCannotPost) {
         "localhost.evil.example" + port}) {
     EXPECT_EQ(post(host, "application/json"), 403) << host;
   }
-  // Nor read by a name of its own.
+  // Nor can it read through a host name of its own.
   EXPECT_EQ(Send("GET /api/v1/sessions HTTP/1.1\r\nHost: evil.example\r\n\r\n")
                 .status,
             403);
@@ -731,7 +733,7 @@ TEST_F(AdminServerTest, AWebPageCannotPost) {
   EXPECT_EQ(post("LocalHost" + port, "Application/JSON; charset=utf-8"), 200);
 }
 
-// What a hostile or broken client sends.
+// Hostile and broken clients.
 
 TEST_F(AdminServerTest, GarbageIsRefused) {
   Serve();
@@ -756,7 +758,7 @@ TEST_F(AdminServerTest, GarbageIsRefused) {
   EXPECT_EQ(Get("/healthz").status, 200);
 }
 
-TEST_F(AdminServerTest, WhatIsTooBigIsRefused) {
+TEST_F(AdminServerTest, TooLargeRequestsAreRefused) {
   Serve();
   EXPECT_EQ(Post("/api/v1/drain", std::string(10 << 20, 'x')).status, 413);
   EXPECT_EQ(Post("/api/v1/drain", std::string(65537, 'x')).status, 413);
@@ -767,7 +769,7 @@ TEST_F(AdminServerTest, WhatIsTooBigIsRefused) {
   EXPECT_EQ(Get("/healthz").status, 200);
 }
 
-TEST_F(AdminServerTest, AHalfRequestEndsWithTheTimeout) {
+TEST_F(AdminServerTest, AnIncompleteRequestTimesOut) {
   options_.read_timeout = absl::Milliseconds(100);
   Serve();
   for (const absl::string_view half :
@@ -787,7 +789,7 @@ TEST_F(AdminServerTest, AHalfRequestEndsWithTheTimeout) {
       "3");
 }
 
-TEST_F(AdminServerTest, WhereAllWorkersAreBusyTheAnswerIsAnError) {
+TEST_F(AdminServerTest, IfAllWorkersAreBusyRequestsAreRefused) {
   options_.worker_count = 1;
   options_.queue_size = 1;
   std::atomic<int> calls{0};
@@ -819,7 +821,7 @@ TEST_F(AdminServerTest, WhereAllWorkersAreBusyTheAnswerIsAnError) {
   EXPECT_TRUE(AwaitTrue([this] { return Get("/metrics").status == 200; }));
 }
 
-TEST_F(AdminServerTest, ManyIdleConnectionsHinderNobody) {
+TEST_F(AdminServerTest, ManyIdleConnectionsDoNotBlockOthers) {
   options_.read_timeout = absl::Minutes(1);
   Serve();
   LoopbackPeer client;

@@ -19,14 +19,14 @@ namespace {
 
 using ::nlohmann::json;
 
-// As many as any history keeps.
+// Limits for a malformed text; above what any history keeps.
 constexpr size_t kEndsMax = 100000;
 constexpr size_t kBackendsMax = 10000;
 constexpr size_t kCountersMax = 10000;
 
 constexpr const char* kStates[] = {"pending", "unconfirmed", "confirmed"};
 
-// The numbers of an event, by their names.
+// Numbers of an event and their member names.
 struct EventNumber {
   const char* name;
   uint64_t SessionEvent::*value;
@@ -82,7 +82,7 @@ json WriteBackend(const SessionHistory::RecordedBackend& recorded) {
       {"last_event_unix_nanoseconds", absl::ToUnixNanos(recorded.last_event)}};
 }
 
-// Calls `read` with the member, where there is one; false where that says so.
+// Calls `read` with the member if there is one. False if `read` returns false.
 template <typename Read>
 bool Member(const json& object, const char* name, Read read) {
   const auto found = object.find(name);
@@ -235,7 +235,7 @@ absl::StatusOr<CarriedOver> DecodeCarriedOver(absl::string_view text) {
   const json value = json::parse(text.begin(), text.end(), nullptr,
                                  /*allow_exceptions=*/false);
   if (!value.is_object()) {
-    return absl::InvalidArgumentError("the numbers carried over are no object");
+    return absl::InvalidArgumentError("carried over: not a JSON object");
   }
   for (const auto& [name, is_read] :
        {std::make_pair("counters", Member(value, "counters",
@@ -256,7 +256,7 @@ absl::StatusOr<CarriedOver> DecodeCarriedOver(absl::string_view text) {
                        }))}) {
     if (!is_read) {
       return absl::InvalidArgumentError(
-          absl::StrCat("carried over: wrong ", name));
+          absl::StrCat("carried over: invalid ", name));
     }
   }
   return carried;

@@ -1,10 +1,10 @@
-// What an endpoint's numbers stand at, for another process that goes on with
-// them: in a take-over no counter steps back, and the ends of sessions stay.
+// Counters and session history of the admin endpoint, as text for a takeover:
+// in the new process no counter decreases, and the ended sessions are kept.
 //
 //   server.AwaitSuccessor(timeout, EncodeCarriedOver(
-//       {admin->Counters(), history->Save()}));      // the gate that gives
+//       {admin->Counters(), history->Save()}));      // the old process
 //   auto carried = DecodeCarriedOver(*predecessor->ReadNotes(timeout));
-//   history->Restore(carried->history);              // the one that takes
+//   history->Restore(carried->history);              // the new process
 //   admin->AddCounters(carried->counters);
 #ifndef UDPGATE_ADMIN_CARRIED_OVER_H_
 #define UDPGATE_ADMIN_CARRIED_OVER_H_
@@ -25,12 +25,12 @@ struct CarriedOver {
   SessionHistory::Record history;
 };
 
-// A JSON object in which everything has a name.
+// A JSON object.
 std::string EncodeCarriedOver(const CarriedOver& carried);
 
-// What it does not know it leaves out, and what it misses keeps its default:
-// the text may be of another version. InvalidArgument where it is no such
-// object, or a value is none that its name can have. Empty: nothing.
+// The text may come from another version: unknown members are ignored, and
+// missing ones keep their default. InvalidArgument if it is not such an object,
+// or if a value is not valid for its name. An empty text has no content.
 absl::StatusOr<CarriedOver> DecodeCarriedOver(absl::string_view text);
 
 }  // namespace admin

@@ -36,7 +36,7 @@ SessionHistory::Backend* SessionHistory::Find(const SocketAddress& address,
   auto found = places_.find(address);
   if (found == places_.end() && places_.size() >= options_.backends_max &&
       now >= next_look_) {
-    // Of many backends each new session would look through all places.
+    // `next_look_` avoids a search for each session of many backends.
     const auto oldest = std::min_element(
         places_.begin(), places_.end(), [](const auto& a, const auto& b) {
           return a.second.last_event < b.second.last_event;
@@ -80,11 +80,11 @@ void SessionHistory::Restore(const Record& record) {
   MutexLock lock(&mutex_);
   ends_.insert(ends_.begin(), record.ends.begin(), record.ends.end());
   while (ends_.size() > options_.ends_max) ends_.pop_front();
-  // A number that was shown by name must not vanish: those go first.
+  // A backend that /metrics has shown by name must stay: these go first.
   absl::flat_hash_map<SocketAddress, Place> newer;
   newer.swap(places_);
   next_look_ = absl::InfinitePast();
-  // The analysis does not see that the lock is held here.
+  // The thread safety analysis does not see that the lock is held here.
   const auto add = [&](const Backend& backend,
                        absl::Time last_event) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     auto found = places_.find(backend.address);

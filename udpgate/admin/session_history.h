@@ -1,5 +1,6 @@
-// Which sessions ended lately, and how many on each backend: an observer for
-// `ProxyDependencies::session_observer`, which an `AdminServer` shows.
+// Keeps the last ended sessions, and counts sessions by backend. It is an
+// observer for `ProxyDependencies::session_observer`; an `AdminServer` shows
+// it.
 //
 //   auto history = std::make_shared<SessionHistory>(SessionHistoryOptions());
 //   dependencies.session_observer = history;  // then Proxy::Create
@@ -27,10 +28,11 @@ namespace udpgate {
 namespace admin {
 
 struct SessionHistoryOptions {
-  // Ends that are kept, the last ones; under 250 bytes each.
+  // Number of ends that are kept; each takes less than 250 bytes.
   size_t ends_max = 1000;
-  // Backends that are counted by themselves. Beyond them one takes the place
-  // of another that saw no event for so long, or is counted with all others.
+  // Number of backends that are counted individually. A further backend
+  // replaces one without an event for `backend_idle_min`; if there is none, it
+  // is counted with all others.
   size_t backends_max = 100;
   absl::Duration backend_idle_min = absl::Hours(1);
   // The time of day; for tests.
@@ -44,7 +46,7 @@ class SessionHistory final : public SessionObserver {
     SessionEvent event;
     absl::Time time;
   };
-  // What was counted since the backend took its place here.
+  // Counts since the backend is counted individually.
   struct Backend {
     SocketAddress address;  // invalid: all others
     uint64_t opened = 0;
@@ -55,7 +57,7 @@ class SessionHistory final : public SessionObserver {
     Backend backend;
     absl::Time last_event;
   };
-  // All of it, for another process that goes on with it.
+  // The complete content, for a takeover.
   struct Record {
     std::vector<End> ends;  // the oldest first
     std::vector<RecordedBackend> backends;
@@ -66,16 +68,17 @@ class SessionHistory final : public SessionObserver {
   void Observe(const SessionEvent& event) override;
 
   Record Save() const;
-  // Puts what another one has seen before what this one has. Limits hold: of
-  // backends those of `record` stay, and of ends the last ones.
+  // Inserts the content of an older history before the content of this one. The
+  // limits hold: backends of `record` have priority, and the last ends are
+  // kept.
   void Restore(const Record& record);
 
-  // Calls `visit` for the ends that are kept, the newest first, until it
-  // returns false. Under a lock that Observe waits for.
+  // Calls `visit` for each end, the newest first, until it returns false.
+  // `Observe` is blocked meanwhile.
   void ForEachEnd(const std::function<bool(const End& end)>& visit) const;
 
-  // In the order of their addresses' texts, the others last, if there are any.
-  // Sessions that got no backend are in none.
+  // Sorted by the text of the address; "all others" is last, if there are any.
+  // Sessions that never had a backend are not counted.
   std::vector<Backend> Backends() const;
 
  private:
@@ -89,10 +92,10 @@ class SessionHistory final : public SessionObserver {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const SessionHistoryOptions options_;
-  mutable internal::Mutex mutex_;
+  mutable udpgate::internal::Mutex mutex_;
   std::deque<End> ends_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<SocketAddress, Place> places_ ABSL_GUARDED_BY(mutex_);
-  // When a look for a place to take again may succeed at the earliest.
+  // Earliest time at which a search for an idle backend can succeed.
   absl::Time next_look_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   Backend others_ ABSL_GUARDED_BY(mutex_);
   bool has_others_ ABSL_GUARDED_BY(mutex_) = false;

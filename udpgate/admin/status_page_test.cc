@@ -229,7 +229,7 @@ class StatusPageTest : public ::testing::Test {
   std::unique_ptr<AdminServer> admin_;
 };
 
-TEST_F(StatusPageTest, ShowsTheGate) {
+TEST_F(StatusPageTest, ShowsTheGateway) {
   hooks_.components = [] {
     return std::vector<ComponentHealth>{{"backend_source", absl::OkStatus()}};
   };
@@ -261,7 +261,7 @@ TEST_F(StatusPageTest, ShowsTheGate) {
   EXPECT_THAT(document, ContainsRegex("id=\"login\"[^>]* hidden"));
 }
 
-TEST_F(StatusPageTest, ShowsWhyTheGateIsNotReady) {
+TEST_F(StatusPageTest, ShowsWhyTheGatewayIsNotReady) {
   hooks_.components = [] {
     return std::vector<ComponentHealth>{
         {"backend_source", absl::UnavailableError("<img src=x> away")}};
@@ -275,7 +275,7 @@ TEST_F(StatusPageTest, ShowsWhyTheGateIsNotReady) {
   EXPECT_THAT(document, HasSubstr("role=\"status\">not ready: backend_source: "
                                   "&lt;img src=x&gt; away</span>"));
   EXPECT_THAT(document, Not(HasSubstr("<img")));
-  EXPECT_THAT(document, HasSubstr("no session has a backend"));
+  EXPECT_THAT(document, HasSubstr("no live sessions"));
 }
 
 TEST_F(StatusPageTest, AsksForTheToken) {
@@ -288,7 +288,7 @@ TEST_F(StatusPageTest, AsksForTheToken) {
   EXPECT_THAT(document, Not(HasSubstr("data-polls=")));
 }
 
-TEST_F(StatusPageTest, ShowsTheGateOnceItHasTheToken) {
+TEST_F(StatusPageTest, ShowsTheGatewayAfterSignIn) {
   options_.token = "a-token-of-a-test";
   Serve();
   Browser browser;
@@ -308,7 +308,7 @@ TEST_F(StatusPageTest, ShowsTheGateOnceItHasTheToken) {
   give("a-wrong-token-of-a-test");
   EXPECT_TRUE(
       shows("document.getElementById('problem').textContent === "
-            "'the token is wrong'"));
+            "'invalid token'"));
   give(options_.token);
   EXPECT_TRUE(
       shows("document.getElementById('ready').textContent === 'ready'"));
@@ -316,7 +316,7 @@ TEST_F(StatusPageTest, ShowsTheGateOnceItHasTheToken) {
   EXPECT_TRUE(shows("document.getElementById('problem').hidden"));
 }
 
-TEST_F(StatusPageTest, FitsAPhoneAndHasTwoSchemes) {
+TEST_F(StatusPageTest, FitsAPhoneAndHasTwoColorSchemes) {
   Serve();
   test::LoopbackPeer client, gone;
   ASSERT_TRUE(client.Ask(proxy_->listen_addresses()[0], "hello").ok());
@@ -361,7 +361,7 @@ TEST_F(StatusPageTest, FitsAPhoneAndHasTwoSchemes) {
   EXPECT_GT(lightness("dark", "color"), 600);
 }
 
-TEST_F(StatusPageTest, TakesNothingFromOutside) {
+TEST_F(StatusPageTest, LoadsNothingFromOtherHosts) {
   Serve();
   const absl::StatusOr<test::HttpReply> reply =
       test::HttpGet(admin_->address(), "/");

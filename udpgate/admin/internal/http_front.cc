@@ -7,15 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
+#include "absl/types/optional.h"
 #include "udpgate/internal/thread.h"
 
 namespace udpgate {
@@ -36,43 +31,6 @@ using TimePoint = std::chrono::steady_clock::time_point;
 
 TimePoint Now() { return std::chrono::steady_clock::now(); }
 
-absl::string_view Reason(int status) {
-  switch (status) {
-    case 400:
-      return "Bad Request";
-    case 413:
-      return "Payload Too Large";
-    case 431:
-      return "Request Header Fields Too Large";
-    case 501:
-      return "Not Implemented";
-    case 503:
-      return "Service Unavailable";
-    default:
-      return "Error";
-  }
-}
-
-bool IsTokenText(absl::string_view text) {
-  return !text.empty() &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) {
-           return absl::ascii_isalnum(c) ||
-                  std::strchr("!#$%&'*+-.^_`|~", c) != nullptr;
-         });
-}
-
-bool IsPrintable(absl::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return c == '\t' || (c >= 0x20 && c != 0x7f);
-  });
-}
-
-int StatusOf(const absl::Status& status) {
-  if (absl::IsResourceExhausted(status)) return 413;
-  if (absl::IsUnimplemented(status)) return 501;
-  return 400;
-}
-
 void AddToEpoll(int epoll_fd, int fd, uint64_t id, uint32_t events) {
   epoll_event event = {};
   event.events = events;
@@ -81,70 +39,6 @@ void AddToEpoll(int epoll_fd, int fd, uint64_t id, uint32_t events) {
 }
 
 }  // namespace
-
-std::string ErrorResponse(int status, absl::string_view error) {
-  const std::string body = absl::StrCat(
-      "{\"error\":\"",
-      absl::StrReplaceAll(error, {{"\\", "\\\\"}, {"\"", "\\\""}}), "\"}\n");
-  return absl::StrCat("HTTP/1.1 ", status, " ", Reason(status),
-                      "\r\nContent-Type: application/json\r\nContent-Length: ",
-                      body.size(), "\r\nConnection: close\r\n\r\n", body);
-}
-
-absl::StatusOr<ParsedHead> ParseHead(absl::string_view text,
-                                     size_t body_bytes_max) {
-  std::vector<absl::string_view> lines = absl::StrSplit(text, "\r\n");
-  const std::vector<absl::string_view> request_line =
-      absl::StrSplit(lines[0], ' ');
-  if (request_line.size() != 3 || !IsTokenText(request_line[0]) ||
-      !absl::StartsWith(request_line[1], "/") ||
-      !IsPrintable(request_line[1]) ||
-      (request_line[2] != "HTTP/1.1" && request_line[2] != "HTTP/1.0")) {
-    return absl::InvalidArgumentError("not a request of HTTP/1.1");
-  }
-  ParsedHead parsed;
-  absl::StrAppend(&parsed.head, lines[0], "\r\n");
-  std::vector<std::string> seen;
-  for (size_t i = 1; i < lines.size() && !lines[i].empty(); ++i) {
-    const size_t colon = lines[i].find(':');
-    if (colon == absl::string_view::npos ||
-        !IsTokenText(lines[i].substr(0, colon)) || !IsPrintable(lines[i])) {
-      return absl::InvalidArgumentError("a header is no header");
-    }
-    const std::string name = absl::AsciiStrToLower(lines[i].substr(0, colon));
-    const absl::string_view value =
-        absl::StripAsciiWhitespace(lines[i].substr(colon + 1));
-    if (name == "transfer-encoding" || name == "content-encoding") {
-      return absl::UnimplementedError(
-          "a body must have a Content-Length and no encoding");
-    }
-    if (name != "host" && name != "authorization" && name != "content-type" &&
-        name != "content-length" && name != "accept-encoding") {
-      continue;
-    }
-    if (std::find(seen.begin(), seen.end(), name) != seen.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the header ", name, " comes twice"));
-    }
-    seen.push_back(name);
-    if (name == "content-length") {
-      uint64_t length;
-      if (value.empty() ||
-          !std::all_of(value.begin(), value.end(), absl::ascii_isdigit) ||
-          value.size() > 18 || !absl::SimpleAtoi(value, &length)) {
-        return absl::InvalidArgumentError("the Content-Length is no number");
-      }
-      if (length > body_bytes_max) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("the body is larger than ", body_bytes_max, " bytes"));
-      }
-      parsed.body_bytes = static_cast<size_t>(length);
-    }
-    absl::StrAppend(&parsed.head, name, ": ", value, "\r\n");
-  }
-  absl::StrAppend(&parsed.head, "\r\n");
-  return parsed;
-}
 
 struct HttpFront::Connection {
   enum class State { kReading, kHandling, kWriting };
@@ -155,12 +49,10 @@ struct HttpFront::Connection {
   TimePoint deadline;
   std::list<Connection*>::iterator place;  // in the list of its state
   SocketAddress client;
-  std::string input;
-  size_t head_bytes = 0;  // 0: not complete
-  ParsedHead head;
+  absl::optional<HttpRequestReader> reader;  // while kReading
   std::string output;
   size_t written = 0;
-  bool closing = false;  // all is sent; waits for the client's end
+  bool closing = false;  // all is sent; waits for the client to close
 };
 
 absl::StatusOr<std::unique_ptr<HttpFront>> HttpFront::Create(
@@ -180,7 +72,8 @@ absl::Status HttpFront::Bind() {
   sockaddr_storage address;
   const int family = options_.listen_address.family();
   const socklen_t size = options_.listen_address.ToSockaddr(family, &address);
-  if (size == 0) return absl::InvalidArgumentError("no address to listen on");
+  if (size == 0)
+    return absl::InvalidArgumentError("listen address is not valid");
   listen_fd_ =
       UniqueFd(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listen_fd_.is_open()) return absl::ErrnoToStatus(errno, name);
@@ -276,7 +169,7 @@ void HttpFront::Loop() {
         } else if (connection->state == Connection::State::kWriting) {
           Write(connection);
         } else {
-          Close(connection);  // gone while its request is handled
+          Close(connection);  // lost while its request is handled
         }
       }
     }
@@ -296,15 +189,15 @@ int HttpFront::WaitMilliseconds() const {
 }
 
 void HttpFront::AcceptAll() {
-  // A slice, so that a flood of connections leaves time for the others.
+  // Bounded, so that a flood of connections leaves time for the others.
   for (int i = 0; i < 64; ++i) {
     sockaddr_storage address;
     socklen_t size = sizeof(address);
     UniqueFd fd(accept4(listen_fd_.get(), reinterpret_cast<sockaddr*>(&address),
                         &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.is_open()) {
-      // Out of descriptors: one of ours makes room, else the listener would
-      // stay readable and this thread would spin.
+      // Out of descriptors: closing a connection frees one. Otherwise the
+      // listener would stay readable and this thread would spin.
       if ((errno == EMFILE || errno == ENFILE) && !reading_.empty()) {
         ++evicted_;
         Close(reading_.front());
@@ -318,7 +211,7 @@ void HttpFront::AcceptAll() {
       std::list<Connection*>& oldest = reading_.empty() ? writing_ : reading_;
       if (oldest.empty()) {
         ++refused_;
-        continue;  // closes the new one: all others wait for a worker
+        continue;  // closes the new one: all others are with a worker
       }
       ++evicted_;
       Close(oldest.front());
@@ -327,6 +220,8 @@ void HttpFront::AcceptAll() {
     connection->id = next_id_++;
     connection->client = SocketAddress::FromSockaddr(
         reinterpret_cast<const sockaddr*>(&address), size);
+    connection->reader.emplace(options_.header_bytes_max,
+                               options_.body_bytes_max);
     connection->deadline =
         Now() + absl::ToChronoNanoseconds(options_.read_timeout);
     AddToEpoll(epoll_fd_.get(), fd.get(), connection->id, EPOLLIN);
@@ -344,41 +239,23 @@ void HttpFront::Read(Connection* connection) {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) return Close(connection);
-    connection->input.append(buffer, static_cast<size_t>(count));
-    TakeRequest(connection);
-    if (connection->state != Connection::State::kReading) return;
+    switch (connection->reader->Append(
+        absl::string_view(buffer, static_cast<size_t>(count)))) {
+      case HttpRequestReader::State::kIncomplete:
+        break;
+      case HttpRequestReader::State::kRefused:
+        return Refuse(connection, connection->reader->error_status(),
+                      connection->reader->error());
+      case HttpRequestReader::State::kComplete:
+        return Queue(connection);
+    }
   }
 }
 
-void HttpFront::TakeRequest(Connection* connection) {
-  const auto refuse = [this, connection](int status, absl::string_view error) {
-    ++refused_;
-    Respond(connection, ErrorResponse(status, error));
-  };
-  if (connection->head_bytes == 0) {
-    const size_t end = connection->input.find("\r\n\r\n");
-    if (end == std::string::npos || end + 4 > options_.header_bytes_max) {
-      if (connection->input.size() < options_.header_bytes_max) return;
-      return refuse(431, absl::StrCat("the header is larger than ",
-                                      options_.header_bytes_max, " bytes"));
-    }
-    connection->head_bytes = end + 4;
-    absl::StatusOr<ParsedHead> head =
-        ParseHead(absl::string_view(connection->input).substr(0, end + 4),
-                  options_.body_bytes_max);
-    if (!head.ok()) {
-      return refuse(StatusOf(head.status()), head.status().message());
-    }
-    connection->head = *std::move(head);
-  }
-  const size_t whole = connection->head_bytes + connection->head.body_bytes;
-  if (connection->input.size() < whole) return;
-
+void HttpFront::Queue(Connection* connection) {
   Job job;
   job.connection_id = connection->id;
-  job.request.head = std::move(connection->head.head);
-  job.request.body = connection->input.substr(connection->head_bytes,
-                                              connection->head.body_bytes);
+  job.request = connection->reader->Take();
   job.request.client = connection->client;
   sockaddr_storage address;
   socklen_t size = sizeof(address);
@@ -387,23 +264,29 @@ void HttpFront::TakeRequest(Connection* connection) {
     job.request.local = SocketAddress::FromSockaddr(
         reinterpret_cast<const sockaddr*>(&address), size);
   }
+  bool is_queued = false;
   {
     MutexLock lock(&mutex_);
     if (jobs_.size() < static_cast<size_t>(options_.queue_size)) {
       jobs_.push_back(std::move(job));
       jobs_changed_.SignalOne();
-      reading_.erase(connection->place);
-      connection->state = Connection::State::kHandling;
+      is_queued = true;
     }
   }
-  if (connection->state == Connection::State::kReading) {
-    return refuse(503, "too many requests wait");
-  }
-  connection->input.clear();
-  // Only its loss is of interest (EPOLLHUP and EPOLLERR).
+  if (!is_queued) return Refuse(connection, 503, "too many queued requests");
+  reading_.erase(connection->place);
+  connection->state = Connection::State::kHandling;
+  connection->reader.reset();
+  // Without events: only EPOLLHUP and EPOLLERR are reported.
   epoll_event event = {};
   event.data.u64 = connection->id;
   epoll_ctl(epoll_fd_.get(), EPOLL_CTL_MOD, connection->fd.get(), &event);
+}
+
+void HttpFront::Refuse(Connection* connection, int status,
+                       absl::string_view error) {
+  ++refused_;
+  Respond(connection, ErrorResponse(status, error));
 }
 
 void HttpFront::Work() {
@@ -447,7 +330,7 @@ void HttpFront::Respond(Connection* connection, std::string response) {
       Now() + absl::ToChronoNanoseconds(options_.write_timeout);
   connection->place = writing_.insert(writing_.end(), connection);
   connection->output = std::move(response);
-  connection->input = std::string();
+  connection->reader.reset();
   epoll_event event = {};
   event.events = EPOLLOUT;
   event.data.u64 = connection->id;
@@ -466,8 +349,9 @@ void HttpFront::Write(Connection* connection) {
     connection->written += static_cast<size_t>(count);
   }
   if (!connection->closing) {
-    // A close now would reset the connection where the client still sends
-    // (tcp(7)), and take the response from it. So wait for its end.
+    // If the client still sends, a close now would reset the connection
+    // (RFC 9112, section 9.6) and the client would lose the response. So wait
+    // until the client closes.
     connection->closing = true;
     shutdown(connection->fd.get(), SHUT_WR);
     epoll_event event = {};

@@ -1,10 +1,11 @@
-// The sockets of the admin endpoint: takes whole HTTP requests in, and sends
-// whole responses out, so that no client holds a thread.
+// The sockets of the admin endpoint: receives complete HTTP requests and sends
+// complete responses, so that no client occupies a worker thread while it is
+// slow.
 //
-// One thread owns all connections and never blocks on one; a request goes to a
-// few worker threads once its last byte is there. A connection carries one
-// request. Garbage, a request too big, and one that finds all workers busy are
-// answered from here.
+// One thread owns all connections and never blocks on one. It passes a request
+// to a worker thread after the last byte arrived. A connection carries one
+// request. A malformed or too large request, or one that finds the queue full,
+// is refused here (http_text.h) and does not reach a worker.
 #ifndef UDPGATE_ADMIN_INTERNAL_HTTP_FRONT_H_
 #define UDPGATE_ADMIN_INTERNAL_HTTP_FRONT_H_
 
@@ -25,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/admin/internal/http_text.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/socket_address.h"
@@ -33,7 +35,7 @@ namespace udpgate {
 namespace admin {
 namespace internal {
 
-// Those of `AdminOptions`, which has the defaults.
+// See `AdminOptions`, which has the defaults.
 struct HttpFrontOptions {
   SocketAddress listen_address;
   int listen_fd;
@@ -42,50 +44,27 @@ struct HttpFrontOptions {
   int queue_size;
   size_t header_bytes_max;
   size_t body_bytes_max;
-  // From the accept to the request's last byte, and from the response's first
-  // byte to its last.
+  // From accept(2) to the last byte of the request, and from the first byte of
+  // the response until the client closes.
   absl::Duration read_timeout;
   absl::Duration write_timeout;
 };
 
-// One request as it came, with complete header and body.
-struct HttpRequestText {
-  // The request line and the headers that matter here (Host, Authorization,
-  // Content-Type, Content-Length, Accept-Encoding), each at most once.
-  std::string head;
-  std::string body;
-  SocketAddress client;
-  SocketAddress local;  // what the client connected to
-};
-
-// How the head of a request begins; for tests and for the front itself.
-struct ParsedHead {
-  std::string head;  // see HttpRequestText
-  size_t body_bytes = 0;
-};
-// `text` ends with the empty line. The error's message is for the client, and
-// its code says which: InvalidArgument 400, ResourceExhausted 413,
-// Unimplemented 501.
-absl::StatusOr<ParsedHead> ParseHead(absl::string_view text,
-                                     size_t body_bytes_max);
-
-// A response of JSON with `error` as its only member.
-std::string ErrorResponse(int status, absl::string_view error);
-
 // Threads: `Create`, `Start` and `Stop` from one thread; `counts` from any.
 class HttpFront {
  public:
-  // Makes the response, with header; called from several threads at once.
+  // Returns the complete response. Called from several threads at once.
   using Handler = std::function<std::string(const HttpRequestText& request)>;
 
   struct Counts {
     uint64_t accepted = 0;
-    uint64_t evicted = 0;    // closed for a newer connection
-    uint64_t timed_out = 0;  // too slow with a request or a response
-    uint64_t refused = 0;    // not HTTP, too big, or all workers busy
+    uint64_t evicted = 0;    // closed to make room for a newer connection
+    uint64_t timed_out = 0;  // too slow with the request or the response
+    uint64_t refused = 0;    // malformed, too large, or all workers busy
   };
 
-  // Binds and listens. What bind(2) and the like report.
+  // Binds and listens. Errors of bind(2), listen(2) and the like, with the
+  // address in the text.
   static absl::StatusOr<std::unique_ptr<HttpFront>> Create(
       const HttpFrontOptions& options, Handler handler);
   // Stops.
@@ -94,8 +73,8 @@ class HttpFront {
   HttpFront& operator=(const HttpFront&) = delete;
 
   absl::Status Start();
-  // Closes all connections, and returns when the last handler has. Harmless
-  // when called twice.
+  // Closes all connections and returns after the last handler returned. May be
+  // called twice.
   void Stop();
 
   const SocketAddress& address() const { return address_; }
@@ -122,7 +101,9 @@ class HttpFront {
   void AcceptAll();
   void TakeAnswers();
   void Read(Connection* connection);
-  void TakeRequest(Connection* connection);
+  // Passes the complete request to a worker.
+  void Queue(Connection* connection);
+  void Refuse(Connection* connection, int status, absl::string_view error);
   void Respond(Connection* connection, std::string response);
   void Write(Connection* connection);
   void Close(Connection* connection);
@@ -136,12 +117,12 @@ class HttpFront {
   udpgate::internal::UniqueFd epoll_fd_;
   udpgate::internal::UniqueFd wake_fd_;
 
-  // Of the loop's thread. In the order of their deadlines, since each state
-  // has one time-out: reading, then writing ones.
+  // Used by the loop's thread only. Each list is in the order of deadlines,
+  // since each state has one timeout.
   absl::flat_hash_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::list<Connection*> reading_;
   std::list<Connection*> writing_;
-  uint64_t next_id_ = 2;  // 0 and 1 are the listener and the wake-up
+  uint64_t next_id_ = 2;  // 0 and 1: the listener and `wake_fd_`
 
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> accepted_{0};

@@ -44,12 +44,12 @@ void Add(MetricFamily* family, Labels labels, double value) {
   family->metric.push_back(std::move(metric));
 }
 
-// The forwarded ones count the fast path's as well.
+// `all` includes the fast path.
 double OnSockets(uint64_t all, uint64_t fast_path) {
   return static_cast<double>(all - std::min(all, fast_path));
 }
 
-// What is shown by direction and path rather than by its name.
+// Numbers that become one metric with the labels `direction` and `path`.
 struct TrafficUnit {
   const char* name;
   const char* text;
@@ -86,7 +86,7 @@ bool IsTraffic(uint64_t ProxyStats::*value) {
       [value](const TrafficUnit& unit) { return unit.Has(value); });
 }
 
-// What is shown by result rather than by its name.
+// Numbers that become one metric with the label `result`.
 struct DisconnectResult {
   const char* name;
   uint64_t ProxyStats::*value;
@@ -108,10 +108,10 @@ bool IsDisconnectResult(uint64_t ProxyStats::*value) {
 }
 
 MetricFamily ResolveDurations(const ProxyStats& stats) {
-  MetricFamily family = Family(
-      "udpgate_resolve_duration_seconds",
-      "Time until the backend resolver's answer was there, an error included.",
-      MetricType::Histogram);
+  MetricFamily family =
+      Family("udpgate_resolve_duration_seconds",
+             "Duration of backend resolutions, including failed ones.",
+             MetricType::Histogram);
   ClientMetric metric;
   uint64_t count = 0;
   for (size_t i = 0; i < kResolveBucketCount; ++i) {
@@ -132,10 +132,9 @@ MetricFamily ResolveDurations(const ProxyStats& stats) {
 
 void AddTraffic(const ProxyStats& stats, std::vector<MetricFamily>* families) {
   for (const TrafficUnit& unit : kTrafficUnits) {
-    MetricFamily received =
-        Family(absl::StrCat("udpgate_", unit.name, "_received_total"),
-               absl::StrCat(unit.text, " read, by the side they came from."),
-               MetricType::Counter);
+    MetricFamily received = Family(
+        absl::StrCat("udpgate_", unit.name, "_received_total"),
+        absl::StrCat(unit.text, " received, by source."), MetricType::Counter);
     Add(&received, {{"direction", "client"}},
         static_cast<double>(stats.*unit.client_received));
     Add(&received, {{"direction", "backend"}},
@@ -143,7 +142,7 @@ void AddTraffic(const ProxyStats& stats, std::vector<MetricFamily>* families) {
     families->push_back(std::move(received));
     MetricFamily forwarded =
         Family(absl::StrCat("udpgate_", unit.name, "_forwarded_total"),
-               absl::StrCat(unit.text, " sent on, by the side they came from."),
+               absl::StrCat(unit.text, " forwarded, by source and path."),
                MetricType::Counter);
     for (const bool client : {true, false}) {
       const uint64_t all =
@@ -190,8 +189,8 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
             : Gauge(absl::StrCat("udpgate_", field.name), help, value));
   }
   MetricFamily disconnects =
-      Family("udpgate_disconnects_total",
-             "Disconnect events by what became of them.", MetricType::Counter);
+      Family("udpgate_disconnects_total", "Disconnect events by result.",
+             MetricType::Counter);
   for (const DisconnectResult& result : kDisconnectResults) {
     Add(&disconnects, {{"result", result.name}},
         static_cast<double>(stats.*result.value));
@@ -199,8 +198,8 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
   families.push_back(std::move(disconnects));
   families.push_back(ResolveDurations(stats));
   MetricFamily drops =
-      Family("udpgate_datagrams_dropped_total",
-             "Datagrams that were not forwarded.", MetricType::Counter);
+      Family("udpgate_datagrams_dropped_total", "Datagrams dropped, by reason.",
+             MetricType::Counter);
   for (size_t i = 0; i < kDropReasonCount; ++i) {
     Add(&drops,
         {{"reason", std::string(DropReasonName(static_cast<DropReason>(i)))}},
@@ -208,7 +207,7 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
   }
   families.push_back(std::move(drops));
   MetricFamily ends = Family("udpgate_sessions_ended_total",
-                             "Sessions that ended.", MetricType::Counter);
+                             "Sessions ended, by reason.", MetricType::Counter);
   for (size_t i = 0; i < kEndReasonCount; ++i) {
     Add(&ends,
         {{"reason", std::string(EndReasonName(static_cast<EndReason>(i)))}},
@@ -217,7 +216,7 @@ std::vector<MetricFamily> StatsFamilies(const ProxyStats& stats) {
   families.push_back(std::move(ends));
   MetricFamily reopened =
       Family("udpgate_sessions_reopened_total",
-             "Sessions that got a fresh socket towards the same backend.",
+             "Upstream sockets reopened towards the same backend, by reason.",
              MetricType::Counter);
   for (size_t i = 0; i < kReopenReasonCount; ++i) {
     Add(&reopened,
@@ -233,7 +232,7 @@ MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
                            int backends_max) {
   MetricFamily family =
       Family("udpgate_backend_sessions",
-             "Live sessions by backend; other: of all backends not named.",
+             "Live sessions by backend; other: all backends without a label.",
              MetricType::Gauge);
   uint64_t other = 0;
   for (size_t i = 0; i < backends.size(); ++i) {
@@ -253,14 +252,15 @@ MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
 std::vector<MetricFamily> HistoryFamilies(
     absl::Span<const SessionHistory::Backend> backends) {
   if (backends.empty()) return {};
-  MetricFamily opened =
-      Family("udpgate_backend_sessions_opened_total",
-             "Sessions that got a backend, by backend; other: all not named.",
-             MetricType::Counter);
-  MetricFamily ended =
-      Family("udpgate_backend_sessions_ended_total",
-             "Sessions of a backend that ended; other: of all not named.",
-             MetricType::Counter);
+  MetricFamily opened = Family(
+      "udpgate_backend_sessions_opened_total",
+      "Sessions opened, by backend; other: all backends without a label.",
+      MetricType::Counter);
+  MetricFamily ended = Family(
+      "udpgate_backend_sessions_ended_total",
+      "Sessions ended, by backend and reason; other: all backends without a "
+      "label.",
+      MetricType::Counter);
   for (const SessionHistory::Backend& backend : backends) {
     const std::string name =
         backend.address.is_valid() ? backend.address.ToString() : "other";
@@ -282,26 +282,26 @@ std::vector<MetricFamily> ProcessFamilies() {
       if (entry->d_name[0] != '.') ++count;
     }
     closedir(directory);
-    // Without the one that reads the directory.
+    // Without the descriptor that reads the directory.
     families.push_back(
         Gauge("process_open_fds", "Open file descriptors.", count - 1));
   }
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     families.push_back(Gauge("process_max_fds",
-                             "Open file descriptors at most.",
+                             "Maximum number of open file descriptors.",
                              static_cast<double>(limit.rlim_cur)));
   }
   const double ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
   std::ifstream stat("/proc/self/stat");
   const std::string text((std::istreambuf_iterator<char>(stat)),
                          std::istreambuf_iterator<char>());
-  // The name of the program, in parentheses, may hold anything.
+  // The program name, in parentheses, may contain spaces and parentheses.
   const size_t end = text.rfind(") ");
   if (end != std::string::npos) {
     const std::vector<std::string> fields =
         absl::StrSplit(absl::string_view(text).substr(end + 2), ' ');
-    // proc(5) counts from 1, and the first here is its third.
+    // proc(5) numbers fields from 1; the first one here is number 3.
     const auto field = [&fields](size_t number) {
       double value = 0;
       if (number - 3 < fields.size()) {
@@ -310,7 +310,7 @@ std::vector<MetricFamily> ProcessFamilies() {
       return value;
     };
     families.push_back(Counter("process_cpu_seconds_total",
-                               "User and system time used, in seconds.",
+                               "User and system CPU time, in seconds.",
                                (field(14) + field(15)) / ticks));
     families.push_back(Gauge("process_virtual_memory_bytes",
                              "Virtual memory, in bytes.", field(23)));
@@ -322,9 +322,10 @@ std::vector<MetricFamily> ProcessFamilies() {
     double boot = 0;
     while (system >> word && word != "btime") continue;
     if (system >> boot) {
-      families.push_back(Gauge("process_start_time_seconds",
-                               "Start of the process, in seconds since 1970.",
-                               boot + field(22) / ticks));
+      families.push_back(
+          Gauge("process_start_time_seconds",
+                "Start time of the process, in seconds since 1970-01-01 UTC.",
+                boot + field(22) / ticks));
     }
   }
   return families;

@@ -1,13 +1,13 @@
-// What the gate counts, as Prometheus' text format 0.0.4.
+// Metric families of the gateway, and Prometheus' text format 0.0.4.
 #ifndef UDPGATE_ADMIN_INTERNAL_METRICS_H_
 #define UDPGATE_ADMIN_INTERNAL_METRICS_H_
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "prometheus/metric_family.h"
+#include "udpgate/admin/internal/backend_loads.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/proxy_stats.h"
 
@@ -15,34 +15,24 @@ namespace udpgate {
 namespace admin {
 namespace internal {
 
-// Live sessions on a backend, and the traffic of these.
-struct BackendLoad {
-  std::string backend;
-  uint64_t sessions = 0;
-  uint64_t client_datagrams_forwarded = 0;
-  uint64_t client_bytes_forwarded = 0;
-  uint64_t backend_datagrams_forwarded = 0;
-  uint64_t backend_bytes_forwarded = 0;
-};
-
-// All numbers of `stats`, so that a field that comes new is shown without more
-// ado. Names: `udpgate_` and the field's, with `_total` behind a counter;
-// datagrams and bytes instead by `direction` and `path`, what became of
-// disconnects by `result`.
+// All numbers of `stats`: a new field needs no change here. A metric is named
+// `udpgate_` and the field's name, with `_total` behind a counter. Datagrams
+// and bytes are instead labelled by `direction` and `path`, disconnects by
+// `result`.
 std::vector<prometheus::MetricFamily> StatsFamilies(const ProxyStats& stats);
 
-// `udpgate_backend_sessions`. At most `backends_max` values of its label, the
-// first ones; the rest add up to `other`.
+// `udpgate_backend_sessions`. The first `backends_max` backends have a label of
+// their own; the sum of the rest is `other`.
 prometheus::MetricFamily BackendFamily(absl::Span<const BackendLoad> backends,
                                        int backends_max);
 
-// `udpgate_backend_sessions_opened_total` and `..._ended_total`; none where
+// `udpgate_backend_sessions_opened_total` and `..._ended_total`; none if
 // there are no backends.
 std::vector<prometheus::MetricFamily> HistoryFamilies(
     absl::Span<const SessionHistory::Backend> backends);
 
 // Descriptors, memory, processor time and start of this process, from proc(5).
-// What cannot be read is left out.
+// Numbers that cannot be read are left out.
 std::vector<prometheus::MetricFamily> ProcessFamilies();
 
 prometheus::MetricFamily Gauge(const std::string& name, const std::string& help,

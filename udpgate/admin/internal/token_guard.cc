@@ -34,7 +34,7 @@ bool EqualsSecret(absl::string_view given, absl::string_view secret) {
 TokenGuard::Verdict TokenGuard::Check(const SocketAddress& client,
                                       absl::string_view authorization) {
   if (authorization.empty()) return Verdict::kMissing;
-  const auto now = std::chrono::steady_clock::now();
+  const TimePoint now = now_();
   const std::string key = KeyOf(client);
   udpgate::internal::MutexLock lock(&mutex_);
   auto it = windows_.find(key);

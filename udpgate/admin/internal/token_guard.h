@@ -1,9 +1,10 @@
-// Lets those in that know the token, and slows down those that guess.
+// Bearer-token check that rate-limits failed attempts per client.
 #ifndef UDPGATE_ADMIN_INTERNAL_TOKEN_GUARD_H_
 #define UDPGATE_ADMIN_INTERNAL_TOKEN_GUARD_H_
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -18,32 +19,44 @@ namespace udpgate {
 namespace admin {
 namespace internal {
 
-// Takes the same time whatever part of `given` is right.
+// Takes the same time whichever part of `given` is right. False if `secret` is
+// empty.
 bool EqualsSecret(absl::string_view given, absl::string_view secret);
 
 // Threads: any.
 class TokenGuard {
  public:
   enum class Verdict { kRight, kMissing, kWrong, kTooManyWrong };
+  using TimePoint = std::chrono::steady_clock::time_point;
 
-  TokenGuard(std::string token, int wrong_max, absl::Duration window)
-      : token_(std::move(token)), wrong_max_(wrong_max), window_(window) {}
+  // Clients whose failed attempts are counted. Beyond them the one whose window
+  // ends first is forgotten.
+  static constexpr size_t kAddressesMax = 1024;
 
-  // `authorization` is the value of the header, empty where there is none.
+  // `wrong_max` failed attempts of one IPv4 address or IPv6 /64 within
+  // `window`, which the first of them opens; further attempts are not checked
+  // until the window ends. `now` is for tests.
+  TokenGuard(std::string token, int wrong_max, absl::Duration window,
+             std::function<TimePoint()> now = std::chrono::steady_clock::now)
+      : token_(std::move(token)),
+        wrong_max_(wrong_max),
+        window_(window),
+        now_(std::move(now)) {}
+
+  // `authorization` is the value of the header, empty if there is none: that is
+  // not a failed attempt.
   Verdict Check(const SocketAddress& client, absl::string_view authorization);
 
  private:
   struct Window {
-    std::chrono::steady_clock::time_point end;
+    TimePoint end;
     int wrong = 0;
   };
-  // Addresses that are remembered; beyond them the one whose window ends first
-  // is forgotten.
-  static constexpr size_t kAddressesMax = 1024;
 
   const std::string token_;
   const int wrong_max_;
   const absl::Duration window_;
+  const std::function<TimePoint()> now_;
   udpgate::internal::Mutex mutex_;
   std::map<std::string, Window> windows_ ABSL_GUARDED_BY(mutex_);
 };
