@@ -123,7 +123,7 @@ absl::Status Gateway::AwaitOwnAddresses() {
     service_manager_.NotifyWaiting(text,
                                    settings_.address_wait + kStartupTimeMax);
   };
-  const absl::Status status =
+  absl::Status status =
       AwaitAddresses(WantedAddresses(settings_), options, logger_);
   if (!absl::IsCancelled(status)) return status;
   return absl::CancelledError(absl::StrCat(stop_signal_->Wait(), ": stopping"));

@@ -15,14 +15,14 @@ set -euo pipefail
 packages=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto clang dpkg-dev g++
   libabsl-dev libbpf-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
-  libsystemd-dev
+  libclang-rt-14-dev libsystemd-dev lld
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
   libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
   ethtool iproute2 nftables
 )
 ci_packages=(
-  chromium chromium-driver clang clang-format git libclang-rt-14-dev prometheus
-  python3-yaml systemd
+  chromium chromium-driver clang-format clang-tidy git prometheus python3-yaml
+  systemd
 )
 bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
@@ -36,7 +36,7 @@ programs_packages=(
 # A node that is there already may come from elsewhere, with its own npm.
 command -v node > /dev/null || programs_packages+=(nodejs)
 command -v npm > /dev/null || programs_packages+=(npm)
-fuzz_packages=(clang libclang-rt-14-dev llvm)
+fuzz_packages=(llvm)
 
 case "${1:-}" in
   "") ;;

@@ -6,6 +6,7 @@
 #   tools/programs.sh                    all of them, some five minutes
 #   tools/programs.sh --only srt         one; may be repeated
 #   tools/programs.sh --runs 1           once each way, instead of five times
+#   tools/programs.sh --ratio-max 3      allows three times the direct duration
 #   tools/programs.sh --gate PATH        another build of udp-gate
 #   tools/programs.sh --set NAME=VALUE   another setting of the gateway
 #   tools/programs.sh --help             what else can be chosen

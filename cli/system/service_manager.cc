@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <system_error>
 #include <utility>
 
@@ -39,8 +40,8 @@ absl::StatusOr<std::vector<int>> TakeActivationSockets() {
     return absl::InvalidArgumentError(
         absl::StrCat("LISTEN_FDS: ", std::strerror(-count)));
   }
-  std::vector<int> sockets;
-  for (int i = 0; i < count; ++i) sockets.push_back(SD_LISTEN_FDS_START + i);
+  std::vector<int> sockets(static_cast<size_t>(count));
+  std::iota(sockets.begin(), sockets.end(), SD_LISTEN_FDS_START);
   return sockets;
 }
 

@@ -11,9 +11,9 @@ import programs
 from catalog import Iperf3, Quic, with_candidate
 
 
-def row_of(direct, gateway, dropped=0):
+def row_of(direct, gateway, dropped=0, ratio_max=programs.RATIO_MAX):
     row = programs.Row("name", "A program", 100, direct, gateway, dropped, [])
-    row.targets = programs.timed_verdicts(row)
+    row.targets = programs.timed_verdicts(row, ratio_max)
     return row
 
 
@@ -21,6 +21,10 @@ class VerdictTest(unittest.TestCase):
     def test_ratio(self):
         self.assertTrue(row_of([1.0, 1.0, 5.0], [1.2, 0.1, 7.0]).is_met())
         self.assertFalse(row_of([1.0, 1.0, 5.0], [1.21, 0.1, 7.0]).is_met())
+
+    def test_another_ratio(self):
+        self.assertTrue(row_of([1.0], [3.0], ratio_max=3).is_met())
+        self.assertFalse(row_of([1.0], [3.1], ratio_max=3).is_met())
 
     def test_short_times_may_differ_by_more(self):
         self.assertTrue(row_of([0.010], [0.040]).is_met())
@@ -56,7 +60,7 @@ class ShownTest(unittest.TestCase):
         )
 
     def test_rows_of_the_page(self):
-        options = programs.argparse.Namespace(runs=5, set=[])
+        options = programs.argparse.Namespace(ratio_max=programs.RATIO_MAX, runs=5, set=[])
         here = {"cpu": "A CPU", "cores": 2, "kernel": "6.1", "load_before": 0.0}
         rows = [row_of([1.0], [1.0]), row_of([1.0], [None], 3)]
         text = programs.to_markdown(options, here, "udp-gate 1", rows)
