@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The manifests are YAML, and say what the gate understands.
+"""The manifests are YAML, and say what the gateway understands.
 
   manifest_test.py ENV_EXAMPLE DOCKERFILE MANIFEST...
 """

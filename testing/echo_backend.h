@@ -62,7 +62,7 @@ class EchoBackend {
   absl::Status Send(const SocketAddress& to, absl::string_view payload) const;
 
   // What has come, oldest first, with the addresses that it came from: the
-  // gate's relay addresses. At most the first 200,000.
+  // gateway's relay addresses. At most the first 200,000.
   std::vector<Datagram> received() const;
   size_t received_count() const;  // of all, also beyond the first 200,000
   // Waits until at least `count` datagrams have come. False where they have

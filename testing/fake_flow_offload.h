@@ -1,5 +1,5 @@
 // A flow offload that relays nothing by itself: the test says what was relayed,
-// and sees what the gate tells it.
+// and sees what the gateway tells it.
 //
 //   auto offload = std::make_shared<udpgate::test::FakeFlowOffload>();
 //   dependencies.flow_offload = offload;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr absl::string_view kListening = "listening on ";
 
-// The gate runs in another directory.
+// The gateway runs in another directory.
 std::string AbsolutePath(const std::string& path) {
   char resolved[PATH_MAX];
   return ::realpath(path.c_str(), resolved) != nullptr ? resolved : path;
@@ -54,7 +54,7 @@ absl::Status GateProcess::Launch() {
   child.arguments.insert(child.arguments.end(), options_.flags.begin(),
                          options_.flags.end());
   child.environment = options_.environment;
-  // A gate built with a sanitizer is told the same as the test.
+  // A gateway built with a sanitizer is told the same as the test.
   for (const char* name : {"ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"}) {
     if (const char* value = std::getenv(name)) child.environment[name] = value;
   }
@@ -78,7 +78,7 @@ absl::Status GateProcess::Start() {
   if (!AwaitLog(kListening) ||
       !AwaitLog("\n", kAwaitTimeout, log().find("listening on "))) {
     return absl::UnavailableError(
-        absl::StrCat("the gate does not listen:\n", log()));
+        absl::StrCat("the gateway does not listen:\n", log()));
   }
   address_ = ListenAddress(log());
   if (!address_.is_valid()) {

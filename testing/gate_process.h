@@ -73,7 +73,7 @@ class GateProcess {
   // Sends the signal and waits; `ExitResult::duration` is how long it took.
   absl::StatusOr<ExitResult> Terminate(int signal = SIGTERM);
 
-  // To put files in. It is the gate's working directory.
+  // To put files in. It is the gateway's working directory.
   TemporaryDirectory& directory() { return directory_; }
 
  private:

@@ -1,4 +1,4 @@
-// A UDP socket of a test: a client of the gate, or a backend that the test
+// A UDP socket of a test: a client of the gateway, or a backend that the test
 // plays by hand.
 //
 //   udpgate::test::LoopbackPeer client;

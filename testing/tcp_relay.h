@@ -2,7 +2,7 @@
 // Redis as a bad network shows it.
 //
 //   udpgate::test::TcpRelay relay(redis.port());
-//   // the gate: REDIS_ADDR=relay.address()
+//   // the gateway: REDIS_ADDR=relay.address()
 //   relay.HoldReplies();      // requests pass, answers wait
 //   relay.ReleaseReplies();
 //   relay.CutConnections();

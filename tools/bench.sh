@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds the gate and measures it side by side with
+# Installs what is missing, builds the gateway and measures it side by side with
 # other gateways.
 #
 #   tools/bench.sh              about ten minutes; wants an idle machine

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds the gate and measures its kernel fast path
+# Installs what is missing, builds the gateway and measures its kernel fast path
 # beside plain routing, nginx and sockets, between network namespaces. Needs
 # root.
 #

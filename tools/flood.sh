@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds the gate and floods it with forged new
+# Installs what is missing, builds the gateway and floods it with forged new
 # clients while others play. Needs root, or CAP_NET_RAW, for raw sockets.
 #
 #   tools/flood.sh               30 s of flood, 50,000 clients a second

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds a Debian package of the gate, for the release of Debian that it runs
+# Builds a Debian package of the gateway, for the release of Debian that it runs
 # on, and prints its path.
 #
 #   tools/package_deb.sh [FOLDER]    the working directory where none is given

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds the gate and runs it.
+# Installs what is missing, builds the gateway and runs it.
 #
 #   tools/run.sh [options of udp-gate]   runs in the current directory, so that
 #                                        its .env is read
-#   tools/run.sh --demo                  shows the gate at work, with a Redis,
+#   tools/run.sh --demo                  shows the gateway at work, with a Redis,
 #                                        game servers and clients of its own
 set -euo pipefail
 

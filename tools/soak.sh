@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds the gate and soaks it: clients come and go
+# Installs what is missing, builds the gateway and soaks it: clients come and go
 # while Redis, backends and keys fail, and 100,000 short sessions. Nothing may
 # grow, and nothing may be lost count of.
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts a binary of the gate into a Debian package; tools/package_deb.sh calls it.
+# Puts a binary of the gateway into a Debian package; tools/package_deb.sh calls it.
 #
 #   deploy/debian/build_package.sh UDP_GATE FOLDER
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the package, unpacks it, and runs the gate from it. Where the test may
+# Builds the package, unpacks it, and runs the gateway from it. Where the test may
 # (UDPGATE_TEST_INSTALL=1, as root), it installs the package too.
 #
 #   package_test.sh UDP_GATE
@@ -67,7 +67,7 @@ run_gate() {
 }
 
 dpkg-deb --extract "$package" "$folder/root"
-# As much as the gate asks for, each way.
+# As much as the gateway asks for, each way.
 wanted="$(sed -n 's/^RECEIVE_BUFFER_BYTES=//p' .env.example)"
 for direction in rmem wmem; do
   grep -q "^net.core.${direction}_max = $wanted$" \

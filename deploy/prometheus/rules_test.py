@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """promtool takes the alert rules, every metric that rules and dashboard name is
-one that the gate has, and every one that it has is explained.
+one that the gateway has, and every one that it has is explained.
 
   rules_test.py UDP_GATE ALERTS DASHBOARD EXPLANATION...
 """
@@ -24,7 +24,7 @@ def check_rules(path):
 
 
 def metrics_of(gate):
-    """The text of /metrics of a gate of its own."""
+    """The text of /metrics of a gateway of its own."""
     process = subprocess.Popen(
         [gate, "--proxy-addr=127.0.0.1:0", "--redis-addr=127.0.0.1:9",
          "--admin-addr=127.0.0.1:0"],
@@ -36,7 +36,7 @@ def metrics_of(gate):
                 url = found.group(1) + "metrics"
                 with urllib.request.urlopen(url, timeout=20) as reply:
                     return reply.read().decode()
-        sys.exit("the gate has no admin endpoint")
+        sys.exit("the gateway has no admin endpoint")
     finally:
         process.kill()
         process.wait()

@@ -196,7 +196,7 @@ def main():
 
 
 def run(systemd):
-    # Type=notify: start returns when the gate is ready.
+    # Type=notify: start returns when the gateway is ready.
     started = systemd.systemctl("start", "udp-gate")
     if started.returncode != 0:
         fail(started.stdout + systemd.systemctl("status", "udp-gate").stdout)

@@ -38,7 +38,7 @@ verify_is_silent() {
 
 verify_is_silent
 
-# A start that fails is tried again, for as long as it takes, and a gate that
+# A start that fails is tried again, for as long as it takes, and a gateway that
 # waits for its address is no start that hangs.
 for line in Type=notify Restart=on-failure RestartSec=2 \
   StartLimitIntervalSec=0 TimeoutStartSec=60; do

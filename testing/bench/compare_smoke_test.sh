@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench.py measures the gate for a moment and reports.
+# bench.py measures the gateway for a moment and reports.
 #
 #   compare_smoke_test.sh BENCH_PY
 set -euo pipefail

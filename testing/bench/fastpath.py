@@ -5,7 +5,7 @@ Run it by tools/bench_fastpath.sh, which builds what it needs. Client, gate and
 backend are network namespaces of their own, linked by veth pairs. In turns,
 round by round, the same load goes through
 
-- `routing`: the gate's host as a router, to the backend's own address,
+- `routing`: the gateway's host as a router, to the backend's own address,
 - `nginx`: nginx stream, 2 workers, reuseport,
 - `sockets`: udp-gate with FAST_PATH=off,
 - `fastpath`: udp-gate with FAST_PATH=required.
@@ -292,7 +292,7 @@ def table(options, summary):
 
 def to_text(options, here, summary, targets, version):
     lines = [
-        "udp-gate's fast path, " + time.strftime("%Y-%m-%d %H:%M %Z"),
+        "udp-gateway's fast path, " + time.strftime("%Y-%m-%d %H:%M %Z"),
         "{cpu}, {cores} cores, Linux {kernel}".format(**here),
         f"{options.rounds} rounds, {options.warmup:g} s to warm up and "
         f"{options.seconds:g} s measured in each run; medians, and sums of what was "

@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 """A flood of forged new clients, and what clients that play notice of it.
 
-Run it by tools/flood.sh, which builds what it needs. A gate with its default
+Run it by tools/flood.sh, which builds what it needs. A gateway with its default
 settings, its backends named by a Redis, stands between an echo backend and 200
 clients that play. They are measured twice, each time after they have played
 long enough to be confirmed: quietly, and while flood.cc sends 50,000 datagrams
 a second of as many forged clients. Two seconds after the flood, newcomers
 come. With --datagrams each forged client sends several, and with
---source-ports the gate has so few of them that they run out first.
+--source-ports the gateway has so few of them that they run out first.
 
 Writes a report to standard output, and flood.txt and flood.json to the output
 folder. The exit status is 0 where all targets are met, 1 where one is missed or
@@ -79,12 +79,12 @@ def parse_options():
     add("--seed", type=int, default=1, help="of the forged addresses")
     add("--datagrams", type=int, default=1, help="of each forged client")
     add("--gap-ms", type=int, default=100, help="from one of them to the next")
-    add("--source-ports", type=int, help="that the gate can use (the system's)")
+    add("--source-ports", type=int, help="that the gateway can use (the system's)")
     add("--live", type=int, default=200, help="clients that play")
     add("--tick", type=float, default=20.0, help="datagrams/s of each of them")
     add("--quiet-seconds", type=float, default=10.0, help="measured before")
     add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the gate")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the gateway")
     options = parser.parse_args()
     if options.datagrams < 1 or (options.source_ports or 1) < 1:
         parser.error("--datagrams and --source-ports: want 1 or more")
@@ -111,12 +111,12 @@ def live_clients(options, gate, seconds):
 
 
 def take_sample(gate):
-    """What the gate holds now: resident bytes and descriptors."""
+    """What the gateway holds now: resident bytes and descriptors."""
     return {"resident": gate.resident_bytes(), "descriptors": gate.descriptors()}
 
 
 def sample_until(gate, is_over):
-    """Samples of the gate, one at least."""
+    """Samples of the gateway, one at least."""
     samples = [take_sample(gate)]
     while not is_over():
         time.sleep(SAMPLE_SECONDS)
@@ -197,7 +197,7 @@ def measure(options, folder, redis):
         if "stopped: " in line or "dropped: " in line or "ended: " in line
     ]
     if not result["last_words"]:
-        raise BenchError("the gate did not stop as it should")
+        raise BenchError("the gateway did not stop as it should")
     return result
 
 
@@ -263,8 +263,8 @@ def table(result):
     add("greatest, ms", lambda live: live["max_ns"] / 1e6, "{:.1f}")
     before = result["quiet_sample"]
     for name, text, unit in (
-        ("resident", "gate's resident MiB, at most", MIB),
-        ("descriptors", "gate's descriptors, at most", 1),
+        ("resident", "gateway's resident MiB, at most", MIB),
+        ("descriptors", "gateway's descriptors, at most", 1),
     ):
         greatest = max(sample[name] for sample in samples)
         digits = 1 if unit > 1 else 0

@@ -152,8 +152,8 @@ void SendBatchAssemble(benchmark::State& state) {
 }
 BENCHMARK(SendBatchAssemble)->Arg(1)->Arg(64);
 
-// The whole life of a session, as far as the limits of the gate are concerned,
-// among so many others.
+// The whole life of a session, as far as the limits of the gateway are
+// concerned, among so many others.
 void AdmissionOfASession(benchmark::State& state) {
   ProxyLimits limits;
   limits.new_sessions_per_second = 0;

@@ -72,7 +72,7 @@ def document_of(runs, loads=scenario.LOADS):
 
 
 def benchmark(udpgate=5000):
-    """All contenders under all loads; the gate costs so much."""
+    """All contenders under all loads; the gateway costs so much."""
     cpu_ns = {
         "direct": None,
         "udpgate": udpgate,

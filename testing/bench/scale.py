@@ -55,19 +55,19 @@ EXPIRY_TIMEOUT_SECONDS = 2
 # An idle session ends at so many times the timeout at the latest.
 EXPIRY_FACTOR = 1.25
 # What makes a storm stands for other machines, and should not take the cores
-# from the gate, the backend and the clients that are watched.
+# from the gateway, the backend and the clients that are watched.
 STORM_NICE = 19
 # Descriptors beside those of sessions.
 DESCRIPTORS_RESERVED = 500
 
 METHOD = """\
 Every figure is of udp-gate with default settings and one fixed backend, or a
-Redis where the text says so. CPU is that of the gate's process in the measured
+Redis where the text says so. CPU is that of the gateway's process in the measured
 {seconds:g} s, divided by the datagrams that it forwarded in them. Memory is VmRSS
 of /proc/PID/status. In the storms {live:,} clients play, {tick:g} datagrams a second
 each; of each pair of runs the first is quiet, and in the second thousands of
 other sessions are created, expire or are disconnected while the {window:g} s last
-in which round trips count. Each pair has a gate of its own. What makes a storm,
+in which round trips count. Each pair has a gateway of its own. What makes a storm,
 Redis among it, runs at a lower priority (nice {nice}), since it stands for other
 machines. Figures are medians, with the least and the greatest in brackets; a
 ratio is the median of the ratios of the pairs."""
@@ -199,7 +199,7 @@ class Clients:
 
 
 class Gate:
-    """A gate between an echo backend and whoever comes."""
+    """A gateway between an echo backend and whoever comes."""
 
     def __init__(self, options, folder, settings, redis=None):
         self._echo = Process(
@@ -238,7 +238,7 @@ class Gate:
         for line in status.splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
-        raise BenchError("the gate ended:\n" + self._process.log())
+        raise BenchError("the gateway ended:\n" + self._process.log())
 
     def descriptors(self):
         """Each session has one, so that its changes count sessions."""

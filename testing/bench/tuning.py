@@ -139,7 +139,7 @@ def to_text(report):
 
 
 def drops_cell(part, load, name):
-    """Sums over all rounds, of what the gate says when it stops."""
+    """Sums over all rounds, of what the gateway says when it stops."""
     words = "\n".join(
         run.get("last_words", "")
         for run in part.runs

@@ -1,4 +1,4 @@
-// What a gate's endpoint tells its successor's in a take-over.
+// What a gateway's endpoint tells its successor's in a take-over.
 #include <cstdint>
 
 #include "absl/status/status.h"

@@ -8,7 +8,7 @@ to `findings`.
 import signal
 
 # Clients that stay send ten times a second and are served again in so many
-# seconds after a fault. A gate needs some of them to find Redis again: its
+# seconds after a fault. A gateway needs some of them to find Redis again: its
 # back-off grows to a second and more.
 SERVED_AGAIN_SECONDS = 5.0
 REDIS_BACK_SECONDS = 15.0

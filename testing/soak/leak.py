@@ -13,7 +13,7 @@ MIB = 1 << 20
 RESIDENT_GROWTH_MAX = 4 * MIB
 BATCH = 5000
 PER_SECOND = 5000
-# So many sessions until its memory is that of a gate in use. It still grows a
+# So many sessions until its memory is that of a gateway in use. It still grows a
 # little until it has met every port once.
 WARM_UP_BATCHES = 4
 REST_SECONDS_MAX = 10.0
@@ -52,7 +52,7 @@ def run_batches(options, folder, gate, redis):
     deadline = time.monotonic() + 10
     while not redis.has_subscriber():
         if time.monotonic() > deadline:
-            raise BenchError("the gate does not start:\n" + gate.log())
+            raise BenchError("the gateway does not start:\n" + gate.log())
         time.sleep(0.02)
     descriptors = gate.descriptors()
     resident, lost = [], 0
@@ -100,7 +100,7 @@ def check_leaks(options, folder, findings):
         f"{WARM_UP_BATCHES * BATCH:,}, {resident[-1] / MIB:.1f} at the end, growth at "
         f"most {growth / MIB:.1f}"
     )
-    print("the gate: " + "\n  ".join(warnings + last_lines))
+    print("the gateway: " + "\n  ".join(warnings + last_lines))
     for is_true, text in (
         (status == 0, f"exit status {status}, 0 is wanted"),
         (words.created >= options.sessions, f"only {words.created} sessions"),

@@ -1,4 +1,4 @@
-"""The gate and the Redis of a soak: what can be killed, and what is measured."""
+"""The gateway and the Redis of a soak: what can be killed, and what is measured."""
 
 import os
 import pathlib
@@ -76,7 +76,7 @@ class Gate:
 
 
 class LastWords:
-    """The numbers that a gate prints when it stops (cli/report.cc)."""
+    """The numbers that a gateway prints when it stops (cli/report.cc)."""
 
     def __init__(self, log):
         found = re.search(
@@ -85,7 +85,7 @@ class LastWords:
             log,
         )
         if not found:
-            raise BenchError("the gate did not say what it did:\n" + log[-2000:])
+            raise BenchError("the gateway did not say what it did:\n" + log[-2000:])
         self.created, self.forwarded, self.dropped = map(int, found.groups()[:3])
         self.sections = {}
         for section in (found[4] or "").split("; "):

@@ -4,17 +4,17 @@
 Run it by tools/soak.sh, which builds what it needs. A udp-gate with short
 time-outs stands between three backends and clients: 100 that stay, and churn.
 Round for round all faults of faults.py happen in another order. Between two
-rounds all is at rest: the churners' sessions have ended, and the gate is
+rounds all is at rest: the churners' sessions have ended, and the gateway is
 measured. The first round is to warm up; after it
 
 - resident memory may grow by no more than 4 MiB, whatever the duration,
 - there are exactly as many descriptors as before, and no more threads.
 
-At the end the gate is stopped under traffic. It must end by itself in time with
+At the end the gateway is stopped under traffic. It must end by itself in time with
 status 0, and what it says it did must add up: each session that began has ended
 for one reason, each datagram was forwarded or dropped for one reason. Where the
 soak has a network namespace of its own, the kernel's count of datagrams sent
-and read there, less those of clients and backends, must be the gate's, to the
+and read there, less those of clients and backends, must be the gateway's, to the
 last datagram.
 
 The leak check is the same with 100,000 short sessions, of which every other
@@ -80,7 +80,7 @@ def parse_options():
 
 
 class Soak:
-    """One soak, from the gate's start to its last words."""
+    """One soak, from the gateway's start to its last words."""
 
     def __init__(self, options, folder, is_alone):
         self._options = options
@@ -114,7 +114,7 @@ class Soak:
         self.slowest = faults.slowest
         faults.name_backend(backends[0])
         if not traffic.run_until(redis.has_subscriber, 10):
-            raise BenchError("the gate does not start:\n" + gate.log())
+            raise BenchError("the gateway does not start:\n" + gate.log())
         descriptors = gate.descriptors() + STAYERS
         traffic.add_stayers(STAYERS, STAYER_PERIOD_SECONDS)
         faults.expect_served("start")
@@ -138,7 +138,7 @@ class Soak:
             faults.all[name]()
             self.faults_made += 1
             if not gate.is_running():
-                raise BenchError(f"{name}: the gate ended:\n" + gate.log()[-4000:])
+                raise BenchError(f"{name}: the gateway ended:\n" + gate.log()[-4000:])
             for text in self.findings[known:]:
                 print(f"  FAIL  {text}", file=sys.stderr)
             seconds = time.monotonic() - began
@@ -207,7 +207,7 @@ class Soak:
             print(f"{text}: {one:,} and {other:,}")
             if one != other:
                 self.findings.append(f"{text}: {one} and {other}")
-        print("the gate: " + "\n  ".join(gate.log().splitlines()[-2:]))
+        print("the gateway: " + "\n  ".join(gate.log().splitlines()[-2:]))
 
     def report(self):
         first, last = self.samples[0], self.samples[-1]

@@ -127,6 +127,7 @@ std::vector<SessionHistory::Backend> SessionHistory::Backends() const {
   }
   std::sort(named.begin(), named.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
+  result.reserve(named.size() + 1);
   for (const auto& [text, backend] : named) result.push_back(backend);
   if (has_others_) result.push_back(others_);
   return result;

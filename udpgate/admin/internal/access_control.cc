@@ -24,7 +24,7 @@ bool IsOpen(const std::string& path) {
 }
 
 std::string HostText(const SocketAddress& address, bool with_port) {
-  const std::string text = address.ToString();
+  std::string text = address.ToString();
   if (with_port) return text;
   return text.substr(0, text.rfind(':'));
 }

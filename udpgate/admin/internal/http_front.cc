@@ -117,8 +117,9 @@ absl::Status HttpFront::Start() {
                             void (HttpFront::*body)()) {
     absl::StatusOr<std::thread> thread = StartThread(
         name, ThreadRole::kControlPlane, [this, body] { (this->*body)(); });
-    if (thread.ok()) threads_.push_back(*std::move(thread));
-    return thread.status();
+    if (!thread.ok()) return thread.status();
+    threads_.push_back(*std::move(thread));
+    return absl::OkStatus();
   };
   absl::Status status = start("udpgate-admin", &HttpFront::Loop);
   for (int i = 0; i < options_.worker_count && status.ok(); ++i) {

@@ -59,7 +59,7 @@ Router::Router() {
                                     : "the request cannot be processed");
   });
   set_exception_handler(
-      [](const Request&, Response& response, std::exception_ptr) {
+      [](const Request&, Response& response, const std::exception_ptr&) {
         SetError(&response, 500, "internal error");
       });
   set_default_headers(
