@@ -3,18 +3,28 @@
 To add one, write NAME_fuzz.cc, put a few inputs into corpus/NAME/, and name it in BUILD.bazel.
 """
 
+_OF_EVERY_TARGET = [
+    ":rules",
+    "@com_google_absl//absl/base:core_headers",
+    "@com_google_absl//absl/status",
+    "@com_google_absl//absl/status:statusor",
+    "@com_google_absl//absl/strings",
+    "@com_google_absl//absl/time",
+    "@com_google_absl//absl/types:span",
+]
+
 def fuzz_target(name, deps, mutations = 10000):
     """Declares `NAME_fuzz`, for tools/fuzz.sh, and `NAME_corpus_test`.
 
     Args:
       name: of the target; its source is NAME_fuzz.cc, its corpus in corpus/NAME.
-      deps: what the source includes beside rules.h.
+      deps: what the source includes beside rules.h and Abseil.
       mutations: how many the test makes of the corpus; it should take a few seconds under a sanitizer.
     """
     native.cc_library(
         name = name + "_one_input",
         srcs = [name + "_fuzz.cc"],
-        deps = [":rules"] + deps,
+        deps = deps + _OF_EVERY_TARGET,
         alwayslink = True,
     )
     native.cc_test(
