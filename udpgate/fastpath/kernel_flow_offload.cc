@@ -3,98 +3,156 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
+#include <array>
+#include <atomic>
+#include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "absl/time/time.h"
 #include "udpgate/clock.h"
+#include "udpgate/fastpath/internal/attachments.h"
+#include "udpgate/fastpath/internal/flow_installer.h"
+#include "udpgate/fastpath/internal/flow_table.h"
+#include "udpgate/fastpath/internal/instance_lock.h"
+#include "udpgate/fastpath/internal/layout.h"
+#include "udpgate/fastpath/internal/program.h"
+#include "udpgate/fastpath/internal/route_watcher.h"
+#include "udpgate/internal/mutex.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/thread.h"
+#include "udpgate/internal/unique_fd.h"
 
 namespace udpgate {
 namespace fastpath {
 namespace {
 
-using internal::MutexLock;
+using internal::Attachments;
+using internal::FlowInstaller;
+using internal::FlowTable;
+using internal::InstanceLock;
+using internal::NetworkChange;
+using internal::Program;
+using internal::RouteWatcher;
+using udpgate::internal::Mutex;
+using udpgate::internal::MutexLock;
+using udpgate::internal::UniqueFd;
 
 // An eighth of the lease: a machine under load may delay the thread.
 constexpr int kRenewMilliseconds =
     static_cast<int>(UDPGATE_LEASE_NANOSECONDS / 1'000'000 / 8);
 
-int64_t NowNanoseconds() { return Clock::Monotonic()->NowNanoseconds(); }
-
-constexpr absl::Duration kRefusalLogInterval = absl::Seconds(10);
-
-// Requests in a row before the lease and the network have their turn again.
+// Maximum number of requests between two checks of the lease and the network.
 constexpr int kRequestsPerRound = 64;
 
-// Names of what CopyDescriptors gives.
+// Names of the descriptors in the result of CopyDescriptors.
 constexpr char kLockName[] = "lock";
 constexpr char kLinkPrefix[] = "link/";
 
-// With the version: whoever has another one finds nothing.
+// Includes the version, so that a process with another layout finds no maps.
 std::string NameOfMap(absl::string_view name) {
   return absl::StrCat("map/", UDPGATE_LAYOUT_VERSION, "/", name);
 }
 
-bool IsLinkLocal(const SocketAddress& address) {
-  return address.is_ipv6() && address.ip_bytes()[0] == 0xFE &&
-         (address.ip_bytes()[1] & 0xC0) == 0x80;
-}
-
-// The tuples must name the session and nothing else.
-absl::Status Check(const SessionAddresses& addresses) {
-  const SocketAddress* const all[] = {&addresses.client, &addresses.listen,
-                                      &addresses.relay, &addresses.backend};
-  for (const SocketAddress* address : all) {
-    if (!address->is_unicast() || address->port() == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(address->ToString(), " does not name one socket"));
-    }
-    if (address->family() != addresses.client.family()) {
-      return absl::UnimplementedError(
-          "client and backend are of different address families");
-    }
-    if (IsLinkLocal(*address)) {
-      return absl::UnimplementedError(absl::StrCat(
-          address->ToString(), " means another host on every interface"));
-    }
-  }
-  return absl::OkStatus();
-}
+int64_t NowNanoseconds() { return Clock::Monotonic()->NowNanoseconds(); }
 
 }  // namespace
 
-KernelFlowOffload::KernelFlowOffload(const Options& options)
-    : options_(options),
-      refusal_log_limiter_(Clock::Monotonic(), kRefusalLogInterval) {}
+class KernelFlowOffload::Impl {
+ public:
+  using Descriptors = std::map<std::string, UniqueFd>;
 
-absl::StatusOr<std::unique_ptr<KernelFlowOffload>> KernelFlowOffload::Create(
-    const Options& options) {
-  std::unique_ptr<KernelFlowOffload> offload;
-  absl::Status status;
-  if (!options.adopted.empty()) {
-    Descriptors descriptors;
-    for (const auto& [name, fd] : options.adopted) descriptors[name].Reset(fd);
-    offload.reset(new KernelFlowOffload(options));
-    status = offload->StartTaking(std::move(descriptors));
-    if (status.ok()) return offload;
-    offload->Log(LogSeverity::kInfo,
-                 absl::StrCat("fast path: the other process's flows end with "
-                              "it: ",
-                              status.message()));
+  explicit Impl(const Options& options) : options_(options) {}
+  ~Impl();
+
+  absl::Status Start();
+  // Takeover: starts with the descriptors of the old process, and changes
+  // nothing that the old process still uses.
+  absl::Status StartAdopting(Descriptors descriptors);
+
+  FlowTable& table() const { return *table_; }
+  const Program& program() const { return *program_; }
+
+  absl::optional<uint32_t> Install(const SessionAddresses& addresses);
+  SessionActivity Remove(uint32_t slot);
+  SessionActivity LateActivity() const;
+  absl::Status InstallStatus(uint32_t slot) const;
+  std::vector<std::string> AttachedInterfaces() const;
+  uint64_t withdrawn_by_changes() const {
+    return withdrawn_by_changes_.load(std::memory_order_relaxed);
   }
-  offload.reset(new KernelFlowOffload(options));
-  status = offload->Start();
-  if (!status.ok()) return status;
-  return offload;
-}
 
-KernelFlowOffload::~KernelFlowOffload() {
+  std::map<std::string, int> CopyDescriptors() const;
+  bool BeginHandOver();
+  void CancelHandOver();
+  void LetGo();
+  bool has_adopted() const { return has_adopted_; }
+  bool Adopt(uint32_t slot, const SessionAddresses& addresses);
+  void StartAdopted();
+
+  void Log(LogSeverity severity, absl::string_view line) const {
+    if (options_.log_sink) options_.log_sink(severity, line);
+  }
+
+ private:
+  // Which process owns the flows, and so what the thread does.
+  enum class Role : uint8_t {
+    kAdopting,     // the old process owns them: nothing
+    kServing,      // this process: everything
+    kHandingOver,  // this one, until the new process confirms: renews the lease
+    kReleased,     // the new process: nothing
+  };
+
+  udpgate_rewriting Rewriting() const {
+    return {options_.dont_fragment, !options_.copies_traffic_class};
+  }
+  absl::Status LoadWithMapsOf(Descriptors* descriptors);
+  absl::Status AdoptLinks(Descriptors descriptors);
+  absl::Status Prepare();
+  absl::Status StartThread();
+
+  void Wake();
+  void SetLease(int64_t now_nanoseconds);
+  void DetachAll();
+
+  // The thread: renews the lease, reads changes of the network, and handles
+  // the requests of Install and Remove.
+  void Run();
+  // Does the work that waits, if this role does it. True if more may wait.
+  bool RunOnce(bool network_has_changed);
+  // Handles some requests. True if more may wait.
+  bool HandleRequests();
+  void Apply(const NetworkChange& change);
+
+  const Options options_;
+  bool has_adopted_ = false;
+  std::atomic<Role> role_{Role::kServing};
+  InstanceLock lock_;
+  std::unique_ptr<Program> program_;
+  std::unique_ptr<FlowTable> table_;  // the owner's functions: under mutex_
+
+  // Held by the thread during an iteration of RunOnce.
+  Mutex iteration_mutex_;
+  bool must_finish_adoption_ ABSL_GUARDED_BY(iteration_mutex_) = false;
+
+  // Never taken by Install and Remove.
+  mutable Mutex mutex_;
+  std::unique_ptr<FlowInstaller> installer_ ABSL_GUARDED_BY(mutex_)
+      ABSL_PT_GUARDED_BY(mutex_);
+
+  std::unique_ptr<RouteWatcher> watcher_;
+  UniqueFd wake_event_;
+  std::atomic<bool> is_woken_{false};  // or about to be
+  std::atomic<bool> is_stopping_{false};
+  std::thread thread_;
+  std::atomic<uint64_t> withdrawn_by_changes_{0};
+};
+
+KernelFlowOffload::Impl::~Impl() {
   if (thread_.joinable()) {
     is_stopping_ = true;
     Wake();
@@ -104,77 +162,7 @@ KernelFlowOffload::~KernelFlowOffload() {
   }
 }
 
-std::map<std::string, int> KernelFlowOffload::CopyDescriptors() const {
-  std::map<std::string, int> copies;
-  MutexLock lock(&mutex_);
-  Descriptors maps = program_->CopyMaps();
-  std::map<int, internal::UniqueFd> links = attachments_->CopyLinks();
-  internal::UniqueFd lock_copy = lock_.Copy();
-  if (role_ != Role::kServing || links.empty() || !lock_copy.is_open()) {
-    return copies;
-  }
-  for (auto& [name, fd] : maps) copies[NameOfMap(name)] = fd.Release();
-  for (auto& [index, fd] : links) {
-    copies[absl::StrCat(kLinkPrefix, index)] = fd.Release();
-  }
-  copies[kLockName] = lock_copy.Release();
-  return copies;
-}
-
-bool KernelFlowOffload::BeginHandOver() {
-  if (role_ != Role::kServing) return false;
-  role_ = Role::kGiving;
-  // A turn that has begun before ends.
-  MutexLock turn(&turn_mutex_);
-  return true;
-}
-
-void KernelFlowOffload::CancelHandOver() {
-  if (role_ != Role::kGiving) return;
-  role_ = Role::kServing;
-  Wake();
-}
-
-void KernelFlowOffload::LetGo() {
-  role_ = Role::kGone;
-  is_stopping_ = true;
-  Wake();
-  thread_.join();
-  MutexLock lock(&mutex_);
-  attachments_->ReleaseLinks();
-  lock_ = InstanceLock();
-}
-
-bool KernelFlowOffload::Adopt(uint32_t slot,
-                              const SessionAddresses& addresses) {
-  return role_ == Role::kTaking && table_->Adopt(slot, addresses);
-}
-
-void KernelFlowOffload::StartAdopted() {
-  if (role_ != Role::kTaking) return;
-  SetLease(NowNanoseconds());
-  role_ = Role::kServing;
-  Wake();
-}
-
-void KernelFlowOffload::SetLease(int64_t now_nanoseconds) {
-  __atomic_store_n(program_->lease_nanoseconds(),
-                   static_cast<uint64_t>(now_nanoseconds), __ATOMIC_RELEASE);
-}
-
-void KernelFlowOffload::DetachAll() {
-  if (role_ == Role::kTaking || role_ == Role::kGone) return;
-  // From here on everything goes up, whether a filter can be taken off or not.
-  if (program_ != nullptr) SetLease(0);
-  MutexLock lock(&mutex_);
-  if (attachments_ != nullptr) attachments_->DetachAll();
-}
-
-udpgate_rewriting KernelFlowOffload::Rewriting() const {
-  return {options_.dont_fragment, !options_.copies_traffic_class};
-}
-
-absl::Status KernelFlowOffload::Start() {
+absl::Status KernelFlowOffload::Impl::Start() {
   absl::StatusOr<InstanceLock> lock = InstanceLock::Take();
   if (!lock.ok()) return lock.status();
   lock_ = *std::move(lock);
@@ -186,27 +174,39 @@ absl::Status KernelFlowOffload::Start() {
   if (!status.ok()) return status;
   {
     MutexLock guard(&mutex_);
-    attachments_->RemoveLeftovers();
-    status = attachments_->AttachWanted();
+    Attachments& attachments = installer_->attachments();
+    attachments.RemoveLeftovers();
+    status = attachments.AttachWanted();
     if (!status.ok()) return status;
   }
   SetLease(NowNanoseconds());
   return StartThread();
 }
 
-// Nothing here may touch what another process still has.
-absl::Status KernelFlowOffload::StartTaking(Descriptors descriptors) {
-  role_ = Role::kTaking;
+absl::Status KernelFlowOffload::Impl::StartAdopting(Descriptors descriptors) {
+  role_ = Role::kAdopting;
   has_adopted_ = true;
   if (!options_.may_use_tcx) {
-    return absl::FailedPreconditionError("links must not be used");
+    return absl::FailedPreconditionError("links (TCX) are disabled");
   }
   absl::StatusOr<InstanceLock> lock =
       InstanceLock::Adopt(std::move(descriptors[kLockName]));
   if (!lock.ok()) return lock.status();
   lock_ = *std::move(lock);
+  absl::Status status = LoadWithMapsOf(&descriptors);
+  if (status.ok()) status = Prepare();
+  if (status.ok()) status = AdoptLinks(std::move(descriptors));
+  if (!status.ok()) return status;
+  {
+    MutexLock iteration(&iteration_mutex_);
+    must_finish_adoption_ = true;
+  }
+  return StartThread();
+}
+
+absl::Status KernelFlowOffload::Impl::LoadWithMapsOf(Descriptors* descriptors) {
   Descriptors maps;
-  for (auto& [name, fd] : descriptors) {
+  for (auto& [name, fd] : *descriptors) {
     absl::string_view map_name = name;
     if (absl::ConsumePrefix(&map_name, NameOfMap(""))) {
       maps[std::string(map_name)] = std::move(fd);
@@ -216,134 +216,190 @@ absl::Status KernelFlowOffload::StartTaking(Descriptors descriptors) {
       Program::LoadWithMaps(options_.sessions_max, maps, Rewriting());
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
-  absl::Status status = Prepare();
-  if (!status.ok()) return status;
-  {
-    MutexLock guard(&mutex_);
-    for (auto& [name, fd] : descriptors) {
-      absl::string_view digits = name;
-      int index = 0;
-      if (!absl::ConsumePrefix(&digits, kLinkPrefix) ||
-          !absl::SimpleAtoi(digits, &index)) {
-        continue;
-      }
-      attachments_->Adopt(index, std::move(fd));
-    }
-    status = attachments_->CheckAdopted();
-    if (!status.ok()) return status;
-  }
-  {
-    MutexLock turn(&turn_mutex_);
-    must_finish_adoption_ = true;
-  }
-  return StartThread();
-}
-
-// What has changed since Prepare follows from the watcher.
-void KernelFlowOffload::FinishAdoption() {
-  MutexLock lock(&mutex_);
-  table_->FinishAdoption(NowNanoseconds());
-  attachments_->FinishAdoption(table_->ExitInterfaces());
-}
-
-absl::Status KernelFlowOffload::Prepare() {
-  table_ = std::make_unique<FlowTable>(program_.get(), options_.sessions_max,
-                                       has_adopted_);
-  {
-    MutexLock guard(&mutex_);
-    install_status_.resize(static_cast<size_t>(options_.sessions_max));
-  }
-  // Before the first look at links and routes, so that no change is missed.
-  absl::StatusOr<RouteWatcher> watcher = RouteWatcher::Open();
-  if (!watcher.ok()) return watcher.status();
-  watcher_ = std::make_unique<RouteWatcher>(*std::move(watcher));
-  wake_event_ = internal::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake_event_.is_open()) {
-    return internal::ErrnoToStatus(errno, "eventfd");
-  }
-  {
-    MutexLock guard(&mutex_);
-    absl::StatusOr<std::unique_ptr<Attachments>> attachments =
-        Attachments::Open(
-            {options_.interfaces, options_.listen_addresses,
-             options_.dont_fragment, options_.may_use_tcx, options_.log_sink},
-            program_.get(), lock_.number());
-    if (!attachments.ok()) return attachments.status();
-    attachments_ = *std::move(attachments);
-  }
   return absl::OkStatus();
 }
 
-absl::Status KernelFlowOffload::StartThread() {
-  absl::StatusOr<std::thread> thread = internal::StartThread(
-      "udpgate-offload", internal::ThreadRole::kControlPlane,
+absl::Status KernelFlowOffload::Impl::AdoptLinks(Descriptors descriptors) {
+  MutexLock guard(&mutex_);
+  Attachments& attachments = installer_->attachments();
+  for (auto& [name, fd] : descriptors) {
+    absl::string_view digits = name;
+    int index = 0;
+    if (absl::ConsumePrefix(&digits, kLinkPrefix) &&
+        absl::SimpleAtoi(digits, &index)) {
+      attachments.Adopt(index, std::move(fd));
+    }
+  }
+  return attachments.CheckAdopted();
+}
+
+absl::Status KernelFlowOffload::Impl::Prepare() {
+  table_ = std::make_unique<FlowTable>(program_.get(), options_.sessions_max,
+                                       has_adopted_);
+  // Before links and routes are read, so that no change is missed.
+  absl::StatusOr<RouteWatcher> watcher = RouteWatcher::Open();
+  if (!watcher.ok()) return watcher.status();
+  watcher_ = std::make_unique<RouteWatcher>(*std::move(watcher));
+  wake_event_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_event_.is_open()) {
+    return udpgate::internal::ErrnoToStatus(errno, "eventfd");
+  }
+  absl::StatusOr<std::unique_ptr<Attachments>> attachments = Attachments::Open(
+      {options_.interfaces, options_.listen_addresses, options_.dont_fragment,
+       options_.may_use_tcx, options_.log_sink},
+      program_.get(), lock_.number());
+  if (!attachments.ok()) return attachments.status();
+  MutexLock guard(&mutex_);
+  installer_ =
+      std::make_unique<FlowInstaller>(table_.get(), *std::move(attachments),
+                                      options_.sessions_max, options_.log_sink);
+  return absl::OkStatus();
+}
+
+absl::Status KernelFlowOffload::Impl::StartThread() {
+  absl::StatusOr<std::thread> thread = udpgate::internal::StartThread(
+      "udpgate-offload", udpgate::internal::ThreadRole::kControlPlane,
       [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 
-absl::optional<uint32_t> KernelFlowOffload::Install(
+absl::optional<uint32_t> KernelFlowOffload::Impl::Install(
     const SessionAddresses& addresses) {
   const absl::optional<uint32_t> slot = table_->Take(addresses);
   if (slot.has_value()) Wake();
   return slot;
 }
 
-void KernelFlowOffload::Wake() {
-  if (!is_woken_.exchange(true)) ::eventfd_write(wake_event_.get(), 1);
+SessionActivity KernelFlowOffload::Impl::Remove(uint32_t slot) {
+  return role_.load(std::memory_order_relaxed) == Role::kAdopting
+             ? table_->ReadActivity(slot)
+             : table_->GiveBack(slot);
 }
 
-SessionActivity KernelFlowOffload::LateActivity() const {
+SessionActivity KernelFlowOffload::Impl::LateActivity() const {
   MutexLock lock(&mutex_);
   return table_->LateActivity();
 }
 
-absl::Status KernelFlowOffload::InstallStatus(uint32_t slot) const {
+absl::Status KernelFlowOffload::Impl::InstallStatus(uint32_t slot) const {
   MutexLock lock(&mutex_);
   if (table_->state(slot) == FlowState::kWaiting) {
     return absl::UnavailableError("not installed yet");
   }
-  return install_status_[slot];
+  return installer_->status(slot);
 }
 
-std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
+std::vector<std::string> KernelFlowOffload::Impl::AttachedInterfaces() const {
   MutexLock lock(&mutex_);
-  return attachments_->AttachedNames();
+  return installer_->attachments().AttachedNames();
 }
 
-void KernelFlowOffload::Run() {
+std::map<std::string, int> KernelFlowOffload::Impl::CopyDescriptors() const {
+  std::map<std::string, int> copies;
+  MutexLock lock(&mutex_);
+  Descriptors maps = program_->CopyMaps();
+  std::map<int, UniqueFd> links = installer_->attachments().CopyLinks();
+  UniqueFd lock_copy = lock_.Copy();
+  if (role_ != Role::kServing || links.empty() || !lock_copy.is_open()) {
+    return copies;
+  }
+  for (auto& [name, fd] : maps) copies[NameOfMap(name)] = fd.Release();
+  for (auto& [index, fd] : links) {
+    copies[absl::StrCat(kLinkPrefix, index)] = fd.Release();
+  }
+  copies[kLockName] = lock_copy.Release();
+  return copies;
+}
+
+bool KernelFlowOffload::Impl::BeginHandOver() {
+  if (role_ != Role::kServing) return false;
+  role_ = Role::kHandingOver;
+  // Waits until the current iteration ends.
+  MutexLock iteration(&iteration_mutex_);
+  return true;
+}
+
+void KernelFlowOffload::Impl::CancelHandOver() {
+  if (role_ != Role::kHandingOver) return;
+  role_ = Role::kServing;
+  Wake();
+}
+
+void KernelFlowOffload::Impl::LetGo() {
+  role_ = Role::kReleased;
+  is_stopping_ = true;
+  Wake();
+  thread_.join();
+  MutexLock lock(&mutex_);
+  installer_->attachments().ReleaseLinks();
+  lock_ = InstanceLock();
+}
+
+bool KernelFlowOffload::Impl::Adopt(uint32_t slot,
+                                    const SessionAddresses& addresses) {
+  return role_ == Role::kAdopting && table_->Adopt(slot, addresses);
+}
+
+void KernelFlowOffload::Impl::StartAdopted() {
+  if (role_ != Role::kAdopting) return;
+  SetLease(NowNanoseconds());
+  role_ = Role::kServing;
+  Wake();
+}
+
+void KernelFlowOffload::Impl::Wake() {
+  if (!is_woken_.exchange(true)) ::eventfd_write(wake_event_.get(), 1);
+}
+
+void KernelFlowOffload::Impl::SetLease(int64_t now_nanoseconds) {
+  __atomic_store_n(program_->lease_nanoseconds(),
+                   static_cast<uint64_t>(now_nanoseconds), __ATOMIC_RELEASE);
+}
+
+void KernelFlowOffload::Impl::DetachAll() {
+  if (role_ == Role::kAdopting || role_ == Role::kReleased) return;
+  // From here on all packets are passed up, also if a filter cannot be removed.
+  if (program_ != nullptr) SetLease(0);
+  MutexLock lock(&mutex_);
+  if (installer_ != nullptr) installer_->attachments().DetachAll();
+}
+
+void KernelFlowOffload::Impl::Run() {
   bool has_more = false;
   for (;;) {
     const Role role = role_;
     const bool is_serving = role == Role::kServing;
-    if (is_serving || role == Role::kGiving) SetLease(NowNanoseconds());
+    if (is_serving || role == Role::kHandingOver) SetLease(NowNanoseconds());
     pollfd waited[] = {{wake_event_.get(), POLLIN, 0},
                        {watcher_->fd(), POLLIN, 0}};
     ::poll(waited, is_serving ? 2 : 1,
-           has_more                ? 0
-           : role == Role::kTaking ? -1
-                                   : kRenewMilliseconds);
-    // Here and not in the destructor: this thread surely is in the network
-    // namespace that the indices belong to.
+           has_more                  ? 0
+           : role == Role::kAdopting ? -1
+                                     : kRenewMilliseconds);
+    // Not in the destructor: this thread is certainly in the network namespace
+    // that the interface indices belong to.
     if (is_stopping_) return DetachAll();
     if (waited[0].revents != 0) {
       eventfd_t count;
       ::eventfd_read(wake_event_.get(), &count);
-      // Before the look: whoever asks after it wakes us again.
+      // Before the requests are read: a later request wakes the thread again.
       is_woken_.exchange(false);
     }
-    // Also where nobody woke us: what is given back does not.
-    has_more = MakeTurn(waited[1].revents != 0);
+    // Also after a timeout: Remove does not wake the thread.
+    has_more = RunOnce(waited[1].revents != 0);
   }
 }
 
-bool KernelFlowOffload::MakeTurn(bool network_has_changed) {
-  MutexLock turn(&turn_mutex_);
+bool KernelFlowOffload::Impl::RunOnce(bool network_has_changed) {
+  MutexLock iteration(&iteration_mutex_);
   if (role_ != Role::kServing) return false;
   if (must_finish_adoption_) {
     must_finish_adoption_ = false;
-    FinishAdoption();
+    // The watcher reports what has changed since Prepare.
+    MutexLock lock(&mutex_);
+    installer_->FinishAdoption(NowNanoseconds());
   }
   if (network_has_changed) {
     watcher_->Read([this](const NetworkChange& change) { Apply(change); });
@@ -351,103 +407,115 @@ bool KernelFlowOffload::MakeTurn(bool network_has_changed) {
   return HandleRequests();
 }
 
-bool KernelFlowOffload::HandleRequests() {
+bool KernelFlowOffload::Impl::HandleRequests() {
   for (int i = 0; i < kRequestsPerRound; ++i) {
     MutexLock lock(&mutex_);
-    table_->FreeRested(NowNanoseconds());
-    const absl::optional<FlowTable::Request> request = table_->NextRequest();
-    if (!request.has_value()) return false;
-    Handle(*request);
+    if (!installer_->HandleNext(NowNanoseconds())) return false;
   }
   return true;
 }
 
-void KernelFlowOffload::Handle(const FlowTable::Request& request) {
-  if (request.is_given_back) {
-    return table_->Clear(request.slot, NowNanoseconds());
-  }
-  absl::Status& status = install_status_[request.slot];
-  status = Add(request.slot);
-  int64_t suppressed = 0;
-  if (status.ok() || !refusal_log_limiter_.Admit(&suppressed)) return;
-  Log(LogSeverity::kWarning,
-      absl::StrCat("fast path: the session of ",
-                   table_->addresses(request.slot).client.ToString(),
-                   " stays on sockets: ", status.message(),
-                   suppressed > 0
-                       ? absl::StrCat(" (and ", suppressed, " more like it)")
-                       : ""));
-}
-
-// Routes are looked up and flows added by the thread that hears of changes: one
-// that comes after the look is told after that, and finds the flows to
-// withdraw.
-absl::Status KernelFlowOffload::Add(uint32_t slot) {
-  const SessionAddresses& addresses = table_->addresses(slot);
-  absl::Status status = Check(addresses);
-  absl::StatusOr<Exit> to_backend, to_client;
-  if (status.ok()) {
-    to_backend = attachments_->FindExit(addresses.relay, addresses.backend);
-    status = to_backend.status();
-  }
-  if (status.ok()) {
-    to_client = attachments_->FindExit(addresses.listen, addresses.client);
-    status = to_client.status();
-  }
-  if (status.ok()) return table_->Add(slot, *to_backend, *to_client);
-  table_->Refuse(slot);
-  return status;
-}
-
-void KernelFlowOffload::Apply(const NetworkChange& change) {
+void KernelFlowOffload::Impl::Apply(const NetworkChange& change) {
   MutexLock lock(&mutex_);
-  int withdrawn = 0;
-  switch (change.kind) {
-    case NetworkChange::Kind::kEverything:
-      withdrawn = table_->WithdrawWhere([](const SessionAddresses&, const Exit&,
-                                           const Exit&) { return true; });
-      attachments_->ReadAgain();
-      break;
-    case NetworkChange::Kind::kPrefix:
-      withdrawn = WithdrawPrefix(change);
-      break;
-    case NetworkChange::Kind::kLink:
-      // A new link carries no flows.
-      if (attachments_->Apply(change.link)) {
-        withdrawn = WithdrawLink(change.link.index);
-      }
-      break;
-    case NetworkChange::Kind::kLinkRemoved:
-      withdrawn = WithdrawLink(change.link.index);
-      attachments_->Forget(change.link.index);
-      break;
+  withdrawn_by_changes_.fetch_add(
+      static_cast<uint64_t>(installer_->Apply(change)),
+      std::memory_order_relaxed);
+}
+
+absl::StatusOr<std::unique_ptr<KernelFlowOffload>> KernelFlowOffload::Create(
+    const Options& options) {
+  if (!options.adopted.empty()) {
+    Impl::Descriptors descriptors;
+    for (const auto& [name, fd] : options.adopted) descriptors[name].Reset(fd);
+    auto impl = std::make_unique<Impl>(options);
+    const absl::Status status = impl->StartAdopting(std::move(descriptors));
+    if (status.ok()) {
+      return std::unique_ptr<KernelFlowOffload>(
+          new KernelFlowOffload(std::move(impl)));
+    }
+    impl->Log(LogSeverity::kInfo,
+              absl::StrCat("fast path: cannot adopt the flows of the old "
+                           "process, its flows end with it: ",
+                           status.message()));
   }
-  withdrawn_by_changes_.fetch_add(static_cast<uint64_t>(withdrawn),
-                                  std::memory_order_relaxed);
+  auto impl = std::make_unique<Impl>(options);
+  absl::Status status = impl->Start();
+  if (!status.ok()) return status;
+  return std::unique_ptr<KernelFlowOffload>(
+      new KernelFlowOffload(std::move(impl)));
 }
 
-int KernelFlowOffload::WithdrawLink(int interface_index) {
-  const auto index = static_cast<uint32_t>(interface_index);
-  return table_->WithdrawWhere([index](const SessionAddresses&,
-                                       const Exit& to_backend,
-                                       const Exit& to_client) {
-    return to_backend.interface_index == index ||
-           to_client.interface_index == index;
-  });
+KernelFlowOffload::KernelFlowOffload(std::unique_ptr<Impl> impl)
+    : impl_(std::move(impl)) {}
+
+KernelFlowOffload::~KernelFlowOffload() = default;
+
+absl::optional<uint32_t> KernelFlowOffload::Install(
+    const SessionAddresses& addresses) {
+  return impl_->Install(addresses);
 }
 
-int KernelFlowOffload::WithdrawPrefix(const NetworkChange& change) {
-  return table_->WithdrawWhere(
-      [&change](const SessionAddresses& addresses, const Exit&, const Exit&) {
-        return addresses.client.family() == change.family &&
-               (IsInPrefix(change, addresses.client.ip_bytes()) ||
-                IsInPrefix(change, addresses.backend.ip_bytes()));
-      });
+FlowState KernelFlowOffload::state(uint32_t slot) const {
+  return impl_->table().state(slot);
 }
 
-void KernelFlowOffload::Log(LogSeverity severity,
-                            absl::string_view line) const {
-  if (options_.log_sink) options_.log_sink(severity, line);
+void KernelFlowOffload::PublishHandled(uint32_t slot, FlowDirection direction,
+                                       int64_t receive_time_nanoseconds) {
+  impl_->table().PublishHandled(slot, direction, receive_time_nanoseconds);
+}
+
+void KernelFlowOffload::LowerPacketBytesMax(uint32_t slot,
+                                            FlowDirection direction,
+                                            uint32_t bytes) {
+  impl_->table().LowerPacketBytesMax(slot, direction, bytes);
+}
+
+SessionActivity KernelFlowOffload::ReadActivity(uint32_t slot) const {
+  return impl_->table().ReadActivity(slot);
+}
+
+SessionActivity KernelFlowOffload::Remove(uint32_t slot) {
+  return impl_->Remove(slot);
+}
+
+SessionActivity KernelFlowOffload::LateActivity() const {
+  return impl_->LateActivity();
+}
+
+std::map<std::string, int> KernelFlowOffload::CopyDescriptors() const {
+  return impl_->CopyDescriptors();
+}
+
+bool KernelFlowOffload::BeginHandOver() { return impl_->BeginHandOver(); }
+
+void KernelFlowOffload::CancelHandOver() { impl_->CancelHandOver(); }
+
+void KernelFlowOffload::LetGo() { impl_->LetGo(); }
+
+bool KernelFlowOffload::has_adopted() const { return impl_->has_adopted(); }
+
+bool KernelFlowOffload::Adopt(uint32_t slot,
+                              const SessionAddresses& addresses) {
+  return impl_->Adopt(slot, addresses);
+}
+
+void KernelFlowOffload::StartAdopted() { impl_->StartAdopted(); }
+
+absl::Status KernelFlowOffload::InstallStatus(uint32_t slot) const {
+  return impl_->InstallStatus(slot);
+}
+
+std::vector<uint64_t> KernelFlowOffload::PassedUp() const {
+  const auto counts = impl_->program().PassedUp();
+  return std::vector<uint64_t>(counts.begin(), counts.end());
+}
+
+std::vector<std::string> KernelFlowOffload::AttachedInterfaces() const {
+  return impl_->AttachedInterfaces();
+}
+
+uint64_t KernelFlowOffload::withdrawn_by_changes() const {
+  return impl_->withdrawn_by_changes();
 }
 
 }  // namespace fastpath

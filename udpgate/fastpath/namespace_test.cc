@@ -30,6 +30,7 @@
 #include "testing/echo_backend.h"
 #include "testing/loopback_peer.h"
 #include "testing/network_namespace.h"
+#include "udpgate/fastpath/internal/flow_table.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
 #include "udpgate/fastpath/kernel_rights.h"
 #include "udpgate/fastpath/tiny_gate.h"
@@ -112,7 +113,7 @@ class Namespaces : public ::testing::TestWithParam<Setup> {
     options.listen_addresses = {listen_};
     options.may_use_tcx = GetParam().may_use_tcx;
     options.log_sink = [this](LogSeverity, absl::string_view line) {
-      internal::MutexLock lock(&log_mutex_);
+      udpgate::internal::MutexLock lock(&log_mutex_);
       absl::StrAppend(&log_, line, "\n");
     };
     return options;
@@ -230,7 +231,7 @@ class Namespaces : public ::testing::TestWithParam<Setup> {
   }
 
   std::string Log() const {
-    internal::MutexLock lock(&log_mutex_);
+    udpgate::internal::MutexLock lock(&log_mutex_);
     return log_;
   }
   // For the message of a failed expectation.
@@ -268,7 +269,7 @@ class Namespaces : public ::testing::TestWithParam<Setup> {
   std::unique_ptr<NetworkNamespace> gate_space_;
   std::unique_ptr<NetworkNamespace> backend_space_;
   SocketAddress listen_ = GateAddress();
-  mutable internal::Mutex log_mutex_;
+  mutable udpgate::internal::Mutex log_mutex_;
   std::string log_ ABSL_GUARDED_BY(log_mutex_);
   std::unique_ptr<KernelFlowOffload> offload_;
   std::unique_ptr<EchoBackend> backend_;
@@ -1144,7 +1145,8 @@ class RawLink {
  public:
   RawLink(const NetworkNamespace& space, const char* name) {
     space.Run([&] {
-      fd_ = internal::UniqueFd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+      fd_ = udpgate::internal::UniqueFd(
+          ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
       index_ = static_cast<int>(::if_nametoindex(name));
     });
   }
@@ -1161,14 +1163,14 @@ class RawLink {
   }
 
  private:
-  internal::UniqueFd fd_;
+  udpgate::internal::UniqueFd fd_;
   int index_ = 0;
 };
 
 // An IP packet with a UDP datagram of 4 bytes, without UDP checksum; enough for
 // what must not be relayed, and on IPv4 for what must.
 std::string IpPacket(const SocketAddress& from, const SocketAddress& to) {
-  const udpgate_tuple tuple = MakeTuple(from, to);
+  const udpgate_tuple tuple = internal::MakeTuple(from, to);
   const auto bytes = [](const void* data, size_t count) {
     return std::string(static_cast<const char*>(data), count);
   };
@@ -1225,9 +1227,9 @@ TEST_P(Namespaces, TaggedAndTruncatedFramesGoUp) {
 
 // On IPv4, where the test's packets need no UDP checksum.
 TEST_P(OnIpv4, ATunnelHasNoLinkHeader) {
-  internal::UniqueFd tunnel;
+  udpgate::internal::UniqueFd tunnel;
   gate_space_->Run([&] {
-    tunnel = internal::UniqueFd(
+    tunnel = udpgate::internal::UniqueFd(
         ::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
     ifreq request{};
     request.ifr_flags = IFF_TUN | IFF_NO_PI;

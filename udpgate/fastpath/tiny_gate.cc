@@ -15,8 +15,8 @@ namespace udpgate {
 namespace fastpath {
 namespace {
 
-using internal::MutexLock;
-using internal::UniqueFd;
+using udpgate::internal::MutexLock;
+using udpgate::internal::UniqueFd;
 
 void CheckCall(bool ok, const char* what) {
   if (ok) return;

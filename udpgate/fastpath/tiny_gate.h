@@ -57,7 +57,7 @@ class TinyGate {
   struct Session {
     SocketAddress client;
     SocketAddress relay;
-    internal::UniqueFd upstream;
+    udpgate::internal::UniqueFd upstream;
     bool installed = false;
     uint32_t slot = 0;
   };
@@ -73,13 +73,13 @@ class TinyGate {
   SocketAddress listen_;
   const SocketAddress backend_;
   KernelFlowOffload* offload_;
-  internal::UniqueFd socket_;
-  internal::UniqueFd epoll_;
+  udpgate::internal::UniqueFd socket_;
+  udpgate::internal::UniqueFd epoll_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> paused_{false};
   std::atomic<int> from_clients_{0};
   std::atomic<int> from_backend_{0};
-  mutable internal::Mutex mutex_;
+  mutable udpgate::internal::Mutex mutex_;
   std::map<std::string, std::unique_ptr<Session>> sessions_
       ABSL_GUARDED_BY(mutex_);  // by the client's text
   static constexpr uint32_t kNone = UINT32_MAX;

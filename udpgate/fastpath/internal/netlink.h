@@ -6,8 +6,8 @@
 //
 // Errors: Internal or what errno stands for, with the question in the text;
 // NotFound where there is no route or no such interface.
-#ifndef UDPGATE_FASTPATH_NETLINK_H_
-#define UDPGATE_FASTPATH_NETLINK_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_NETLINK_H_
+#define UDPGATE_FASTPATH_INTERNAL_NETLINK_H_
 
 #include <linux/netlink.h>
 
@@ -24,6 +24,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 struct Route {
   int interface_index = 0;
@@ -82,7 +83,8 @@ class Netlink {
       int interface_index);
 
  private:
-  explicit Netlink(internal::UniqueFd socket) : socket_(std::move(socket)) {}
+  explicit Netlink(udpgate::internal::UniqueFd socket)
+      : socket_(std::move(socket)) {}
 
   // Sends `request` and calls `each` for every message of the answer.
   absl::Status Ask(absl::string_view what, nlmsghdr* request,
@@ -92,11 +94,12 @@ class Netlink {
                           absl::FunctionRef<void(const nlmsghdr*)> each,
                           bool* done);
 
-  internal::UniqueFd socket_;
+  udpgate::internal::UniqueFd socket_;
   uint32_t sequence_ = 0;
 };
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_NETLINK_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_NETLINK_H_

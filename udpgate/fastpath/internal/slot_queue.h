@@ -1,7 +1,7 @@
 // What passes between the shards and the offload's thread, without a lock:
 // whoever moves datagrams waits for nobody.
-#ifndef UDPGATE_FASTPATH_SLOT_QUEUE_H_
-#define UDPGATE_FASTPATH_SLOT_QUEUE_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_SLOT_QUEUE_H_
+#define UDPGATE_FASTPATH_INTERNAL_SLOT_QUEUE_H_
 
 #include <atomic>
 #include <cstddef>
@@ -12,6 +12,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 // Slots that nobody has; the one that was put here last is taken first.
 // Threads: any.
@@ -91,7 +92,8 @@ class RequestQueue {
   uint64_t head_ = 0;
 };
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_SLOT_QUEUE_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_SLOT_QUEUE_H_

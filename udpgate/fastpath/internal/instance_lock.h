@@ -5,8 +5,8 @@
 // one left: the number is the filter's handle. The lock is an abstract Unix
 // socket (unix(7)), whose names belong to the network namespace, as interfaces
 // do; process ids would not tell processes of different containers apart.
-#ifndef UDPGATE_FASTPATH_INSTANCE_LOCK_H_
-#define UDPGATE_FASTPATH_INSTANCE_LOCK_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_INSTANCE_LOCK_H_
+#define UDPGATE_FASTPATH_INTERNAL_INSTANCE_LOCK_H_
 
 #include <cstdint>
 #include <utility>
@@ -16,6 +16,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 // Processes with a fast path in one network namespace at most.
 inline constexpr uint32_t kInstancesMax = 8;
@@ -32,22 +33,23 @@ class InstanceLock {
 
   // With what Copy has given, also in another process. InvalidArgument where
   // it is no such lock of this network namespace.
-  static absl::StatusOr<InstanceLock> Adopt(internal::UniqueFd socket);
+  static absl::StatusOr<InstanceLock> Adopt(udpgate::internal::UniqueFd socket);
   // Whoever has it holds the number as well. Closed where there is no
   // descriptor for it.
-  internal::UniqueFd Copy() const;
+  udpgate::internal::UniqueFd Copy() const;
 
   uint32_t number() const { return number_; }
 
  private:
-  InstanceLock(internal::UniqueFd socket, uint32_t number)
+  InstanceLock(udpgate::internal::UniqueFd socket, uint32_t number)
       : socket_(std::move(socket)), number_(number) {}
 
-  internal::UniqueFd socket_;
+  udpgate::internal::UniqueFd socket_;
   uint32_t number_ = 0;
 };
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_INSTANCE_LOCK_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_INSTANCE_LOCK_H_

@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/device_features.h"
+#include "udpgate/fastpath/internal/device_features.h"
 
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
@@ -15,6 +15,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 constexpr char kFeature[] = "rx-gro-list";
@@ -81,7 +82,7 @@ bool IsActive(int socket, const std::string& name, uint32_t count,
 }  // namespace
 
 absl::Status CheckDeviceFeatures(const std::string& interface_name) {
-  const internal::UniqueFd socket(
+  const udpgate::internal::UniqueFd socket(
       ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const uint32_t count = CountFeatures(socket.get(), interface_name);
   if (count == 0) return absl::OkStatus();
@@ -95,5 +96,6 @@ absl::Status CheckDeviceFeatures(const std::string& interface_name) {
                    interface_name, " ", kFeature, " off"));
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

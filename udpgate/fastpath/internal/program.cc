@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/program.h"
+#include "udpgate/fastpath/internal/program.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -18,12 +18,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "udpgate/fastpath/program_object.h"
+#include "udpgate/fastpath/internal/program_object.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/sys_calls.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 constexpr char kEthernetProgram[] = "udpgate_eth";
@@ -75,8 +76,8 @@ class ScopedOutput {
   }
 
  private:
-  static internal::Mutex& mutex() {
-    static internal::Mutex* const mutex = new internal::Mutex;
+  static udpgate::internal::Mutex& mutex() {
+    static udpgate::internal::Mutex* const mutex = new udpgate::internal::Mutex;
     return *mutex;
   }
 
@@ -125,7 +126,8 @@ absl::Status SharedMemory::Map(absl::string_view name, int map_fd,
   void* const data =
       ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
   if (data == MAP_FAILED) {
-    return internal::ErrnoToStatus(errno, absl::StrCat("mmap of map ", name));
+    return udpgate::internal::ErrnoToStatus(errno,
+                                            absl::StrCat("mmap of map ", name));
   }
   data_ = data;
   return absl::OkStatus();
@@ -169,7 +171,7 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
   options.object_name = "udpgate";
   object_ = bpf_object__open_mem(kProgramObject, kProgramObjectBytes, &options);
   if (object_ == nullptr) {
-    return internal::ErrnoToStatus(
+    return udpgate::internal::ErrnoToStatus(
         errno, absl::StrCat("open eBPF object: ", output.first_line()));
   }
   const auto directions = static_cast<uint32_t>(sessions_max) * 2;
@@ -178,8 +180,8 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
     bpf_map* const map = bpf_object__find_map_by_name(object_, name);
     const int error = bpf_map__set_max_entries(map, directions);
     if (error != 0) {
-      return internal::ErrnoToStatus(-error,
-                                     absl::StrCat("size of eBPF map ", name));
+      return udpgate::internal::ErrnoToStatus(
+          -error, absl::StrCat("size of eBPF map ", name));
     }
   }
   if (absl::Status status = SetRewriting(rewriting); !status.ok()) {
@@ -207,7 +209,7 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
         "the kernel does not let this process load an eBPF program; it needs "
         "CAP_BPF and CAP_NET_ADMIN");
   }
-  return internal::ErrnoToStatus(
+  return udpgate::internal::ErrnoToStatus(
       -error, absl::StrCat("load eBPF object: ", output.first_line()));
 }
 
@@ -219,7 +221,8 @@ absl::Status Program::SetRewriting(const udpgate_rewriting& rewriting) {
     const int error =
         bpf_map__set_initial_value(map, &rewriting, sizeof(rewriting));
     if (error == 0) return absl::OkStatus();
-    return internal::ErrnoToStatus(-error, "constants of the eBPF program");
+    return udpgate::internal::ErrnoToStatus(-error,
+                                            "constants of the eBPF program");
   }
   return absl::InternalError("the eBPF program has no constants");
 }
@@ -243,7 +246,8 @@ absl::Status Program::UseMaps(const Maps& maps) {
     }
     const int error = bpf_map__reuse_fd(map, found->second.get());
     if (error != 0) {
-      return internal::ErrnoToStatus(-error, absl::StrCat("use of map ", name));
+      return udpgate::internal::ErrnoToStatus(
+          -error, absl::StrCat("use of map ", name));
     }
   }
   return absl::OkStatus();
@@ -252,16 +256,16 @@ absl::Status Program::UseMaps(const Maps& maps) {
 Program::Maps Program::CopyMaps() const {
   Maps copies;
   for (const char* name : kMapNames) {
-    internal::UniqueFd copy(::fcntl(map_fd(name), F_DUPFD_CLOEXEC, 0));
+    udpgate::internal::UniqueFd copy(::fcntl(map_fd(name), F_DUPFD_CLOEXEC, 0));
     if (copy.is_open()) copies[name] = std::move(copy);
   }
   return copies;
 }
 
-std::map<int, internal::UniqueFd> Program::CopyLinks() const {
-  std::map<int, internal::UniqueFd> copies;
+std::map<int, udpgate::internal::UniqueFd> Program::CopyLinks() const {
+  std::map<int, udpgate::internal::UniqueFd> copies;
   for (const auto& [index, link] : tcx_links_) {
-    internal::UniqueFd copy(::fcntl(link.get(), F_DUPFD_CLOEXEC, 0));
+    udpgate::internal::UniqueFd copy(::fcntl(link.get(), F_DUPFD_CLOEXEC, 0));
     if (copy.is_open()) copies[index] = std::move(copy);
   }
   return copies;
@@ -294,7 +298,7 @@ absl::Status Program::UpdateLink(const Link& link) {
   if (found == tcx_links_.end() ||
       bpf_link_update(found->second.get(), FdFor(link), nullptr) != 0) {
     const int error = found == tcx_links_.end() ? ENOENT : errno;
-    return internal::ErrnoToStatus(
+    return udpgate::internal::ErrnoToStatus(
         error == ENOLINK ? ENOENT : error,
         absl::StrCat("put the eBPF program in its place on ", link.name));
   }
@@ -306,7 +310,7 @@ absl::Status Program::Attach(const Link& link, uint32_t handle,
   ScopedOutput output;
   const int program_fd = FdFor(link);
   if (may_use_tcx) {
-    internal::UniqueFd tcx_link(
+    udpgate::internal::UniqueFd tcx_link(
         bpf_link_create(program_fd, link.index, kTcxIngress, nullptr));
     if (tcx_link.is_open()) {
       tcx_links_[link.index] = std::move(tcx_link);
@@ -316,15 +320,15 @@ absl::Status Program::Attach(const Link& link, uint32_t handle,
   bpf_tc_hook hook = HookOf(link.index);
   int error = bpf_tc_hook_create(&hook);
   if (error != 0 && error != -EEXIST) {
-    return internal::ErrnoToStatus(-error,
-                                   absl::StrCat("clsact on ", link.name));
+    return udpgate::internal::ErrnoToStatus(
+        -error, absl::StrCat("clsact on ", link.name));
   }
   bpf_tc_opts options = OptionsOf(handle);
   options.flags = BPF_TC_F_REPLACE;
   options.prog_fd = program_fd;
   error = bpf_tc_attach(&hook, &options);
   if (error == 0) return absl::OkStatus();
-  return internal::ErrnoToStatus(
+  return udpgate::internal::ErrnoToStatus(
       -error, absl::StrCat("attach eBPF program to ", link.name));
 }
 
@@ -339,7 +343,7 @@ absl::Status Program::RemoveFilter(int interface_index, uint32_t handle) {
   const bpf_tc_opts options = OptionsOf(handle);
   const int error = bpf_tc_detach(&hook, &options);
   if (error == 0) return absl::OkStatus();
-  return internal::ErrnoToStatus(
+  return udpgate::internal::ErrnoToStatus(
       -error,
       absl::StrCat("detach eBPF program from interface ", interface_index));
 }
@@ -354,12 +358,12 @@ absl::Status Program::AddToIndex(const udpgate_tuple& tuple, uint32_t index) {
   if (errno == E2BIG || errno == ENOMEM) {
     return absl::ResourceExhaustedError("no room for a flow");
   }
-  return internal::ErrnoToStatus(errno, "add a flow");
+  return udpgate::internal::ErrnoToStatus(errno, "add a flow");
 }
 
 absl::Status Program::RemoveFromIndex(const udpgate_tuple& tuple) {
   if (bpf_map_delete_elem(index_fd_, &tuple) == 0) return absl::OkStatus();
-  return internal::ErrnoToStatus(errno, "remove a flow");
+  return udpgate::internal::ErrnoToStatus(errno, "remove a flow");
 }
 
 std::vector<std::pair<udpgate_tuple, uint32_t>> Program::Indexed() const {
@@ -395,5 +399,6 @@ int Program::program_fd() const {
       bpf_object__find_program_by_name(object_, kEthernetProgram));
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/netlink.h"
+#include "udpgate/fastpath/internal/netlink.h"
 
 #include <errno.h>
 #include <linux/if_link.h>
@@ -16,6 +16,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 // A request of fixed header and a few attributes.
@@ -168,10 +169,10 @@ Link ParseLink(const nlmsghdr* message) {
 }
 
 absl::StatusOr<Netlink> Netlink::Open() {
-  internal::UniqueFd socket(
+  udpgate::internal::UniqueFd socket(
       ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (!socket.is_open())
-    return internal::ErrnoToStatus(errno, "socket rtnetlink");
+    return udpgate::internal::ErrnoToStatus(errno, "socket rtnetlink");
   // The kernel answers at once; never wait for ever all the same.
   timeval limit = {1, 0};
   ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
@@ -256,7 +257,7 @@ absl::Status Netlink::Ask(absl::string_view what, nlmsghdr* request,
                           absl::FunctionRef<void(const nlmsghdr*)> each) {
   request->nlmsg_seq = ++sequence_;
   if (::send(socket_.get(), request, request->nlmsg_len, 0) < 0) {
-    return internal::ErrnoToStatus(errno, what);
+    return udpgate::internal::ErrnoToStatus(errno, what);
   }
   bool done = false;
   while (!done) {
@@ -274,7 +275,7 @@ absl::Status Netlink::ReadAnswer(absl::string_view what,
   const ssize_t received = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
   if (received < 0) {
     return errno == EINTR ? absl::OkStatus()
-                          : internal::ErrnoToStatus(errno, what);
+                          : udpgate::internal::ErrnoToStatus(errno, what);
   }
   auto left = static_cast<unsigned int>(received);
   for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer);
@@ -289,9 +290,9 @@ absl::Status Netlink::ReadAnswer(absl::string_view what,
       if (error == 0) continue;
       if (error == ENETUNREACH || error == EHOSTUNREACH) {
         return absl::NotFoundError(
-            absl::StrCat(what, ": ", internal::ErrnoToText(error)));
+            absl::StrCat(what, ": ", udpgate::internal::ErrnoToText(error)));
       }
-      return internal::ErrnoToStatus(error, what);
+      return udpgate::internal::ErrnoToStatus(error, what);
     } else {
       each(message);
       // One message is the whole answer, unless a list was asked for.
@@ -301,5 +302,6 @@ absl::Status Netlink::ReadAnswer(absl::string_view what,
   return absl::OkStatus();
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

@@ -15,8 +15,8 @@
 // for the owner. While a slot rests nobody writes its records, so that a
 // program that was at work while the session was removed still finds them as
 // they were.
-#ifndef UDPGATE_FASTPATH_FLOW_TABLE_H_
-#define UDPGATE_FASTPATH_FLOW_TABLE_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_FLOW_TABLE_H_
+#define UDPGATE_FASTPATH_INTERNAL_FLOW_TABLE_H_
 
 #include <atomic>
 #include <cstdint>
@@ -28,13 +28,14 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/optional.h"
-#include "udpgate/fastpath/program.h"
-#include "udpgate/fastpath/slot_queue.h"
+#include "udpgate/fastpath/internal/program.h"
+#include "udpgate/fastpath/internal/slot_queue.h"
 #include "udpgate/flow_offload.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 // How a direction's datagrams leave.
 struct Exit {
@@ -170,7 +171,8 @@ class FlowTable {
   SessionActivity late_;      // of slots whose rest is over
 };
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_FLOW_TABLE_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_FLOW_TABLE_H_

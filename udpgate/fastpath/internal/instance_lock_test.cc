@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/instance_lock.h"
+#include "udpgate/fastpath/internal/instance_lock.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -25,10 +25,11 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
-using internal::UniqueFd;
 using ::testing::HasSubstr;
+using udpgate::internal::UniqueFd;
 
 // In a network namespace of its own, since the numbers are those of the
 // namespace.
@@ -156,5 +157,6 @@ TEST_F(InstanceLockTest, NumbersBelongToANetworkNamespace) {
 }
 
 }  // namespace
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

@@ -1,7 +1,7 @@
 // The interfaces of this network namespace, and those that the program in the
 // kernel is attached to.
-#ifndef UDPGATE_FASTPATH_ATTACHMENTS_H_
-#define UDPGATE_FASTPATH_ATTACHMENTS_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_ATTACHMENTS_H_
+#define UDPGATE_FASTPATH_INTERNAL_ATTACHMENTS_H_
 
 #include <cstdint>
 #include <map>
@@ -14,15 +14,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "udpgate/fastpath/flow_table.h"
-#include "udpgate/fastpath/netlink.h"
-#include "udpgate/fastpath/program.h"
+#include "udpgate/fastpath/internal/flow_table.h"
+#include "udpgate/fastpath/internal/netlink.h"
+#include "udpgate/fastpath/internal/program.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 // Threads: one at a time, in the network namespace of the thread that called
 // `Open`. Calls may wait for the kernel.
@@ -56,12 +57,12 @@ class Attachments {
 
   // Copies of the links, by interface. Empty if some interface has none: its
   // filter would be left behind.
-  std::map<int, internal::UniqueFd> CopyLinks() const;
+  std::map<int, udpgate::internal::UniqueFd> CopyLinks() const;
   // The new process has copies of the links; this one forgets them.
   void ReleaseLinks();
   // Continues with a link that another process has made. Ignores an interface
   // that no longer exists.
-  void Adopt(int interface_index, internal::UniqueFd link);
+  void Adopt(int interface_index, udpgate::internal::UniqueFd link);
   // FailedPrecondition if nothing was adopted, or other interfaces than those
   // of the options.
   absl::Status CheckAdopted();
@@ -108,7 +109,8 @@ class Attachments {
   std::set<int> attached_;     // indices
 };
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_ATTACHMENTS_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_ATTACHMENTS_H_

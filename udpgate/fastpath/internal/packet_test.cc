@@ -21,12 +21,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "udpgate/clock.h"
-#include "udpgate/fastpath/flow_table.h"
+#include "udpgate/fastpath/internal/flow_table.h"
+#include "udpgate/fastpath/internal/program.h"
 #include "udpgate/fastpath/kernel_rights.h"
-#include "udpgate/fastpath/program.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
@@ -875,5 +876,6 @@ TEST_F(SlotTest, TakesATupleOnce) {
 }
 
 }  // namespace
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

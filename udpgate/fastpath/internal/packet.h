@@ -1,7 +1,7 @@
 // The packet headers that the program reads, as they are on the wire. Numbers
 // of more than one byte are in network byte order.
-#ifndef UDPGATE_FASTPATH_PACKET_H_
-#define UDPGATE_FASTPATH_PACKET_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_PACKET_H_
+#define UDPGATE_FASTPATH_INTERNAL_PACKET_H_
 
 #include <linux/types.h>
 
@@ -54,4 +54,4 @@ struct ipv6_udp_headers {
   struct udp_header udp;
 };
 
-#endif  // UDPGATE_FASTPATH_PACKET_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_PACKET_H_

@@ -8,8 +8,8 @@
 // the maps and takes off what hangs by a link (TCX, from kernel 6.6 on). On
 // older kernels the filters stay, and pass everything up from two seconds later
 // on (the lease).
-#ifndef UDPGATE_FASTPATH_PROGRAM_H_
-#define UDPGATE_FASTPATH_PROGRAM_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_PROGRAM_H_
+#define UDPGATE_FASTPATH_INTERNAL_PROGRAM_H_
 
 #include <array>
 #include <cstddef>
@@ -23,14 +23,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "udpgate/fastpath/layout.h"
-#include "udpgate/fastpath/netlink.h"
+#include "udpgate/fastpath/internal/layout.h"
+#include "udpgate/fastpath/internal/netlink.h"
 #include "udpgate/internal/unique_fd.h"
 
 struct bpf_object;
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 // The place of our filters among those of an interface: in the order of
 // priorities. A fixed one, so that a later run finds what this one leaves.
@@ -72,7 +73,8 @@ class Program {
   // With the maps of another one, as CopyMaps names them; the
   // descriptors stay the caller's. FailedPrecondition where they do not fit.
   static absl::StatusOr<std::unique_ptr<Program>> LoadWithMaps(
-      int sessions_max, const std::map<std::string, internal::UniqueFd>& maps,
+      int sessions_max,
+      const std::map<std::string, udpgate::internal::UniqueFd>& maps,
       const udpgate_rewriting& rewriting);
   ~Program();
   Program(const Program&) = delete;
@@ -89,7 +91,7 @@ class Program {
     return tcx_links_.count(interface_index) > 0;
   }
   // Goes on with a link there that another one has made.
-  void AdoptLink(int interface_index, internal::UniqueFd tcx_link) {
+  void AdoptLink(int interface_index, udpgate::internal::UniqueFd tcx_link) {
     tcx_links_[interface_index] = std::move(tcx_link);
   }
   // Puts this program in the place of the link's, without a gap. NotFound where
@@ -97,8 +99,8 @@ class Program {
   absl::Status UpdateLink(const Link& link);
   // Copies of the descriptors of all maps, by name, and of the links, by
   // interface; fewer where there is no room for more descriptors.
-  std::map<std::string, internal::UniqueFd> CopyMaps() const;
-  std::map<int, internal::UniqueFd> CopyLinks() const;
+  std::map<std::string, udpgate::internal::UniqueFd> CopyMaps() const;
+  std::map<int, udpgate::internal::UniqueFd> CopyLinks() const;
   // Undoes Attach.
   absl::Status Detach(int interface_index, uint32_t handle);
   // The interface is gone.
@@ -136,7 +138,7 @@ class Program {
  private:
   Program() = default;
 
-  using Maps = std::map<std::string, internal::UniqueFd>;
+  using Maps = std::map<std::string, udpgate::internal::UniqueFd>;
   static absl::StatusOr<std::unique_ptr<Program>> Load(
       int sessions_max, const Maps* maps, std::string* verifier_log,
       const udpgate_rewriting& rewriting);
@@ -152,13 +154,14 @@ class Program {
   bpf_object* object_ = nullptr;
   int index_fd_ = -1;  // these belong to object_
   int counters_fd_ = -1;
-  std::map<int, internal::UniqueFd> tcx_links_;  // by interface
+  std::map<int, udpgate::internal::UniqueFd> tcx_links_;  // by interface
   SharedMemory flows_;
   SharedMemory activity_;
   SharedMemory lease_;
 };
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_PROGRAM_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_PROGRAM_H_

@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/route_watcher.h"
+#include "udpgate/fastpath/internal/route_watcher.h"
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -12,6 +12,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 // Routes that a cache keeps are not routes (RTM_F_CLONED).
@@ -92,17 +93,17 @@ absl::optional<NetworkChange> ParseChange(const nlmsghdr* message) {
 }  // namespace
 
 absl::StatusOr<RouteWatcher> RouteWatcher::Open() {
-  internal::UniqueFd socket(::socket(
+  udpgate::internal::UniqueFd socket(::socket(
       AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
   if (!socket.is_open()) {
-    return internal::ErrnoToStatus(errno, "socket rtnetlink");
+    return udpgate::internal::ErrnoToStatus(errno, "socket rtnetlink");
   }
   // An unbound socket has port 0, as the kernel has, and nobody hears himself.
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
              sizeof(address)) != 0) {
-    return internal::ErrnoToStatus(errno, "bind rtnetlink");
+    return udpgate::internal::ErrnoToStatus(errno, "bind rtnetlink");
   }
   for (const int group :
        {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
@@ -110,7 +111,7 @@ absl::StatusOr<RouteWatcher> RouteWatcher::Open() {
         RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP}) {
     if (::setsockopt(socket.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group,
                      sizeof(group)) != 0) {
-      return internal::ErrnoToStatus(errno, "watch routes");
+      return udpgate::internal::ErrnoToStatus(errno, "watch routes");
     }
   }
   return RouteWatcher(std::move(socket));
@@ -148,5 +149,6 @@ bool IsInPrefix(const NetworkChange& change,
   return ((address[bytes] ^ change.prefix[bytes]) & mask) == 0;
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/attachments.h"
+#include "udpgate/fastpath/internal/attachments.h"
 
 #include <net/if.h>
 
@@ -6,12 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "udpgate/fastpath/device_features.h"
-#include "udpgate/fastpath/instance_lock.h"
+#include "udpgate/fastpath/internal/device_features.h"
+#include "udpgate/fastpath/internal/instance_lock.h"
 #include "udpgate/option_error.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 absl::StatusOr<std::unique_ptr<Attachments>> Attachments::Open(
     Options options, Program* program, uint32_t instance_number) {
@@ -71,8 +72,8 @@ void Attachments::DetachAll() {
   }
 }
 
-std::map<int, internal::UniqueFd> Attachments::CopyLinks() const {
-  std::map<int, internal::UniqueFd> links = program_->CopyLinks();
+std::map<int, udpgate::internal::UniqueFd> Attachments::CopyLinks() const {
+  std::map<int, udpgate::internal::UniqueFd> links = program_->CopyLinks();
   if (links.size() != attached_.size()) links.clear();
   return links;
 }
@@ -82,7 +83,7 @@ void Attachments::ReleaseLinks() {
   attached_.clear();
 }
 
-void Attachments::Adopt(int interface_index, internal::UniqueFd link) {
+void Attachments::Adopt(int interface_index, udpgate::internal::UniqueFd link) {
   if (links_.count(interface_index) == 0) return;
   program_->AdoptLink(interface_index, std::move(link));
   attached_.insert(interface_index);
@@ -140,7 +141,7 @@ absl::StatusOr<Exit> Attachments::FindExit(const SocketAddress& source,
   exit.interface_index = static_cast<uint32_t>(link.index);
   exit.is_loopback = (link.flags & IFF_LOOPBACK) != 0;
   // The path MTU learnt from ICMP is a property of the route. It is used if the
-  // sockets use it; see internal::SetTrafficOptions.
+  // sockets use it; see udpgate::internal::SetTrafficOptions.
   const bool believes_route = !destination.is_ipv4() && !options_.dont_fragment;
   const int bytes = believes_route && route->mtu_bytes > 0
                         ? std::min(route->mtu_bytes, link.mtu_bytes)
@@ -258,5 +259,6 @@ void Attachments::Log(LogSeverity severity, absl::string_view line) const {
   if (options_.log_sink) options_.log_sink(severity, line);
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

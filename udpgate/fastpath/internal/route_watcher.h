@@ -1,7 +1,7 @@
 // Tells of changes to routes, links and addresses (rtnetlink(7)), after which a
 // flow may no longer leave by the interface that it was given.
-#ifndef UDPGATE_FASTPATH_ROUTE_WATCHER_H_
-#define UDPGATE_FASTPATH_ROUTE_WATCHER_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_
+#define UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_
 
 #include <array>
 #include <cstdint>
@@ -9,11 +9,12 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
-#include "udpgate/fastpath/netlink.h"
+#include "udpgate/fastpath/internal/netlink.h"
 #include "udpgate/internal/unique_fd.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 struct NetworkChange {
   enum class Kind {
@@ -44,17 +45,18 @@ class RouteWatcher {
   void Read(absl::FunctionRef<void(const NetworkChange&)> each);
 
  private:
-  explicit RouteWatcher(internal::UniqueFd socket)
+  explicit RouteWatcher(udpgate::internal::UniqueFd socket)
       : socket_(std::move(socket)) {}
 
-  internal::UniqueFd socket_;
+  udpgate::internal::UniqueFd socket_;
 };
 
 // True where `address` (four or sixteen bytes) lies in the prefix of `change`.
 bool IsInPrefix(const NetworkChange& change,
                 const std::array<uint8_t, 16>& address);
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_ROUTE_WATCHER_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_

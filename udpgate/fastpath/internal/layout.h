@@ -3,8 +3,8 @@
 //
 // Every record has one writer: `udpgate_flow` the process, `udpgate_activity`
 // the program, except that the process clears it before its slot is used again.
-#ifndef UDPGATE_FASTPATH_LAYOUT_H_
-#define UDPGATE_FASTPATH_LAYOUT_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_LAYOUT_H_
+#define UDPGATE_FASTPATH_INTERNAL_LAYOUT_H_
 
 #include <linux/types.h>
 
@@ -85,4 +85,4 @@ enum udpgate_reason {
 // A process that has not renewed its lease for so long is taken for dead.
 #define UDPGATE_LEASE_NANOSECONDS 2000000000ULL
 
-#endif  // UDPGATE_FASTPATH_LAYOUT_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_LAYOUT_H_

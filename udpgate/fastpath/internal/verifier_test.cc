@@ -9,11 +9,12 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "udpgate/fastpath/internal/program.h"
 #include "udpgate/fastpath/kernel_rights.h"
-#include "udpgate/fastpath/program.h"
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 TEST(Verifier, AcceptsTheProgram) {
@@ -47,5 +48,6 @@ TEST(Verifier, SaysWhichRightsAreMissing) {
 }
 
 }  // namespace
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

@@ -1,6 +1,6 @@
 // What an interface does to packets before the program sees them (ethtool(8)).
-#ifndef UDPGATE_FASTPATH_DEVICE_FEATURES_H_
-#define UDPGATE_FASTPATH_DEVICE_FEATURES_H_
+#ifndef UDPGATE_FASTPATH_INTERNAL_DEVICE_FEATURES_H_
+#define UDPGATE_FASTPATH_INTERNAL_DEVICE_FEATURES_H_
 
 #include <string>
 
@@ -8,6 +8,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 
 // FailedPrecondition where the interface joins received datagrams into a list
 // ("rx-gro-list" is on): the program would rewrite the first of them, and not
@@ -16,7 +17,8 @@ namespace fastpath {
 // does not know the feature.
 absl::Status CheckDeviceFeatures(const std::string& interface_name);
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
 
-#endif  // UDPGATE_FASTPATH_DEVICE_FEATURES_H_
+#endif  // UDPGATE_FASTPATH_INTERNAL_DEVICE_FEATURES_H_

@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/flow_table.h"
+#include "udpgate/fastpath/internal/flow_table.h"
 
 #include <arpa/inet.h>
 
@@ -8,6 +8,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 // Whole cache lines, and no bytes that a comparison of tuples would not expect.
@@ -391,5 +392,6 @@ SessionActivity FlowTable::LateActivity() const {
   return sum;
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

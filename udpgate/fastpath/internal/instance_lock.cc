@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/instance_lock.h"
+#include "udpgate/fastpath/internal/instance_lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 constexpr char kNamePrefix[] = "udpgate-fastpath-";
@@ -33,14 +34,15 @@ uint64_t NetworkNamespaceOf(int socket) {
 }
 
 // An open descriptor where the name was free, else a closed one and errno.
-internal::UniqueFd BindName(uint32_t number) {
+udpgate::internal::UniqueFd BindName(uint32_t number) {
   const std::string name = absl::StrCat(kNamePrefix, number);
   sockaddr_un address;
   std::memset(&address, 0, sizeof(address));
   address.sun_family = AF_UNIX;
   // A name that begins with 0 is an abstract one.
   std::memcpy(address.sun_path + 1, name.data(), name.size());
-  internal::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  udpgate::internal::UniqueFd socket(
+      ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) return socket;
   const auto bytes =
       static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
@@ -57,10 +59,11 @@ internal::UniqueFd BindName(uint32_t number) {
 
 absl::StatusOr<InstanceLock> InstanceLock::Take() {
   for (uint32_t number = 1; number <= kInstancesMax; ++number) {
-    internal::UniqueFd socket = BindName(number);
+    udpgate::internal::UniqueFd socket = BindName(number);
     if (socket.is_open()) return InstanceLock(std::move(socket), number);
     if (errno != EADDRINUSE) {
-      return internal::ErrnoToStatus(errno, "socket that marks this process");
+      return udpgate::internal::ErrnoToStatus(errno,
+                                              "socket that marks this process");
     }
   }
   return absl::ResourceExhaustedError(
@@ -69,7 +72,8 @@ absl::StatusOr<InstanceLock> InstanceLock::Take() {
                    "already, and no more may"));
 }
 
-absl::StatusOr<InstanceLock> InstanceLock::Adopt(internal::UniqueFd socket) {
+absl::StatusOr<InstanceLock> InstanceLock::Adopt(
+    udpgate::internal::UniqueFd socket) {
   sockaddr_un address;
   socklen_t bytes = sizeof(address);
   constexpr size_t kNameOffset = offsetof(sockaddr_un, sun_path) + 1;
@@ -86,7 +90,7 @@ absl::StatusOr<InstanceLock> InstanceLock::Adopt(internal::UniqueFd socket) {
       number > kInstancesMax) {
     return absl::InvalidArgumentError("a socket that marks another process");
   }
-  const internal::UniqueFd here(
+  const udpgate::internal::UniqueFd here(
       ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const uint64_t cookie = NetworkNamespaceOf(here.get());
   if (cookie == 0 || NetworkNamespaceOf(socket.get()) != cookie) {
@@ -95,13 +99,15 @@ absl::StatusOr<InstanceLock> InstanceLock::Adopt(internal::UniqueFd socket) {
   return InstanceLock(std::move(socket), number);
 }
 
-internal::UniqueFd InstanceLock::Copy() const {
-  return internal::UniqueFd(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
+udpgate::internal::UniqueFd InstanceLock::Copy() const {
+  return udpgate::internal::UniqueFd(
+      ::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
 }
 
 bool InstanceLock::IsFree(uint32_t number) {
   return BindName(number).is_open();
 }
 
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate

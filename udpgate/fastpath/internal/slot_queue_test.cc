@@ -1,4 +1,4 @@
-#include "udpgate/fastpath/slot_queue.h"
+#include "udpgate/fastpath/internal/slot_queue.h"
 
 #include <atomic>
 #include <thread>
@@ -8,6 +8,7 @@
 
 namespace udpgate {
 namespace fastpath {
+namespace internal {
 namespace {
 
 TEST(FreeSlotsTest, GivesEachSlotToOne) {
@@ -78,5 +79,6 @@ TEST(SlotQueueTest, NothingIsLostOrHeldTwiceBetweenThreads) {
 }
 
 }  // namespace
+}  // namespace internal
 }  // namespace fastpath
 }  // namespace udpgate
