@@ -276,7 +276,7 @@ void TinyGate::RemoveFlows() {
   may_install_ = false;
 }
 
-int TinyGate::GoOnWith(KernelFlowOffload* offload) {
+int TinyGate::ContinueWith(KernelFlowOffload* offload) {
   MutexLock lock(&mutex_);
   Add(offload_->LateActivity(), &removed_);
   int missing = 0;

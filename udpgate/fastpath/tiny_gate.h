@@ -47,7 +47,7 @@ class TinyGate {
   void RemoveFlows();
   // Goes on with this offload, between its owner's BeginHandOver and
   // StartAdopted. How many sessions it had no flow for.
-  int GoOnWith(KernelFlowOffload* offload);
+  int ContinueWith(KernelFlowOffload* offload);
   // While true, it reads nothing.
   void set_paused(bool paused) { paused_ = paused; }
   // The status of the last Install; waits until there is one.

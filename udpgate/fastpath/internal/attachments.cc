@@ -58,8 +58,9 @@ void Attachments::RemoveLeftovers() {
       absl::Status status = Program::RemoveFilter(link.index, filter.handle);
       Log(status.ok() ? LogSeverity::kInfo : LogSeverity::kWarning,
           status.ok()
-              ? absl::StrCat("fast path: removed what an earlier run left on ",
-                             link.name)
+              ? absl::StrCat(
+                    "fast path: removed a filter of an earlier run from ",
+                    link.name)
               : std::string(status.message()));
     }
   }
@@ -250,9 +251,9 @@ void Attachments::LogFiltersBehind(const Link& link) {
   }
   if (names.empty()) return;
   Log(LogSeverity::kWarning,
-      absl::StrCat(
-          "fast path: filters behind ours on ", link.name,
-          " no longer see what we relay: ", absl::StrJoin(names, ", ")));
+      absl::StrCat("fast path: filters after ours on ", link.name,
+                   " do not see the datagrams that are relayed: ",
+                   absl::StrJoin(names, ", ")));
 }
 
 void Attachments::Log(LogSeverity severity, absl::string_view line) const {

@@ -242,7 +242,7 @@ absl::Status Program::UseMaps(const Maps& maps) {
         info.max_entries != bpf_map__max_entries(map) ||
         info.map_flags != bpf_map__map_flags(map)) {
       return absl::FailedPreconditionError(
-          absl::StrCat("the map ", name, " is another one"));
+          absl::StrCat("the map ", name, " has another layout or size"));
     }
     const int error = bpf_map__reuse_fd(map, found->second.get());
     if (error != 0) {
