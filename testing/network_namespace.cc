@@ -43,7 +43,7 @@ std::string RunShell(const std::string& line, int* status) {
 absl::StatusOr<std::unique_ptr<NetworkNamespace>> NetworkNamespace::Create() {
   internal::UniqueFd fd;
   int error = 0;
-  // In a thread of its own, so that this one stays where it is.
+  // In another thread, so that this one stays in its namespace.
   std::thread([&] {
     if (::unshare(CLONE_NEWNET) != 0) {
       error = errno;
@@ -98,7 +98,7 @@ void NetworkNamespace::Connect(const NetworkNamespace& a,
                                const std::string& name_in_a,
                                const NetworkNamespace& b,
                                const std::string& name_in_b) {
-  // ip(8) takes a namespace by the path of its descriptor.
+  // ip(8) accepts the path of a descriptor as a namespace.
   a.Command(absl::StrCat("ip link add ", name_in_a, " type veth peer name ",
                          name_in_b, " netns /proc/", ::getpid(), "/fd/",
                          b.fd_.get()));

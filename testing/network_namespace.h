@@ -1,12 +1,11 @@
-// A network namespace of a test, and what goes on in it
-// (network_namespaces(7)).
+// A network namespace for a test (network_namespaces(7)).
 //
 //   absl::StatusOr<std::unique_ptr<NetworkNamespace>> gate =
 //       NetworkNamespace::Create();
 //   (*gate)->Command("ip link set lo up");
 //   (*gate)->Run([&] { peer = LoopbackPeer::Bind(address); });
 //
-// Sockets and threads that are made in `Run` belong to the namespace for good.
+// Sockets and threads that are created in `Run` stay in the namespace.
 #ifndef UDPGATE_TESTING_NETWORK_NAMESPACE_H_
 #define UDPGATE_TESTING_NETWORK_NAMESPACE_H_
 
@@ -23,23 +22,24 @@ namespace test {
 // Threads: one at a time.
 class NetworkNamespace {
  public:
-  // An empty one, with `lo` down. PermissionDenied without CAP_SYS_ADMIN.
+  // Creates an empty one, with `lo` down. PermissionDenied without
+  // CAP_SYS_ADMIN.
   static absl::StatusOr<std::unique_ptr<NetworkNamespace>> Create();
 
   // Calls `body` with this thread in the namespace.
   void Run(absl::FunctionRef<void()> body) const;
 
-  // Moves this thread there, and with it the threads and processes that it
-  // starts from now on.
+  // Moves this thread into the namespace, and with it the threads and processes
+  // that it starts later.
   void Enter() const;
 
-  // Runs a line of shell in the namespace. Ends the process with the line and
-  // what it printed where it fails.
+  // Runs a shell command in the namespace. If it fails, prints the command and
+  // its output and aborts the process.
   void Command(const std::string& line) const;
-  // The same, but a failure is no matter. What it printed.
+  // Runs a shell command and returns its output. Ignores a failure.
   std::string Output(const std::string& line) const;
 
-  // Links the two namespaces with a pair of interfaces (veth(4)), both up.
+  // Connects the two namespaces with a pair of interfaces (veth(4)), both up.
   static void Connect(const NetworkNamespace& a, const std::string& name_in_a,
                       const NetworkNamespace& b, const std::string& name_in_b);
 

@@ -10,7 +10,7 @@
 //
 // Belongs to the network namespace of the thread that creates it. The
 // destructor detaches the program. A clsact qdisc that `Create` had to add
-// stays, since other programs may have attached filters to it meanwhile.
+// stays, since other programs may have attached filters to it.
 #ifndef UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
 #define UDPGATE_FASTPATH_KERNEL_FLOW_OFFLOAD_H_
 

@@ -1,5 +1,5 @@
-// Tests of the fast path need rights that a developer's account may lack. There
-// they are skipped; where everything must run (CI=true) that is a failure.
+// Tests of the fast path need privileges that a developer's account may lack.
+// They are skipped without them; with CI=true that is a failure.
 #ifndef UDPGATE_FASTPATH_KERNEL_RIGHTS_H_
 #define UDPGATE_FASTPATH_KERNEL_RIGHTS_H_
 
@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 
-// In the body of a test, or of SetUp: skips or fails where `status` is that the
-// rights are missing, and fails for any other error.
+// In the body of a test or of SetUp: skips (or fails) if `status` is
+// PermissionDenied, and fails for any other error.
 #define UDPGATE_NEEDS_RIGHTS(status)                       \
   do {                                                     \
     const absl::Status rights = (status);                  \

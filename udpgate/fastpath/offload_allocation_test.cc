@@ -1,5 +1,4 @@
-// What the fast path asks of the threads that move datagrams: no memory, in a
-// steady state.
+// The calls that workers make allocate no memory in a steady state.
 #include <memory>
 #include <vector>
 
@@ -35,20 +34,20 @@ TEST(OffloadAllocationTest, InstallAndRemoveAllocateNothing) {
                         *SocketAddress::FromIpAndPort("127.0.0.3", port),
                         *SocketAddress::FromIpAndPort("127.0.0.4", 19133)});
   }
-  // Every third one is refused, for there is no such route.
+  // Every third one is refused, since there is no such route.
   for (size_t i = 0; i < sessions.size(); i += 3) {
     sessions[i].backend = *SocketAddress::FromIpAndPort("10.9.9.9", 19133);
   }
   std::vector<uint32_t> slots;
   slots.reserve(sessions.size());
   const int64_t before = test::AllocationCount();
-  // All slots three times over, as soon as their rest is over.
+  // All slots three times, each as soon as its quarantine is over.
   for (int round = 0; round < 3; ++round) {
     slots.clear();
     for (const SessionAddresses& session : sessions) {
       absl::optional<uint32_t> slot;
       EXPECT_TRUE(test::AwaitTrue([&] {
-        slot = offload->Install(session);  // without room, too
+        slot = offload->Install(session);  // also if no slot is free
         return slot.has_value();
       }));
       if (!slot.has_value()) return;

@@ -48,7 +48,7 @@ SocketAddress NameOf(int fd) {
       reinterpret_cast<const sockaddr*>(&address), bytes);
 }
 
-// Where this host's datagrams to `destination` come from.
+// The source address of this host's datagrams to `destination`.
 SocketAddress SourceTowards(const SocketAddress& destination) {
   UniqueFd fd(::socket(destination.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_storage address;
@@ -308,7 +308,7 @@ absl::Status TinyGate::install_status() const {
     MutexLock lock(&mutex_);
     status = is_full_ ? absl::ResourceExhaustedError("no free slot")
              : installed_last_ == kNone
-                 ? absl::UnavailableError("none was installed")
+                 ? absl::UnavailableError("no session was installed")
                  : offload_->InstallStatus(installed_last_);
     return !absl::IsUnavailable(status);
   });

@@ -1,5 +1,5 @@
-// A gate that does what the fast path needs of one, and little else, for tests:
-// one listen socket, a connected socket for each client, one backend.
+// A minimal gateway for tests of the fast path: one listen socket, a connected
+// socket for each client, one backend.
 #ifndef UDPGATE_FASTPATH_TINY_GATE_H_
 #define UDPGATE_FASTPATH_TINY_GATE_H_
 
@@ -19,8 +19,8 @@
 namespace udpgate {
 namespace fastpath {
 
-// Threads: one at a time, but for the counters. Sockets and thread belong to
-// the network namespace in which it is created.
+// Threads: one at a time, except the counters. Sockets and thread belong to the
+// network namespace of the thread that creates it.
 class TinyGate {
  public:
   // `offload` may be nullptr; else it must outlive the gate.
@@ -29,28 +29,29 @@ class TinyGate {
   ~TinyGate();
 
   const SocketAddress& address() const { return listen_; }
-  // Datagrams that went through the sockets.
+  // Datagrams that passed through the sockets.
   int from_clients() const { return from_clients_; }
   int from_backend() const { return from_backend_; }
 
-  // What the program relayed of the client's session.
+  // What the program relayed for the client's session.
   DirectionActivity Activity(const SocketAddress& client,
                              FlowDirection direction) const;
   // Of all sessions together.
   DirectionActivity Total(FlowDirection direction) const;
-  // Of all sessions there ever were.
+  // Of all sessions, including removed ones.
   SessionActivity RelayedInAll() const;
   bool IsWithdrawn(const SocketAddress& client) const;
-  // Installs the client's session anew, and waits until that is done.
+  // Removes and installs the client's session, and waits for the result.
   absl::Status Reinstall(const SocketAddress& client);
-  // Takes all flows away for good.
+  // Removes all flows and installs no more.
   void RemoveFlows();
-  // Goes on with this offload, between its owner's BeginHandOver and
-  // StartAdopted. How many sessions it had no flow for.
+  // Uses `offload` from now on. Call it between BeginHandOver of the old
+  // offload and StartAdopted of the new one. The number of sessions that were
+  // not adopted.
   int ContinueWith(KernelFlowOffload* offload);
   // While true, it reads nothing.
   void set_paused(bool paused) { paused_ = paused; }
-  // The status of the last Install; waits until there is one.
+  // The status of the last Install; waits for it.
   absl::Status install_status() const;
 
  private:

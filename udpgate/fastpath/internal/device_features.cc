@@ -20,8 +20,8 @@ namespace {
 
 constexpr char kFeature[] = "rx-gro-list";
 
-// One question of ethtool. `data` begins with the number of the command.
-bool AskDevice(int socket, const std::string& name, void* data) {
+// One ethtool request. `data` begins with the number of the command.
+bool QueryDevice(int socket, const std::string& name, void* data) {
   ifreq request;
   std::memset(&request, 0, sizeof(request));
   std::strncpy(request.ifr_name, name.c_str(), IFNAMSIZ - 1);
@@ -29,27 +29,27 @@ bool AskDevice(int socket, const std::string& name, void* data) {
   return ::ioctl(socket, SIOCETHTOOL, &request) == 0;
 }
 
-// How many features the kernel has names for; 0 where it does not say.
+// Number of features that the kernel has names for; 0 if it is not known.
 uint32_t CountFeatures(int socket, const std::string& name) {
   alignas(ethtool_sset_info) char buffer[sizeof(ethtool_sset_info) + 4] = {};
-  auto* const question = reinterpret_cast<ethtool_sset_info*>(buffer);
-  question->cmd = ETHTOOL_GSSET_INFO;
-  question->sset_mask = 1ULL << ETH_SS_FEATURES;
-  if (!AskDevice(socket, name, buffer) || question->sset_mask == 0) return 0;
+  auto* const request = reinterpret_cast<ethtool_sset_info*>(buffer);
+  request->cmd = ETHTOOL_GSSET_INFO;
+  request->sset_mask = 1ULL << ETH_SS_FEATURES;
+  if (!QueryDevice(socket, name, buffer) || request->sset_mask == 0) return 0;
   uint32_t count = 0;
   std::memcpy(&count, buffer + sizeof(ethtool_sset_info), sizeof(count));
   return count;
 }
 
-// The place of kFeature among them, or `count`.
+// The index of kFeature, or `count` if it does not exist.
 uint32_t FindFeature(int socket, const std::string& name, uint32_t count) {
   std::vector<uint32_t> buffer(
       (sizeof(ethtool_gstrings) + count * ETH_GSTRING_LEN) / 4 + 1);
-  auto* const question = reinterpret_cast<ethtool_gstrings*>(buffer.data());
-  question->cmd = ETHTOOL_GSTRINGS;
-  question->string_set = ETH_SS_FEATURES;
-  question->len = count;
-  if (!AskDevice(socket, name, buffer.data())) return count;
+  auto* const request = reinterpret_cast<ethtool_gstrings*>(buffer.data());
+  request->cmd = ETHTOOL_GSTRINGS;
+  request->string_set = ETH_SS_FEATURES;
+  request->len = count;
+  if (!QueryDevice(socket, name, buffer.data())) return count;
   const char* const names =
       reinterpret_cast<const char*>(buffer.data()) + sizeof(ethtool_gstrings);
   for (uint32_t i = 0; i < count; ++i) {
@@ -67,10 +67,10 @@ bool IsActive(int socket, const std::string& name, uint32_t count,
   std::vector<uint32_t> buffer((sizeof(ethtool_gfeatures) +
                                 blocks * sizeof(ethtool_get_features_block)) /
                                4);
-  auto* const question = reinterpret_cast<ethtool_gfeatures*>(buffer.data());
-  question->cmd = ETHTOOL_GFEATURES;
-  question->size = blocks;
-  if (!AskDevice(socket, name, buffer.data())) return false;
+  auto* const request = reinterpret_cast<ethtool_gfeatures*>(buffer.data());
+  request->cmd = ETHTOOL_GFEATURES;
+  request->size = blocks;
+  if (!QueryDevice(socket, name, buffer.data())) return false;
   ethtool_get_features_block block;
   std::memcpy(&block,
               reinterpret_cast<const char*>(buffer.data()) +

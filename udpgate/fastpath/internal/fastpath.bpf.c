@@ -1,33 +1,34 @@
 // The kernel fast path: relays the datagrams of established sessions at the
 // ingress hook of traffic control (tc-bpf(8)), before the IP layer.
 //
-//   parse        is it a whole, plain UDP datagram for this host?
+//   parse        is it a complete, plain UDP datagram for this host?
 //   find         does a session have exactly these addresses and ports?
-//   may it?      lease, size, hand-over
+//   check        lease, size, promotion
 //   rewrite      addresses, ports, TTL, DF bit; checksums by difference
 //   redirect     to the interface of the flow, to the next hop's link address
 //
-// Whatever gets a "no" is passed up untouched, to the sockets of the process,
-// and counted by reason. Nothing is dropped, but for a packet that a helper
-// refused half-way.
+// A packet that fails a check is passed up unchanged, to the sockets of the
+// process, and counted by reason. A packet is dropped only if a kernel helper
+// fails in the middle of the rewrite.
 //
-// Helpers and maps are those of kernel 5.10. See README.md beside this file.
+// Helpers and maps are those of kernel 5.10. See ../README.md.
 //
-// Hand-over
+// Promotion
 //
-// A datagram must not overtake those before it that are still on their way
-// through the process. So each direction remembers the receive time of the last
-// datagram that it passed up (`passed_up_nanoseconds`), and the process
-// publishes the receive time of the newest that it has dealt with
-// (`handled_nanoseconds`, from SO_TIMESTAMPNS). Both are skb->tstamp of the
-// same packet, so the time serves as its name: only where the two are equal has
-// the process dealt with everything that was passed up, since sockets are
-// first-in-first-out. Nothing is read off a clock or compared by order, so a
-// step of the system clock can do no harm.
-//   A flow starts with nothing passed up, so at least one datagram of each
-// direction goes up first: what was under way before the flow existed is then
-// known to be through. And a datagram that falls back later (too big, a first
-// fragment) makes those after it wait in the same way.
+// A datagram must not overtake earlier ones that are still in the sockets or in
+// the process. So each direction records the receive time of the last datagram
+// that it passed up (`passed_up_nanoseconds`), and the process publishes the
+// receive time of the newest datagram that it has handled
+// (`handled_nanoseconds`, from SO_TIMESTAMPNS). Both are skb->tstamp of a
+// packet, so the time identifies the packet. If the two are equal, the process
+// has handled every datagram that was passed up, since sockets are first in,
+// first out. No clock is read and times are not compared by order, so a step of
+// the system clock does no harm.
+//
+// A new flow has passed nothing up, so at least one datagram of each direction
+// is passed up first. Once it is handled, all datagrams from before the
+// installation are handled too. A datagram that is passed up later (too big, a
+// first fragment) makes the following ones wait in the same way.
 
 // The helpers need the types of the first two.
 // clang-format off
@@ -88,22 +89,22 @@ struct {
   __type(value, __u64);
 } udpgate_counters SEC(".maps");
 
-// In a section of its own, which the loader finds by its size.
+// The only variable in its section, so that the loader can set it.
 const volatile struct udpgate_rewriting udpgate_rewriting = {0, 0};
 
-// What parsing finds out about a packet.
+// The result of parsing a packet.
 struct packet {
   struct udpgate_tuple tuple;
   __u32 link_bytes;   // before the IP header
   __u32 ip_bytes;     // of the IP header: 20 or 40
-  __u32 total_bytes;  // IP header and what it says follows
+  __u32 total_bytes;  // IP header and the payload that it announces
   __u32 udp_bytes;    // UDP header and payload
-  __u16 ttl_word;     // the 16-bit word with the TTL, as on the wire
-  // The first word of the header, and of IPv4 the two before the TTL.
+  __u16 ttl_word;     // the 16-bit word with the TTL, in wire format
+  // The first word of the header, and for IPv4 the two words before the TTL.
   __u16 first_word;
   __u16 identification;
   __u16 flags_and_offset;
-  // A reason to pass it up that does not keep its tuple from being known, or
+  // The reason to pass the packet up although its tuple is known, or
   // UDPGATE_REASONS.
   __u32 obstacle;
 };
@@ -114,8 +115,8 @@ static __always_inline int pass_up(__u32 reason) {
   return CONTINUE_WITH_NEXT_PROGRAM;
 }
 
-// 0, or the reason against it. Lengths must agree: the kernel would cut or drop
-// what does not, and that is left to it.
+// UDPGATE_REASONS, or the reason to pass the packet up. The lengths must agree:
+// the kernel handles packets whose lengths do not.
 static __always_inline __u32 parse_ipv4(struct __sk_buff* skb,
                                         struct packet* packet) {
   struct ipv4_udp_headers headers;
@@ -129,8 +130,8 @@ static __always_inline __u32 parse_ipv4(struct __sk_buff* skb,
                ? UDPGATE_OPTIONS
                : UDPGATE_MALFORMED;
   }
-  // A later fragment has no ports. The first has, and must hold back those
-  // behind it.
+  // A later fragment has no ports. The first one has, and the datagrams after
+  // it must wait.
   __u16 fragment = bpf_ntohs(headers.ip.flags_and_offset);
   if (fragment & IPV4_OFFSET) return UDPGATE_FRAGMENT;
   packet->total_bytes = bpf_ntohs(headers.ip.length_bytes);
@@ -187,7 +188,7 @@ static __always_inline __u32 parse_ipv6(struct __sk_buff* skb,
   return UDPGATE_REASONS;
 }
 
-// UDPGATE_REASONS where the tuple is known, else the reason to pass it up.
+// UDPGATE_REASONS if the tuple is known, else the reason to pass the packet up.
 static __always_inline __u32 parse(struct __sk_buff* skb,
                                    struct packet* packet) {
   __u32 reason;
@@ -206,7 +207,7 @@ static __always_inline __u32 parse(struct __sk_buff* skb,
   if (reason != UDPGATE_REASONS) return reason;
   if (packet->udp_bytes < sizeof(struct udp_header) ||
       packet->link_bytes + packet->total_bytes > skb->len) {
-    // A first fragment's UDP length is that of the whole.
+    // The UDP length of a first fragment is that of the whole datagram.
     if (packet->obstacle != UDPGATE_FRAGMENT) return UDPGATE_MALFORMED;
   }
   return UDPGATE_REASONS;
@@ -220,7 +221,7 @@ static __always_inline int is_same_tuple(const struct udpgate_tuple* a,
          left[3] == right[3] && left[4] == right[4];
 }
 
-// The session has ended, or its way has changed; the index will follow.
+// The session has ended or its flow was withdrawn; the index is updated later.
 static __always_inline int is_given_back(
     const volatile struct udpgate_flow* flow) {
   return flow->packet_bytes_max == 0;
@@ -232,8 +233,7 @@ static __always_inline int lease_has_ended(__u64 now_nanoseconds) {
   return !renewed || now_nanoseconds > *renewed + UDPGATE_LEASE_NANOSECONDS;
 }
 
-// A super-packet (GSO, GRO) is cut up behind us; what counts is the size of its
-// pieces.
+// A super-packet (GSO, GRO) is split later; the size of its segments counts.
 static __always_inline int is_too_big(const struct __sk_buff* skb,
                                       const struct packet* packet,
                                       const struct udpgate_flow* flow) {
@@ -243,9 +243,9 @@ static __always_inline int is_too_big(const struct __sk_buff* skb,
   return bytes > flow->packet_bytes_max;
 }
 
-// Both directions were seen here, with exactly the tuples that we expect: no
-// NAT of this host has a hand in them. And nothing that we passed up is still
-// under way ("Hand-over", above).
+// True if both directions were seen at this hook with exactly the expected
+// tuples (no NAT of this host changes them), and the process has handled all
+// datagrams that were passed up ("Promotion", above).
 static __always_inline int may_relay(const struct __sk_buff* skb, __u32 index,
                                      const volatile struct udpgate_flow* flow,
                                      volatile struct udpgate_activity* own) {
@@ -263,9 +263,10 @@ static __always_inline int may_relay(const struct __sk_buff* skb, __u32 index,
   return 1;
 }
 
-// Takes down that this datagram goes through the sockets. A receive time that
-// names more than one datagram (a coarse clock; a super-packet, of which the
-// process reads the pieces one by one) names none: then a later one has to.
+// Records that this datagram goes through the sockets. A receive time that more
+// than one datagram has (a coarse clock; a super-packet, whose segments the
+// process reads one by one) identifies none: 0 is recorded, and a later
+// datagram must complete the promotion.
 static __always_inline int pass_up_noted(
     const struct __sk_buff* skb, volatile struct udpgate_activity* activity,
     __u32 reason) {
@@ -276,8 +277,8 @@ static __always_inline int pass_up_noted(
   return pass_up(reason);
 }
 
-// A byte more than the packet, such as the padding of a short Ethernet frame,
-// goes no further, as with a router.
+// Bytes after the packet, such as the padding of a short Ethernet frame, are
+// not forwarded, as by a router.
 static __always_inline long cut_padding(struct __sk_buff* skb,
                                         const struct packet* packet) {
   __u32 frame_bytes = packet->link_bytes + packet->total_bytes;
@@ -285,9 +286,10 @@ static __always_inline long cut_padding(struct __sk_buff* skb,
   return bpf_skb_change_tail(skb, frame_bytes, 0);
 }
 
-// With BPF_F_PSEUDO_HDR a checksum that is left to the device
-// (CHECKSUM_PARTIAL) takes the addresses' difference too, and without it none;
-// with BPF_F_MARK_MANGLED_0 a checksum of 0 stays 0, and no other becomes 0.
+// With BPF_F_PSEUDO_HDR, a checksum that the device completes
+// (CHECKSUM_PARTIAL) gets the difference of the addresses; without it, the
+// checksum stays. With BPF_F_MARK_MANGLED_0, a checksum of 0 stays 0, and no
+// other becomes 0.
 static __always_inline long fix_udp_checksum(struct __sk_buff* skb,
                                              const struct packet* packet,
                                              const struct udpgate_flow* flow) {
@@ -305,16 +307,16 @@ static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
                                          const struct udpgate_flow* flow,
                                          __u64 relayed_before) {
   __u32 ip = packet->link_bytes;
-  // Identification, flags, and the word with the TTL, which lie side by side.
+  // Identification, flags, and the word with the TTL: adjacent in the header.
   __u16 words[3] = {packet->identification, packet->flags_and_offset,
                     packet->ttl_word};
   --*(__u8*)&words[2];
   if (udpgate_rewriting.dont_fragment) {
     words[1] |= bpf_htons(IPV4_DONT_FRAGMENT);
   } else if (words[1] & bpf_htons(IPV4_DONT_FRAGMENT)) {
-    // A router behind us would send its answer to us, and not to the sender.
-    // Where nobody was to split it, the identification may be anything (RFC
-    // 6864, section 4.1); now it must differ from those of its neighbours.
+    // ICMP errors of a later router would reach the gateway and not the sender,
+    // so the packet may be fragmented. With DF set the identification could be
+    // any number (RFC 6864, section 4.1); now it must be unique for a while.
     words[1] &= bpf_htons((__u16)~IPV4_DONT_FRAGMENT);
     words[0] = (__u16)relayed_before + flow->rewritten.source_port +
                flow->rewritten.destination_port;
@@ -346,10 +348,10 @@ static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
       sizeof(addresses), 0);
 }
 
-// There is no header checksum in IPv6 that would make up for the change, so
-// where the device has summed up the packet (CHECKSUM_COMPLETE) that sum is
-// kept right with BPF_F_RECOMPUTE_CSUM. For the addresses this undoes what
-// BPF_F_PSEUDO_HDR does to that sum, which is meant for IPv4.
+// IPv6 has no header checksum that would cancel the change. If the device has
+// summed up the packet (CHECKSUM_COMPLETE), BPF_F_RECOMPUTE_CSUM keeps that sum
+// correct. For the addresses it reverts the effect of BPF_F_PSEUDO_HDR on that
+// sum, which is meant for IPv4.
 static __always_inline long rewrite_ipv6(struct __sk_buff* skb,
                                          const struct packet* packet,
                                          const struct udpgate_flow* flow) {
@@ -401,15 +403,15 @@ static __always_inline void count(const struct __sk_buff* skb,
   *(volatile __u64*)&activity->last_relayed_nanoseconds = now_nanoseconds;
 }
 
-// From lo to lo the packet need not leave: it carries the route that its sender
-// found, to this host, and goes up to the socket that its new ports name.
-// Else the kernel looks up the next hop and its link address; to lo as well,
-// where a packet without a route of its own would be a martian.
+// A packet from lo to lo is passed up instead: it already has a route to this
+// host, and reaches the socket of its new ports. For all others the kernel
+// looks up the next hop and its link address. Packets to lo need that too,
+// since the kernel drops a packet without a route there as a martian.
 static __always_inline int send(struct __sk_buff* skb,
                                 const struct packet* packet,
                                 const struct udpgate_flow* flow) {
   if (flow->interface_index == skb->ifindex && flow->is_loopback) return ACCEPT;
-  // bpf_redirect_neigh() takes an Ethernet header off.
+  // bpf_redirect_neigh() removes an Ethernet header.
   if (packet->link_bytes == 0 &&
       bpf_skb_change_head(skb, ETHERNET_HEADER_BYTES, 0)) {
     pass_up(UDPGATE_FAILED);
@@ -459,7 +461,8 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
   return send(skb, &packet, flow);
 }
 
-// For Ethernet and what looks like it (veth, bridges, VLANs, lo).
+// For Ethernet and devices with the same link header (veth, bridges, VLANs,
+// lo).
 SEC("tc")
 int udpgate_eth(struct __sk_buff* skb) {
   return handle(skb, ETHERNET_HEADER_BYTES);

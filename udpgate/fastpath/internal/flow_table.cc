@@ -11,12 +11,12 @@ namespace fastpath {
 namespace internal {
 namespace {
 
-// Whole cache lines, and no bytes that a comparison of tuples would not expect.
+// Whole cache lines, and no padding: tuples are compared as bytes.
 static_assert(sizeof(udpgate_tuple) == 40, "layout.h");
 static_assert(sizeof(udpgate_flow) == 128, "layout.h");
 static_assert(sizeof(udpgate_activity) == 64, "layout.h");
 
-// A number that the program, or another thread, reads meanwhile.
+// Stores a number that the program or another thread may read at any time.
 template <typename Number>
 void Publish(Number* to, Number value) {
   __atomic_store_n(to, value, __ATOMIC_RELEASE);
@@ -27,8 +27,8 @@ Number Load(const Number* from) {
   return __atomic_load_n(from, __ATOMIC_ACQUIRE);
 }
 
-// From Take to GiveBack a limit only ever sinks, so it does not matter who
-// comes first: path, network, or the end, which is 0.
+// From Take to GiveBack a limit only decreases, so the order of path MTU,
+// installation and removal (0) does not matter.
 void Lower(__u32* limit, uint32_t bytes) {
   __u32 now = Load(limit);
   while (bytes < now &&
@@ -37,14 +37,14 @@ void Lower(__u32* limit, uint32_t bytes) {
   }
 }
 
-// All but what shards write.
+// Writes all fields except those that workers write.
 void Write(const udpgate_tuple& expected, const udpgate_tuple& rewritten,
            const Exit& exit, udpgate_flow* flow) {
   flow->expected = expected;
   flow->rewritten = rewritten;
   flow->interface_index = exit.interface_index;
   flow->is_loopback = exit.is_loopback ? 1 : 0;
-  // The two addresses lie side by side, and so do the two ports.
+  // The two addresses are adjacent in memory, and so are the two ports.
   flow->address_difference =
       ChecksumDifference(expected.source, rewritten.source, 32);
   flow->port_difference = ChecksumDifference(
@@ -95,7 +95,7 @@ void AddDifference(const SessionActivity& now, const SessionActivity& counted,
   AddDifference(now.from_backend, counted.from_backend, &sum->from_backend);
 }
 
-// Requests in the queue: the slot, and which of the two it is.
+// Requests in the queue: slot and kind in one number.
 constexpr uint32_t TakenRequest(uint32_t slot) { return slot * 2; }
 constexpr uint32_t GivenBackRequest(uint32_t slot) { return slot * 2 + 1; }
 
@@ -203,7 +203,7 @@ absl::optional<FlowTable::Request> FlowTable::NextRequest() {
     if (!request.has_value()) return absl::nullopt;
     const uint32_t slot = *request / 2;
     if (*request == GivenBackRequest(slot)) return Request{slot, true};
-    // Else it was given back since, and that request follows.
+    // Else the slot was given back in the meantime, and that request follows.
     if (phases_[slot].load(std::memory_order_acquire) == Phase::kWaiting) {
       return Request{slot, false};
     }
@@ -228,7 +228,8 @@ bool FlowTable::Adopt(uint32_t slot, const SessionAddresses& addresses) {
   }
   const udpgate_flow& there = flow(slot, FlowDirection::kFromClient);
   const udpgate_flow& back = flow(slot, FlowDirection::kFromBackend);
-  // A wildcard listener need not know to which address its client writes.
+  // With a wildcard listener, `listen` may not be the address that the client
+  // sends to.
   const udpgate_tuple to_client = MakeTuple(addresses.client, addresses.client);
   const bool is_its_own =
       IsSame(there.rewritten, MakeTuple(addresses.relay, addresses.backend)) &&
@@ -265,7 +266,7 @@ void FlowTable::FinishAdoption(int64_t now_nanoseconds) {
       program_->RemoveFromIndex(tuple).IgnoreError();
     }
   }
-  // So that the lowest is taken first, as ever.
+  // Backwards, so that the lowest slot is taken first.
   for (auto slot = static_cast<uint32_t>(slots_.size()); slot > 0;) {
     --slot;
     if (slots_[slot].is_indexed) {
@@ -298,7 +299,7 @@ absl::Status FlowTable::Add(uint32_t slot, const Exit& to_backend,
       flow(slot, FlowDirection::kFromClient).expected;
   absl::Status status = program_->AddToIndex(from_client, slot * 2);
   if (status.ok()) {
-    taken.must_rest = true;  // whatever follows, the program may have seen it
+    taken.must_rest = true;  // from here on the program may have read it
     status = program_->AddToIndex(
         flow(slot, FlowDirection::kFromBackend).expected, slot * 2 + 1);
     if (!status.ok()) program_->RemoveFromIndex(from_client).IgnoreError();
@@ -332,7 +333,7 @@ void FlowTable::RemoveFromIndex(uint32_t slot) {
   slots_[slot].is_indexed = false;
   for (const FlowDirection direction :
        {FlowDirection::kFromClient, FlowDirection::kFromBackend}) {
-    // NotFound cannot be: nobody else removes it, and nothing else fails.
+    // Nobody else removes entries, so this cannot fail with NotFound.
     program_->RemoveFromIndex(flow(slot, direction).expected).IgnoreError();
   }
 }

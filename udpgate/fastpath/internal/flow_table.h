@@ -1,20 +1,20 @@
-// The sessions that the program in the kernel knows: which slot is whose.
+// The sessions that the eBPF program relays: which slot belongs to which.
 //
-// A slot's life, and whose hands it is in:
+// States of a slot, and who changes them:
 //
 //   free --Take--> waiting --Add--> installed --Withdraw--> withdrawn
-//    ^   (a shard)    |  \                |                    |
+//    ^   (worker)     |  \                |                    |
 //    |                |   --Refuse--> refused                  |
 //    |                |                   |                    |
-//    |                +---- GiveBack -----+------- (a shard) --+
+//    |                +---- GiveBack -----+------- (worker) ---+
 //    |                        |
-//    +------ (the owner) -- removed, resting
+//    +------ (owner) -- removed, in quarantine
 //
-// Shards change no index of the kernel's and take no lock: what they want of a
-// slot is a store to memory that program and owner see, and a number in a queue
-// for the owner. While a slot rests nobody writes its records, so that a
-// program that was at work while the session was removed still finds them as
-// they were.
+// Add, Refuse, Withdraw and Clear belong to the owner, the offload's thread.
+// Workers take no lock and call no kernel function: they store to memory that
+// program and owner read, and push a request into a queue for the owner. While
+// a slot is in quarantine nobody writes its records. A program that was
+// processing a datagram during the removal still finds them unchanged.
 #ifndef UDPGATE_FASTPATH_INTERNAL_FLOW_TABLE_H_
 #define UDPGATE_FASTPATH_INTERNAL_FLOW_TABLE_H_
 
@@ -37,36 +37,36 @@ namespace udpgate {
 namespace fastpath {
 namespace internal {
 
-// How a direction's datagrams leave.
+// The interface by which a direction's datagrams leave.
 struct Exit {
   uint32_t interface_index = 0;
   uint32_t packet_bytes_max = 0;
   bool is_loopback = false;
 };
 
-// The difference of the checksums over `after` and `before`, as the program
-// adds it to a checksum (RFC 1624). `bytes` is even.
+// The difference of the checksums of `after` and `before`, in the form that is
+// added to a checksum (RFC 1624). `bytes` must be even.
 uint32_t ChecksumDifference(const uint8_t* before, const uint8_t* after,
                             int bytes);
 
-// The tuple of a datagram on the wire.
+// The tuple of a datagram in wire format.
 udpgate_tuple MakeTuple(const SocketAddress& source,
                         const SocketAddress& destination);
 
 class FlowTable {
  public:
-  // How long a slot rests. A program runs for some microseconds.
+  // Duration of a slot's quarantine. The program runs for some microseconds.
   static constexpr int64_t kRestNanoseconds = 1'000'000'000;
 
-  // `program` must outlive the table. `is_adopting`: its maps have flows of
-  // another process, which are left alone until FinishAdoption.
+  // `program` must outlive the table. `is_adopting`: the maps hold flows of
+  // another process, which stay unchanged until FinishAdoption.
   FlowTable(Program* program, int sessions_max, bool is_adopting = false);
 
-  // For shards. Threads: any, but for one slot one at a time. None waits, makes
-  // a system call or allocates memory.
+  // For workers. Threads: any, but one at a time per slot. None of them waits,
+  // makes a system call or allocates memory.
 
-  // A free slot, of which the owner hears in NextRequest; none where all are
-  // taken or rest. The program relays nothing of it yet.
+  // Takes a free slot and queues a request for the owner. None if all slots are
+  // taken or in quarantine. The program does not relay the session yet.
   absl::optional<uint32_t> Take(const SessionAddresses& addresses);
   FlowState state(uint32_t slot) const;
   void PublishHandled(uint32_t slot, FlowDirection direction,
@@ -74,25 +74,25 @@ class FlowTable {
   void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
                            uint32_t bytes);
   SessionActivity ReadActivity(uint32_t slot) const;
-  // From now on the program passes up what it has not begun with.
+  // Ends the session's use of the slot. From now on the program passes up every
+  // datagram that it is not already processing.
   SessionActivity GiveBack(uint32_t slot);
 
   // For the owner. Threads: one at a time.
 
-  // Before FinishAdoption, and before shards use the slot: it is installed, for
-  // this session. False where there is no flow of such a session, or it was
-  // withdrawn. Changes nothing in the maps.
+  // Marks the slot as installed for this session. Only before FinishAdoption,
+  // and before workers use the slot. False if the slot's flows are not those of
+  // the session, or were withdrawn. Does not change the maps.
   bool Adopt(uint32_t slot, const SessionAddresses& addresses);
-  // The flows of slots that nobody has adopted end; others may have these at
-  // once where they were never used, else after a rest. A slot that was adopted
-  // and of which the kernel knows one flow only is withdrawn.
+  // Ends the flows of slots that were not adopted. Slots that were never used
+  // are free immediately, others after a quarantine. Withdraws an adopted slot
+  // if only one of its flows is in the index.
   void FinishAdoption(int64_t now_nanoseconds);
-  // By which flows leave.
+  // Interfaces by which installed flows leave.
   std::set<int> ExitInterfaces() const;
 
-  // What a shard has asked for next, if anything; in the order in which they
-  // asked. A slot that was taken needs Add or Refuse; one that was given back
-  // needs Clear.
+  // The oldest request of a worker, if any. A slot that was taken needs Add or
+  // Refuse; one that was given back needs Clear.
   struct Request {
     uint32_t slot;
     bool is_given_back;
@@ -101,21 +101,22 @@ class FlowTable {
   const SessionAddresses& addresses(uint32_t slot) const {
     return slots_[slot].addresses;
   }
-  // The program observes the flows from now on; unless the slot was given back
-  // meanwhile. ResourceExhausted where the kernel has no room, AlreadyExists
-  // where another session has these addresses; refuses the slot then.
+  // Installs the flows, which the program observes from now on, unless the slot
+  // was given back in the meantime. Refuses the slot with ResourceExhausted if
+  // the kernel has no room, with AlreadyExists if another session has these
+  // addresses.
   absl::Status Add(uint32_t slot, const Exit& to_backend,
                    const Exit& to_client);
   void Refuse(uint32_t slot);
-  // Takes the flows of a slot that was given back out of the index. Others may
-  // have it at once where the program has never seen it, else after its rest.
+  // Removes the flows of a slot that was given back from the index. The slot is
+  // free immediately if it was never in the index, else after a quarantine.
   void Clear(uint32_t slot, int64_t now_nanoseconds);
-  // Withdraws the slots for which `concerns` says so. Their number.
+  // Withdraws the installed slots for which `concerns` is true. Their number.
   int WithdrawWhere(
       absl::FunctionRef<bool(const SessionAddresses&, const Exit& to_backend,
                              const Exit& to_client)>
           concerns);
-  // Lets others have the slots whose rest is over.
+  // Frees the slots whose quarantine is over.
   void FreeRested(int64_t now_nanoseconds);
   // See FlowOffload.
   SessionActivity LateActivity() const;
@@ -134,13 +135,13 @@ class FlowTable {
     kInstalled,
     kRefused,
     kWithdrawn,
-    kRemoved,  // given back; the rest is the owner's
+    kRemoved,  // given back; the owner frees it
   };
   struct Slot {
-    // Of whoever has taken it, until it is given back.
+    // Written by the worker that took the slot, until it gives it back.
     SessionAddresses addresses;
     SessionActivity counted;  // what GiveBack has returned
-    // Of the owner.
+    // Written by the owner.
     bool is_indexed = false;
     bool must_rest = false;
     Exit to_backend;
@@ -151,24 +152,24 @@ class FlowTable {
     int64_t end_nanoseconds;
   };
 
-  // To `phase`, unless the slot was given back meanwhile.
+  // Changes to `phase`. False if the slot was given back in the meantime.
   bool MoveTo(Phase phase, uint32_t slot);
   void WriteRecords(uint32_t slot, const Exit& to_backend,
                     const Exit& to_client);
   void PassUp(uint32_t slot);
   void RemoveFromIndex(uint32_t slot);
-  // Whether it was not given back meanwhile.
+  // False if the slot was given back in the meantime.
   bool Withdraw(uint32_t slot);
   void Free(uint32_t slot);
 
   Program* const program_;
   std::vector<Slot> slots_;
-  // Apart from the slots, since LateActivity looks at all of them.
+  // Separate from the slots, since LateActivity reads all of them.
   std::vector<std::atomic<Phase>> phases_;
   FreeSlots free_;
   RequestQueue requests_;
-  std::deque<Rest> resting_;  // the longest first
-  SessionActivity late_;      // of slots whose rest is over
+  std::deque<Rest> resting_;  // oldest first
+  SessionActivity late_;      // of slots whose quarantine is over
 };
 
 }  // namespace internal

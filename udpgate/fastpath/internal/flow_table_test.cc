@@ -37,7 +37,7 @@ class FlowTableTest : public ProgramTest {
   Exit exit_;
 };
 
-TEST_F(FlowTableTest, RestsBeforeItIsUsedAgain) {
+TEST_F(FlowTableTest, IsInQuarantineBeforeReuse) {
   program_->activity(6).datagrams = 5;
   EXPECT_EQ(table_->GiveBack(3).from_client.datagrams, 5u);
   EXPECT_EQ(NextRequest(), "clear 3");
@@ -51,8 +51,8 @@ TEST_F(FlowTableTest, RestsBeforeItIsUsedAgain) {
   EXPECT_EQ(table_->ReadActivity(3).from_client.datagrams, 0u);
 }
 
-// What a program that was at work counts after the session has looked.
-TEST_F(FlowTableTest, CountsWhatComesLate) {
+// What the program counts after GiveBack has read the counters.
+TEST_F(FlowTableTest, CountsLateActivity) {
   program_->activity(6).datagrams = 5;
   program_->activity(7).payload_bytes = 500;
   EXPECT_EQ(table_->GiveBack(3).from_backend.payload_bytes, 500u);
@@ -70,21 +70,21 @@ TEST_F(FlowTableTest, CountsWhatComesLate) {
   EXPECT_EQ(late.from_backend.payload_bytes, 40u);
 }
 
-// Install is asked for and taken back before anybody has looked.
-TEST_F(FlowTableTest, IsNeverInstalledOnceItWasGivenBack) {
+// Given back before the owner has handled the request.
+TEST_F(FlowTableTest, IsNotInstalledAfterGiveBack) {
   table_->GiveBack(3);
   EXPECT_EQ(NextRequest(), "clear 3");
   table_->Clear(3, 0);
   table_->FreeRested(FlowTable::kRestNanoseconds);
   ASSERT_EQ(table_->Take(SessionNumber(3)), 3u);
   table_->GiveBack(3);
-  EXPECT_EQ(NextRequest(), "clear 3") << "and nothing to add";
+  EXPECT_EQ(NextRequest(), "clear 3") << "and no request to add";
   table_->Clear(3, 0);
   EXPECT_FALSE(IsInIndex(SessionNumber(3)));
-  // The program has never seen it, so it need not rest.
+  // It was never in the index, so it needs no quarantine.
   EXPECT_EQ(table_->Take(SessionNumber(3)), 3u);
   EXPECT_EQ(NextRequest(), "add 3");
-  // While the owner is at it.
+  // While the owner is adding it.
   table_->GiveBack(3);
   EXPECT_TRUE(table_->Add(3, exit_, exit_).ok());
   EXPECT_EQ(program_->flow(6).packet_bytes_max, 0u);
@@ -93,10 +93,10 @@ TEST_F(FlowTableTest, IsNeverInstalledOnceItWasGivenBack) {
   EXPECT_EQ(NextRequest(), "clear 3");
   table_->Clear(3, 0);
   EXPECT_FALSE(IsInIndex(SessionNumber(3)));
-  EXPECT_EQ(table_->Take(SessionNumber(3)), absl::nullopt) << "it rests";
+  EXPECT_EQ(table_->Take(SessionNumber(3)), absl::nullopt) << "quarantine";
 }
 
-// The path may become narrower before the flow is there.
+// The path MTU may decrease before the flow is installed.
 TEST_F(FlowTableTest, KeepsTheLowestLimit) {
   table_->GiveBack(3);
   EXPECT_EQ(NextRequest(), "clear 3");
@@ -110,7 +110,7 @@ TEST_F(FlowTableTest, KeepsTheLowestLimit) {
   EXPECT_EQ(program_->flow(7).packet_bytes_max, kMtuBytes);
 }
 
-TEST_F(FlowTableTest, WithdrawingEndsTheFlowsAndKeepsTheSlot) {
+TEST_F(FlowTableTest, WithdrawEndsTheFlowsAndKeepsTheSlot) {
   program_->activity(6).datagrams = 5;
   const auto concerns = [](const SessionAddresses& addresses, const Exit&,
                            const Exit&) {
@@ -125,7 +125,7 @@ TEST_F(FlowTableTest, WithdrawingEndsTheFlowsAndKeepsTheSlot) {
   EXPECT_EQ(table_->Take(SessionNumber(3)), absl::nullopt);
 }
 
-TEST_F(FlowTableTest, TakesATupleOnce) {
+TEST_F(FlowTableTest, IndexesEachTupleOnce) {
   table_->GiveBack(7);
   EXPECT_EQ(NextRequest(), "clear 7");
   table_->Clear(7, 0);
@@ -133,10 +133,10 @@ TEST_F(FlowTableTest, TakesATupleOnce) {
   SessionAddresses addresses = SessionNumber(6);
   addresses.client = *SocketAddress::Parse("10.6.0.3:1");
   ASSERT_EQ(table_->Take(addresses), 7u);
-  // From the backend it would be the same tuple as session 6.
+  // Its tuple from the backend is that of session 6.
   EXPECT_TRUE(absl::IsAlreadyExists(table_->Add(7, exit_, exit_)));
   EXPECT_EQ(table_->state(7), FlowState::kRefused);
-  // And nothing is left of the half that was there.
+  // The other direction is removed from the index again.
   EXPECT_FALSE(IsInIndex(addresses));
 }
 

@@ -23,7 +23,7 @@ namespace {
 constexpr char kNamePrefix[] = "udpgate-fastpath-";
 
 // SO_NETNS_COOKIE of asm-generic/socket.h, from kernel 5.14 on: the network
-// namespace of a socket. 0 where it cannot be known.
+// namespace of a socket. 0 if the kernel does not support it.
 uint64_t NetworkNamespaceOf(int socket) {
   constexpr int kOption = 71;
   uint64_t cookie = 0;
@@ -33,13 +33,13 @@ uint64_t NetworkNamespaceOf(int socket) {
              : 0;
 }
 
-// An open descriptor where the name was free, else a closed one and errno.
+// An open descriptor if the name was free, else a closed one and errno.
 udpgate::internal::UniqueFd BindName(uint32_t number) {
   const std::string name = absl::StrCat(kNamePrefix, number);
   sockaddr_un address;
   std::memset(&address, 0, sizeof(address));
   address.sun_family = AF_UNIX;
-  // A name that begins with 0 is an abstract one.
+  // A name that begins with a 0 byte is abstract.
   std::memcpy(address.sun_path + 1, name.data(), name.size());
   udpgate::internal::UniqueFd socket(
       ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -62,8 +62,7 @@ absl::StatusOr<InstanceLock> InstanceLock::Take() {
     udpgate::internal::UniqueFd socket = BindName(number);
     if (socket.is_open()) return InstanceLock(std::move(socket), number);
     if (errno != EADDRINUSE) {
-      return udpgate::internal::ErrnoToStatus(errno,
-                                              "socket that marks this process");
+      return udpgate::internal::ErrnoToStatus(errno, "bind the instance lock");
     }
   }
   return absl::ResourceExhaustedError(
@@ -82,19 +81,20 @@ absl::StatusOr<InstanceLock> InstanceLock::Adopt(
                     &bytes) != 0 ||
       address.sun_family != AF_UNIX || bytes <= kNameOffset ||
       bytes > sizeof(address) || address.sun_path[0] != '\0') {
-    return absl::InvalidArgumentError("no socket that marks a process");
+    return absl::InvalidArgumentError("not an instance lock");
   }
   absl::string_view name(address.sun_path + 1, bytes - kNameOffset);
   if (!absl::ConsumePrefix(&name, kNamePrefix) ||
       !absl::SimpleAtoi(name, &number) || number < 1 ||
       number > kInstancesMax) {
-    return absl::InvalidArgumentError("a socket that marks another process");
+    return absl::InvalidArgumentError("not an instance lock of the fast path");
   }
   const udpgate::internal::UniqueFd here(
       ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const uint64_t cookie = NetworkNamespaceOf(here.get());
   if (cookie == 0 || NetworkNamespaceOf(socket.get()) != cookie) {
-    return absl::InvalidArgumentError("it is in another network namespace");
+    return absl::InvalidArgumentError(
+        "the instance lock is of another network namespace");
   }
   return InstanceLock(std::move(socket), number);
 }

@@ -1,10 +1,10 @@
-// A number that one process of this network namespace has to itself, and loses
-// by ending, however it ends.
+// A number that at most one process of this network namespace holds, until it
+// exits for whatever reason.
 //
-// It tells the filters of a process that is still there from those that a dead
-// one left: the number is the filter's handle. The lock is an abstract Unix
-// socket (unix(7)), whose names belong to the network namespace, as interfaces
-// do; process ids would not tell processes of different containers apart.
+// The number is the handle of the process's filters. It distinguishes filters
+// of a running process from those that a dead one left. The lock is an abstract
+// Unix socket (unix(7)), whose names belong to the network namespace, as
+// interfaces do. Process ids would not be unique across containers.
 #ifndef UDPGATE_FASTPATH_INTERNAL_INSTANCE_LOCK_H_
 #define UDPGATE_FASTPATH_INTERNAL_INSTANCE_LOCK_H_
 
@@ -18,24 +18,24 @@ namespace udpgate {
 namespace fastpath {
 namespace internal {
 
-// Processes with a fast path in one network namespace at most.
+// Maximum number of processes with a fast path in one network namespace.
 inline constexpr uint32_t kInstancesMax = 8;
 
 class InstanceLock {
  public:
   InstanceLock() = default;
 
-  // The smallest free number from 1 to kInstancesMax. ResourceExhausted where
-  // all are taken.
+  // The smallest free number from 1 to kInstancesMax. ResourceExhausted if all
+  // are taken.
   static absl::StatusOr<InstanceLock> Take();
-  // True where no process has `number`.
+  // True if no process holds `number`.
   static bool IsFree(uint32_t number);
 
-  // With what Copy has given, also in another process. InvalidArgument where
-  // it is no such lock of this network namespace.
+  // Takes over the result of Copy, also from another process. InvalidArgument
+  // if it is not such a lock of this network namespace.
   static absl::StatusOr<InstanceLock> Adopt(udpgate::internal::UniqueFd socket);
-  // Whoever has it holds the number as well. Closed where there is no
-  // descriptor for it.
+  // A descriptor that holds the number as well. Closed if the process has no
+  // descriptors left.
   udpgate::internal::UniqueFd Copy() const;
 
   uint32_t number() const { return number_; }

@@ -31,8 +31,7 @@ namespace {
 using ::testing::HasSubstr;
 using udpgate::internal::UniqueFd;
 
-// In a network namespace of its own, since the numbers are those of the
-// namespace.
+// In a network namespace of its own, since numbers belong to a namespace.
 class InstanceLockTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -79,13 +78,13 @@ TEST_F(InstanceLockTest, GivesTheSmallestFreeNumberAndNoMoreThanTheLimit) {
   EXPECT_EQ(again->number(), 3u);
 }
 
-TEST_F(InstanceLockTest, ALookTakesNothing) {
+TEST_F(InstanceLockTest, IsFreeTakesNoNumber) {
   EXPECT_TRUE(InstanceLock::IsFree(1));
   EXPECT_TRUE(InstanceLock::IsFree(1));
   EXPECT_EQ(InstanceLock().number(), 0u);
 }
 
-TEST_F(InstanceLockTest, ADeadProcessHoldsNoNumber) {
+TEST_F(InstanceLockTest, DeadProcessHoldsNoNumber) {
   int ready[2];
   ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
   const UniqueFd reader(ready[0]);
@@ -108,7 +107,7 @@ TEST_F(InstanceLockTest, ADeadProcessHoldsNoNumber) {
   EXPECT_TRUE(InstanceLock::IsFree(1));
 }
 
-TEST_F(InstanceLockTest, ACopyHoldsTheNumberToo) {
+TEST_F(InstanceLockTest, CopyHoldsTheNumberToo) {
   absl::StatusOr<InstanceLock> lock = InstanceLock::Take();
   ASSERT_TRUE(lock.ok()) << lock.status();
   absl::StatusOr<InstanceLock> copy = InstanceLock::Adopt(lock->Copy());
@@ -121,7 +120,7 @@ TEST_F(InstanceLockTest, ACopyHoldsTheNumberToo) {
   EXPECT_FALSE(InstanceLock().Copy().is_open());
 }
 
-TEST_F(InstanceLockTest, WhatIsNoLockIsNotAdopted) {
+TEST_F(InstanceLockTest, AdoptsNothingElse) {
   const auto code = [](UniqueFd socket) {
     return InstanceLock::Adopt(std::move(socket)).status().code();
   };

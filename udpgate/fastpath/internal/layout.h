@@ -1,19 +1,20 @@
-// What the program in the kernel (fastpath.bpf.c) and the loader have in
-// common: the records of the maps, byte for byte. C, for both compilers.
+// The records of the maps, which the eBPF program (fastpath.bpf.c) and the
+// process share. C, for both compilers.
 //
-// Every record has one writer: `udpgate_flow` the process, `udpgate_activity`
-// the program, except that the process clears it before its slot is used again.
+// Each record has one writer: the process writes `udpgate_flow`, the program
+// writes `udpgate_activity`. The process clears the latter before its slot is
+// used again.
 #ifndef UDPGATE_FASTPATH_INTERNAL_LAYOUT_H_
 #define UDPGATE_FASTPATH_INTERNAL_LAYOUT_H_
 
 #include <linux/types.h>
 
-// Goes up with every change of what lies in the maps, or of what it means: only
-// between programs with the same one flows can be handed over.
+// Increase it with every change of the maps' layout or meaning. A takeover
+// continues the flows only if old and new process have the same version.
 #define UDPGATE_LAYOUT_VERSION 1
 
-// A datagram's addresses and ports as they are on the wire, in network byte
-// order. IPv4 lies in the first four bytes of an address, and the rest is 0.
+// A datagram's addresses and ports in network byte order. An IPv4 address is in
+// the first four bytes; the others are 0.
 struct udpgate_tuple {
   __u8 source[16];
   __u8 destination[16];
@@ -22,20 +23,20 @@ struct udpgate_tuple {
   __u32 family;  // 4 or 6
 };
 
-// One direction of a session: whose datagrams it takes, and what it makes of
-// them. A session has two of them side by side, in slot N at 2 N (from the
-// client) and 2 N + 1 (from the backend).
+// One direction of a session: which datagrams it matches, and how they are
+// rewritten. The session in slot N has two, at 2 N (from the client) and
+// 2 N + 1 (from the backend).
 struct udpgate_flow {
-  // The hash map leads here, but only this decides: a program that still looks
-  // at a hash element while another session takes that element over would
-  // otherwise send a datagram to a stranger.
+  // The program compares this with the datagram after it found the flow in the
+  // hash map. The kernel may reuse an element of the hash map while the program
+  // reads it, and the datagram would then be sent to another session.
   struct udpgate_tuple expected;
   struct udpgate_tuple rewritten;
   // Receive time of the newest datagram of this direction that the process has
-  // dealt with, see "Hand-over" in fastpath.bpf.c. 0: none yet.
+  // handled, see "Promotion" in fastpath.bpf.c. 0: none yet.
   __u64 handled_nanoseconds;
-  __u32 interface_index;  // to leave by
-  // Of an IP packet, header included. 0: all go up, as if there were no flow.
+  __u32 interface_index;  // exit interface
+  // Of an IP packet, header included. 0: all are passed up, as without a flow.
   __u32 packet_bytes_max;
   __u32 address_difference;  // ones' complement, for the checksums (RFC 1624)
   __u32 port_difference;
@@ -43,15 +44,15 @@ struct udpgate_flow {
   __u8 unused[20];
 };
 
-// What the program did in one direction; a cache line of its own.
+// What the program did in one direction; one cache line.
 struct udpgate_activity {
   __u64 datagrams;  // relayed; a super-packet counts as what it carries
   __u64 payload_bytes;
   __u64 last_relayed_nanoseconds;  // CLOCK_MONOTONIC
-  // Receive time of the last datagram that was passed up to the sockets. 0
-  // where there is none that could be named.
+  // Receive time of the last datagram that was passed up to the sockets. 0 if
+  // there is none, or if its time does not identify it.
   __u64 passed_up_nanoseconds;
-  __u32 seen_interface;  // where the last datagram came in; 0: none was seen
+  __u32 seen_interface;  // ingress of the last datagram; 0: none was seen
   __u32 peer_was_seen;   // the other direction's seen_interface was not 0
   __u8 unused[24];
 };
@@ -67,7 +68,7 @@ struct udpgate_rewriting {
 enum udpgate_reason {
   UDPGATE_OTHER_PROTOCOL,     // not IPv4, not IPv6, or not UDP
   UDPGATE_TAGGED,             // a VLAN tag is still on it
-  UDPGATE_OTHER_HOST,         // not sent to this host's link address
+  UDPGATE_OTHER_HOST,         // not addressed to this host's link address
   UDPGATE_MALFORMED,          // too short, or lengths that contradict
   UDPGATE_OPTIONS,            // IPv4 options
   UDPGATE_EXTENSION_HEADERS,  // IPv6 header other than UDP
@@ -75,14 +76,14 @@ enum udpgate_reason {
   UDPGATE_FRAGMENT,
   UDPGATE_HOP_LIMIT,    // TTL or hop limit would reach 0
   UDPGATE_NO_CHECKSUM,  // IPv6 without UDP checksum
-  UDPGATE_TOO_BIG,      // for the interface that it would leave by
-  UDPGATE_LEASE,        // the process has not been heard of for too long
-  UDPGATE_OBSERVING,    // the hand-over is not complete
-  UDPGATE_FAILED,       // a helper of the kernel refused
+  UDPGATE_TOO_BIG,      // larger than the flow's limit
+  UDPGATE_LEASE,        // the process has not renewed its lease
+  UDPGATE_OBSERVING,    // the promotion is not complete
+  UDPGATE_FAILED,       // a kernel helper failed
   UDPGATE_REASONS,
 };
 
-// A process that has not renewed its lease for so long is taken for dead.
+// After this time without renewal the process counts as dead.
 #define UDPGATE_LEASE_NANOSECONDS 2000000000ULL
 
 #endif  // UDPGATE_FASTPATH_INTERNAL_LAYOUT_H_

@@ -94,7 +94,8 @@ Route ParseRoute(const nlmsghdr* message) {
   return route;
 }
 
-// On a point-to-point link, IFA_ADDRESS is the peer's (rtnetlink(7)).
+// On a point-to-point link, IFA_ADDRESS is the address of the peer
+// (rtnetlink(7)).
 InterfaceAddress ParseAddress(const nlmsghdr* message) {
   const auto* header = HeaderOf<ifaddrmsg>(message);
   InterfaceAddress result;
@@ -173,7 +174,7 @@ absl::StatusOr<Netlink> Netlink::Open() {
       ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (!socket.is_open())
     return udpgate::internal::ErrnoToStatus(errno, "socket rtnetlink");
-  // The kernel answers at once; never wait for ever all the same.
+  // The kernel replies immediately. The limit is for safety.
   timeval limit = {1, 0};
   ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   return Netlink(std::move(socket));
@@ -196,7 +197,7 @@ absl::StatusOr<Route> Netlink::FindRoute(const SocketAddress& source,
   Route route;
   uint8_t type = RTN_UNSPEC;
   absl::Status status =
-      Ask(what, &request.message, [&](const nlmsghdr* message) {
+      Query(what, &request.message, [&](const nlmsghdr* message) {
         if (message->nlmsg_type != RTM_NEWROUTE) return;
         route = ParseRoute(message);
         type = HeaderOf<rtmsg>(message)->rtm_type;
@@ -204,7 +205,7 @@ absl::StatusOr<Route> Netlink::FindRoute(const SocketAddress& source,
   if (!status.ok()) return status;
   if (route.interface_index == 0 ||
       (type != RTN_UNICAST && type != RTN_LOCAL)) {
-    return absl::NotFoundError(absl::StrCat(what, ": there is none"));
+    return absl::NotFoundError(absl::StrCat(what, ": there is no route"));
   }
   return route;
 }
@@ -213,7 +214,7 @@ absl::StatusOr<std::vector<Link>> Netlink::Links() {
   auto request = MakeRequest<ifinfomsg>(RTM_GETLINK, NLM_F_DUMP);
   std::vector<Link> links;
   absl::Status status =
-      Ask("list of links", &request.message, [&](const nlmsghdr* message) {
+      Query("list of links", &request.message, [&](const nlmsghdr* message) {
         if (message->nlmsg_type == RTM_NEWLINK) {
           links.push_back(ParseLink(message));
         }
@@ -225,11 +226,11 @@ absl::StatusOr<std::vector<Link>> Netlink::Links() {
 absl::StatusOr<std::vector<InterfaceAddress>> Netlink::Addresses() {
   auto request = MakeRequest<ifaddrmsg>(RTM_GETADDR, NLM_F_DUMP);
   std::vector<InterfaceAddress> addresses;
-  absl::Status status =
-      Ask("list of addresses", &request.message, [&](const nlmsghdr* message) {
-        if (message->nlmsg_type != RTM_NEWADDR) return;
-        addresses.push_back(ParseAddress(message));
-      });
+  absl::Status status = Query("list of addresses", &request.message,
+                              [&](const nlmsghdr* message) {
+                                if (message->nlmsg_type != RTM_NEWADDR) return;
+                                addresses.push_back(ParseAddress(message));
+                              });
   if (!status.ok()) return status;
   return addresses;
 }
@@ -241,37 +242,37 @@ absl::StatusOr<std::vector<IngressFilter>> Netlink::IngressFilters(
   request.header.tcm_ifindex = interface_index;
   request.header.tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
   std::vector<IngressFilter> filters;
-  absl::Status status = Ask("list of ingress filters", &request.message,
-                            [&](const nlmsghdr* message) {
-                              if (message->nlmsg_type != RTM_NEWTFILTER) return;
-                              IngressFilter filter = ParseFilter(message);
-                              // The kernel first tells of the priority itself.
-                              if (filter.handle != 0)
-                                filters.push_back(std::move(filter));
-                            });
+  absl::Status status = Query("list of ingress filters", &request.message,
+                              [&](const nlmsghdr* message) {
+                                if (message->nlmsg_type != RTM_NEWTFILTER)
+                                  return;
+                                IngressFilter filter = ParseFilter(message);
+                                // The first message is about the priority.
+                                if (filter.handle != 0)
+                                  filters.push_back(std::move(filter));
+                              });
   if (!status.ok()) return status;
   return filters;
 }
 
-absl::Status Netlink::Ask(absl::string_view what, nlmsghdr* request,
-                          absl::FunctionRef<void(const nlmsghdr*)> each) {
+absl::Status Netlink::Query(absl::string_view what, nlmsghdr* request,
+                            absl::FunctionRef<void(const nlmsghdr*)> each) {
   request->nlmsg_seq = ++sequence_;
   if (::send(socket_.get(), request, request->nlmsg_len, 0) < 0) {
     return udpgate::internal::ErrnoToStatus(errno, what);
   }
   bool done = false;
   while (!done) {
-    absl::Status status = ReadAnswer(what, *request, each, &done);
+    absl::Status status = ReadReply(what, *request, each, &done);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-absl::Status Netlink::ReadAnswer(absl::string_view what,
-                                 const nlmsghdr& request,
-                                 absl::FunctionRef<void(const nlmsghdr*)> each,
-                                 bool* done) {
-  alignas(nlmsghdr) char buffer[32768];  // what the kernel fills at most
+absl::Status Netlink::ReadReply(absl::string_view what, const nlmsghdr& request,
+                                absl::FunctionRef<void(const nlmsghdr*)> each,
+                                bool* done) {
+  alignas(nlmsghdr) char buffer[32768];  // the kernel's maximum
   const ssize_t received = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
   if (received < 0) {
     return errno == EINTR ? absl::OkStatus()
@@ -280,7 +281,7 @@ absl::Status Netlink::ReadAnswer(absl::string_view what,
   auto left = static_cast<unsigned int>(received);
   for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer);
        NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
-    // The rest of an earlier answer that was given up.
+    // The rest of an earlier reply that was not read to its end.
     if (message->nlmsg_seq != request.nlmsg_seq) continue;
     if (message->nlmsg_type == NLMSG_DONE) {
       *done = true;
@@ -295,7 +296,7 @@ absl::Status Netlink::ReadAnswer(absl::string_view what,
       return udpgate::internal::ErrnoToStatus(error, what);
     } else {
       each(message);
-      // One message is the whole answer, unless a list was asked for.
+      // A reply is one message, unless the request was for a list.
       if ((request.nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP) *done = true;
     }
   }

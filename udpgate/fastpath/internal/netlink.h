@@ -1,11 +1,10 @@
-// The few questions that the fast path has for the kernel's routing and traffic
-// control, over rtnetlink(7).
+// Queries of routes, links, addresses and filters, over rtnetlink(7).
 //
 //   absl::StatusOr<Netlink> netlink = Netlink::Open();
 //   absl::StatusOr<Route> route = netlink->FindRoute(relay, backend);
 //
-// Errors: Internal or what errno stands for, with the question in the text;
-// NotFound where there is no route or no such interface.
+// Errors: the status of errno, with the query in the text; NotFound if there is
+// no route or no such interface.
 #ifndef UDPGATE_FASTPATH_INTERNAL_NETLINK_H_
 #define UDPGATE_FASTPATH_INTERNAL_NETLINK_H_
 
@@ -28,8 +27,8 @@ namespace internal {
 
 struct Route {
   int interface_index = 0;
-  // Of the route where it has one of its own (ip-route(8), "mtu"; also what
-  // path MTU discovery has learnt), else 0: that of the interface counts.
+  // MTU of the route (ip-route(8), "mtu", or learnt by path MTU discovery). 0
+  // if it has none: the MTU of the interface applies.
   int mtu_bytes = 0;
 };
 
@@ -57,14 +56,14 @@ struct IngressFilter {
   uint32_t priority = 0;  // smaller is earlier
   uint32_t handle = 0;
   std::string kind;  // "bpf", "u32", ...
-  std::string name;  // of a bpf program; else empty
+  std::string name;  // of a bpf filter; else empty
 };
 
 // The attribute of this type in `attributes`, or nullptr. See netlink(7).
 const void* FindAttribute(const void* attributes, int bytes, int type,
                           int* value_bytes);
 
-// The link that an RTM_NEWLINK or RTM_DELLINK message tells of.
+// The link of an RTM_NEWLINK or RTM_DELLINK message.
 Link ParseLink(const nlmsghdr* message);
 
 // Threads: one at a time.
@@ -72,13 +71,13 @@ class Netlink {
  public:
   static absl::StatusOr<Netlink> Open();
 
-  // Where a datagram of this host from `source` to `destination` leaves.
-  // NotFound where it cannot leave (unreachable, blackhole).
+  // The route of this host's datagrams from `source` to `destination`. NotFound
+  // if there is none (also unreachable, blackhole).
   absl::StatusOr<Route> FindRoute(const SocketAddress& source,
                                   const SocketAddress& destination);
   absl::StatusOr<std::vector<Link>> Links();
   absl::StatusOr<std::vector<InterfaceAddress>> Addresses();
-  // Empty where the interface has no ingress hook.
+  // Empty if the interface has no ingress hook.
   absl::StatusOr<std::vector<IngressFilter>> IngressFilters(
       int interface_index);
 
@@ -86,13 +85,13 @@ class Netlink {
   explicit Netlink(udpgate::internal::UniqueFd socket)
       : socket_(std::move(socket)) {}
 
-  // Sends `request` and calls `each` for every message of the answer.
-  absl::Status Ask(absl::string_view what, nlmsghdr* request,
-                   absl::FunctionRef<void(const nlmsghdr*)> each);
-  // Reads what is there of the answer; sets `done` at its end.
-  absl::Status ReadAnswer(absl::string_view what, const nlmsghdr& request,
-                          absl::FunctionRef<void(const nlmsghdr*)> each,
-                          bool* done);
+  // Sends `request` and calls `each` for every message of the reply.
+  absl::Status Query(absl::string_view what, nlmsghdr* request,
+                     absl::FunctionRef<void(const nlmsghdr*)> each);
+  // Reads one part of the reply; sets `done` after the last one.
+  absl::Status ReadReply(absl::string_view what, const nlmsghdr& request,
+                         absl::FunctionRef<void(const nlmsghdr*)> each,
+                         bool* done);
 
   udpgate::internal::UniqueFd socket_;
   uint32_t sequence_ = 0;

@@ -13,14 +13,14 @@
 struct udp_header {  // RFC 768
   __u16 source_port;
   __u16 destination_port;
-  __u16 length_bytes;  // this header included
+  __u16 length_bytes;  // with this header
   __u16 checksum;
 };
 
 struct ipv4_header {      // RFC 791
   __u8 version_and_size;  // 4, and the size in units of 4 bytes
   __u8 traffic_class;     // DSCP and ECN
-  __u16 length_bytes;     // this header included
+  __u16 length_bytes;     // with this header
   __u16 identification;
   __u16 flags_and_offset;
   __u8 time_to_live;

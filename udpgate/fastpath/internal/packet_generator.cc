@@ -72,7 +72,7 @@ Bytes Generator::Good() {
 void Generator::FillChecksums(Bytes* frame, bool is_ipv4, size_t udp_bytes) {
   const size_t ip = kEthernetBytes, ip_bytes = is_ipv4 ? 20 : 40;
   const size_t udp = ip + ip_bytes;
-  // One that brings the sum to where 0 and 0xFFFF are told apart.
+  // Makes the checksum 0, 0xFFFF or close to them.
   if (OneIn(3) && udp_bytes >= 10) {
     Put16(frame, udp + 6, 0);
     Put16(frame, udp + 8, 0);
@@ -96,7 +96,7 @@ void Generator::Mutate(Bytes* frame) {
 
 bool Generator::MutateFrame(Bytes* frame) {
   switch (Below(16)) {
-    case 0:  // cut off
+    case 0:  // truncated
       frame->resize(static_cast<size_t>(
           kEthernetBytes +
           Below(static_cast<int>(frame->size()) - kEthernetBytes + 1)));
@@ -110,7 +110,7 @@ bool Generator::MutateFrame(Bytes* frame) {
                      static_cast<uint8_t>(Below(256))});
       if ((*frame)[12] == 0x88) (*frame)[13] = 0xA8;
       return true;
-    case 3:  // to another host, or to all
+    case 3:  // to another host, or broadcast
       (*frame)[static_cast<size_t>(Below(6))] =
           static_cast<uint8_t>(1 + Below(255));
       return true;
@@ -155,7 +155,7 @@ void Generator::MutateHeaders(Bytes* frame) {
     case 4:  // another protocol
       (*frame)[ip + (is_ipv4 ? 9U : 6U)] = static_cast<uint8_t>(Below(256));
       return;
-    case 5:  // lengths that contradict
+    case 5:  // lengths that disagree
       Put16(frame, ip + (is_ipv4 ? 2U : 4U),
             OneIn(2) ? Below(0x10000)
                      : Get16(*frame, ip + (is_ipv4 ? 2U : 4U)) + Below(5) - 2);
@@ -168,13 +168,13 @@ void Generator::MutateHeaders(Bytes* frame) {
                static_cast<size_t>(Below(is_ipv4 ? 12 : 36))] ^=
           static_cast<uint8_t>(1 << Below(8));
       return;
-    case 8:  // a checksum that is wrong, or says that there is none
+    case 8:  // a wrong or missing checksum
       Put16(frame, udp + 6, OneIn(2) ? 0 : Below(0x10000));
       return;
     case 9:
       if (is_ipv4) Put16(frame, ip + 10, Below(0x10000));
       return;
-    case 10:  // the other family's type, or any
+    case 10:  // the type of the other family, or a random one
       Put16(frame, 12, OneIn(2) ? (is_ipv4 ? 0x86DD : 0x0800) : Below(0x10000));
       return;
     default:

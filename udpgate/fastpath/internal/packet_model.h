@@ -19,8 +19,8 @@ using Bytes = std::vector<uint8_t>;
 inline constexpr int kSessions = 8;  // even ones are IPv4
 inline constexpr uint32_t kMtuBytes = 1200;
 inline constexpr int kEthernetBytes = 14;
-inline constexpr uint32_t kLoopbackIndex =
-    1;  // where a test run's packets come in
+// The ingress interface of a test run.
+inline constexpr uint32_t kLoopbackIndex = 1;
 inline constexpr uint32_t kOtherIndex = 2;
 
 inline constexpr uint32_t kContinue = 0xFFFFFFFF;  // TC_ACT_UNSPEC

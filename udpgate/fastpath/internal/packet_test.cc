@@ -71,47 +71,47 @@ INSTANTIATE_TEST_SUITE_P(All, RewritingTest,
                                            udpgate_rewriting{1, 0},
                                            udpgate_rewriting{0, 1}));
 
-// How far the hand-over of a flow is.
-enum class HandOver {
+// State of a flow's promotion.
+enum class Promotion {
   kComplete,
-  kCompleteAndKnown,  // that the other direction was seen is noted
+  kCompleteAndKnown,  // and the flow records that the other direction was seen
   kNothingSeen,
-  kUnderWay,  // the process has not dealt with the last one
+  kNotHandled,  // the process has not handled the last datagram
   kOtherDirectionNotSeen,
   kOtherInterface,
 };
-constexpr int kHandOvers = 6;
+constexpr int kPromotions = 6;
 
-void Prepare(HandOver hand_over, uint64_t received, udpgate_flow* flow,
+void Prepare(Promotion promotion, uint64_t received, udpgate_flow* flow,
              udpgate_activity* own, udpgate_activity* other) {
   std::memset(own, 0, sizeof(*own));
   std::memset(other, 0, sizeof(*other));
   own->passed_up_nanoseconds = flow->handled_nanoseconds = received;
   own->seen_interface = other->seen_interface = kLoopbackIndex;
-  switch (hand_over) {
-    case HandOver::kComplete:
+  switch (promotion) {
+    case Promotion::kComplete:
       break;
-    case HandOver::kCompleteAndKnown:
+    case Promotion::kCompleteAndKnown:
       own->peer_was_seen = 1;
       break;
-    case HandOver::kNothingSeen:
+    case Promotion::kNothingSeen:
       own->passed_up_nanoseconds = flow->handled_nanoseconds = 0;
       own->seen_interface = 0;
       break;
-    case HandOver::kUnderWay:
+    case Promotion::kNotHandled:
       flow->handled_nanoseconds -= 1;
       break;
-    case HandOver::kOtherDirectionNotSeen:
+    case Promotion::kOtherDirectionNotSeen:
       other->seen_interface = 0;
       break;
-    case HandOver::kOtherInterface:
+    case Promotion::kOtherInterface:
       own->seen_interface = kOtherIndex;
       break;
   }
 }
 
-// The whole verdict: what the packet is, and the state of its flow.
-Verdict Decide(Verdict verdict, const State& state, HandOver hand_over) {
+// The verdict with the state of its flow.
+Verdict Decide(Verdict verdict, const State& state, Promotion promotion) {
   if (verdict.reason != UDPGATE_REASONS) return verdict;
   const size_t bytes = state.gso_bytes == 0
                            ? verdict.total_bytes
@@ -120,14 +120,14 @@ Verdict Decide(Verdict verdict, const State& state, HandOver hand_over) {
     verdict.reason = UDPGATE_TOO_BIG;
   } else if (!state.lease_is_good) {
     verdict.reason = UDPGATE_LEASE;
-  } else if (hand_over != HandOver::kComplete &&
-             hand_over != HandOver::kCompleteAndKnown) {
+  } else if (promotion != Promotion::kComplete &&
+             promotion != Promotion::kCompleteAndKnown) {
     verdict.reason = UDPGATE_OBSERVING;
   }
   return verdict;
 }
 
-TEST_P(RewritingTest, AgreesWithTheModelOnPacketsOfEveryShape) {
+TEST_P(RewritingTest, AgreesWithTheModel) {
   const char* const text = std::getenv("UDPGATE_SEED");
   const auto seed = static_cast<uint32_t>(text == nullptr ? 1 : atoi(text));
   Generator generator(seed, table_.get());
@@ -142,8 +142,8 @@ TEST_P(RewritingTest, AgreesWithTheModelOnPacketsOfEveryShape) {
     if (generator.OneIn(20)) {
       state.gso_bytes = static_cast<uint32_t>(1 + generator.Below(1500));
     }
-    const auto hand_over = static_cast<HandOver>(
-        generator.OneIn(3) ? generator.Below(kHandOvers) : 0);
+    const auto promotion = static_cast<Promotion>(
+        generator.OneIn(3) ? generator.Below(kPromotions) : 0);
     const uint64_t before = 1'000'000 + static_cast<uint64_t>(number);
     state.received_nanoseconds = generator.OneIn(10)   ? 0
                                  : generator.OneIn(10) ? before
@@ -152,9 +152,9 @@ TEST_P(RewritingTest, AgreesWithTheModelOnPacketsOfEveryShape) {
     const auto index = static_cast<uint32_t>(std::max(is.index, 0));
     udpgate_activity& own = program_->activity(index);
     udpgate_flow& flow = program_->flow(index);
-    Prepare(hand_over, before, &flow, &own, &program_->activity(index ^ 1));
+    Prepare(promotion, before, &flow, &own, &program_->activity(index ^ 1));
     const uint64_t passed_up_before = own.passed_up_nanoseconds;
-    const Verdict expected = Decide(is, state, hand_over);
+    const Verdict expected = Decide(is, state, promotion);
 
     const Outcome outcome = Feed(frame, state);
 
@@ -200,7 +200,7 @@ TEST_P(RewritingTest, AgreesWithTheModelOnPacketsOfEveryShape) {
 
 class OnePacketTest : public PacketTest {
  protected:
-  // A plain datagram of this flow with a right checksum.
+  // A plain datagram of this flow with correct checksums.
   Bytes Good(uint32_t index) {
     Generator generator(index, table_.get());
     for (;;) {
@@ -224,10 +224,10 @@ class OnePacketTest : public PacketTest {
   }
 };
 
-TEST_F(OnePacketTest, RightChecksumsStayRight) {
+TEST_F(OnePacketTest, KeepsChecksumsCorrect) {
   for (uint32_t index = 0; index < 2 * kSessions; ++index) {
     const Bytes frame = Good(index);
-    Prepare(HandOver::kComplete, 7, &program_->flow(index),
+    Prepare(Promotion::kComplete, 7, &program_->flow(index),
             &program_->activity(index), &program_->activity(index ^ 1));
     const Outcome outcome = Feed(frame, At(8));
     ASSERT_NE(outcome.verdict, kContinue);
@@ -241,25 +241,25 @@ TEST_F(OnePacketTest, RightChecksumsStayRight) {
   }
 }
 
-// A direction is relayed once the process has dealt with the last datagram that
+// A direction is relayed once the process has handled the last datagram that
 // was passed up, and both directions were seen.
-TEST_F(OnePacketTest, HandsOverWithoutOvertaking) {
+TEST_F(OnePacketTest, PromotesWithoutReordering) {
   const Bytes there = Good(0), back = Good(1);
   udpgate_flow& flow = program_->flow(0);
   EXPECT_EQ(Feed(there, At(100)).verdict, kContinue);
   EXPECT_EQ(Feed(there, At(101)).verdict, kContinue);
   flow.handled_nanoseconds = 100;
-  EXPECT_EQ(Feed(there, At(102)).verdict, kContinue) << "101 is under way";
+  EXPECT_EQ(Feed(there, At(102)).verdict, kContinue) << "101 is not handled";
   flow.handled_nanoseconds = 102;
   EXPECT_EQ(Feed(there, At(103)).verdict, kContinue) << "no reply was seen";
   flow.handled_nanoseconds = 103;
   EXPECT_EQ(Feed(back, At(104)).verdict, kContinue);
   EXPECT_EQ(Feed(there, At(105)).verdict, kRedirect);
-  EXPECT_EQ(Feed(back, At(106)).verdict, kContinue) << "104 is under way";
+  EXPECT_EQ(Feed(back, At(106)).verdict, kContinue) << "104 is not handled";
   program_->flow(1).handled_nanoseconds = 106;
   EXPECT_EQ(Feed(back, At(107)).verdict, kRedirect);
 
-  // What falls back holds back those behind it, until it has been dealt with.
+  // A datagram that is passed up makes the next ones wait until it is handled.
   Bytes last_hop = there;
   last_hop[kEthernetBytes + 8] = 1;
   EXPECT_EQ(Feed(last_hop, At(108)).verdict, kContinue);
@@ -270,26 +270,27 @@ TEST_F(OnePacketTest, HandsOverWithoutOvertaking) {
   EXPECT_EQ(Feed(there, At(111)).verdict, kRedirect);
 }
 
-// A step of the clock, or none at all, only ever keeps a flow on the sockets.
-TEST_F(OnePacketTest, TrustsNoReceiveTimeThatNamesTwoDatagrams) {
+// A missing receive time or a step of the clock keeps the flow on the sockets.
+TEST_F(OnePacketTest, IgnoresReceiveTimesOfTwoDatagrams) {
   const Bytes there = Good(0);
   EXPECT_EQ(Feed(Good(1), At(1)).verdict, kContinue);
   udpgate_flow& flow = program_->flow(0);
   EXPECT_EQ(Feed(there, At(0)).verdict, kContinue);
   flow.handled_nanoseconds = 0;
-  EXPECT_EQ(Feed(there, At(500)).verdict, kContinue) << "there was no time";
+  EXPECT_EQ(Feed(there, At(500)).verdict, kContinue) << "the first had no time";
   EXPECT_EQ(Feed(there, At(500)).verdict, kContinue);
   flow.handled_nanoseconds = 500;
-  EXPECT_EQ(Feed(there, At(400)).verdict, kContinue) << "500 names two";
+  EXPECT_EQ(Feed(there, At(400)).verdict, kContinue)
+      << "two datagrams have 500";
   EXPECT_EQ(Feed(there, At(401)).verdict, kContinue) << "500 is not 400";
   flow.handled_nanoseconds = 401;
   EXPECT_EQ(Feed(there, At(402)).verdict, kRedirect);
 }
 
-// The index may lead elsewhere while a session takes over another's element.
-TEST_F(OnePacketTest, SendsNothingToAStranger) {
+// While the kernel reuses an element, the index may lead to another session.
+TEST_F(OnePacketTest, NeverUsesTheFlowOfAnotherSession) {
   const Bytes frame = Good(0);
-  Prepare(HandOver::kComplete, 7, &program_->flow(4), &program_->activity(4),
+  Prepare(Promotion::kComplete, 7, &program_->flow(4), &program_->activity(4),
           &program_->activity(5));
   ASSERT_TRUE(program_->RemoveFromIndex(program_->flow(0).expected).ok());
   ASSERT_TRUE(program_->AddToIndex(program_->flow(0).expected, 4).ok());
@@ -299,9 +300,9 @@ TEST_F(OnePacketTest, SendsNothingToAStranger) {
   EXPECT_EQ(program_->PassedUp()[UDPGATE_NO_FLOW], 1u);
 }
 
-TEST_F(OnePacketTest, KeepsToTheLimitOfItsFlow) {
+TEST_F(OnePacketTest, AppliesTheLimitOfTheFlow) {
   const Bytes frame = Good(0);
-  Prepare(HandOver::kComplete, 7, &program_->flow(0), &program_->activity(0),
+  Prepare(Promotion::kComplete, 7, &program_->flow(0), &program_->activity(0),
           &program_->activity(1));
   program_->flow(0).packet_bytes_max =
       static_cast<uint32_t>(Get16(frame, kEthernetBytes + 2));
@@ -311,11 +312,10 @@ TEST_F(OnePacketTest, KeepsToTheLimitOfItsFlow) {
   EXPECT_EQ(program_->PassedUp()[UDPGATE_TOO_BIG], 1u);
 }
 
-// From the moment on in which its session gives it back, whether or not the
-// index has followed.
-TEST_F(OnePacketTest, PassesUpWhatWasGivenBack) {
+// Immediately, even if the index still has the flow.
+TEST_F(OnePacketTest, PassesUpAfterGiveBack) {
   const Bytes frame = Good(0);
-  Prepare(HandOver::kComplete, 7, &program_->flow(0), &program_->activity(0),
+  Prepare(Promotion::kComplete, 7, &program_->flow(0), &program_->activity(0),
           &program_->activity(1));
   EXPECT_EQ(Feed(frame, At(8)).verdict, kRedirect);
   EXPECT_EQ(table_->GiveBack(0).from_client.datagrams, 1u);
@@ -323,7 +323,7 @@ TEST_F(OnePacketTest, PassesUpWhatWasGivenBack) {
   EXPECT_EQ(outcome.verdict, kContinue);
   EXPECT_EQ(outcome.frame, frame);
   EXPECT_EQ(program_->PassedUp()[UDPGATE_NO_FLOW], 1u);
-  EXPECT_EQ(program_->activity(0).passed_up_nanoseconds, 7u) << "not noted";
+  EXPECT_EQ(program_->activity(0).passed_up_nanoseconds, 7u) << "not recorded";
 }
 
 }  // namespace

@@ -36,9 +36,9 @@ constexpr size_t kVerifierLogBytes = 1 << 20;
 // BPF_TCX_INGRESS of linux/bpf.h, from kernel 6.6 on.
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 
-// libbpf prints to stderr by default, through one function of the whole
-// process. While a Program is loaded, what libbpf says in this thread becomes
-// the text of the error; other threads' users of libbpf notice nothing.
+// libbpf prints to stderr by default, through one function per process. While
+// this object exists, output of libbpf in this thread is collected for the text
+// of the error. Output in other threads is not affected.
 thread_local std::string* libbpf_output = nullptr;
 libbpf_print_fn_t libbpf_print_before = nullptr;
 
@@ -69,7 +69,7 @@ class ScopedOutput {
     mutex().Unlock();
   }
 
-  // Its first line: the rest goes into detail.
+  // The first line; the others are details.
   absl::string_view first_line() const {
     const absl::string_view text = text_;
     return absl::StripPrefix(text.substr(0, text.find('\n')), "libbpf: ");
@@ -181,7 +181,7 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
     const int error = bpf_map__set_max_entries(map, directions);
     if (error != 0) {
       return udpgate::internal::ErrnoToStatus(
-          -error, absl::StrCat("size of eBPF map ", name));
+          -error, absl::StrCat("set the size of eBPF map ", name));
     }
   }
   if (absl::Status status = SetRewriting(rewriting); !status.ok()) {
@@ -190,7 +190,7 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
   if (maps != nullptr) {
     if (absl::Status status = UseMaps(*maps); !status.ok()) return status;
   }
-  // One buffer for both: the log of the last program that was verified.
+  // Both programs share the buffer; it holds the log of the last one.
   std::vector<char> log(verifier_log == nullptr ? 0 : kVerifierLogBytes);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object_) {
@@ -204,16 +204,16 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
   }
   if (error == 0) return absl::OkStatus();
   if (error == -EPERM) {
-    // What libbpf says then is about the limit that it tried to raise first.
+    // libbpf's own text is about RLIMIT_MEMLOCK, which it tries to raise first.
     return absl::PermissionDeniedError(
-        "the kernel does not let this process load an eBPF program; it needs "
-        "CAP_BPF and CAP_NET_ADMIN");
+        "no permission to load an eBPF program; the process needs CAP_BPF and "
+        "CAP_NET_ADMIN");
   }
   return udpgate::internal::ErrnoToStatus(
       -error, absl::StrCat("load eBPF object: ", output.first_line()));
 }
 
-// The program's constants are a map of libbpf's own; nothing else is in it.
+// libbpf keeps the program's constants in a map, which has no other content.
 absl::Status Program::SetRewriting(const udpgate_rewriting& rewriting) {
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object_) {
@@ -221,8 +221,8 @@ absl::Status Program::SetRewriting(const udpgate_rewriting& rewriting) {
     const int error =
         bpf_map__set_initial_value(map, &rewriting, sizeof(rewriting));
     if (error == 0) return absl::OkStatus();
-    return udpgate::internal::ErrnoToStatus(-error,
-                                            "constants of the eBPF program");
+    return udpgate::internal::ErrnoToStatus(
+        -error, "set the constants of the eBPF program");
   }
   return absl::InternalError("the eBPF program has no constants");
 }
@@ -246,8 +246,8 @@ absl::Status Program::UseMaps(const Maps& maps) {
     }
     const int error = bpf_map__reuse_fd(map, found->second.get());
     if (error != 0) {
-      return udpgate::internal::ErrnoToStatus(
-          -error, absl::StrCat("use of map ", name));
+      return udpgate::internal::ErrnoToStatus(-error,
+                                              absl::StrCat("reuse map ", name));
     }
   }
   return absl::OkStatus();
@@ -300,7 +300,7 @@ absl::Status Program::UpdateLink(const Link& link) {
     const int error = found == tcx_links_.end() ? ENOENT : errno;
     return udpgate::internal::ErrnoToStatus(
         error == ENOLINK ? ENOENT : error,
-        absl::StrCat("put the eBPF program in its place on ", link.name));
+        absl::StrCat("replace the eBPF program on ", link.name));
   }
   return absl::OkStatus();
 }
@@ -356,7 +356,8 @@ absl::Status Program::AddToIndex(const udpgate_tuple& tuple, uint32_t index) {
     return absl::AlreadyExistsError("another session has these addresses");
   }
   if (errno == E2BIG || errno == ENOMEM) {
-    return absl::ResourceExhaustedError("no room for a flow");
+    return absl::ResourceExhaustedError(
+        "no room for another flow in the kernel");
   }
   return udpgate::internal::ErrnoToStatus(errno, "add a flow");
 }
@@ -369,7 +370,7 @@ absl::Status Program::RemoveFromIndex(const udpgate_tuple& tuple) {
 std::vector<std::pair<udpgate_tuple, uint32_t>> Program::Indexed() const {
   std::vector<std::pair<udpgate_tuple, uint32_t>> entries;
   udpgate_tuple tuple;
-  const udpgate_tuple* before = nullptr;  // from the first one on
+  const udpgate_tuple* before = nullptr;  // start with the first entry
   while (bpf_map_get_next_key(index_fd_, before, &tuple) == 0) {
     uint32_t index = 0;
     if (bpf_map_lookup_elem(index_fd_, &tuple, &index) == 0) {

@@ -1,13 +1,13 @@
-// The program in the kernel (fastpath.bpf.c) as an object: loads it, hangs it
-// to interfaces, and gives access to its maps.
+// The eBPF program (fastpath.bpf.c) as an object: loads it, attaches it to
+// interfaces, and gives access to its maps.
 //
 //   absl::StatusOr<std::unique_ptr<Program>> program = Program::Load(1000);
 //   absl::Status status = (*program)->Attach(link, handle);
 //
-// Nothing is pinned: when the process ends, however it ends, the kernel closes
-// the maps and takes off what hangs by a link (TCX, from kernel 6.6 on). On
-// older kernels the filters stay, and pass everything up from two seconds later
-// on (the lease).
+// Nothing is pinned. When the process ends, for whatever reason, the kernel
+// closes the maps and removes the links (TCX, from kernel 6.6 on). On older
+// kernels the filters stay; they pass all packets up once the lease of two
+// seconds has ended.
 #ifndef UDPGATE_FASTPATH_INTERNAL_PROGRAM_H_
 #define UDPGATE_FASTPATH_INTERNAL_PROGRAM_H_
 
@@ -33,12 +33,11 @@ namespace udpgate {
 namespace fastpath {
 namespace internal {
 
-// The place of our filters among those of an interface: in the order of
-// priorities. A fixed one, so that a later run finds what this one leaves.
+// The priority of our filters on an interface. Fixed, so that a later run finds
+// filters that this one leaves behind.
 inline constexpr uint32_t kFilterPriority = 19132;
 
-// True for a filter that some run of udpgate attached: by priority, kind and
-// name.
+// True for a filter that a run of udpgate attached: by priority, kind and name.
 bool IsOurs(const IngressFilter& filter);
 
 // A map's memory, shared with the kernel.
@@ -60,18 +59,18 @@ class SharedMemory {
   size_t bytes_ = 0;
 };
 
-// Threads: the map functions at any time from any thread; the others one at a
+// Threads: the map functions from any thread at any time; the others one at a
 // time.
 class Program {
  public:
   // Room for `sessions_max` sessions. PermissionDenied without CAP_BPF and
-  // CAP_NET_ADMIN (capabilities(7)). Where `verifier_log` is given, the
-  // kernel's account of the verification is put there, also after a failure.
+  // CAP_NET_ADMIN (capabilities(7)). Writes the verifier's log to
+  // `verifier_log` if it is not nullptr, also after a failure.
   static absl::StatusOr<std::unique_ptr<Program>> Load(
       int sessions_max, std::string* verifier_log = nullptr,
       const udpgate_rewriting& rewriting = {});
-  // With the maps of another one, as CopyMaps names them; the
-  // descriptors stay the caller's. FailedPrecondition where they do not fit.
+  // Uses the maps of another Program, named as in CopyMaps. The caller keeps
+  // the descriptors. FailedPrecondition if their layout or size differs.
   static absl::StatusOr<std::unique_ptr<Program>> LoadWithMaps(
       int sessions_max,
       const std::map<std::string, udpgate::internal::UniqueFd>& maps,
@@ -80,38 +79,37 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
-  // Hangs the program to an interface: by a link where `may_use_tcx` and the
-  // kernel allow it, behind other programs with links and before all filters.
-  // Else as a filter, for which it makes the ingress hook (clsact, tc-bpf(8))
-  // where there is none; then the interface drops for some milliseconds what is
-  // sent by it.
+  // Attaches the program to an interface: by a link if `may_use_tcx` and the
+  // kernel allow it, after other links and before all filters. Else as a
+  // filter. A filter needs the ingress hook (clsact, tc-bpf(8)). If Attach has
+  // to create it, the interface drops outgoing packets for some milliseconds.
   absl::Status Attach(const Link& link, uint32_t handle, bool may_use_tcx);
-  // Whether it hangs there by a link.
+  // True if the program is attached there by a link.
   bool HasTcxLink(int interface_index) const {
     return tcx_links_.count(interface_index) > 0;
   }
-  // Goes on with a link there that another one has made.
+  // Takes ownership of a link that another process created.
   void AdoptLink(int interface_index, udpgate::internal::UniqueFd tcx_link) {
     tcx_links_[interface_index] = std::move(tcx_link);
   }
-  // Puts this program in the place of the link's, without a gap. NotFound where
-  // the interface is gone.
+  // Replaces the link's program with this one, without a gap. NotFound if the
+  // interface no longer exists.
   absl::Status UpdateLink(const Link& link);
   // Copies of the descriptors of all maps, by name, and of the links, by
-  // interface; fewer where there is no room for more descriptors.
+  // interface. Fewer if the process has no descriptors left.
   std::map<std::string, udpgate::internal::UniqueFd> CopyMaps() const;
   std::map<int, udpgate::internal::UniqueFd> CopyLinks() const;
   // Undoes Attach.
   absl::Status Detach(int interface_index, uint32_t handle);
-  // The interface is gone.
+  // The interface was removed.
   void Forget(int interface_index) { tcx_links_.erase(interface_index); }
-  // Leaves the links to whoever has copies.
+  // Closes the links without detaching: another process has copies.
   void ForgetLinks() { tcx_links_.clear(); }
 
-  // Takes a filter of ours off, and nothing else.
+  // Removes one filter of ours.
   static absl::Status RemoveFilter(int interface_index, uint32_t handle);
 
-  // Directions: 2 a session, see layout.h.
+  // Two directions per session, see layout.h.
   udpgate_flow& flow(uint32_t index) const {
     return flows_.records<udpgate_flow>()[index];
   }
@@ -120,19 +118,20 @@ class Program {
   }
   uint64_t* lease_nanoseconds() const { return lease_.records<uint64_t>(); }
 
-  // AlreadyExists where another direction has this tuple, ResourceExhausted
-  // where the kernel has no room.
+  // AlreadyExists if another direction has this tuple, ResourceExhausted if the
+  // kernel has no room.
   absl::Status AddToIndex(const udpgate_tuple& tuple, uint32_t index);
-  // NotFound where it is not there.
+  // NotFound if it is not in the index.
   absl::Status RemoveFromIndex(const udpgate_tuple& tuple);
 
-  // All that is there.
+  // All entries of the index.
   std::vector<std::pair<udpgate_tuple, uint32_t>> Indexed() const;
 
-  // How often a packet was passed up, by reason, since the program was loaded.
+  // Number of packets that were passed up since the program was loaded, by
+  // reason.
   std::array<uint64_t, UDPGATE_REASONS> PassedUp() const;
 
-  // For tests: of the program for Ethernet.
+  // For tests: the descriptor of the program for Ethernet.
   int program_fd() const;
 
  private:
@@ -152,7 +151,7 @@ class Program {
   int map_fd(const char* name) const;
 
   bpf_object* object_ = nullptr;
-  int index_fd_ = -1;  // these belong to object_
+  int index_fd_ = -1;  // owned by object_, like counters_fd_
   int counters_fd_ = -1;
   std::map<int, udpgate::internal::UniqueFd> tcx_links_;  // by interface
   SharedMemory flows_;

@@ -15,7 +15,7 @@ namespace fastpath {
 namespace internal {
 namespace {
 
-// Routes that a cache keeps are not routes (RTM_F_CLONED).
+// Ignores cached routes (RTM_F_CLONED).
 absl::optional<NetworkChange> ParseRouteChange(const nlmsghdr* message) {
   const auto* route = static_cast<const rtmsg*>(NLMSG_DATA(message));
   if ((route->rtm_flags & RTM_F_CLONED) != 0) return absl::nullopt;
@@ -37,7 +37,7 @@ absl::optional<NetworkChange> ParseRouteChange(const nlmsghdr* message) {
 }
 
 absl::optional<NetworkChange> ParseLinkChange(const nlmsghdr* message) {
-  // A bridge tells of its ports in the same way.
+  // A bridge reports its ports with the same message type.
   if (static_cast<const ifinfomsg*>(NLMSG_DATA(message))->ifi_family !=
       AF_UNSPEC) {
     return absl::nullopt;
@@ -50,9 +50,9 @@ absl::optional<NetworkChange> ParseLinkChange(const nlmsghdr* message) {
   return change;
 }
 
-// An address that comes matters to those who have it on the other side; it is
-// told again each time a router renews it. One that goes may take routes with
-// it of which nothing is told (ip-route(8), "src").
+// A new address matters to flows that have it as client or backend. The kernel
+// reports it again each time a router renews it. A removed address also removes
+// routes that are not reported (ip-route(8), "src").
 NetworkChange ParseNewAddress(const nlmsghdr* message) {
   const auto* header = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
   NetworkChange change;
@@ -98,7 +98,8 @@ absl::StatusOr<RouteWatcher> RouteWatcher::Open() {
   if (!socket.is_open()) {
     return udpgate::internal::ErrnoToStatus(errno, "socket rtnetlink");
   }
-  // An unbound socket has port 0, as the kernel has, and nobody hears himself.
+  // An unbound socket has port 0, the kernel's own, and gets no messages from
+  // the kernel.
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
@@ -122,7 +123,7 @@ void RouteWatcher::Read(absl::FunctionRef<void(const NetworkChange&)> each) {
   for (;;) {
     const ssize_t received = ::recv(socket_.get(), buffer, sizeof(buffer), 0);
     if (received < 0) {
-      // The socket's buffer was full: we do not know what we have missed.
+      // The socket's buffer was full: messages were lost.
       if (errno == ENOBUFS) each(NetworkChange());
       if (errno == ENOBUFS || errno == EINTR) continue;
       return;

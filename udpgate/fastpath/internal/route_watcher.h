@@ -1,5 +1,5 @@
-// Tells of changes to routes, links and addresses (rtnetlink(7)), after which a
-// flow may no longer leave by the interface that it was given.
+// Reports changes of routes, links and addresses (rtnetlink(7)), after which
+// the exit interface of a flow may be wrong.
 #ifndef UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_
 #define UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_
 
@@ -18,12 +18,12 @@ namespace internal {
 
 struct NetworkChange {
   enum class Kind {
-    // An address went, a rule or a next hop came or went; or we have missed
-    // some change.
+    // An address was removed, a rule or a next hop was added or removed, or
+    // messages were lost.
     kEverything,
-    kPrefix,       // a route to `prefix`, or that address of ours, has changed
-    kLink,         // `link` is new, or as it says now
-    kLinkRemoved,  // `link` is gone
+    kPrefix,       // a route to `prefix` changed, or that address is new
+    kLink,         // `link` is new or has changed
+    kLinkRemoved,  // `link` was removed
   };
   Kind kind = Kind::kEverything;
   Link link;
@@ -35,13 +35,13 @@ struct NetworkChange {
 // Threads: one at a time.
 class RouteWatcher {
  public:
-  // Changes from now on are told, in the network namespace of this thread.
+  // Reports later changes in the network namespace of this thread.
   static absl::StatusOr<RouteWatcher> Open();
 
-  // Readable where there is a change. For poll(2); owned by the watcher.
+  // Readable if a change waits. For poll(2); owned by the watcher.
   int fd() const { return socket_.get(); }
 
-  // Calls `each` for the changes that wait. Does not wait for any.
+  // Calls `each` for all changes that wait. Does not block.
   void Read(absl::FunctionRef<void(const NetworkChange&)> each);
 
  private:
@@ -51,7 +51,8 @@ class RouteWatcher {
   udpgate::internal::UniqueFd socket_;
 };
 
-// True where `address` (four or sixteen bytes) lies in the prefix of `change`.
+// True if `address` is in the prefix of `change`. An IPv4 address is in the
+// first four bytes.
 bool IsInPrefix(const NetworkChange& change,
                 const std::array<uint8_t, 16>& address);
 

@@ -1,5 +1,5 @@
-// What passes between the shards and the offload's thread, without a lock:
-// whoever moves datagrams waits for nobody.
+// Lock-free queues between the workers and the offload's thread: the data path
+// never waits.
 #ifndef UDPGATE_FASTPATH_INTERNAL_SLOT_QUEUE_H_
 #define UDPGATE_FASTPATH_INTERNAL_SLOT_QUEUE_H_
 
@@ -14,7 +14,7 @@ namespace udpgate {
 namespace fastpath {
 namespace internal {
 
-// Slots that nobody has; the one that was put here last is taken first.
+// The free slots; last in, first out.
 // Threads: any.
 class FreeSlots {
  public:
@@ -35,7 +35,7 @@ class FreeSlots {
     for (;;) {
       const auto slot = static_cast<uint32_t>(top);
       if (slot == kNone) return absl::nullopt;
-      // May be another's by now; then the number of changes differs.
+      // Another thread may have taken it; then the number of changes differs.
       const uint32_t next = next_[slot].load(std::memory_order_relaxed);
       if (top_.compare_exchange_weak(top, Changed(top, next),
                                      std::memory_order_acquire,
@@ -57,16 +57,17 @@ class FreeSlots {
   std::vector<std::atomic<uint32_t>> next_;
 };
 
-// What the shards want done, first in, first out. Bounded by its use and not by
-// a look: there must never be more requests than it has room for.
-// Threads: `Push` any, `Pop` one at a time.
+// Requests of the workers, first in, first out. The caller must never queue
+// more requests than `room`: Push does not check. Threads: `Push` any, `Pop`
+// one at a time.
 class RequestQueue {
  public:
   explicit RequestQueue(size_t room) : cells_(PowerOfTwo(room)) {}
 
   // Less than UINT32_MAX.
   void Push(uint32_t request) {
-    // Who takes a cell again sees it empty, by way of all who pushed before.
+    // Orders this push after the Pop that emptied the cell, through all earlier
+    // pushes.
     const uint64_t place = tail_.fetch_add(1, std::memory_order_acq_rel);
     cells_[place % cells_.size()].store(request + 1, std::memory_order_release);
   }

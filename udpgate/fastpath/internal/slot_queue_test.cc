@@ -11,7 +11,7 @@ namespace fastpath {
 namespace internal {
 namespace {
 
-TEST(FreeSlotsTest, GivesEachSlotToOne) {
+TEST(FreeSlotsTest, GivesEachSlotOnce) {
   FreeSlots slots(3);
   EXPECT_EQ(slots.Take(), absl::nullopt);
   slots.Put(2);
@@ -21,7 +21,7 @@ TEST(FreeSlotsTest, GivesEachSlotToOne) {
   EXPECT_EQ(slots.Take(), absl::nullopt);
 }
 
-TEST(RequestQueueTest, FirstInFirstOut) {
+TEST(RequestQueueTest, IsFirstInFirstOut) {
   RequestQueue queue(2);
   for (uint32_t i = 0; i < 10; ++i) {
     EXPECT_EQ(queue.Pop(), absl::nullopt);
@@ -32,9 +32,9 @@ TEST(RequestQueueTest, FirstInFirstOut) {
   }
 }
 
-// As the shards and the offload's thread use them: several take slots, ask
-// twice for each, and one gives back what was asked for twice.
-TEST(SlotQueueTest, NothingIsLostOrHeldTwiceBetweenThreads) {
+// As workers and the offload's thread use them: several threads take slots and
+// push two requests for each; one thread frees a slot after both.
+TEST(SlotQueueTest, LosesNoSlotAndGivesNoneTwiceBetweenThreads) {
   constexpr uint32_t kSlots = 4;
   constexpr int kThreads = 3;
   constexpr int kTakesEach = 20'000;
@@ -58,7 +58,7 @@ TEST(SlotQueueTest, NothingIsLostOrHeldTwiceBetweenThreads) {
       }
     });
   }
-  std::vector<bool> is_asked_for(kSlots);
+  std::vector<bool> has_first_request(kSlots);
   for (int done = 0; done < kThreads * kTakesEach;) {
     const absl::optional<uint32_t> request = requests.Pop();
     if (!request.has_value()) {
@@ -67,8 +67,8 @@ TEST(SlotQueueTest, NothingIsLostOrHeldTwiceBetweenThreads) {
     }
     const uint32_t slot = *request / 2;
     ASSERT_LT(slot, kSlots);
-    ASSERT_EQ(is_asked_for[slot], *request % 2 == 1) << "in order";
-    is_asked_for[slot] = !is_asked_for[slot];
+    ASSERT_EQ(has_first_request[slot], *request % 2 == 1) << "in order";
+    has_first_request[slot] = !has_first_request[slot];
     if (*request % 2 == 0) continue;
     EXPECT_EQ(--holders[slot], 0);
     free.Put(slot);

@@ -17,7 +17,7 @@ namespace fastpath {
 namespace internal {
 namespace {
 
-TEST(Verifier, AcceptsTheProgram) {
+TEST(VerifierTest, AcceptsTheProgram) {
   std::string log;
   absl::StatusOr<std::unique_ptr<Program>> program = Program::Load(1000, &log);
   if (!program.ok()) std::cerr << log << "\n";
@@ -27,12 +27,12 @@ TEST(Verifier, AcceptsTheProgram) {
   std::cout << log.substr(log.rfind("verification time")) << "\n";
 }
 
-TEST(Verifier, RefusesATableOfNoSession) {
+TEST(ProgramLoadTest, RejectsZeroSessions) {
   EXPECT_EQ(Program::Load(0).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
-TEST(Verifier, SaysWhichRightsAreMissing) {
+TEST(ProgramLoadTest, NamesTheMissingCapabilities) {
   absl::Status status;
   // Capabilities belong to a thread (capabilities(7)).
   std::thread([&status] {
@@ -42,8 +42,8 @@ TEST(Verifier, SaysWhichRightsAreMissing) {
     status = Program::Load(1000).status();
   }).join();
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
-  EXPECT_TRUE(
-      absl::StrContains(status.message(), "it needs CAP_BPF and CAP_NET_ADMIN"))
+  EXPECT_TRUE(absl::StrContains(status.message(),
+                                "the process needs CAP_BPF and CAP_NET_ADMIN"))
       << status;
 }
 
