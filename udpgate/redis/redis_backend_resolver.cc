@@ -25,6 +25,12 @@
 namespace udpgate {
 namespace {
 
+using redis::internal::AnswerLog;
+using redis::internal::Connection;
+using redis::internal::ConnectionOwner;
+using redis::internal::GetPace;
+using redis::internal::ReplyText;
+
 constexpr absl::Duration kTimeoutMax = absl::Hours(1);
 
 // The wait for a stale answer ends at multiples of this, so that a crowd is
@@ -53,7 +59,7 @@ struct Question {
 using Questions = std::vector<Question>;
 
 void AnswerAll(Questions questions, const absl::StatusOr<ResolveResult>& answer,
-               internal::AnswerLog* log) {
+               AnswerLog* log) {
   log->CountAnswered(questions.size());
   for (Question& question : questions) {
     question.done(internal::Unshared(answer));
@@ -81,7 +87,7 @@ void MoveDue(int64_t Question::*time, int64_t until, Questions* from,
 
 // `Resolve` puts questions into `incoming_`. The thread of the connection moves
 // them to `waiting_`, and from there, all that wait, into one GET.
-class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
+class RedisBackendResolver::Impl final : public ConnectionOwner {
  public:
   Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup)
       : options_(std::move(options)),
@@ -89,8 +95,8 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
         key_name_(absl::StrCat("key \"", absl::CHexEscape(options_.backend_key),
                                "\"")),
         lookup_(std::move(lookup)),
-        log_(std::make_shared<internal::AnswerLog>(
-            options_.failure_pause, options_.stale_backend_age_max)),
+        log_(std::make_shared<AnswerLog>(options_.failure_pause,
+                                         options_.stale_backend_age_max)),
         pace_(options_.gets_per_second_max),
         stale_limiter_(clock_, kStaleLogInterval),
         connection_(options_, lookup_, "backend key", "udpgate-redis-g", this) {
@@ -152,7 +158,7 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   // False, and nothing happens, where there is no backend that may be given
   // now.
   bool ServeStale(Questions* questions);
-  void GiveStale(const internal::AnswerLog::Stale& stale, Questions questions);
+  void GiveStale(const AnswerLog::Stale& stale, Questions questions);
   // The oldest GET got an answer, and it is of no use.
   void OnNoBackend(const absl::Status& why);
   void OnError(const absl::Status& why);
@@ -161,7 +167,7 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   const Clock* const clock_;
   const std::string key_name_;
   const std::shared_ptr<HostLookup> lookup_;
-  const std::shared_ptr<internal::AnswerLog> log_;
+  const std::shared_ptr<AnswerLog> log_;
 
   internal::Mutex mutex_;
   Questions incoming_ ABSL_GUARDED_BY(mutex_);
@@ -169,21 +175,20 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   // for room, the time at which the thread wakes by itself, if not for an
   // answer before; INT64_MIN once it has been rung, since one ring serves all
   // that it has not taken yet; else `kNever`.
-  int64_t next_turn_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
-      internal::Connection::kNever;
+  int64_t next_turn_nanoseconds_ ABSL_GUARDED_BY(mutex_) = Connection::kNever;
 
   // Of the thread of the connection.
   Questions waiting_;
   // No question that waits has an earlier deadline.
-  int64_t next_deadline_nanoseconds_ = internal::Connection::kNever;
+  int64_t next_deadline_nanoseconds_ = Connection::kNever;
   // No question, waiting or in flight, loses its patience earlier.
-  int64_t next_patience_nanoseconds_ = internal::Connection::kNever;
+  int64_t next_patience_nanoseconds_ = Connection::kNever;
   // See RedisOptions::reconnect_patience.
   int64_t patience_end_nanoseconds_ = INT64_MIN;
   std::deque<Questions> in_flight_;
-  internal::GetPace pace_;
+  GetPace pace_;
   LogRateLimiter stale_limiter_;
-  internal::Connection connection_;
+  Connection connection_;
 };
 
 void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
@@ -196,7 +201,7 @@ void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   const int64_t timeout_nanoseconds =
       absl::ToInt64Nanoseconds(std::min(request.timeout, kTimeoutMax));
-  int64_t patience_nanoseconds = internal::Connection::kNever;
+  int64_t patience_nanoseconds = Connection::kNever;
   if (may_be_stale()) {
     const int64_t half = now_nanoseconds + timeout_nanoseconds / 2;
     patience_nanoseconds =
@@ -263,7 +268,7 @@ void RedisBackendResolver::Impl::TakeIncoming() {
   {
     internal::MutexLock lock(&mutex_);
     incoming.swap(incoming_);
-    next_turn_nanoseconds_ = internal::Connection::kNever;
+    next_turn_nanoseconds_ = Connection::kNever;
   }
   if (incoming.empty()) return;
   for (Question& question : incoming) {
@@ -292,7 +297,7 @@ void RedisBackendResolver::Impl::FailWaiting(int64_t until_nanoseconds,
     return;
   }
   Questions expired;
-  next_deadline_nanoseconds_ = internal::Connection::kNever;
+  next_deadline_nanoseconds_ = Connection::kNever;
   MoveDue(&Question::deadline_nanoseconds, until_nanoseconds, &waiting_,
           &expired, &next_deadline_nanoseconds_);
   Fail(std::move(expired), why);
@@ -310,7 +315,7 @@ void RedisBackendResolver::Impl::HeedFailure(int64_t now_nanoseconds) {
 // are waiting for; Redis is not to blame for that.
 void RedisBackendResolver::Impl::ServeImpatient(int64_t now_nanoseconds) {
   if (now_nanoseconds < next_patience_nanoseconds_) return;
-  next_patience_nanoseconds_ = internal::Connection::kNever;
+  next_patience_nanoseconds_ = Connection::kNever;
   const auto stale = log_->FindStale(now_nanoseconds);
   if (!stale.has_value()) return;
   Questions impatient;
@@ -335,7 +340,7 @@ int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
 void RedisBackendResolver::Impl::SendGet() {
   for (Question& question : waiting_) ++question.asks;
   in_flight_.push_back(std::exchange(waiting_, {}));
-  next_deadline_nanoseconds_ = internal::Connection::kNever;
+  next_deadline_nanoseconds_ = Connection::kNever;
   pace_.Count(clock_->NowNanoseconds());
   log_->CountGet();
   connection_.Send({"GET", options_.backend_key});
@@ -355,13 +360,13 @@ bool RedisBackendResolver::Impl::OnSilence() {
 void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
   switch (answer.type) {
     case REDIS_REPLY_STRING:
-      OnValue(internal::ReplyText(answer), TakeOldest());
+      OnValue(ReplyText(answer), TakeOldest());
       return;
     case REDIS_REPLY_NIL:
       OnNoBackend(absl::NotFoundError(absl::StrCat(key_name_, " is missing")));
       return;
     case REDIS_REPLY_ERROR: {
-      const absl::string_view text = internal::ReplyText(answer);
+      const absl::string_view text = ReplyText(answer);
       const absl::Status status = connection_.ErrorToStatus(answer);
       // It is the key that is wrong there, and not Redis.
       if (absl::StartsWith(text, "WRONGTYPE")) {
@@ -397,8 +402,7 @@ void RedisBackendResolver::Impl::OnValue(absl::string_view value,
       questions.empty()
           ? options_.command_timeout
           : absl::Nanoseconds(deadline_nanoseconds - clock_->NowNanoseconds());
-  const internal::AnswerLog::Answer answer =
-      log_->Begin(clock_->NowNanoseconds());
+  const AnswerLog::Answer answer = log_->Begin(clock_->NowNanoseconds());
   ResolveBackendText(value, timeout, lookup_.get(),
                      [key_name = key_name_, log = log_, answer,
                       text = std::string(absl::StripAsciiWhitespace(value)),
@@ -438,8 +442,8 @@ bool RedisBackendResolver::Impl::ServeStale(Questions* questions) {
   return true;
 }
 
-void RedisBackendResolver::Impl::GiveStale(
-    const internal::AnswerLog::Stale& stale, Questions questions) {
+void RedisBackendResolver::Impl::GiveStale(const AnswerLog::Stale& stale,
+                                           Questions questions) {
   if (questions.empty()) return;
   int64_t suppressed;
   if (options_.log_sink != nullptr && stale_limiter_.Admit(&suppressed)) {

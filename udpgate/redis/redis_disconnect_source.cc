@@ -10,8 +10,15 @@
 #include "udpgate/redis/internal/connection.h"
 
 namespace udpgate {
+namespace {
 
-class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
+using redis::internal::Connection;
+using redis::internal::ConnectionOwner;
+using redis::internal::ReplyText;
+
+}  // namespace
+
+class RedisDisconnectSource::Impl final : public ConnectionOwner {
  public:
   Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup)
       : options_(std::move(options)),
@@ -33,7 +40,7 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
   void OnAnswer(const redisReply& answer) override;
   void OnMessage(const redisReply& message) override;
   void OnLost(const absl::Status& why) override;
-  int64_t OnTurn(int64_t) override { return internal::Connection::kNever; }
+  int64_t OnTurn(int64_t) override { return Connection::kNever; }
 
  private:
   const RedisOptions options_;
@@ -41,7 +48,7 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
   Handler handler_;
   std::atomic<bool> is_started_{false};
   std::atomic<bool> is_subscribed_{false};
-  internal::Connection connection_;
+  Connection connection_;
 };
 
 absl::Status RedisDisconnectSource::Impl::Start(Handler handler) {
@@ -85,7 +92,7 @@ void RedisDisconnectSource::Impl::OnMessage(const redisReply& message) {
     connection_.Drop(absl::DataLossError("a message without payload"));
     return;
   }
-  const absl::string_view payload = internal::ReplyText(*message.element[2]);
+  const absl::string_view payload = ReplyText(*message.element[2]);
   if (payload.size() >
       static_cast<size_t>(options_.disconnect_payload_bytes_max)) {
     handler_(absl::InvalidArgumentError(absl::StrCat(

@@ -5,7 +5,14 @@
 #include "udpgate/internal/unshared_status.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
+namespace {
+
+using udpgate::internal::MutexLock;
+using udpgate::internal::Unshared;
+
+}  // namespace
 
 AnswerLog::AnswerLog(absl::Duration failure_pause, absl::Duration stale_age_max)
     : failure_pause_nanoseconds_(absl::ToInt64Nanoseconds(failure_pause)),
@@ -94,4 +101,5 @@ uint64_t AnswerLog::waiting() const {
 }
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

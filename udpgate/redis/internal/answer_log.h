@@ -16,6 +16,7 @@
 #include "udpgate/internal/mutex.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 // Outlives the resolver where a look-up of a name still runs. Times are those
@@ -107,7 +108,7 @@ class AnswerLog {
   std::atomic<uint64_t> asked_again_{0};
   std::atomic<uint64_t> gets_sent_{0};
 
-  mutable Mutex mutex_;
+  mutable udpgate::internal::Mutex mutex_;
   uint64_t answers_ ABSL_GUARDED_BY(mutex_) = 0;
   // The latest answer whose result is known.
   uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -118,6 +119,7 @@ class AnswerLog {
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_ANSWER_LOG_H_

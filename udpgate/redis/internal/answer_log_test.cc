@@ -5,6 +5,7 @@
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -134,4 +135,5 @@ TEST(AnswerLogTest, CountsWhatWaits) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 // Doubles from `min` to `max`. Each wait is shortened by a random part of up
@@ -36,6 +37,7 @@ class Backoff {
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_BACKOFF_H_

@@ -5,6 +5,7 @@
 #include <set>
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -43,4 +44,5 @@ TEST(BackoffTest, StaysAtALimitThatIsItsBeginning) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

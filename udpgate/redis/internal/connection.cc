@@ -24,8 +24,17 @@
 #include "udpgate/internal/unshared_status.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
+
+using udpgate::internal::ErrnoToStatus;
+using udpgate::internal::MutexLock;
+using udpgate::internal::StartThread;
+using udpgate::internal::SysCallResult;
+using udpgate::internal::SysCalls;
+using udpgate::internal::ThreadRole;
+using udpgate::internal::Unshared;
 
 constexpr absl::Duration kLogInterval = absl::Seconds(2);
 // How often the name of a Redis that answers errors is looked up again.
@@ -576,4 +585,5 @@ void Connection::LogWell(absl::string_view what) {
 }
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

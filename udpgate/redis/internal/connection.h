@@ -30,6 +30,7 @@
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 // What a Connection is for. All methods are called on its thread, where they
@@ -136,8 +137,8 @@ class Connection {
 
   // What the thread of a HostLookup writes to; it may outlive the Connection.
   struct Mailbox {
-    UniqueFd wakeup;
-    Mutex mutex;
+    udpgate::internal::UniqueFd wakeup;
+    udpgate::internal::Mutex mutex;
     // The number of the look-up that is waited for; results of others come too
     // late.
     uint64_t awaited_number ABSL_GUARDED_BY(mutex) = 0;
@@ -184,17 +185,18 @@ class Connection {
   const std::shared_ptr<HostLookup> lookup_;
   const std::string thread_name_;
   ConnectionOwner* const owner_;
-  SysCalls* const sys_calls_ = SysCalls::Real();
+  udpgate::internal::SysCalls* const sys_calls_ =
+      udpgate::internal::SysCalls::Real();
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 
-  mutable Mutex health_mutex_;
+  mutable udpgate::internal::Mutex health_mutex_;
   absl::Status health_ ABSL_GUARDED_BY(health_mutex_);
 
   // Of the thread.
   State state_ = State::kWaiting;
-  UniqueFd socket_;
+  udpgate::internal::UniqueFd socket_;
   std::unique_ptr<ReplyReader> reader_;
   std::string output_;
   // Sent, and not answered yet.
@@ -220,6 +222,7 @@ class Connection {
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_CONNECTION_H_

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -167,4 +168,5 @@ void FrameChecker::EndElement() {
 }
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 // Follows the frames of RESP2 (https://redis.io/docs/reference/protocol-spec/)
@@ -57,6 +58,7 @@ class FrameChecker {
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_

@@ -10,6 +10,7 @@
 #include "udpgate/redis/internal/reply_reader.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -184,4 +185,5 @@ TEST(ReplyReaderTest, HandsOutTheRepliesBeforeABadFrame) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

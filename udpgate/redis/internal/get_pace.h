@@ -6,6 +6,7 @@
 #include <cstdint>
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 // Lets through `per_second_max` events a second, and at once no more than 10 ms
@@ -39,6 +40,7 @@ class GetPace {
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_GET_PACE_H_

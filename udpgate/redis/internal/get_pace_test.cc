@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -45,4 +46,5 @@ TEST(GetPaceTest, LetsTheFirstOneGoAtOnceAtAnyTime) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -12,6 +12,7 @@
 #include "udpgate/redis/internal/frame_checker.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 struct ReplyDeleter {
@@ -46,6 +47,7 @@ class ReplyReader {
 absl::string_view ReplyText(const redisReply& reply);
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_REPLY_READER_H_

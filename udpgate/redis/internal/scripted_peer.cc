@@ -185,12 +185,13 @@ bool ScriptedPeer::ReadCommands(Connection* connection,
     return false;
   }
   for (;;) {
-    const absl::StatusOr<internal::Reply> reply = connection->reader.Next();
+    const absl::StatusOr<redis::internal::Reply> reply =
+        connection->reader.Next();
     if (!reply.ok()) return false;
     if (*reply == nullptr) return true;
     Command command;
     for (size_t i = 0; i < (*reply)->elements; ++i) {
-      command.emplace_back(internal::ReplyText(*(*reply)->element[i]));
+      command.emplace_back(redis::internal::ReplyText(*(*reply)->element[i]));
     }
     if (command.empty()) return false;
     commands->push_back(std::move(command));

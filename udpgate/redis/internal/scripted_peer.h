@@ -74,7 +74,7 @@ class ScriptedPeer {
  private:
   struct Connection {
     internal::UniqueFd socket;
-    internal::ReplyReader reader;  // commands are frames like replies
+    redis::internal::ReplyReader reader;  // commands are frames like replies
   };
 
   void Run();
