@@ -1,5 +1,5 @@
 // The resolver and the disconnect source at a TCP peer that answers with the
-// input: threads, sockets, log-in, frame checker, hiredis, and what follows.
+// input: threads, sockets, login, frame checker, hiredis, and what follows.
 // The first byte of the input chooses who asks, and whether the bytes come one
 // by one.
 #include <netinet/in.h>

@@ -1,4 +1,4 @@
-// How long to wait before the next attempt.
+// The wait before the next attempt to connect.
 #ifndef UDPGATE_REDIS_INTERNAL_BACKOFF_H_
 #define UDPGATE_REDIS_INTERNAL_BACKOFF_H_
 
@@ -12,8 +12,8 @@ namespace udpgate {
 namespace redis {
 namespace internal {
 
-// Doubles from `min` to `max`. Each wait is shortened by a random part of up
-// to half, so that many gates do not come back to one Redis all at once.
+// Doubles from `min` to `max`. Each wait is shortened at random by up to half,
+// so that many gateways do not reconnect to one Redis at the same moment.
 // Threads: one.
 class Backoff {
  public:
@@ -26,7 +26,7 @@ class Backoff {
     return wait * std::uniform_real_distribution<double>(0.5, 1.0)(random_);
   }
 
-  // Begins again at `min`: an attempt has succeeded.
+  // After a success: starts again at `min`.
   void Reset() { next_ = min_; }
 
  private:
