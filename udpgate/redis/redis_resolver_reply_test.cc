@@ -66,10 +66,10 @@ TEST_F(RedisBackendResolverTest, ReportsAnInvalidKey) {
   }
   ASSERT_TRUE(redis->Command({"DEL", kKey}).ok());
   ASSERT_TRUE(redis->Command({"LPUSH", kKey, "1.2.3.4:5"}).ok());
-  EXPECT_THAT(Resolution(resolver.get()).Await(),
-              HasSubstr("INVALID_ARGUMENT: key \"udp_gate:backend\": Redis " +
-                        redis->tcp_address() +
-                        " (backend key): completed \"WRONGTYPE"));
+  EXPECT_THAT(
+      Resolution(resolver.get()).Await(),
+      HasSubstr("INVALID_ARGUMENT: key \"udp_gate:backend\": Redis " +
+                redis->tcp_address() + " (backend key): replied \"WRONGTYPE"));
   // All on one connection.
   EXPECT_EQ(log_.lines().size(), 1u);
   ASSERT_TRUE(redis->Command({"DEL", kKey}).ok());
