@@ -1,6 +1,5 @@
 #include "cli/backend_source.h"
 
-#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_metrics.h"
 #include "udpgate/redis/redis_options.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/static_backend_resolver.h"
@@ -61,35 +61,6 @@ absl::StatusOr<BackendSource> MakeFixedSource(const Settings& settings) {
   if (!resolver.ok()) return resolver.status();
   source.resolver = *std::move(resolver);
   return source;
-}
-
-HostMetrics RedisMetrics(const RedisBackendResolver& resolver,
-                         const RedisDisconnectSource& disconnects) {
-  using Kind = admin::HostMetric::Kind;
-  const RedisBackendResolverStats stats = resolver.GetStats();
-  const auto number = [](uint64_t value) { return static_cast<double>(value); };
-  return {
-      {Kind::kGauge, "udpgate_redis_connected",
-       "1 while the connection for backend resolutions works.",
-       stats.is_connected ? 1.0 : 0.0},
-      {Kind::kGauge, "udpgate_redis_subscribed",
-       "1 while disconnect events are received.",
-       disconnects.Health().ok() ? 1.0 : 0.0},
-      {Kind::kCounter, "udpgate_redis_gets_sent_total",
-       "GET commands sent to Redis.", number(stats.gets_sent)},
-      {Kind::kCounter, "udpgate_redis_stale_answers_total",
-       "Resolutions that returned the last known backend while Redis was "
-       "unavailable.",
-       number(stats.stale_answers)},
-      {Kind::kCounter, "udpgate_redis_questions_refused_total",
-       "Resolutions rejected because too many were waiting.",
-       number(stats.questions_refused)},
-      {Kind::kCounter, "udpgate_redis_questions_asked_again_total",
-       "Resolutions repeated because the connection to Redis was closed.",
-       number(stats.questions_asked_again)},
-      {Kind::kGauge, "udpgate_redis_questions_waiting",
-       "Resolutions without a result so far.", number(stats.questions_waiting)},
-  };
 }
 
 absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {

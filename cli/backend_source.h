@@ -1,4 +1,4 @@
-// Where backends and disconnect events come from, as the settings choose.
+// Creates the sources of backends and disconnect events from the settings.
 #ifndef UDPGATE_CLI_BACKEND_SOURCE_H_
 #define UDPGATE_CLI_BACKEND_SOURCE_H_
 
@@ -24,19 +24,18 @@ struct BackendSource {
   std::shared_ptr<DisconnectSource> disconnects;  // null without Redis
   // What both report for /metrics; null without Redis.
   std::function<HostMetrics()> metrics;
-  // Makes the lookup of host names read the system's files again, see
-  // `HostLookup::Reload`; null if no name is looked up.
+  // Calls `HostLookup::Reload`; null without a HostLookup.
   std::function<void()> reload_names;
 };
 
-// Checks what the table of settings does not; the ranges were checked.
+// Checks rules that are not ranges of single settings.
 absl::Status ValidateBackendSource(const Settings& settings);
 
 // A fixed backend if BACKEND_ADDR is set, else Redis. Connects to nothing yet.
-// InvalidArgument for a wrong setting, else what the system refuses.
+// Errors: InvalidArgument for an invalid setting, else an error of the system.
 absl::StatusOr<BackendSource> MakeBackendSource(const Settings& settings);
 
-// For the log, without secrets.
+// A description for the log, without secrets.
 std::string DescribeBackendSource(const Settings& settings);
 
 }  // namespace cli

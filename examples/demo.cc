@@ -1,9 +1,9 @@
-// The gate at work, in a few seconds and in words: a private redis-server, two
-// sample game servers, the gate, and three players.
+// A demonstration of a few seconds: a private redis-server, two sample game
+// servers, the gateway, and three players. Each step is printed.
 //
 //   ./tools/run.sh --demo
 //
-// Ends with status 0 where all happened as promised, else with 1.
+// The exit status is 0 if every check passed, else 1.
 #include <cstdio>
 #include <string>
 
@@ -46,13 +46,13 @@ class Demo {
   explicit Demo(const std::string& gate_path)
       : gate_(gate_path, GateOptions(redis_)) {}
 
-  // True where all happened as promised.
+  // True if every check passed.
   bool Run();
 
  private:
   static GateProcessOptions GateOptions(const RedisServer& redis);
 
-  // Each returns false where the rest makes no sense any more.
+  // Each returns false if the demonstration cannot continue.
   bool StartAll();
   void AssignBackends();
   void ChangeTheKey();
@@ -63,12 +63,12 @@ class Demo {
 
   void Step(absl::string_view title);
   void Say(absl::string_view text) const;
-  // Says what was promised and whether it was seen.
+  // Prints a check and its result.
   void Check(bool seen, absl::string_view promise);
 
   void SetKey(const EchoBackend& server);
   void Publish(const std::string& payload);
-  // Sends a datagram and checks who answers.
+  // Sends a datagram and checks which backend replies.
   void ExpectAnswerFrom(Player* player, const EchoBackend& server);
 
   RedisServer redis_;
@@ -192,7 +192,7 @@ void Demo::EndAnIdleSession() {
   Step("A silent player's session ends; one who plays on keeps his");
   SetKey(lobby_);
   const absl::Time begin = absl::Now();
-  // The end is promised between 1.0 and 1.25 times the time-out.
+  // The session ends after 1.0 to 1.25 times the time-out.
   const absl::Time end = begin + 1.6 * kIdleTimeout;
   Say(absl::StrCat("the idle time-out is ", absl::FormatDuration(kIdleTimeout),
                    "; Cid is silent, Ann and Ben play on..."));
@@ -205,7 +205,7 @@ void Demo::EndAnIdleSession() {
       ++datagrams;
       if (answer.ok() && *answer == "arena:move") ++answers;
     }
-    // The pace: nobody sends anything to Cid.
+    // Waits on purpose: nothing is sent to Cid.
     if (cid_.peer.Receive(kIdleTimeout / 10).ok()) {
       Check(false, "nothing comes for Cid");
     }

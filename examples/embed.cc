@@ -2,7 +2,7 @@
 //
 //   bazel run //examples:embed -- 127.0.0.1:19132 10.0.0.5:19132
 //
-// Ends with SIGINT, SIGTERM or the end of its input.
+// Exits on SIGINT, SIGTERM or the end of its input.
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -15,7 +15,7 @@
 #include "udpgate/static_backend_resolver.h"
 
 // Blocks the signals for the whole process; later threads inherit that. The
-// library leaves signals to its host.
+// library does not handle signals.
 int OpenStopSignals() {
   sigset_t signals;
   sigemptyset(&signals);

@@ -1,13 +1,12 @@
-// A resolver that answers later, from a thread of its own: the shape to use
-// where finding a backend takes a database, an HTTP call or a matchmaker.
+// An asynchronous resolver with a thread of its own. Use this pattern if a
+// resolution needs a database, an HTTP request or a matchmaker.
 //
-// `Resolve` is called on a thread that moves datagrams, so all it does is to
-// queue the question. The client's datagrams wait in the gateway meanwhile and
-// go out in order once the answer is there.
+// `Resolve` is called on a thread that relays datagrams, so it only queues the
+// request. Meanwhile the gateway buffers the client's datagrams; it sends them
+// in order after the resolution.
 //
-// The program shows it working: it starts a gateway with the resolver below and
-// a backend that echoes, sends one datagram through, and ends with status 0
-// where the echo came back.
+// The program starts a gateway with the resolver below and an echo backend, and
+// sends one datagram through it. Its exit status is 0 if the echo arrives.
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -29,19 +28,20 @@
 
 class LateResolver final : public udpgate::BackendResolver {
  public:
-  // May block: it runs on the resolver's thread, one question at a time. An
+  // May block: it runs on the resolver's thread, one request at a time. An
   // error tells the gateway why there is no backend; see backend_resolver.h.
   using LookUp = std::function<absl::StatusOr<udpgate::ResolveResult>(
       const udpgate::SocketAddress& client)>;
 
-  // Beyond `queue_max` waiting questions new ones are refused at once: a queue
-  // without a limit would only answer clients that have long given up.
+  // If `queue_max` requests are pending, new ones fail immediately: in a longer
+  // queue they would time out anyway.
   LateResolver(LookUp look_up, size_t queue_max)
       : look_up_(std::move(look_up)), queue_max_(queue_max) {
     thread_ = std::thread([this] { Run(); });
   }
 
-  // Waiting questions are dropped unanswered, which the gateway allows.
+  // Discards pending requests without a call of `done`, which the interface
+  // allows.
   ~LateResolver() override {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -60,11 +60,11 @@ class LateResolver final : public udpgate::BackendResolver {
         return;
       }
     }
-    done(absl::ResourceExhaustedError("too many clients wait for a backend"));
+    done(absl::ResourceExhaustedError("too many pending resolutions"));
   }
 
  private:
-  struct Question {
+  struct Request {
     udpgate::SocketAddress client;
     Callback done;
   };
@@ -74,10 +74,10 @@ class LateResolver final : public udpgate::BackendResolver {
     for (;;) {
       changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
       if (stopping_) return;
-      Question question = std::move(queue_.front());
+      Request request = std::move(queue_.front());
       queue_.pop_front();
-      lock.unlock();  // never look up or answer under the lock
-      question.done(look_up_(question.client));
+      lock.unlock();  // both calls below may block
+      request.done(look_up_(request.client));
       lock.lock();
     }
   }
@@ -86,14 +86,14 @@ class LateResolver final : public udpgate::BackendResolver {
   const size_t queue_max_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Question> queue_;  // guarded by mutex_
-  bool stopping_ = false;       // guarded by mutex_
-  std::thread thread_;          // last: uses all of the above
+  std::deque<Request> queue_;  // guarded by mutex_
+  bool stopping_ = false;      // guarded by mutex_
+  std::thread thread_;         // last: uses all of the above
 };
 
 namespace {
 
-// A UDP socket on a free loopback port whose receives end after five seconds.
+// A UDP socket on a free loopback port with a receive time-out of 5 seconds.
 class LoopbackSocket {
  public:
   LoopbackSocket() : fd_(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
@@ -123,7 +123,7 @@ class LoopbackSocket {
            reinterpret_cast<const sockaddr*>(&name), size);
   }
 
-  // Empty where nothing came in time.
+  // Empty after the time-out.
   std::string Receive(udpgate::SocketAddress* from) {
     char buffer[2048];
     sockaddr_storage name;
@@ -168,7 +168,7 @@ absl::Status Run() {
     const std::string reply = client.Receive(&from);
     std::cout << "the client received: \"" << reply << "\"\n";
     if (reply != "echo of hello") {
-      status = absl::DeadlineExceededError("the echo did not come back");
+      status = absl::DeadlineExceededError("no echo received");
     }
   }
   echo.join();

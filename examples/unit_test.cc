@@ -39,8 +39,8 @@ using ::udpgate::test::SimulatedClock;
 
 class GatewayTest : public ::testing::Test {
  protected:
-  // Call it when the expectations are set: the gateway's threads use the mocks
-  // from here on.
+  // Call it after the expectations are set, since the gateway's threads use the
+  // mocks.
   void StartGateway() {
     EXPECT_CALL(*disconnects_, Start)
         .WillOnce(CaptureHandlerIn(&disconnect_handler_));
@@ -61,7 +61,7 @@ class GatewayTest : public ::testing::Test {
     ASSERT_TRUE(sent.ok()) << sent;
   }
 
-  // The next text that reached `peer`, or the error.
+  // The next payload that `peer` receives, or the error.
   static std::string Received(LoopbackPeer& peer) {
     auto datagram = peer.Receive();
     return datagram.ok() ? datagram->payload : datagram.status().ToString();
@@ -96,7 +96,7 @@ TEST_F(GatewayTest, AClientKeepsItsBackendUntilItIsDisconnected) {
   EXPECT_EQ(Received(second_backend_), "three");
 }
 
-TEST_F(GatewayTest, DatagramsWaitForALateAnswerInOrder) {
+TEST_F(GatewayTest, DatagramsWaitForALateResultInOrder) {
   HeldResolves held;
   EXPECT_CALL(*resolver_, Resolve).WillOnce(HoldResolveIn(&held));
   StartGateway();

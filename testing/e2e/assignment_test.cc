@@ -1,5 +1,5 @@
-// Which backend a client gets, how long it keeps it, and how a session ends
-// from outside: over every shape of threads.
+// The backend of a client, and disconnect events, with different numbers of
+// workers.
 #include <atomic>
 #include <string>
 #include <thread>
@@ -20,7 +20,7 @@ class AssignmentTest : public GateTest,
 INSTANTIATE_TEST_SUITE_P(Shapes, AssignmentTest,
                          ::testing::ValuesIn(kAllShapes), ShapeName);
 
-TEST_P(AssignmentTest, AClientKeepsWhatTheKeySaidWhenItCame) {
+TEST_P(AssignmentTest, AClientKeepsItsBackendWhenTheKeyChanges) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -34,7 +34,7 @@ TEST_P(AssignmentTest, AClientKeepsWhatTheKeySaidWhenItCame) {
   ASSERT_TRUE(redis().Command({"DEL", kBackendKey}).ok());
   EXPECT_TRUE(IsServedBy(&early, address(), "lobby", 5));
   EXPECT_TRUE(IsServedBy(&late, address(), "arena", 5));
-  // One relay address a client, for all of its session.
+  // Each session keeps its source port.
   EXPECT_EQ(lobby.sources().size(), 1u);
   EXPECT_EQ(arena.sources().size(), 1u);
 }
@@ -66,14 +66,14 @@ TEST_P(AssignmentTest, ADisconnectNamesTheRelayPort) {
   LoopbackPeer stays;
   ASSERT_TRUE(IsServedBy(&stays, address(), "lobby"));
   SetBackend(arena);
-  // All that the backend can see of its first client.
+  // What the backend sees of the first client.
   Publish(absl::StrCat(lobby.sources().front().port()));
   EXPECT_TRUE(AwaitServedBy(&moved, address(), "arena"));
   EXPECT_TRUE(IsServedBy(&moved, address(), "arena", 5));
   EXPECT_TRUE(IsServedBy(&stays, address(), "lobby", 5));
 }
 
-TEST_P(AssignmentTest, WhatIsNoDisconnectEndsNothing) {
+TEST_P(AssignmentTest, AnInvalidDisconnectEndsNothing) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -90,19 +90,19 @@ TEST_P(AssignmentTest, WhatIsNoDisconnectEndsNothing) {
            "localhost:1234", "{\"client\": \"127.0.0.1:1\"}",
            absl::StrCat(client.address().ToString(), ","),
            std::string("\0\xff\r\n*1", 6), std::string(10000, '7'),
-           // Well-formed, and about nobody here.
+           // Valid, but no such session.
            "192.0.2.1:4", "[2001:db8::1]:4", "1"}) {
     Publish(payload);
   }
   EXPECT_TRUE(IsServedBy(&client, address(), "lobby", 20));
-  // Events are handled in order: once this one took effect, all did.
+  // Events are handled in order: after this one, all are done.
   Publish(client.address().ToString());
   EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
   EXPECT_EQ(lobby.sources().size(), 1u);
   EXPECT_EQ(arena.sources().size(), 1u);
 }
 
-TEST_P(AssignmentTest, ADisconnectTooLargeToReadEndsNothing) {
+TEST_P(AssignmentTest, AnOversizedDisconnectEndsNothing) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -113,14 +113,14 @@ TEST_P(AssignmentTest, ADisconnectTooLargeToReadEndsNothing) {
   ASSERT_TRUE(gate().AwaitLog("subscribed"));
   const size_t log_before = gate().log().size();
   Publish(std::string(1 << 20, '7'));
-  // The gate gives up the connection and makes it again.
+  // The gateway reconnects.
   ASSERT_TRUE(gate().AwaitLog("subscribed", kAwaitTimeout, log_before));
   EXPECT_TRUE(IsServedBy(&client, address(), "lobby", 20));
   Publish(client.address().ToString());
   EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
 }
 
-TEST_P(AssignmentTest, WhiteSpaceAroundADisconnectIsCut) {
+TEST_P(AssignmentTest, WhiteSpaceAroundADisconnectIsIgnored) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -132,7 +132,7 @@ TEST_P(AssignmentTest, WhiteSpaceAroundADisconnectIsCut) {
   EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
 }
 
-// A client that never pauses: sends, and does not wait for the reply.
+// A client that sends continuously, without waiting for replies.
 class BusyClient {
  public:
   explicit BusyClient(const SocketAddress& gate) : gate_(gate) {
@@ -153,7 +153,7 @@ class BusyClient {
     int number = 0;
     while (!stopping_) {
       peer_.Send(gate_, absl::StrCat(number++)).IgnoreError();
-      // The pace: up to a millisecond a datagram, less where replies come.
+      // At most 1 ms per datagram.
       for (absl::StatusOr<Datagram> reply =
                peer_.Receive(absl::Milliseconds(1));
            reply.ok(); reply = peer_.TryReceive()) {
@@ -169,7 +169,7 @@ class BusyClient {
   std::thread thread_;
 };
 
-TEST_P(AssignmentTest, FiftyDisconnectsOfABusyClientMakeFiftySessions) {
+TEST_P(AssignmentTest, FiftyDisconnectsOfABusyClientCreateFiftySessions) {
   constexpr int kDisconnects = 50;
   EchoBackend even("even");
   EchoBackend odd("odd");
@@ -180,7 +180,7 @@ TEST_P(AssignmentTest, FiftyDisconnectsOfABusyClientMakeFiftySessions) {
   ASSERT_TRUE(AwaitTrue([&] { return client.last_backend() == 'e'; }));
   for (int i = 1; i <= kDisconnects; ++i) {
     SetBackend(i % 2 == 0 ? even : odd);
-    // By address and by port in turn.
+    // Alternates between the address and the port.
     const EchoBackend& current = i % 2 == 0 ? odd : even;
     Publish(i % 4 < 2 ? client.peer()->address().ToString()
                       : absl::StrCat(current.sources().back().port()));
@@ -192,12 +192,12 @@ TEST_P(AssignmentTest, FiftyDisconnectsOfABusyClientMakeFiftySessions) {
   client.Stop();
   EXPECT_TRUE(AwaitServedBy(client.peer(), address(), "even"));
   EXPECT_TRUE(IsServedBy(client.peer(), address(), "even", 20));
-  // A cleanup that hit a successor would have made one more.
+  // A late event that ended a new session would have created one more.
   EXPECT_EQ(even.sources().size() + odd.sources().size(),
             size_t{kDisconnects + 1});
 }
 
-TEST_P(AssignmentTest, TheNextDatagramAfterAMissingKeyTriesAgain) {
+TEST_P(AssignmentTest, TheNextDatagramAfterAMissingKeyRetries) {
   EchoBackend lobby("lobby");
   StartGate(GetParam());
   LoopbackPeer client;
@@ -209,7 +209,7 @@ TEST_P(AssignmentTest, TheNextDatagramAfterAMissingKeyTriesAgain) {
   EXPECT_EQ(lobby.sources().size(), 1u);
 }
 
-// The relay answers late, so that questions can be told from answers.
+// A relay that holds replies back.
 class PendingTest : public AssignmentTest {
  protected:
   void StartBehindRelay() {
@@ -217,7 +217,7 @@ class PendingTest : public AssignmentTest {
     StartGate(GetParam(), {{"REDIS_ADDR", relay_.address()},
                            {"REDIS_TIMEOUT_MS", "30000"},
                            {"RESOLVE_TIMEOUT_MS", "30000"}});
-    // Now everything is connected and quiet.
+    // Both connections are established and idle now.
     LoopbackPeer first;
     ASSERT_TRUE(AwaitServedBy(&first, address(), "lobby"));
     ASSERT_TRUE(AwaitSubscriber(&redis()));
@@ -232,7 +232,7 @@ class PendingTest : public AssignmentTest {
 INSTANTIATE_TEST_SUITE_P(Shapes, PendingTest, ::testing::ValuesIn(kAllShapes),
                          ShapeName);
 
-TEST_P(PendingTest, DatagramsThatWaitGoOutInOrder) {
+TEST_P(PendingTest, BufferedDatagramsAreSentInOrder) {
   StartBehindRelay();
   const size_t gets_before = gets();
   relay_.HoldReplies();
@@ -247,11 +247,11 @@ TEST_P(PendingTest, DatagramsThatWaitGoOutInOrder) {
     ASSERT_TRUE(reply.ok()) << reply.status();
     EXPECT_EQ(reply->payload, absl::StrCat("lobby:", i));
   }
-  // One question for all of them.
+  // One resolution for all of them.
   EXPECT_EQ(gets(), gets_before + 1);
 }
 
-TEST_P(PendingTest, AnAnswerIsYoungerThanItsQuestion) {
+TEST_P(PendingTest, AResultIsNewerThanItsResolution) {
   EchoBackend arena("arena");
   StartBehindRelay();
   const size_t gets_before = gets();
@@ -259,8 +259,7 @@ TEST_P(PendingTest, AnAnswerIsYoungerThanItsQuestion) {
   LoopbackPeer early;
   ASSERT_TRUE(early.Send(address(), "early").ok());
   ASSERT_TRUE(relay_.AwaitRequests("GET", gets_before + 1));
-  // That GET may have been answered with the old value already; for those who
-  // come from now on the old value is wrong.
+  // The held reply may have the old value, which new clients must not get.
   SetBackend(arena);
   std::vector<LoopbackPeer> late(20);
   for (LoopbackPeer& client : late) {
@@ -278,7 +277,7 @@ TEST_P(PendingTest, AnAnswerIsYoungerThanItsQuestion) {
 
 using InProcessAssignmentTest = InProcessGateTest;
 
-TEST_F(InProcessAssignmentTest, ADisconnectMakesAWaitingClientAskAgain) {
+TEST_F(InProcessAssignmentTest, ADisconnectRepeatsAPendingResolution) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   TcpRelay relay(redis().port());
@@ -301,14 +300,14 @@ TEST_F(InProcessAssignmentTest, ADisconnectMakesAWaitingClientAskAgain) {
   ASSERT_TRUE(AwaitTrue([&] { return ended_count == 1; }));
   relay.ReleaseReplies();
   ASSERT_TRUE(relay.AwaitRequests("GET", gets_before + 2));
-  // What waited goes where the younger answer says.
+  // The buffered datagrams go to the backend of the newer result.
   absl::StatusOr<Datagram> reply = client.Receive();
   ASSERT_TRUE(reply.ok()) << reply.status();
   EXPECT_EQ(reply->payload, "arena:hello");
   EXPECT_TRUE(IsServedBy(&client, in_process().address(), "arena", 5));
 }
 
-TEST_F(InProcessAssignmentTest, DatagramsThatWaitAreBounded) {
+TEST_F(InProcessAssignmentTest, BufferedDatagramsAreLimited) {
   EchoBackend lobby("lobby");
   options_.proxy.limits.pending_datagrams_max = 4;
   options_.proxy.limits.resolve_timeout = absl::Seconds(30);
@@ -335,7 +334,7 @@ TEST_F(InProcessAssignmentTest, DatagramsThatWaitAreBounded) {
   }
 }
 
-TEST_F(InProcessAssignmentTest, DisconnectsAreCountedByWhatTheyWere) {
+TEST_F(InProcessAssignmentTest, DisconnectsAreCountedByResult) {
   EchoBackend lobby("lobby");
   SetBackend(lobby);
   StartInProcess();

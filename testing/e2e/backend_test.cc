@@ -1,4 +1,4 @@
-// Backends that die, come back and move, and sessions that fall silent.
+// Backends that fail, restart and move, and idle sessions.
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -20,7 +20,7 @@ class BackendTest : public InProcessGateTest,
   }
   const SocketAddress& address() { return in_process().address(); }
 
-  // Sends a datagram to a backend that is dead and waits for the refusal.
+  // Sends a datagram to a stopped backend and waits for the ICMP error.
   void MeetRefusal(LoopbackPeer* client) {
     const uint64_t before = in_process().stats().backend_refusals;
     ASSERT_TRUE(client->Send(address(), "refused").ok());
@@ -35,14 +35,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, BackendTest,
                                            Shape{4, 3}),
                          ShapeName);
 
-TEST_P(BackendTest, OneRefusalIsSurvivedAndLosesNothingAfterIt) {
+TEST_P(BackendTest, OneRefusalDoesNotEndTheSession) {
   EchoBackend lobby("lobby");
   SetBackend(lobby);
   Start();
   LoopbackPeer client;
   ASSERT_TRUE(IsServedBy(&client, address(), "lobby"));
-  // A session that was refused once and has not heard of it yet: what it sends
-  // next meets the stale error and must arrive all the same.
+  // A refusal is pending on the socket: the next datagram must arrive despite
+  // that stale error.
   for (int i = 0; i < 20; ++i) {
     lobby.Stop();
     ASSERT_TRUE(client.Send(address(), "into the void").ok());
@@ -60,7 +60,8 @@ TEST_P(BackendTest, OneRefusalIsSurvivedAndLosesNothingAfterIt) {
   EXPECT_EQ(lobby.sources().size(), 1u);
 }
 
-TEST_P(BackendTest, RefusalsInARowEndTheSessionAndTheNextDatagramAsksAnew) {
+TEST_P(BackendTest,
+       ConsecutiveRefusalsEndTheSessionAndTheNextDatagramResolves) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -77,7 +78,7 @@ TEST_P(BackendTest, RefusalsInARowEndTheSessionAndTheNextDatagramAsksAnew) {
   EXPECT_TRUE(IsServedBy(&client, address(), "arena", 5));
 }
 
-TEST_P(BackendTest, AReplyBetweenThemForgivesRefusals) {
+TEST_P(BackendTest, AReplyResetsTheCountOfRefusals) {
   EchoBackend lobby("lobby");
   SetBackend(lobby);
   Start();
@@ -111,7 +112,7 @@ TEST_P(BackendTest, TheNumberOfRefusalsIsASetting) {
   EXPECT_TRUE(IsServedBy(&client, address(), "arena"));
 }
 
-TEST_P(BackendTest, ADeadBackendTouchesNoSessionOfAnother) {
+TEST_P(BackendTest, ADeadBackendDoesNotAffectSessionsOfAnother) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -130,14 +131,14 @@ TEST_P(BackendTest, ADeadBackendTouchesNoSessionOfAnother) {
     for (int j = 0; j < 3; ++j) MeetRefusal(&in_lobby[i]);
     EXPECT_TRUE(IsServedBy(&in_arena[i], address(), "arena", 3));
   }
-  // The orchestrator has replaced it long since.
+  // The key names another backend already.
   for (LoopbackPeer& client : in_lobby) {
     EXPECT_TRUE(IsServedBy(&client, address(), "arena"));
   }
   EXPECT_EQ(arena.sources().size(), 8u);
 }
 
-TEST_P(BackendTest, TheRealGateMovesClientsOfADeadBackend) {
+TEST_P(BackendTest, TheProgramMovesClientsOfADeadBackend) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -154,10 +155,10 @@ TEST_P(BackendTest, TheRealGateMovesClientsOfADeadBackend) {
 }
 
 constexpr absl::Duration kIdleTimeout = absl::Seconds(1);
-// What a busy machine may add to the contract's bound before the test sees it.
+// Tolerance for a busy machine.
 constexpr absl::Duration kLateness = absl::Milliseconds(500 * kSlowness);
 
-TEST_P(BackendTest, ASilentSessionEndsInTime) {
+TEST_P(BackendTest, AnIdleSessionExpiresInTime) {
   options_.proxy.limits.session_idle_timeout = kIdleTimeout;
   EchoBackend lobby("lobby");
   SetBackend(lobby);
@@ -178,7 +179,7 @@ TEST_P(BackendTest, ASilentSessionEndsInTime) {
            stats.sessions_active == 0 && stats.relay_ports_in_use == 0;
   }));
   EXPECT_LE(absl::Now() - last, 1.25 * kIdleTimeout + kLateness);
-  // Who comes back asks anew.
+  // The next datagram resolves again.
   EchoBackend arena("arena");
   SetBackend(arena);
   EXPECT_TRUE(IsServedBy(&clients[0], address(), "arena"));
@@ -204,7 +205,7 @@ TEST_P(BackendTest, DatagramsOfEitherDirectionKeepASession) {
     ASSERT_TRUE(talkative.Send(relay, "news").ok());
     ASSERT_TRUE(listener.Receive().ok());
     ASSERT_TRUE(speaker.Send(address(), "anybody?").ok());
-    // The pace: nothing comes.
+    // Waits on purpose; nothing is received.
     EXPECT_FALSE(speaker.Receive(kIdleTimeout / 5).ok());
   }
   const ProxyStats stats = in_process().stats();
@@ -213,7 +214,7 @@ TEST_P(BackendTest, DatagramsOfEitherDirectionKeepASession) {
   EXPECT_EQ(stats.sessions_created, 3u);
 }
 
-TEST_P(BackendTest, TheRealGateForgetsASilentClient) {
+TEST_P(BackendTest, TheProgramExpiresAnIdleSession) {
   EchoBackend lobby("lobby");
   EchoBackend arena("arena");
   SetBackend(lobby);
@@ -221,7 +222,7 @@ TEST_P(BackendTest, TheRealGateForgetsASilentClient) {
   LoopbackPeer client;
   ASSERT_TRUE(IsServedBy(&client, gate().address(), "lobby"));
   SetBackend(arena);
-  // The pace, and no datagram: longer than 1.25 times the time-out.
+  // Waits on purpose for more than 1.25 times the time-out, without datagrams.
   EXPECT_FALSE(client.Receive(1.25 * kIdleTimeout + kLateness).ok());
   EXPECT_TRUE(IsServedBy(&client, gate().address(), "arena"));
 }

@@ -1,5 +1,5 @@
-// What the system's files and name servers do to host names: the real program,
-// with an /etc and a network of its own.
+// Host names in the program: the system's files and name servers, with an /etc
+// and a network of the test's own.
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -26,11 +26,11 @@ namespace udpgate {
 namespace test {
 namespace {
 
-// A folder that the test's process, and all that it starts, has for /etc.
+// The /etc of this process and of its children.
 TemporaryDirectory* etc = nullptr;
 
 // The test is in a mount namespace and a network namespace of its own
-// (mount_namespaces(7)), so nobody else notices anything.
+// (mount_namespaces(7)), so nothing else is affected.
 class OwnEtcEnvironment : public ::testing::Environment {
  public:
   void SetUp() override {
@@ -63,7 +63,7 @@ class OwnEtcEnvironment : public ::testing::Environment {
 const auto* const kEnvironment =
     ::testing::AddGlobalTestEnvironment(new OwnEtcEnvironment);
 
-// Nobody listens on 127.0.0.9.
+// There is no server on 127.0.0.9.
 constexpr char kWrong[] = "nameserver 127.0.0.9\n";
 constexpr char kRight[] = "nameserver 127.0.0.1\n";
 
@@ -75,7 +75,7 @@ class NamesTest : public GateTest {
     WriteResolvConf(kRight);
   }
 
-  // In place.
+  // Changes the file in place.
   static void WriteResolvConf(absl::string_view content) {
     etc->WriteFile("resolv.conf", content);
   }
@@ -89,12 +89,12 @@ class NamesTest : public GateTest {
     etc->WriteFile("hosts", absl::StrCat("127.0.0.1 localhost\n", lines));
   }
 
-  // A gate with this fixed backend.
+  // Starts the gateway with a fixed backend.
   void StartGateTo(absl::string_view name, const EchoBackend& backend) {
     StartGate(
         {{"BACKEND_ADDR", absl::StrCat(name, ":", backend.address().port())}});
   }
-  // A newcomer is not served.
+  // Expects that a new client is not served.
   void ExpectNotServed() {
     LoopbackPeer client;
     ASSERT_TRUE(client.Send(address(), "hello").ok());
@@ -105,7 +105,7 @@ class NamesTest : public GateTest {
   EchoBackend lobby_{"lobby"};
 };
 
-TEST_F(NamesTest, AResolvConfThatIsRightLaterIsNoticedInPlace) {
+TEST_F(NamesTest, AChangeOfResolvConfInPlaceIsNoticed) {
   dns_.Set("lobby.test", {"127.0.0.1"});
   WriteResolvConf(kWrong);
   StartGateTo("lobby.test", lobby_);
@@ -115,7 +115,7 @@ TEST_F(NamesTest, AResolvConfThatIsRightLaterIsNoticedInPlace) {
   EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
 }
 
-TEST_F(NamesTest, AResolvConfThatIsRightLaterIsNoticedWhereItIsReplaced) {
+TEST_F(NamesTest, AReplacementOfResolvConfIsNoticed) {
   dns_.Set("lobby.test", {"127.0.0.1"});
   WriteResolvConf(kWrong);
   StartGateTo("lobby.test", lobby_);
@@ -125,17 +125,17 @@ TEST_F(NamesTest, AResolvConfThatIsRightLaterIsNoticedWhereItIsReplaced) {
   EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
 }
 
-TEST_F(NamesTest, ASignalMakesTheGateReadResolvConfAgain) {
+TEST_F(NamesTest, ASignalReloadsResolvConf) {
   WriteResolvConf(kWrong);
   StartGateTo("lobby.test", lobby_);
   WriteResolvConf(kRight);
   gate().Signal(SIGHUP);
-  // Nobody has asked for a name.
+  // No lookup was made before.
   EXPECT_TRUE(gate().AwaitLog("resolv.conf reloaded: DNS servers 127.0.0.1"))
       << gate().log();
 }
 
-TEST_F(NamesTest, TheNameOfRedisIsFoundOnceResolvConfIsRight) {
+TEST_F(NamesTest, TheNameOfRedisIsFoundAfterAChangeOfResolvConf) {
   dns_.Set("redis.test", {"127.0.0.1"});
   SetBackend(lobby_);
   WriteResolvConf(kWrong);
@@ -147,7 +147,7 @@ TEST_F(NamesTest, TheNameOfRedisIsFoundOnceResolvConfIsRight) {
   EXPECT_TRUE(AwaitSubscriber(&redis()));
 }
 
-TEST_F(NamesTest, TheHostsFileIsReadAgain) {
+TEST_F(NamesTest, TheHostsFileIsReloaded) {
   StartGate(
       {{"BACKEND_ADDR", absl::StrCat("lobby.test:", lobby_.address().port())}});
   LoopbackPeer first;
@@ -157,8 +157,8 @@ TEST_F(NamesTest, TheHostsFileIsReadAgain) {
   EXPECT_TRUE(AwaitServedBy(&first, address(), "lobby"));
 }
 
-// As many as came in vain, or waited three seconds.
-TEST_F(NamesTest, ASwallowedQueryLosesNobody) {
+// Clients that were not served, or waited for three seconds.
+TEST_F(NamesTest, AnUnansweredIpv6QueryLosesNoClient) {
   dns_.Set("lobby.test", {"127.0.0.1", "fd00::5"});
   dns_.Swallow(AF_INET6);
   StartGateTo("lobby.test", lobby_);
@@ -170,7 +170,7 @@ TEST_F(NamesTest, ASwallowedQueryLosesNobody) {
   EXPECT_LT(absl::Now() - before, absl::Seconds(2 * kSlowness));
 }
 
-TEST_F(NamesTest, ASwallowedIpv4QueryLosesNobody) {
+TEST_F(NamesTest, AnUnansweredIpv4QueryLosesNoClient) {
   EchoBackend lobby("lobby", SocketAddress::Ipv6Loopback(0));
   dns_.Set("lobby.test", {"127.0.0.1", "::1"});
   dns_.Swallow(AF_INET);
@@ -181,7 +181,7 @@ TEST_F(NamesTest, ASwallowedIpv4QueryLosesNobody) {
   }
 }
 
-TEST_F(NamesTest, ASingleLabelIsFoundWithASearchListOfADot) {
+TEST_F(NamesTest, ASearchListOfADotResolvesASingleLabel) {
   dns_.Set("lobby", {"127.0.0.1"});
   WriteResolvConf(absl::StrCat(kRight, "search .\n"));
   StartGateTo("lobby", lobby_);
@@ -189,7 +189,7 @@ TEST_F(NamesTest, ASingleLabelIsFoundWithASearchListOfADot) {
   EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
 }
 
-TEST_F(NamesTest, WhatTheResolverRefusesIsNoFaultOfTheKey) {
+TEST_F(NamesTest, AnErrorOfTheResolverIsNotAnInvalidKey) {
   WriteResolvConf(absl::StrCat(kRight, "search a..b\n"));
   SetBackendText("lobby:19132");
   StartGate();
@@ -199,7 +199,7 @@ TEST_F(NamesTest, WhatTheResolverRefusesIsNoFaultOfTheKey) {
   EXPECT_TRUE(gate().AwaitLog("host \"lobby\": ")) << gate().log();
 }
 
-// Nobody listens on 127.0.0.2.
+// There is no server on 127.0.0.2.
 TEST_F(NamesTest, AfterRefusalsTheNextAddressOfTheNameIsTried) {
   dns_.Set("lobby.test", {"127.0.0.2", "127.0.0.1"});
   StartGateTo("lobby.test", lobby_);
@@ -209,7 +209,7 @@ TEST_F(NamesTest, AfterRefusalsTheNextAddressOfTheNameIsTried) {
   EXPECT_TRUE(IsServedBy(&newcomer, address(), "lobby"));
 }
 
-TEST_F(NamesTest, TheTextOfTheKeyTakesABackendOut) {
+TEST_F(NamesTest, ADisconnectMayNameTheTextOfTheKey) {
   const std::string text = absl::StrCat("lobby.test:", lobby_.address().port());
   EchoBackend game("game");
   dns_.Set("lobby.test", {"127.0.0.1"});

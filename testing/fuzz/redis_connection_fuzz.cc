@@ -1,5 +1,5 @@
 // The resolver and the disconnect source at a TCP peer that answers with the
-// input: threads, sockets, log-in, frame checker, hiredis, and what follows.
+// input: threads, sockets, login, frame checker, hiredis, and what follows.
 // The first byte of the input chooses who asks, and whether the bytes come one
 // by one.
 #include <netinet/in.h>
@@ -37,8 +37,9 @@ namespace udpgate {
 namespace test {
 namespace {
 
-using internal::Reply;
-using internal::ReplyReader;
+using redis::internal::Reply;
+using redis::internal::ReplyReader;
+using redis::internal::ReplyText;
 
 constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
 
@@ -154,7 +155,7 @@ std::vector<absl::StatusCode> ExpectedCodes(absl::string_view bytes) {
     case REDIS_REPLY_NIL:
       return {absl::StatusCode::kNotFound};
     case REDIS_REPLY_ERROR:
-      if (absl::StartsWith(internal::ReplyText(*replies[0]), "WRONGTYPE")) {
+      if (absl::StartsWith(ReplyText(*replies[0]), "WRONGTYPE")) {
         return {absl::StatusCode::kInvalidArgument};
       }
       return {absl::StatusCode::kFailedPrecondition,
@@ -165,7 +166,7 @@ std::vector<absl::StatusCode> ExpectedCodes(absl::string_view bytes) {
       return {absl::StatusCode::kUnavailable};
   }
   const absl::StatusOr<HostPort> value =
-      HostPort::Parse(internal::ReplyText(*replies[0]));
+      HostPort::Parse(ReplyText(*replies[0]));
   if (!value.ok()) return {absl::StatusCode::kInvalidArgument};
   if (SocketAddress::FromIpAndPort(value->host, 0).ok()) {
     return {absl::StatusCode::kOk, absl::StatusCode::kInvalidArgument};
@@ -178,7 +179,7 @@ std::vector<absl::StatusCode> ExpectedCodes(absl::string_view bytes) {
 void RequireIsTheBackend(absl::string_view bytes, const ResolveResult& result) {
   std::vector<Reply> replies;
   ReadAll(bytes, &replies).IgnoreError();
-  const absl::string_view value = internal::ReplyText(*replies[0]);
+  const absl::string_view value = ReplyText(*replies[0]);
   Require(result.label == absl::StripAsciiWhitespace(value),
           "the label is what the key holds");
   Require(result.backend.is_valid() &&
@@ -227,12 +228,12 @@ std::vector<std::string> ExpectedEvents(absl::string_view bytes) {
   for (const Reply& reply : replies) {
     // Anything but a message ends the connection.
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
-        internal::ReplyText(*reply->element[0]) != "message" ||
+        ReplyText(*reply->element[0]) != "message" ||
         reply->element[2]->type != REDIS_REPLY_STRING) {
       return events;
     }
-    events.push_back(Describe(
-        DisconnectTarget::Parse(internal::ReplyText(*reply->element[2]))));
+    events.push_back(
+        Describe(DisconnectTarget::Parse(ReplyText(*reply->element[2]))));
   }
   if (absl::IsResourceExhausted(status)) events.push_back("too long");
   return events;

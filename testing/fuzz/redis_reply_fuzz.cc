@@ -18,24 +18,24 @@ namespace udpgate {
 namespace test {
 namespace {
 
-using internal::FrameChecker;
-using internal::Reply;
-using internal::ReplyReader;
+using redis::internal::FrameChecker;
+using redis::internal::Reply;
+using redis::internal::ReplyReader;
+using redis::internal::ReplyText;
 
 // A reply as Redis would send it.
 std::string Frame(const redisReply& reply, size_t depth = 0) {
   switch (reply.type) {
     case REDIS_REPLY_STATUS:
-      return absl::StrCat("+", internal::ReplyText(reply), "\r\n");
+      return absl::StrCat("+", ReplyText(reply), "\r\n");
     case REDIS_REPLY_ERROR:
-      return absl::StrCat("-", internal::ReplyText(reply), "\r\n");
+      return absl::StrCat("-", ReplyText(reply), "\r\n");
     case REDIS_REPLY_INTEGER:
       return absl::StrCat(":", reply.integer, "\r\n");
     case REDIS_REPLY_NIL:
       return "$-1\r\n";
     case REDIS_REPLY_STRING:
-      return absl::StrCat("$", reply.len, "\r\n", internal::ReplyText(reply),
-                          "\r\n");
+      return absl::StrCat("$", reply.len, "\r\n", ReplyText(reply), "\r\n");
     case REDIS_REPLY_ARRAY:
       break;
     default:

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "udpgate/admin/session_history.h"
+#include "udpgate/host_metric.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -70,14 +71,7 @@ struct ComponentHealth {
   bool is_needed = true;
 };
 
-// A metric of the host program, without labels.
-struct HostMetric {
-  enum class Kind { kCounter, kGauge };
-  Kind kind = Kind::kGauge;
-  std::string name;  // a Prometheus name, with `_total` behind a counter
-  std::string help;
-  double value = 0;
-};
+using HostMetric = udpgate::HostMetric;
 
 // Functions of the host program; each may be null. Called from several threads
 // at once, until `AdminServer::Stop` returns. Must not block for long.

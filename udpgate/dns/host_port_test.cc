@@ -51,7 +51,7 @@ struct Bad {
 
 class HostPortBadTest : public ::testing::TestWithParam<Bad> {};
 
-TEST_P(HostPortBadTest, SaysWhatIsWrong) {
+TEST_P(HostPortBadTest, ReportsTheError) {
   const absl::StatusOr<HostPort> parsed = HostPort::Parse(GetParam().text);
   EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(parsed.status().message()),
@@ -85,7 +85,7 @@ TEST(HostPortTest, ByteZeroDoesNotHideWhatFollows) {
   EXPECT_FALSE(HostPort::Parse(std::string("lobby:5\0", 8)).ok());
 }
 
-TEST(HostPortTest, KeepsToTheLengthsOfNames) {
+TEST(HostPortTest, EnforcesTheLengthsOfNames) {
   const std::string label(63, 'a');
   const std::string name = label + "." + label + "." + label + "." +
                            std::string(61, 'a');  // 253 bytes

@@ -19,7 +19,7 @@
 namespace udpgate {
 namespace {
 
-class Answer {
+class Resolution {
  public:
   BackendResolver::Callback Catch() {
     return [this](absl::StatusOr<ResolveResult> result) {
@@ -62,9 +62,9 @@ class NamedBackendResolverTest : public ::testing::Test {
   static absl::StatusOr<ResolveResult> Ask(BackendResolver* resolver) {
     ResolveRequest request;
     request.timeout = absl::Minutes(1);
-    Answer answer;
-    resolver->Resolve(request, answer.Catch());
-    return answer.Await();
+    Resolution resolution;
+    resolver->Resolve(request, resolution.Catch());
+    return resolution.Await();
   }
 
   test::FakeDnsServer dns_;
@@ -73,15 +73,15 @@ class NamedBackendResolverTest : public ::testing::Test {
   std::shared_ptr<HostLookup> lookup_;
 };
 
-TEST_F(NamedBackendResolverTest, AnswersAnIpAddressInline) {
+TEST_F(NamedBackendResolverTest, ReturnsAnIpAddressInline) {
   for (const char* text : {"10.0.0.5:19132", "[fd00::5]:19132"}) {
     const auto resolver = NamedBackendResolver::Create(text, lookup_);
     ASSERT_TRUE(resolver.ok()) << resolver.status();
-    Answer answer;
+    Resolution resolution;
     (*resolver)->Resolve({SocketAddress(), {}, absl::Seconds(1)},
-                         answer.Catch());
-    ASSERT_TRUE(answer.is_done());
-    const absl::StatusOr<ResolveResult> result = answer.Await();
+                         resolution.Catch());
+    ASSERT_TRUE(resolution.is_done());
+    const absl::StatusOr<ResolveResult> result = resolution.Await();
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(result->backend.ToString(), text);
     EXPECT_EQ(result->label, text);
@@ -99,7 +99,7 @@ TEST_F(NamedBackendResolverTest, LooksTheNameUpAndKeepsItAsLabel) {
   EXPECT_EQ(result->alternatives[1].ToString(), "[fd00::5]:19132");
 }
 
-TEST_F(NamedBackendResolverTest, TakesTheFamilyThatCanBeReached) {
+TEST_F(NamedBackendResolverTest, PrefersAReachableFamily) {
   dns_.Set("lobby.test", {"10.0.0.5", "fd00::5"});
   unreachable_family_.store(AF_INET);
   EXPECT_EQ(Resolve("lobby.test:1")->backend.ToString(), "[fd00::5]:1");
@@ -108,7 +108,7 @@ TEST_F(NamedBackendResolverTest, TakesTheFamilyThatCanBeReached) {
   EXPECT_EQ(Resolve("lobby.test:1")->backend.ToString(), "10.0.0.5:1");
 }
 
-TEST_F(NamedBackendResolverTest, TakesTheFirstThatIsAHostsAddress) {
+TEST_F(NamedBackendResolverTest, TakesTheFirstUnicastAddress) {
   dns_.Set("lobby.test", {"0.0.0.0", "224.0.0.1", "10.0.0.5", "10.0.0.6"});
   const absl::StatusOr<ResolveResult> result = Resolve("lobby.test:1");
   EXPECT_EQ(result->backend.ToString(), "10.0.0.5:1");
@@ -126,13 +126,13 @@ TEST_F(NamedBackendResolverTest, FollowsANameThatMoves) {
   EXPECT_EQ(Ask(resolver->get())->backend.ToString(), "[fd00::6]:19132");
 }
 
-TEST_F(NamedBackendResolverTest, PassesOnWhyThereIsNone) {
+TEST_F(NamedBackendResolverTest, PassesErrorsOn) {
   EXPECT_TRUE(absl::IsNotFound(Resolve("missing.test:19132").status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Resolve("lobby.test").status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Resolve("lobby.test:0").status()));
 }
 
-TEST_F(NamedBackendResolverTest, RefusesWhatIsNoHostsAddress) {
+TEST_F(NamedBackendResolverTest, RejectsOtherThanUnicastAddresses) {
   dns_.Set("any.test", {"0.0.0.0"});
   for (const char* text : {"0.0.0.0:5", "[::]:5", "224.0.0.1:5", "[ff02::1]:5",
                            "255.255.255.255:5", "any.test:5"}) {

@@ -18,21 +18,25 @@
 #include "udpgate/dns/backend_text.h"
 #include "udpgate/internal/mutex.h"
 #include "udpgate/internal/unshared_status.h"
-#include "udpgate/redis/internal/answer_log.h"
 #include "udpgate/redis/internal/connection.h"
 #include "udpgate/redis/internal/get_pace.h"
+#include "udpgate/redis/internal/result_log.h"
 
 namespace udpgate {
 namespace {
 
+using redis::internal::Connection;
+using redis::internal::ConnectionOwner;
+using redis::internal::GetPace;
+using redis::internal::kGetsPerRequestMax;
+using redis::internal::ReplyText;
+using redis::internal::ResultLog;
+
 constexpr absl::Duration kTimeoutMax = absl::Hours(1);
 
-// The wait for a stale answer ends at multiples of this, so that a crowd is
-// looked through now and then and not for each of its members.
-constexpr int64_t kPatienceStepNanoseconds = 10'000'000;
-
-// How many GETs a question may be part of.
-constexpr int kAsksMax = 3;
+// The wait for a stale result ends at multiples of this, so that one scan of
+// the pending requests serves many of them.
+constexpr int64_t kStaleStepNanoseconds = 10'000'000;
 
 constexpr absl::Duration kStaleLogInterval = absl::Seconds(10);
 
@@ -41,47 +45,47 @@ absl::Status About(absl::string_view name, const absl::Status& status) {
                       absl::StrCat(name, ": ", status.message()));
 }
 
-struct Question {
+struct Request {
   int64_t deadline_nanoseconds;
-  // From then on a stale answer is better than none.
-  int64_t patience_nanoseconds;
+  // From then on a stale result is used.
+  int64_t stale_nanoseconds;
   BackendResolver::Callback done;
-  int asks = 0;  // GETs that it was part of
+  int gets = 0;  // sent for it
 };
 
-// Answered by one GET. Empty where the GET only tells the health.
-using Questions = std::vector<Question>;
+// Served by one GET. Empty if the GET only checks the health.
+using Requests = std::vector<Request>;
 
-void AnswerAll(Questions questions, const absl::StatusOr<ResolveResult>& answer,
-               internal::AnswerLog* log) {
-  log->CountAnswered(questions.size());
-  for (Question& question : questions) {
-    question.done(internal::Unshared(answer));
+void CompleteAll(Requests requests, const absl::StatusOr<ResolveResult>& result,
+                 ResultLog* log) {
+  log->CountCompleted(requests.size());
+  for (Request& request : requests) {
+    request.done(internal::Unshared(result));
   }
 }
 
-// Moves the questions whose `time` is not after `until` from one to the other.
-// `next` becomes the earliest `time` of the rest, where it was later.
-void MoveDue(int64_t Question::*time, int64_t until, Questions* from,
-             Questions* to, int64_t* next) {
-  const auto is_not_due = [&](const Question& question) {
-    return question.*time > until;
+// Moves the requests whose `time` is not after `until` to `to`. Lowers `next`
+// to the earliest `time` of the rest.
+void MoveDue(int64_t Request::*time, int64_t until, Requests* from,
+             Requests* to, int64_t* next) {
+  const auto is_not_due = [&](const Request& request) {
+    return request.*time > until;
   };
   const auto first_due =
       std::stable_partition(from->begin(), from->end(), is_not_due);
   to->insert(to->end(), std::make_move_iterator(first_due),
              std::make_move_iterator(from->end()));
   from->erase(first_due, from->end());
-  for (const Question& question : *from) {
-    *next = std::min(*next, question.*time);
+  for (const Request& request : *from) {
+    *next = std::min(*next, request.*time);
   }
 }
 
 }  // namespace
 
-// `Resolve` puts questions into `incoming_`. The thread of the connection moves
-// them to `waiting_`, and from there, all that wait, into one GET.
-class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
+// `Resolve` adds requests to `incoming_`. The thread of the connection moves
+// them to `waiting_`, and then all of those to `in_flight_` with one GET.
+class RedisBackendResolver::Impl final : public ConnectionOwner {
  public:
   Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup)
       : options_(std::move(options)),
@@ -89,14 +93,14 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
         key_name_(absl::StrCat("key \"", absl::CHexEscape(options_.backend_key),
                                "\"")),
         lookup_(std::move(lookup)),
-        log_(std::make_shared<internal::AnswerLog>(
-            options_.failure_pause, options_.stale_backend_age_max)),
+        log_(std::make_shared<ResultLog>(options_.failure_pause,
+                                         options_.stale_backend_age_max)),
         pace_(options_.gets_per_second_max),
         stale_limiter_(clock_, kStaleLogInterval),
         connection_(options_, lookup_, "backend key", "udpgate-redis-g", this) {
   }
 
-  // Before the members that the thread uses go.
+  // First, since the thread uses the other members.
   ~Impl() override { connection_.Stop(); }
 
   absl::Status Start() { return connection_.Start(); }
@@ -105,17 +109,17 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   RedisBackendResolverStats GetStats() const;
 
   void OnConnected() override {
-    patience_end_nanoseconds_ = INT64_MIN;
-    connection_.LogWell(
+    reconnect_wait_end_nanoseconds_ = INT64_MIN;
+    connection_.LogRecovery(
         absl::StrCat("connected, backends come from ", key_name_));
   }
-  void OnAnswer(const redisReply& answer) override;
+  void OnReply(const redisReply& reply) override;
   void OnMessage(const redisReply&) override {
-    connection_.Drop(absl::DataLossError("a message of no subscription"));
+    connection_.Drop(absl::DataLossError("unexpected pub/sub message"));
   }
   void OnLost(const absl::Status& why) override;
-  int64_t OnTurn(int64_t now_nanoseconds) override;
-  bool OnSilence() override;
+  int64_t OnIteration(int64_t now_nanoseconds) override;
+  bool OnIdle() override;
 
  private:
   bool may_be_stale() const {
@@ -125,35 +129,37 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
     return in_flight_.size() < static_cast<size_t>(options_.gets_in_flight_max);
   }
 
-  // Whether questions wait for the next connection.
-  bool IsPatient(int64_t now_nanoseconds) const {
-    return now_nanoseconds < patience_end_nanoseconds_;
+  // True if requests wait for the next connection.
+  bool IsAwaitingReconnect(int64_t now_nanoseconds) const {
+    return now_nanoseconds < reconnect_wait_end_nanoseconds_;
   }
 
   void TakeIncoming();
-  // Puts those back that wait for an answer of a connection that is gone.
-  void AskAgain(const absl::Status& why);
-  // Answers all who wait, where nobody connects and they are to wait no longer.
-  void EndPatience(int64_t now_nanoseconds);
-  // Answers with `why` who waits and has no time after `until_nanoseconds`.
+  // Moves the requests in flight back to `waiting_` after the connection was
+  // closed.
+  void Requeue(const absl::Status& why);
+  // Fails the waiting requests if there is neither a connection nor an attempt,
+  // and the wait for a reconnect is over.
+  void FailIfDisconnected(int64_t now_nanoseconds);
+  // Fails the waiting requests whose deadline is not after `until_nanoseconds`.
   void FailWaiting(int64_t until_nanoseconds, const absl::Status& why);
-  // What becomes of those who wait while the last failure is fresh.
-  void HeedFailure(int64_t now_nanoseconds);
-  // Gives a stale answer to those whose time runs out while Redis owes one.
-  void ServeImpatient(int64_t now_nanoseconds);
-  // From when on a GET may be sent.
+  // During the pause after a failure: serves stale results, or fails the
+  // requests that end before the pause does.
+  void ApplyRecentFailure(int64_t now_nanoseconds);
+  // Serves stale results to the requests that Redis has kept waiting too long.
+  void ServeStaleToLate(int64_t now_nanoseconds);
+  // The earliest time of the next GET.
   int64_t NextGetNanoseconds(int64_t now_nanoseconds) const;
   void SendGet();
-  void OnValue(absl::string_view value, Questions questions);
-  Questions TakeOldest();
-  void Fail(Questions questions, const absl::Status& why);
-  // The same, while Redis is away.
-  void FailOrServeStale(Questions questions, const absl::Status& why);
-  // False, and nothing happens, where there is no backend that may be given
-  // now.
-  bool ServeStale(Questions* questions);
-  void GiveStale(const internal::AnswerLog::Stale& stale, Questions questions);
-  // The oldest GET got an answer, and it is of no use.
+  void OnValue(absl::string_view value, Requests requests);
+  Requests TakeOldest();
+  void Fail(Requests requests, const absl::Status& why);
+  // The same, while Redis is unavailable.
+  void FailOrServeStale(Requests requests, const absl::Status& why);
+  // Returns false, and changes nothing, if there is no recent backend.
+  bool ServeStale(Requests* requests);
+  void GiveStale(const ResultLog::Stale& stale, Requests requests);
+  // The reply to the oldest GET holds no usable backend.
   void OnNoBackend(const absl::Status& why);
   void OnError(const absl::Status& why);
 
@@ -161,58 +167,58 @@ class RedisBackendResolver::Impl final : public internal::ConnectionOwner {
   const Clock* const clock_;
   const std::string key_name_;
   const std::shared_ptr<HostLookup> lookup_;
-  const std::shared_ptr<internal::AnswerLog> log_;
+  const std::shared_ptr<ResultLog> log_;
 
   internal::Mutex mutex_;
-  Questions incoming_ ABSL_GUARDED_BY(mutex_);
-  // Whoever can wait until then needs no ring: where some wait for the pace or
-  // for room, the time at which the thread wakes by itself, if not for an
-  // answer before; INT64_MIN once it has been rung, since one ring serves all
-  // that it has not taken yet; else `kNever`.
-  int64_t next_turn_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
-      internal::Connection::kNever;
+  Requests incoming_ ABSL_GUARDED_BY(mutex_);
+  // The thread need not be woken for a request that can wait until then. While
+  // requests wait for the rate limit or for room in flight: when the thread
+  // wakes up by itself. INT64_MIN after a wake-up, since one serves all
+  // requests in `incoming_`. Otherwise `kNever`.
+  int64_t next_iteration_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
+      Connection::kNever;
 
-  // Of the thread of the connection.
-  Questions waiting_;
-  // No question that waits has an earlier deadline.
-  int64_t next_deadline_nanoseconds_ = internal::Connection::kNever;
-  // No question, waiting or in flight, loses its patience earlier.
-  int64_t next_patience_nanoseconds_ = internal::Connection::kNever;
+  // Used by the thread of the connection only.
+  Requests waiting_;
+  // No waiting request has an earlier deadline.
+  int64_t next_deadline_nanoseconds_ = Connection::kNever;
+  // No request, waiting or in flight, may get a stale result earlier.
+  int64_t next_stale_nanoseconds_ = Connection::kNever;
   // See RedisOptions::reconnect_patience.
-  int64_t patience_end_nanoseconds_ = INT64_MIN;
-  std::deque<Questions> in_flight_;
-  internal::GetPace pace_;
+  int64_t reconnect_wait_end_nanoseconds_ = INT64_MIN;
+  std::deque<Requests> in_flight_;
+  GetPace pace_;
   LogRateLimiter stale_limiter_;
-  internal::Connection connection_;
+  Connection connection_;
 };
 
 void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
                                          Callback done) {
   if (!log_->Admit(options_.requests_waiting_max)) {
     done(absl::ResourceExhaustedError(absl::StrCat(
-        "Redis ", options_.address, ": too many questions wait already")));
+        "Redis ", options_.address, ": too many pending resolutions")));
     return;
   }
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   const int64_t timeout_nanoseconds =
       absl::ToInt64Nanoseconds(std::min(request.timeout, kTimeoutMax));
-  int64_t patience_nanoseconds = internal::Connection::kNever;
+  int64_t stale_nanoseconds = Connection::kNever;
   if (may_be_stale()) {
     const int64_t half = now_nanoseconds + timeout_nanoseconds / 2;
-    patience_nanoseconds =
-        (half / kPatienceStepNanoseconds + 1) * kPatienceStepNanoseconds;
+    stale_nanoseconds =
+        (half / kStaleStepNanoseconds + 1) * kStaleStepNanoseconds;
   }
   const int64_t deadline_nanoseconds = now_nanoseconds + timeout_nanoseconds;
-  bool must_ring;
+  bool must_wake;
   {
     internal::MutexLock lock(&mutex_);
     incoming_.push_back(
-        {deadline_nanoseconds, patience_nanoseconds, std::move(done), 0});
-    must_ring = std::min(deadline_nanoseconds, patience_nanoseconds) <
-                next_turn_nanoseconds_;
-    if (must_ring) next_turn_nanoseconds_ = INT64_MIN;
+        {deadline_nanoseconds, stale_nanoseconds, std::move(done), 0});
+    must_wake = std::min(deadline_nanoseconds, stale_nanoseconds) <
+                next_iteration_nanoseconds_;
+    if (must_wake) next_iteration_nanoseconds_ = INT64_MIN;
   }
-  if (must_ring) connection_.Wake();
+  if (must_wake) connection_.Wake();
 }
 
 absl::Status RedisBackendResolver::Impl::Health() const {
@@ -225,62 +231,62 @@ RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
   stats.gets_sent = log_->gets_sent();
   stats.stale_answers = log_->stale_answers();
   stats.questions_refused = log_->refused();
-  stats.questions_asked_again = log_->asked_again();
+  stats.questions_asked_again = log_->repeated();
   stats.questions_waiting = log_->waiting();
   stats.is_connected = connection_.Health().ok();
   return stats;
 }
 
-int64_t RedisBackendResolver::Impl::OnTurn(int64_t now_nanoseconds) {
+int64_t RedisBackendResolver::Impl::OnIteration(int64_t now_nanoseconds) {
   TakeIncoming();
-  ServeImpatient(now_nanoseconds);
+  ServeStaleToLate(now_nanoseconds);
   FailWaiting(now_nanoseconds,
               absl::DeadlineExceededError(absl::StrCat(
-                  "Redis ", options_.address, ": no answer in time")));
-  HeedFailure(now_nanoseconds);
-  EndPatience(now_nanoseconds);
-  if (waiting_.empty()) return next_patience_nanoseconds_;
+                  "Redis ", options_.address, ": no reply in time")));
+  ApplyRecentFailure(now_nanoseconds);
+  FailIfDisconnected(now_nanoseconds);
+  if (waiting_.empty()) return next_stale_nanoseconds_;
   int64_t next_nanoseconds =
-      std::min(next_deadline_nanoseconds_, next_patience_nanoseconds_);
-  if (IsPatient(now_nanoseconds)) {
-    next_nanoseconds = std::min(next_nanoseconds, patience_end_nanoseconds_);
+      std::min(next_deadline_nanoseconds_, next_stale_nanoseconds_);
+  if (IsAwaitingReconnect(now_nanoseconds)) {
+    next_nanoseconds =
+        std::min(next_nanoseconds, reconnect_wait_end_nanoseconds_);
   }
   if (connection_.is_connected() && has_room_for_get()) {
     const int64_t get_nanoseconds = NextGetNanoseconds(now_nanoseconds);
     if (now_nanoseconds >= get_nanoseconds) {
       SendGet();
-      return next_patience_nanoseconds_;
+      return next_stale_nanoseconds_;
     }
     next_nanoseconds = std::min(next_nanoseconds, get_nanoseconds);
   }
   internal::MutexLock lock(&mutex_);
-  next_turn_nanoseconds_ = next_nanoseconds;
+  next_iteration_nanoseconds_ = next_nanoseconds;
   return next_nanoseconds;
 }
 
 void RedisBackendResolver::Impl::TakeIncoming() {
-  Questions incoming;
+  Requests incoming;
   {
     internal::MutexLock lock(&mutex_);
     incoming.swap(incoming_);
-    next_turn_nanoseconds_ = internal::Connection::kNever;
+    next_iteration_nanoseconds_ = Connection::kNever;
   }
   if (incoming.empty()) return;
-  for (Question& question : incoming) {
+  for (Request& request : incoming) {
     next_deadline_nanoseconds_ =
-        std::min(next_deadline_nanoseconds_, question.deadline_nanoseconds);
-    next_patience_nanoseconds_ =
-        std::min(next_patience_nanoseconds_, question.patience_nanoseconds);
-    waiting_.push_back(std::move(question));
+        std::min(next_deadline_nanoseconds_, request.deadline_nanoseconds);
+    next_stale_nanoseconds_ =
+        std::min(next_stale_nanoseconds_, request.stale_nanoseconds);
+    waiting_.push_back(std::move(request));
   }
-  connection_.HurryUp();
+  connection_.ReconnectSoon();
   if (!connection_.is_connected()) ServeStale(&waiting_);
 }
 
-// Redis is away, and the next attempt is not due yet.
-void RedisBackendResolver::Impl::EndPatience(int64_t now_nanoseconds) {
+void RedisBackendResolver::Impl::FailIfDisconnected(int64_t now_nanoseconds) {
   if (waiting_.empty() || !connection_.is_waiting() ||
-      IsPatient(now_nanoseconds)) {
+      IsAwaitingReconnect(now_nanoseconds)) {
     return;
   }
   Fail(std::exchange(waiting_, {}), connection_.Health());
@@ -291,14 +297,14 @@ void RedisBackendResolver::Impl::FailWaiting(int64_t until_nanoseconds,
   if (waiting_.empty() || until_nanoseconds < next_deadline_nanoseconds_) {
     return;
   }
-  Questions expired;
-  next_deadline_nanoseconds_ = internal::Connection::kNever;
-  MoveDue(&Question::deadline_nanoseconds, until_nanoseconds, &waiting_,
+  Requests expired;
+  next_deadline_nanoseconds_ = Connection::kNever;
+  MoveDue(&Request::deadline_nanoseconds, until_nanoseconds, &waiting_,
           &expired, &next_deadline_nanoseconds_);
   Fail(std::move(expired), why);
 }
 
-void RedisBackendResolver::Impl::HeedFailure(int64_t now_nanoseconds) {
+void RedisBackendResolver::Impl::ApplyRecentFailure(int64_t now_nanoseconds) {
   if (waiting_.empty() || !connection_.is_connected()) return;
   const auto failure = log_->FindFailure(now_nanoseconds);
   if (!failure.has_value()) return;
@@ -306,23 +312,23 @@ void RedisBackendResolver::Impl::HeedFailure(int64_t now_nanoseconds) {
   FailWaiting(failure->until_nanoseconds, failure->why);
 }
 
-// Where a GET could be sent, it is the pace or the pause that those who wait
-// are waiting for; Redis is not to blame for that.
-void RedisBackendResolver::Impl::ServeImpatient(int64_t now_nanoseconds) {
-  if (now_nanoseconds < next_patience_nanoseconds_) return;
-  next_patience_nanoseconds_ = internal::Connection::kNever;
+// If there is room for a GET, the waiting requests wait for the rate limit or
+// the pause, not for Redis.
+void RedisBackendResolver::Impl::ServeStaleToLate(int64_t now_nanoseconds) {
+  if (now_nanoseconds < next_stale_nanoseconds_) return;
+  next_stale_nanoseconds_ = Connection::kNever;
   const auto stale = log_->FindStale(now_nanoseconds);
   if (!stale.has_value()) return;
-  Questions impatient;
-  for (Questions& questions : in_flight_) {
-    MoveDue(&Question::patience_nanoseconds, now_nanoseconds, &questions,
-            &impatient, &next_patience_nanoseconds_);
+  Requests late;
+  for (Requests& requests : in_flight_) {
+    MoveDue(&Request::stale_nanoseconds, now_nanoseconds, &requests, &late,
+            &next_stale_nanoseconds_);
   }
   if (!has_room_for_get()) {
-    MoveDue(&Question::patience_nanoseconds, now_nanoseconds, &waiting_,
-            &impatient, &next_patience_nanoseconds_);
+    MoveDue(&Request::stale_nanoseconds, now_nanoseconds, &waiting_, &late,
+            &next_stale_nanoseconds_);
   }
-  GiveStale(*stale, std::move(impatient));
+  GiveStale(*stale, std::move(late));
 }
 
 int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
@@ -333,16 +339,16 @@ int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
 }
 
 void RedisBackendResolver::Impl::SendGet() {
-  for (Question& question : waiting_) ++question.asks;
+  for (Request& request : waiting_) ++request.gets;
   in_flight_.push_back(std::exchange(waiting_, {}));
-  next_deadline_nanoseconds_ = internal::Connection::kNever;
+  next_deadline_nanoseconds_ = Connection::kNever;
   pace_.Count(clock_->NowNanoseconds());
   log_->CountGet();
   connection_.Send({"GET", options_.backend_key});
 }
 
-bool RedisBackendResolver::Impl::OnSilence() {
-  // Tells more than a PING, where somebody waits for better news.
+bool RedisBackendResolver::Impl::OnIdle() {
+  // After a failure a GET shows more than a PING.
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   if (log_->last().ok() ||
       now_nanoseconds < NextGetNanoseconds(now_nanoseconds)) {
@@ -352,32 +358,32 @@ bool RedisBackendResolver::Impl::OnSilence() {
   return true;
 }
 
-void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
-  switch (answer.type) {
+void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
+  switch (reply.type) {
     case REDIS_REPLY_STRING:
-      OnValue(internal::ReplyText(answer), TakeOldest());
+      OnValue(ReplyText(reply), TakeOldest());
       return;
     case REDIS_REPLY_NIL:
       OnNoBackend(absl::NotFoundError(absl::StrCat(key_name_, " is missing")));
       return;
     case REDIS_REPLY_ERROR: {
-      const absl::string_view text = internal::ReplyText(answer);
-      const absl::Status status = connection_.ErrorToStatus(answer);
-      // It is the key that is wrong there, and not Redis.
+      const absl::string_view text = ReplyText(reply);
+      const absl::Status status = connection_.ErrorToStatus(reply);
+      // The key is wrong, not Redis.
       if (absl::StartsWith(text, "WRONGTYPE")) {
         OnNoBackend(
             About(key_name_, absl::InvalidArgumentError(status.message())));
       } else {
         OnError(About(key_name_, status));
       }
-      connection_.NoteError(answer);
-      // The log-in was taken back: only a new one helps.
+      connection_.OnErrorReply(reply);
+      // The login was revoked: log in again.
       if (absl::StartsWith(text, "NOAUTH")) connection_.Drop(status);
       return;
     }
     default: {
       const absl::Status status =
-          absl::DataLossError("the answer to GET is no string");
+          absl::DataLossError("the reply to GET is not a string");
       OnError(About(key_name_, status));
       connection_.Drop(status);
       return;
@@ -386,78 +392,78 @@ void RedisBackendResolver::Impl::OnAnswer(const redisReply& answer) {
 }
 
 void RedisBackendResolver::Impl::OnValue(absl::string_view value,
-                                         Questions questions) {
-  // The patience of the most patient; the others' answers may come late.
+                                         Requests requests) {
+  // The latest deadline: the other requests may complete late.
   int64_t deadline_nanoseconds = INT64_MIN;
-  for (const Question& question : questions) {
+  for (const Request& request : requests) {
     deadline_nanoseconds =
-        std::max(deadline_nanoseconds, question.deadline_nanoseconds);
+        std::max(deadline_nanoseconds, request.deadline_nanoseconds);
   }
   const absl::Duration timeout =
-      questions.empty()
+      requests.empty()
           ? options_.command_timeout
           : absl::Nanoseconds(deadline_nanoseconds - clock_->NowNanoseconds());
-  const internal::AnswerLog::Answer answer =
-      log_->Begin(clock_->NowNanoseconds());
+  const ResultLog::ReplyId reply = log_->Begin(clock_->NowNanoseconds());
   ResolveBackendText(value, timeout, lookup_.get(),
-                     [key_name = key_name_, log = log_, answer,
+                     [key_name = key_name_, log = log_, reply,
                       text = std::string(absl::StripAsciiWhitespace(value)),
-                      questions = std::move(questions)](
+                      requests = std::move(requests)](
                          absl::StatusOr<ResolveResult> backend) mutable {
                        if (backend.ok()) {
-                         log->SetBackend(answer, *backend);
+                         log->SetBackend(reply, *backend);
                        } else {
                          backend = About(key_name, backend.status());
-                         log->SetNoBackend(answer, text, backend.status());
+                         log->SetNoBackend(reply, text, backend.status());
                        }
-                       AnswerAll(std::move(questions), backend, log.get());
+                       CompleteAll(std::move(requests), backend, log.get());
                      });
 }
 
-void RedisBackendResolver::Impl::Fail(Questions questions,
+void RedisBackendResolver::Impl::Fail(Requests requests,
                                       const absl::Status& why) {
-  // The callers read the code as `BackendResolver::Resolve` says, where a
-  // protocol that is not Redis' means: failing.
+  // The codes of `BackendResolver::Resolve`: a violation of the protocol is an
+  // outage.
   absl::Status status = why;
   if (absl::IsDataLoss(why) || absl::IsResourceExhausted(why)) {
     status = absl::UnavailableError(why.message());
   }
-  AnswerAll(std::move(questions), status, log_.get());
+  CompleteAll(std::move(requests), status, log_.get());
 }
 
-void RedisBackendResolver::Impl::FailOrServeStale(Questions questions,
+void RedisBackendResolver::Impl::FailOrServeStale(Requests requests,
                                                   const absl::Status& why) {
-  if (ServeStale(&questions)) return;
-  Fail(std::move(questions), why);
+  if (ServeStale(&requests)) return;
+  Fail(std::move(requests), why);
 }
 
-bool RedisBackendResolver::Impl::ServeStale(Questions* questions) {
+bool RedisBackendResolver::Impl::ServeStale(Requests* requests) {
   const auto stale = log_->FindStale(clock_->NowNanoseconds());
   if (!stale.has_value()) return false;
-  GiveStale(*stale, std::exchange(*questions, {}));
+  GiveStale(*stale, std::exchange(*requests, {}));
   return true;
 }
 
-void RedisBackendResolver::Impl::GiveStale(
-    const internal::AnswerLog::Stale& stale, Questions questions) {
-  if (questions.empty()) return;
+void RedisBackendResolver::Impl::GiveStale(const ResultLog::Stale& stale,
+                                           Requests requests) {
+  if (requests.empty()) return;
   int64_t suppressed;
   if (options_.log_sink != nullptr && stale_limiter_.Admit(&suppressed)) {
     options_.log_sink(
         LogSeverity::kWarning,
-        absl::StrCat("Redis ", options_.address,
-                     " is away: new clients get the last backend known, ",
-                     stale.backend.label, ", which Redis gave ",
-                     absl::ToInt64Seconds(stale.age), " s ago"));
+        absl::StrCat(
+            "Redis ", options_.address,
+            " is unavailable: new sessions get the last known backend, ",
+            stale.backend.label, ", received ", absl::ToInt64Seconds(stale.age),
+            " s ago"));
   }
-  log_->CountStale(questions.size());
-  AnswerAll(std::move(questions), stale.backend, log_.get());
+  log_->CountStale(requests.size());
+  CompleteAll(std::move(requests), stale.backend, log_.get());
 }
 
-Questions RedisBackendResolver::Impl::TakeOldest() {
-  Questions questions = std::move(in_flight_.front());
+Requests RedisBackendResolver::Impl::TakeOldest() {
+  Requests requests = std::move(in_flight_.front());
   in_flight_.pop_front();
-  return questions;
+  return requests;
 }
 
 void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
@@ -471,48 +477,48 @@ void RedisBackendResolver::Impl::OnError(const absl::Status& why) {
 }
 
 void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
-  // A value far too long for a backend ended the connection: the oldest GET
-  // has got an answer in that.
+  // The connection ended because a value was too long: that was the reply to
+  // the oldest GET.
   if (absl::IsResourceExhausted(why) && !in_flight_.empty()) {
     OnNoBackend(About(key_name_, absl::InvalidArgumentError(why.message())));
   }
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   if (connection_.was_closed_in_use()) {
-    patience_end_nanoseconds_ =
+    reconnect_wait_end_nanoseconds_ =
         now_nanoseconds + absl::ToInt64Nanoseconds(options_.reconnect_patience);
   }
-  if (connection_.was_closed_in_use() && IsPatient(now_nanoseconds)) {
-    AskAgain(why);
+  if (connection_.was_closed_in_use() && IsAwaitingReconnect(now_nanoseconds)) {
+    Requeue(why);
   }
-  for (Questions& questions : std::exchange(in_flight_, {})) {
-    FailOrServeStale(std::move(questions), why);
+  for (Requests& requests : std::exchange(in_flight_, {})) {
+    FailOrServeStale(std::move(requests), why);
   }
-  if (!IsPatient(now_nanoseconds)) {
+  if (!IsAwaitingReconnect(now_nanoseconds)) {
     FailOrServeStale(std::exchange(waiting_, {}), why);
   } else if (!waiting_.empty() && !ServeStale(&waiting_)) {
-    connection_.HurryUp();
+    connection_.ReconnectSoon();
   }
 }
 
-void RedisBackendResolver::Impl::AskAgain(const absl::Status& why) {
-  Questions again;
-  Questions failed;
-  for (Questions& questions : std::exchange(in_flight_, {})) {
-    for (Question& question : questions) {
-      (question.asks < kAsksMax ? again : failed)
-          .push_back(std::move(question));
+void RedisBackendResolver::Impl::Requeue(const absl::Status& why) {
+  Requests again;
+  Requests failed;
+  for (Requests& requests : std::exchange(in_flight_, {})) {
+    for (Request& request : requests) {
+      (request.gets < kGetsPerRequestMax ? again : failed)
+          .push_back(std::move(request));
     }
   }
   FailOrServeStale(std::move(failed), why);
   if (again.empty() || ServeStale(&again)) return;
-  log_->CountAskedAgain(again.size());
-  for (const Question& question : again) {
+  log_->CountRepeated(again.size());
+  for (const Request& request : again) {
     next_deadline_nanoseconds_ =
-        std::min(next_deadline_nanoseconds_, question.deadline_nanoseconds);
-    next_patience_nanoseconds_ =
-        std::min(next_patience_nanoseconds_, question.patience_nanoseconds);
+        std::min(next_deadline_nanoseconds_, request.deadline_nanoseconds);
+    next_stale_nanoseconds_ =
+        std::min(next_stale_nanoseconds_, request.stale_nanoseconds);
   }
-  // Older than those who wait.
+  // Older than the waiting requests.
   again.insert(again.end(), std::make_move_iterator(waiting_.begin()),
                std::make_move_iterator(waiting_.end()));
   waiting_ = std::move(again);

@@ -1,4 +1,4 @@
-// Which backend serves a new client? What a Redis key says at that moment.
+// Takes the backend of each new session from a Redis key.
 #ifndef UDPGATE_REDIS_REDIS_BACKEND_RESOLVER_H_
 #define UDPGATE_REDIS_REDIS_BACKEND_RESOLVER_H_
 
@@ -13,99 +13,97 @@
 
 namespace udpgate {
 
-// What a `RedisBackendResolver` has done, and what it holds now.
+// A resolution is called a question here; the names are part of the interface.
 struct RedisBackendResolverStats {
-  // Counters: they only grow.
+  // Counters.
   uint64_t gets_sent = 0;
-  // Questions answered with the last backend known, while Redis was away.
+  // Resolutions that returned the last known backend while Redis was
+  // unavailable.
   uint64_t stale_answers = 0;
-  // Questions refused, since `RedisOptions::requests_waiting_max` waited.
+  // Resolutions rejected because `RedisOptions::requests_waiting_max` were
+  // pending.
   uint64_t questions_refused = 0;
-  // Questions put into a further GET, since the connection was closed.
+  // Resolutions repeated with another GET because the connection was closed.
   uint64_t questions_asked_again = 0;
-  // Gauge: questions without an answer.
+  // Gauge: pending resolutions.
   uint64_t questions_waiting = 0;
-  // Whether Redis answers, whatever it answers.
+  // True while connected and logged in, whatever Redis replies.
   bool is_connected = false;
 };
 
-// Reads `RedisOptions::backend_key` for each new client. The answer always
-// comes from a GET that was sent after `Resolve` was called; questions that
-// wait together share one. GETs are pipelined on one connection.
+// Reads `RedisOptions::backend_key` for each new session. A result always comes
+// from a GET that was sent after `Resolve` was called; pending resolutions
+// share one. GETs are pipelined on one connection.
 //
-// Redis may come and go: the resolver starts without it, connects when it
-// appears, and reconnects with jittered back-off when it goes. A question that
-// comes while an attempt to connect runs waits for it; one that comes between
-// two attempts is answered with Unavailable at once, and makes the next one
-// come soon.
+// Connection: the resolver starts without Redis, connects when it becomes
+// reachable, and reconnects with jittered back-off. A resolution that starts
+// during a connection attempt waits for its end. One that starts between two
+// attempts fails at once with Unavailable, and brings the next attempt forward.
 //
-// A connection that is closed in use (a restart, a failover, a proxy's
-// time-out) fails no question: for `RedisOptions::reconnect_patience` those
-// without an answer, and those that come, wait for the next connection, each
-// within its own time. A GET changes nothing, so it is sent again: a question
-// is part of 3 GETs at most. Where Redis answers an error that passes by itself
-// (MASTERDOWN, LOADING), its name is looked up again, once a second at most,
-// and the connection made anew where the name leads to other addresses.
+// If a connection is closed in use (a restart, a failover, a proxy's time-out),
+// no resolution fails because of that: for `RedisOptions::reconnect_patience`
+// pending and new resolutions wait for the next connection, each within its own
+// timeout. The GET is sent again, since it changes nothing: at most 3 GETs per
+// resolution. If Redis replies with a temporary error (MASTERDOWN, LOADING),
+// its host name is looked up again, at most once per second. If it has other
+// addresses then, the connection is replaced.
 //
-// Floods: Redis gets no more than `RedisOptions::gets_per_second_max` GETs,
-// however many clients come, and after an answer without a usable backend none
-// for `RedisOptions::failure_pause`. That pause is what there is of a negative
-// cache. A failure is never handed on to a question that came after it: the key
-// may have been set meanwhile, and who asks now must see that. The question
-// waits for the end of the pause instead and shares the next GET with all who
-// came during it, so that a crowd without a backend costs Redis ten GETs a
-// second, and a client that tries again at once is served as soon as the key is
-// there. The one exception is a question whose own time ends sooner than the
-// pause: it gets the failure at once, which says more than that its time ended.
-// While there is no connection nothing is sent at all, and attempts to connect
-// are `RedisOptions::reconnect_backoff_min` apart at least (less the jitter).
+// Rate limit: Redis gets at most `RedisOptions::gets_per_second_max` GETs,
+// however many clients arrive. After a failure (a reply without a usable
+// backend) no GET is sent for `RedisOptions::failure_pause`. There is no other
+// negative cache: a later resolution does not get that failure, because the key
+// may have been set meanwhile. It waits for the end of the pause and shares the
+// next GET, so that clients without a backend cost Redis ten GETs per second,
+// and a client that retries immediately is served as soon as the key is set.
+// The exception is a resolution whose timeout ends before the pause: it gets
+// the failure at once. Attempts to connect are at least
+// `RedisOptions::reconnect_backoff_min` apart (less the jitter).
 //
-// With `RedisOptions::stale_backend_age_max`, and only then, a new client may
-// get an answer that is no news: the last backend that Redis gave, while Redis
-// is away:
-//   not connected      at once, also after a connection was closed
-//   answering errors   (LOADING, NOAUTH, what is no Redis) after the first
-//                      error at once; after each `failure_pause` one GET tries
-//                      again
-//   not answering      when the GET has failed (`RedisOptions::command_timeout`
-//                      at most), or half of the question's own time has passed
-// Its age counts from when Redis last gave it. It is the answer of Redis and no
-// sign of absence that the key is missing, holds no `host:port` or is of a
-// wrong type, or that its host name cannot be looked up: no stale answer then,
-// and none later, since the backend was taken back (not so where the name was
-// the same and only its look-up fails).
+// Stale results: with `RedisOptions::stale_backend_age_max` greater than 0, a
+// new session may get the last backend that Redis returned, while Redis is
+//   not connected          immediately, also after the connection was closed
+//   replying with errors   (LOADING, NOAUTH, not Redis) immediately after the
+//                          first error; one GET tries again after each
+//                          `failure_pause`
+//   not replying           when the GET has failed (within
+//                          `RedisOptions::command_timeout`), or when half of
+//                          the resolution's timeout has passed
+// The age counts from the reply that held the backend. A reply without a usable
+// backend (the key is missing, is of another type, holds no `host:port` or an
+// unknown host name) is not an outage: it gives no stale result, and discards
+// the last backend, unless it holds the same text and only the lookup of its
+// name fails.
 //
-// Threads: `Resolve`, `Health` and `GetStats` from any thread at any time. It
-// has one thread of its own, "udpgate-redis-g". The destructor returns within
-// 100 ms whatever Redis does; of questions without an answer `done` is not
-// called, or called with Cancelled.
+// Threads: `Resolve`, `Health` and `GetStats` may be called from any thread at
+// any time. The resolver has one thread of its own, "udpgate-redis-g". The
+// destructor returns within 100 ms whatever Redis does; the callbacks of
+// pending resolutions are not called, or called with Cancelled.
 class RedisBackendResolver final : public BackendResolver {
  public:
-  // Begins to connect. `lookup`, which must not be null, serves the names of
-  // Redis and of the backends. Errors: InvalidArgument from
-  // `RedisOptions::Validate`, ResourceExhausted where there is no thread or
-  // descriptor left. A Redis that cannot be reached is no error.
+  // Starts to connect. `lookup`, which must not be null, resolves the host
+  // names of Redis and of the backends. Errors: InvalidArgument from
+  // `RedisOptions::Validate`, ResourceExhausted if no thread or descriptor is
+  // left. A Redis that cannot be reached is not an error.
   static absl::StatusOr<std::shared_ptr<RedisBackendResolver>> Create(
       RedisOptions options, std::shared_ptr<HostLookup> lookup);
 
   ~RedisBackendResolver() override;
 
-  // Queues the question; takes microseconds. `done` is called inline where the
+  // Queues the request, within microseconds. `done` is called inline if the
   // queue is full, else on a thread of the resolver or of the HostLookup.
   // Errors:
   //   NotFound            the key is missing, or the backend's name is unknown
-  //   InvalidArgument     the value is not `host:port`, or far too long, or the
+  //   InvalidArgument     the value is not `host:port` or is too long, or the
   //                       key is of another type
-  //   DeadlineExceeded    no answer within `request.timeout`
-  //   FailedPrecondition  Redis refuses: no permission
-  //   Unavailable         Redis cannot be reached, hangs or fails
-  //   ResourceExhausted   too many questions wait already
+  //   DeadlineExceeded    no result within `request.timeout`
+  //   FailedPrecondition  Redis denies access
+  //   Unavailable         Redis cannot be reached, does not reply, or fails
+  //   ResourceExhausted   too many resolutions are pending
   void Resolve(const ResolveRequest& request, Callback done) override;
 
-  // OK while connected and the last answer was a backend; not OK while stale
-  // answers are given. While the last answer was none,
-  // the key is read again from time to time, so that this recovers without a
-  // client.
+  // OK while connected, if the last reply held a backend; not OK while results
+  // are stale. After a reply without a backend the key is read from time to
+  // time, so that the health recovers without a client.
   absl::Status Health() const override;
 
   RedisBackendResolverStats GetStats() const;

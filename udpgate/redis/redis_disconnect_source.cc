@@ -10,8 +10,15 @@
 #include "udpgate/redis/internal/connection.h"
 
 namespace udpgate {
+namespace {
 
-class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
+using redis::internal::Connection;
+using redis::internal::ConnectionOwner;
+using redis::internal::ReplyText;
+
+}  // namespace
+
+class RedisDisconnectSource::Impl final : public ConnectionOwner {
  public:
   Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup)
       : options_(std::move(options)),
@@ -20,7 +27,7 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
         connection_(options_, std::move(lookup), "disconnect channel",
                     "udpgate-redis-s", this) {}
 
-  // Before the members that the thread uses go.
+  // First, since the thread uses the other members.
   ~Impl() override { connection_.Stop(); }
 
   absl::Status Start(Handler handler);
@@ -30,10 +37,10 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
   void OnConnected() override {
     connection_.Send({"SUBSCRIBE", options_.disconnect_channel});
   }
-  void OnAnswer(const redisReply& answer) override;
+  void OnReply(const redisReply& reply) override;
   void OnMessage(const redisReply& message) override;
   void OnLost(const absl::Status& why) override;
-  int64_t OnTurn(int64_t) override { return internal::Connection::kNever; }
+  int64_t OnIteration(int64_t) override { return Connection::kNever; }
 
  private:
   const RedisOptions options_;
@@ -41,12 +48,12 @@ class RedisDisconnectSource::Impl final : public internal::ConnectionOwner {
   Handler handler_;
   std::atomic<bool> is_started_{false};
   std::atomic<bool> is_subscribed_{false};
-  internal::Connection connection_;
+  Connection connection_;
 };
 
 absl::Status RedisDisconnectSource::Impl::Start(Handler handler) {
   if (is_started_.exchange(true)) {
-    return absl::FailedPreconditionError("the source was started already");
+    return absl::FailedPreconditionError("already started");
   }
   handler_ = std::move(handler);
   return connection_.Start();
@@ -59,21 +66,21 @@ absl::Status RedisDisconnectSource::Impl::Health() const {
       "Redis ", options_.address, ": not subscribed to ", channel_name_));
 }
 
-void RedisDisconnectSource::Impl::OnAnswer(const redisReply& answer) {
-  if (answer.type == REDIS_REPLY_ERROR) {
-    connection_.Drop(connection_.ErrorToStatus(answer));
+void RedisDisconnectSource::Impl::OnReply(const redisReply& reply) {
+  if (reply.type == REDIS_REPLY_ERROR) {
+    connection_.Drop(connection_.ErrorToStatus(reply));
     return;
   }
-  if (answer.type != REDIS_REPLY_ARRAY || answer.elements != 3) {
-    connection_.Drop(absl::DataLossError("no answer to SUBSCRIBE"));
+  if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 3) {
+    connection_.Drop(absl::DataLossError("unexpected reply to SUBSCRIBE"));
     return;
   }
   is_subscribed_.store(true);
-  connection_.LogWell(absl::StrCat("subscribed to ", channel_name_));
+  connection_.LogRecovery(absl::StrCat("subscribed to ", channel_name_));
 }
 
 void RedisDisconnectSource::Impl::OnLost(const absl::Status& why) {
-  // A payload far too long ended the connection: an event all the same.
+  // The connection ended because a payload was too long: an invalid event.
   if (is_subscribed_.exchange(false) && absl::IsResourceExhausted(why)) {
     handler_(absl::InvalidArgumentError(why.message()));
   }
@@ -82,14 +89,15 @@ void RedisDisconnectSource::Impl::OnLost(const absl::Status& why) {
 // https://redis.io/docs/manual/pubsub/#format-of-pushed-messages
 void RedisDisconnectSource::Impl::OnMessage(const redisReply& message) {
   if (message.elements != 3 || message.element[2]->type != REDIS_REPLY_STRING) {
-    connection_.Drop(absl::DataLossError("a message without payload"));
+    connection_.Drop(absl::DataLossError("pub/sub message without payload"));
     return;
   }
-  const absl::string_view payload = internal::ReplyText(*message.element[2]);
+  const absl::string_view payload = ReplyText(*message.element[2]);
   if (payload.size() >
       static_cast<size_t>(options_.disconnect_payload_bytes_max)) {
-    handler_(absl::InvalidArgumentError(absl::StrCat(
-        "a payload of ", payload.size(), " bytes names no session")));
+    handler_(absl::InvalidArgumentError(
+        absl::StrCat("payload of ", payload.size(), " bytes; the maximum is ",
+                     options_.disconnect_payload_bytes_max)));
     return;
   }
   handler_(DisconnectTarget::Parse(payload));

@@ -12,35 +12,36 @@
 
 namespace udpgate {
 
-// Subscribes to `RedisOptions::disconnect_channel` and hands each payload on,
-// as `DisconnectTarget::Parse` reads it.
+// Subscribes to `RedisOptions::disconnect_channel` and passes each payload to
+// the handler, as `DisconnectTarget::Parse` reads it.
 //
 //   redis-cli PUBLISH udp_gate:disconnect 203.0.113.7:54321
 //
-// A connection that is lost, or silent when asked for a sign of life, is made
-// and subscribed again, with jittered back-off. Redis keeps no event for a
-// subscriber that is away: what was published meanwhile is lost.
+// If the connection is lost, or a PING gets no reply, the source reconnects and
+// subscribes again, with jittered back-off. Redis keeps no events for a
+// disconnected subscriber: events published meanwhile are lost.
 //
 // Threads: `Start` and `Stop` as `DisconnectSource` says, `Health` from any
-// thread. It has one thread of its own while started, "udpgate-redis-s", which
-// calls the handler. A handler that blocks makes events wait in Redis, which
-// ends the connection where they grow too many (`client-output-buffer-limit`).
+// thread. While started it has one thread of its own, "udpgate-redis-s", which
+// calls the handler. If the handler blocks, events queue in Redis, which closes
+// the connection if there are too many (`client-output-buffer-limit`).
 class RedisDisconnectSource final : public DisconnectSource {
  public:
-  // `lookup`, which must not be null, serves the name of Redis. Errors:
+  // `lookup`, which must not be null, resolves the host name of Redis. Errors:
   // InvalidArgument from `RedisOptions::Validate`.
   static absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> Create(
       RedisOptions options, std::shared_ptr<HostLookup> lookup);
 
-  // Stops first, where needed.
+  // Stops first, if needed.
   ~RedisDisconnectSource() override;
 
-  // Begins to connect. Errors: ResourceExhausted where there is no thread or
-  // descriptor left, FailedPrecondition when called twice. A Redis that cannot
-  // be reached is no error.
+  // Starts to connect. Errors: ResourceExhausted if no thread or descriptor is
+  // left, FailedPrecondition if called twice. A Redis that cannot be reached is
+  // not an error.
   absl::Status Start(Handler handler) override;
 
-  // Within 100 ms whatever Redis does, once the handler returns.
+  // Returns within 100 ms after a running handler has returned, whatever Redis
+  // does.
   void Stop() override;
 
   // OK while subscribed.

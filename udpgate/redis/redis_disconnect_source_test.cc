@@ -1,5 +1,4 @@
-// Against a real redis-server, and against a peer that says what no healthy
-// Redis says.
+// With a real redis-server, and with a peer that sends invalid replies.
 #include "udpgate/redis/redis_disconnect_source.h"
 
 #include <gmock/gmock.h>
@@ -31,10 +30,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kChannel[] = "udp_gate:disconnect";
-// The contract says 100 ms; the rest is for a machine busy with other tests.
+// The documented limit is 100 ms; the rest is for a busy machine.
 constexpr absl::Duration kStopTimeMax = absl::Seconds(1);
 
-// What a handler was called with: targets as text, errors as their code.
+// Records the calls of a handler: targets as text, errors as their code.
 class Events {
  public:
   DisconnectSource::Handler Handler() {
@@ -53,7 +52,7 @@ class Events {
   bool Await(size_t count) const {
     return AwaitTrue([&] { return texts().size() >= count; });
   }
-  // Calls of the handler wait meanwhile.
+  // Blocks the handler.
   void Block() {
     internal::MutexLock lock(&mutex_);
     is_blocked_ = true;
@@ -117,14 +116,14 @@ class RedisDisconnectSourceTest : public ::testing::Test {
     return absl::Now() - before;
   }
 
-  // Before the sources, which call it until they are gone.
+  // Declared before the sources, which call it.
   Events events_;
   test::LogCollector log_;
   std::shared_ptr<HostLookup> lookup_;
   RedisOptions options_;
 };
 
-TEST_F(RedisDisconnectSourceTest, HandsOnWhatIsPublishedInOrder) {
+TEST_F(RedisDisconnectSourceTest, PassesPayloadsOnInOrder) {
   const auto redis = StartRedis();
   const auto source = StartSubscribed(redis->tcp_address());
   for (const absl::string_view payload :
@@ -156,10 +155,10 @@ TEST_F(RedisDisconnectSourceTest, ReportsALongPayloadAsInvalid) {
   EXPECT_THAT(events_.texts(),
               ElementsAre("INVALID_ARGUMENT", "7", "INVALID_ARGUMENT",
                           "INVALID_ARGUMENT", "8"));
-  EXPECT_EQ(log_.lines().size(), 1u);  // still the first connection
+  EXPECT_EQ(log_.lines().size(), 1u);  // no reconnect
 }
 
-TEST_F(RedisDisconnectSourceTest, SubscribesAgainAfterAnAbsurdPayload) {
+TEST_F(RedisDisconnectSourceTest, SubscribesAgainAfterAnOversizedPayload) {
   const auto redis = StartRedis();
   const auto source = StartSubscribed(redis->tcp_address());
   Publish(*redis, std::string(1 << 20, 'x'));
@@ -179,13 +178,13 @@ TEST_F(RedisDisconnectSourceTest, LogsInOverAUnixSocket) {
   const auto redis = StartRedis(server);
   options_.username = "default";
   options_.password = "secret";
-  options_.database = 2;  // a channel belongs to none
+  options_.database = 2;  // channels belong to no database
   const auto source = StartSubscribed(redis->unix_address());
   Publish(*redis, "8");
   EXPECT_TRUE(events_.Await(1));
 }
 
-TEST_F(RedisDisconnectSourceTest, SaysThatItMayNotSubscribe) {
+TEST_F(RedisDisconnectSourceTest, ReportsMissingPermissionToSubscribe) {
   const auto redis = StartRedis();
   ASSERT_TRUE(redis
                   ->Command({"ACL", "SETUSER", "gate", "on", "nopass", "~*",
@@ -224,26 +223,26 @@ TEST_F(RedisDisconnectSourceTest, SubscribesAgainAfterARestart) {
   }
 }
 
-TEST_F(RedisDisconnectSourceTest, NoticesASilentPeer) {
+TEST_F(RedisDisconnectSourceTest, DetectsASilentPeer) {
   const auto redis = StartRedis();
   options_.command_timeout = absl::Milliseconds(50);
   options_.ping_interval = absl::Milliseconds(5);
   const auto source = StartSubscribed(redis->tcp_address());
   redis->Pause();
-  EXPECT_TRUE(AwaitTrue([&] { return log_.CountOf("no answer within") == 1; }));
+  EXPECT_TRUE(AwaitTrue([&] { return log_.CountOf("no reply within") == 1; }));
   EXPECT_FALSE(source->Health().ok());
   redis->Resume();
   EXPECT_TRUE(AwaitHealthy(*source));
-  // The server may still hold subscribers of the time when it was stopped.
+  // The server may still count subscriptions from before it was paused.
   const auto receivers = redis->Command({"PUBLISH", kChannel, "8"});
   ASSERT_TRUE(receivers.ok()) << receivers.status();
   EXPECT_TRUE(events_.Await(1));
 }
 
-TEST_F(RedisDisconnectSourceTest, PingsASilentPeerAndKeepsOneThatAnswers) {
+TEST_F(RedisDisconnectSourceTest, PingsASilentPeerAndKeepsOneThatReplies) {
   const ScriptedPeer peer([](const ScriptedPeer::Command& command) {
     static std::atomic<int> pings{0};
-    // As Redis answers a subscriber; the first one is of the log-in.
+    // The reply of Redis to a subscriber; the first PING is part of the login.
     if (command[0] == "PING" && pings.fetch_add(1) > 0) {
       return ScriptedPeer::Say("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
     }
@@ -255,7 +254,7 @@ TEST_F(RedisDisconnectSourceTest, PingsASilentPeerAndKeepsOneThatAnswers) {
   EXPECT_EQ(peer.accepted_count(), 1);
 }
 
-TEST_F(RedisDisconnectSourceTest, TricklingBytesAreNoSignOfLife) {
+TEST_F(RedisDisconnectSourceTest, AnIncompleteReplyDoesNotExtendTheTimeLimit) {
   ScriptedPeer peer(ScriptedPeer::Healthy);
   options_.command_timeout = absl::Milliseconds(20);
   options_.ping_interval = absl::Milliseconds(20);
@@ -267,9 +266,9 @@ TEST_F(RedisDisconnectSourceTest, TricklingBytesAreNoSignOfLife) {
   }));
 }
 
-// The answer to a PING comes while the handler blocks for longer than a
-// command may take.
-TEST_F(RedisDisconnectSourceTest, AHandlerThatTakesItsTimeEndsNoConnection) {
+// The reply to a PING arrives while the handler blocks for longer than the time
+// limit of a command.
+TEST_F(RedisDisconnectSourceTest, ASlowHandlerDoesNotEndTheConnection) {
   const std::string pong = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";
   std::atomic<int> pings{0};
   ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
@@ -299,7 +298,7 @@ TEST_F(RedisDisconnectSourceTest, AHandlerThatTakesItsTimeEndsNoConnection) {
   EXPECT_EQ(log_.CountOf("warn:"), 0);
 }
 
-TEST_F(RedisDisconnectSourceTest, StopWaitsForTheHandlerAndIsTheLastOfIt) {
+TEST_F(RedisDisconnectSourceTest, StopWaitsForTheHandlerAndNoCallFollows) {
   const auto redis = StartRedis();
   const auto source = StartSubscribed(redis->tcp_address());
   events_.Block();
@@ -318,14 +317,14 @@ TEST_F(RedisDisconnectSourceTest, StopWaitsForTheHandlerAndIsTheLastOfIt) {
   EXPECT_FALSE(source->Health().ok());
 }
 
-TEST_F(RedisDisconnectSourceTest, StopsAtOnceWhateverRedisDoes) {
+TEST_F(RedisDisconnectSourceTest, StopsImmediatelyInEveryState) {
   {
     const ScriptedPeer silent([](const ScriptedPeer::Command&) {
       return ScriptedPeer::SayNothing();
     });
     const auto source = Start(silent.address());
     ASSERT_TRUE(AwaitTrue([&] { return silent.command_count("PING") == 1; }));
-    EXPECT_LT(TimeToStop(source.get()), kStopTimeMax) << "never answers";
+    EXPECT_LT(TimeToStop(source.get()), kStopTimeMax) << "no reply";
   }
   {
     ScriptedPeer flooding(ScriptedPeer::Healthy);
@@ -339,13 +338,13 @@ TEST_F(RedisDisconnectSourceTest, StopsAtOnceWhateverRedisDoes) {
       while (!is_stopping.load()) flooding.SayToAll(messages);
     });
     EXPECT_TRUE(events_.Await(1000));
-    EXPECT_LT(TimeToStop(source.get()), kStopTimeMax) << "floods";
+    EXPECT_LT(TimeToStop(source.get()), kStopTimeMax) << "flood of messages";
     is_stopping.store(true);
     flood.join();
   }
 }
 
-TEST_F(RedisDisconnectSourceTest, StartsOnceAndStopsAsOftenAsYouLike) {
+TEST_F(RedisDisconnectSourceTest, StartsOnceAndStopsRepeatedly) {
   const ScriptedPeer peer(ScriptedPeer::Healthy);
   options_.address = peer.address();
   const auto source = RedisDisconnectSource::Create(options_, lookup_);
@@ -360,20 +359,20 @@ TEST_F(RedisDisconnectSourceTest, StartsOnceAndStopsAsOftenAsYouLike) {
   (*source)->Stop();
 }
 
-// What a peer says after SUBSCRIBE, or instead of an answer to it, and what
-// ends the connection.
+// What a peer sends after SUBSCRIBE, or in place of the reply to it. Each ends
+// the connection.
 struct Said {
   const char* name;
   bool is_answer;
   const char* bytes;
-  // Events that it counts as.
+  // The number of events reported.
   size_t invalid_count = 0;
 };
 
 class RedisSubscriberTest : public RedisDisconnectSourceTest,
                             public ::testing::WithParamInterface<Said> {};
 
-TEST_P(RedisSubscriberTest, BeginsAgain) {
+TEST_P(RedisSubscriberTest, Reconnects) {
   std::atomic<bool> is_bad{true};
   const ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
     ScriptedPeer::Action action = ScriptedPeer::Healthy(command);
@@ -411,7 +410,7 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(said.param.name);
     });
 
-TEST_F(RedisDisconnectSourceTest, AMessageCutInTheMiddleIsNoEvent) {
+TEST_F(RedisDisconnectSourceTest, AnIncompleteMessageIsNotAnEvent) {
   const std::string message = ScriptedPeer::Message(kChannel, "54321");
   std::atomic<size_t> cut{1};
   const ScriptedPeer peer([&](const ScriptedPeer::Command& command) {

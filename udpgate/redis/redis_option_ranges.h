@@ -1,5 +1,5 @@
-// The allowed range of the numbers in `RedisOptions` that programs offer as
-// settings, written once; compare proxy_option_ranges.h.
+// The ranges of those `RedisOptions` that programs offer as settings; compare
+// proxy_option_ranges.h.
 #ifndef UDPGATE_REDIS_REDIS_OPTION_RANGES_H_
 #define UDPGATE_REDIS_REDIS_OPTION_RANGES_H_
 
@@ -11,12 +11,12 @@
 namespace udpgate {
 namespace redis_ranges {
 
-// Of the key and of the channel.
+// The key and the channel.
 inline constexpr size_t kNameBytesMax = 1024;
 inline constexpr size_t kUsernameBytesMax = 1024;
 inline constexpr size_t kPasswordBytesMax = 4096;
 
-// How many databases there are is a setting of Redis.
+// Redis' own configuration sets how many databases exist.
 inline constexpr IntegerRange kDatabase{"RedisOptions::database", 0, 1'000'000};
 inline constexpr DurationRange kCommandTimeout{
     "RedisOptions::command_timeout", absl::Milliseconds(1), absl::Minutes(1)};

@@ -43,7 +43,7 @@ absl::Status ValidateAddress(absl::string_view address) {
                        "RedisOptions::address",
                        absl::StrCat(": ", parsed.status().message()));
   }
-  // A NUL would cut the path, or begin an abstract name (unix(7)).
+  // A NUL would end the path, or start an abstract name (unix(7)).
   if (!address.empty() && address.size() <= kUnixPathBytesMax &&
       address.find('\0') == absl::string_view::npos) {
     return absl::OkStatus();

@@ -7,7 +7,7 @@
 //   auto resolver = udpgate::RedisBackendResolver::Create(options, *lookup);
 //   auto source = udpgate::RedisDisconnectSource::Create(options, *lookup);
 //
-// TLS, Sentinel and Cluster are not offered.
+// TLS, Sentinel and Cluster are not supported.
 #ifndef UDPGATE_REDIS_REDIS_OPTIONS_H_
 #define UDPGATE_REDIS_REDIS_OPTIONS_H_
 
@@ -23,76 +23,75 @@ namespace udpgate {
 // The password never appears in a log line or an error text.
 struct RedisOptions {
   // `host:port` as `HostPort::Parse` takes it, or `unix:/path`. A host name is
-  // looked up for each connection; where it has several addresses, one attempt
-  // tries the next after the other.
+  // looked up for each attempt to connect. If it has several addresses, each
+  // attempt takes the next one.
   std::string address = "127.0.0.1:6379";
 
-  // For AUTH (https://redis.io/commands/auth/): with a user name
-  // `AUTH username password`, else with a password `AUTH password`, else none.
-  // Up to 1024 and 4096 bytes.
+  // For AUTH (https://redis.io/commands/auth/): `AUTH username password` if
+  // there is a user name, `AUTH password` if there is only a password, else no
+  // AUTH. Up to 1024 and 4096 bytes.
   std::string username;
   std::string password;
 
-  // For SELECT. 0 to 1,000,000; how many there are is Redis' own setting.
+  // For SELECT. 0 to 1,000,000; Redis' own configuration sets how many exist.
   int database = 0;
 
   // The key of the current backend, `host:port`, and the pub/sub channel of
-  // the disconnect events. 1 to 1024 bytes each. Channels belong to no
+  // the disconnect events. 1 to 1024 bytes each. Channels do not belong to a
   // database.
   std::string backend_key = "udp_gate:backend";
   std::string disconnect_channel = "udp_gate:disconnect";
 
-  // How long one command may take, and how long to look up, to connect and to
-  // log in may take each. 1 ms to 1 minute.
+  // Time limit of each command, and of each step of connecting: the lookup, the
+  // connection, the login. 1 ms to 1 minute.
   absl::Duration command_timeout = absl::Seconds(1);
 
-  // The wait before the first attempt to connect again, and the longest; it
-  // doubles with each failure and is shortened by a random part of up to half.
-  // A new client's question shortens it to the first one. 1 ms to 1 hour.
+  // The first and the longest wait before an attempt to reconnect. The wait
+  // doubles with each failure and is shortened at random by up to half. A new
+  // resolution shortens it to `reconnect_backoff_min`. 1 ms to 1 hour.
   absl::Duration reconnect_backoff_min = absl::Milliseconds(100);
   absl::Duration reconnect_backoff_max = absl::Seconds(5);
 
-  // After a connection was lost in use, new clients' questions wait for the
-  // next one so long, through attempts that fail; later they fail while there
-  // is no connection. 0 to 1 minute.
+  // How long resolutions wait for the next connection after one was closed in
+  // use, through failed attempts. After that they fail while there is no
+  // connection. 0 to 1 minute.
   absl::Duration reconnect_patience = absl::Seconds(1);
 
-  // A connection that was silent for so long is asked for a sign of life. 1 ms
-  // to 1 hour.
+  // A connection is probed with PING after this much silence. 1 ms to 1 hour.
   absl::Duration ping_interval = absl::Seconds(5);
 
-  // GETs sent and not answered at most; the questions that come while so many
-  // run share the next one. 1 to 1024.
+  // Maximum number of GETs without a reply. Resolutions that start at the limit
+  // share the next GET. 1 to 1024.
   int gets_in_flight_max = 8;
 
-  // GETs a second at most, however many clients come; those who come too early
-  // for the next one wait for it together and share it. 1 to 1,000,000.
+  // Maximum number of GETs per second, however many clients arrive. Resolutions
+  // that start too early for the next GET wait for it and share it. 1 to
+  // 1,000,000.
   int gets_per_second_max = 1000;
 
-  // After an answer without a usable backend (missing key, wrong value, an
-  // error of Redis) the next GET is not sent before this time. Questions that
-  // come meanwhile wait for it, see `RedisBackendResolver`. 0 to 10 seconds.
+  // The pause before the next GET after a reply without a usable backend
+  // (missing key, invalid value, an error of Redis). New resolutions wait for
+  // its end, see `RedisBackendResolver`. 0 to 10 seconds.
   absl::Duration failure_pause = absl::Milliseconds(100);
 
-  // While Redis is away (not connected, not answering, answering errors) new
-  // clients get the last backend known, where Redis gave it within this time.
-  // 0: they do not. 0 to 24 hours.
+  // The maximum age of the last known backend that new sessions get while Redis
+  // is unavailable (not connected, not replying, replying with errors). 0
+  // disables that. 0 to 24 hours.
   absl::Duration stale_backend_age_max = absl::ZeroDuration();
 
-  // Questions of new clients without an answer yet at most; more are refused.
-  // 1 to 1,000,000.
+  // Maximum number of pending resolutions; more are rejected. 1 to 1,000,000.
   int requests_waiting_max = 65536;
 
-  // A payload on the channel that is longer is reported as invalid. 1 to
-  // 32768 bytes.
+  // Maximum size of a payload on the channel; a longer one is reported as
+  // invalid. 1 to 32768 bytes.
   int disconnect_payload_bytes_max = 4096;
 
-  // Where the log lines go; see logging.h.
+  // Receives the log lines; see logging.h. Null: nothing is logged.
   LogSink log_sink = StderrLogSink();
 
-  // What time-outs go by; the threads wait in real time, though, and so notice
-  // only when something wakes them that a clock of a test has moved. Null:
-  // `Clock::Monotonic()`. Must outlive the object made with these options.
+  // The clock of time-outs. The threads sleep in real time: they notice that a
+  // simulated clock has moved when they next wake up. Null:
+  // `Clock::Monotonic()`. Must outlive the object created with these options.
   const Clock* clock = nullptr;
 
   // OK, or InvalidArgument that names the field and what is allowed.

@@ -19,7 +19,7 @@ std::string ErrorOf(void (*change)(RedisOptions* options)) {
   return std::string(status.message());
 }
 
-TEST(RedisOptionsTest, AllowsTheDefaultsAndTheLimits) {
+TEST(RedisOptionsTest, AcceptsTheDefaultsAndTheLimits) {
   RedisOptions options;
   EXPECT_TRUE(options.Validate().ok());
   for (const char* address : {"[::1]:1", "redis.internal:65535", "unix:/a"}) {

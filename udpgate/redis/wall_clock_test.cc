@@ -1,6 +1,6 @@
-// The system clock may jump, by years and in both directions: nothing here may
-// go by it. This binary brings its own clock functions, so that everything that
-// it is linked with, c-ares included, sees the jumps.
+// Jumps of the system clock, by years and in both directions, must have no
+// effect. This binary replaces the clock functions of libc, so that all linked
+// code, including c-ares, sees the jumps.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
@@ -28,7 +28,7 @@ namespace {
 constexpr int64_t kTenYearsSeconds = int64_t{10} * 365 * 86400;
 
 std::atomic<int64_t> jump_seconds{0};
-// The thread of the test, whose waits have deadlines, sees no jump.
+// The thread of the test, whose waits have deadlines, sees no jumps.
 thread_local bool is_test_thread = false;
 
 int64_t Jump() { return is_test_thread ? 0 : jump_seconds.load(); }
@@ -69,7 +69,7 @@ namespace {
 using test::AwaitTrue;
 using test::ScriptedPeer;
 
-constexpr absl::Duration kPatience = absl::Minutes(10);
+constexpr absl::Duration kLongTimeout = absl::Minutes(10);
 
 template <typename T>
 class Answer {
@@ -86,7 +86,7 @@ class Answer {
   }
   absl::StatusOr<T> Await() const {
     if (!AwaitTrue([this] { return is_done(); })) {
-      return absl::UnknownError("no answer");
+      return absl::UnknownError("no result");
     }
     internal::MutexLock lock(&state_->mutex);
     return *state_->result;
@@ -101,7 +101,7 @@ class Answer {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
-// With the seconds by which the clock jumps.
+// The parameter is the jump in seconds.
 class WallClockTest : public ::testing::TestWithParam<int64_t> {
  protected:
   WallClockTest() {
@@ -123,7 +123,7 @@ class WallClockTest : public ::testing::TestWithParam<int64_t> {
     return *HostLookup::Create(lookup_options_);
   }
   static Answer<std::vector<SocketAddress>> Lookup(
-      HostLookup* lookup, absl::Duration timeout = kPatience) {
+      HostLookup* lookup, absl::Duration timeout = kLongTimeout) {
     Answer<std::vector<SocketAddress>> answer;
     lookup->Lookup("lobby.test", timeout, answer.Catch());
     return answer;
@@ -136,7 +136,7 @@ class WallClockTest : public ::testing::TestWithParam<int64_t> {
     return resolver;
   }
   static Answer<ResolveResult> Ask(RedisBackendResolver* resolver,
-                                   absl::Duration timeout = kPatience) {
+                                   absl::Duration timeout = kLongTimeout) {
     ResolveRequest request;
     request.timeout = timeout;
     Answer<ResolveResult> answer;
@@ -153,8 +153,8 @@ INSTANTIATE_TEST_SUITE_P(Jumps, WallClockTest,
                          ::testing::Values(kTenYearsSeconds,
                                            -kTenYearsSeconds));
 
-// Else the others would show nothing.
-TEST_P(WallClockTest, TheJumpIsSeenByWhoeverGoesByTheSystemClock) {
+// Without this, the other tests would show nothing.
+TEST_P(WallClockTest, TheSystemClockJumps) {
   EXPECT_EQ(dlsym(RTLD_DEFAULT, "clock_gettime"),
             reinterpret_cast<void*>(&clock_gettime));
   EXPECT_EQ(dlsym(RTLD_DEFAULT, "gettimeofday"),
@@ -168,31 +168,31 @@ TEST_P(WallClockTest, TheJumpIsSeenByWhoeverGoesByTheSystemClock) {
   }).join();
 }
 
-TEST_P(WallClockTest, ALookupWaitsForAsLongAsItMay) {
+TEST_P(WallClockTest, ALookupKeepsItsTimeout) {
   dns_.Set("lobby.test", {"10.0.0.5"});
   dns_.Hold();
   const auto lookup = MakeLookup();
-  const auto patient = Lookup(lookup.get());
+  const auto long_lived = Lookup(lookup.get());
   ASSERT_TRUE(AwaitTrue([&] { return dns_.query_count("lobby.test") == 1; }));
   JumpNow();
   EXPECT_EQ(Lookup(lookup.get(), absl::Milliseconds(5)).AwaitCode(),
             absl::StatusCode::kDeadlineExceeded);
-  EXPECT_FALSE(patient.is_done());
+  EXPECT_FALSE(long_lived.is_done());
   EXPECT_EQ(dns_.query_count("lobby.test"), 1);
   dns_.Release();
-  EXPECT_TRUE(patient.Await().ok());
+  EXPECT_TRUE(long_lived.Await().ok());
 }
 
-TEST_P(WallClockTest, AServerThatSaysNothingIsGivenUp) {
+TEST_P(WallClockTest, ASilentNameServerTimesOut) {
   lookup_options_.attempt_timeout = absl::Milliseconds(20);
   dns_.Hold();
   const auto lookup = MakeLookup();
-  const auto patient = Lookup(lookup.get());
+  const auto long_lived = Lookup(lookup.get());
   JumpNow();
-  EXPECT_EQ(patient.AwaitCode(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(long_lived.AwaitCode(), absl::StatusCode::kDeadlineExceeded);
 }
 
-TEST_P(WallClockTest, AnAnswerIsUsedAgain) {
+TEST_P(WallClockTest, AResultIsCached) {
   dns_.Set("lobby.test", {"10.0.0.5"});
   const auto lookup = MakeLookup();
   EXPECT_TRUE(Lookup(lookup.get()).Await().ok());
@@ -203,23 +203,23 @@ TEST_P(WallClockTest, AnAnswerIsUsedAgain) {
   EXPECT_EQ(dns_.query_count("lobby.test"), 1);
 }
 
-TEST_P(WallClockTest, AQuestionToRedisWaitsForAsLongAsItMay) {
+TEST_P(WallClockTest, AResolutionKeepsItsTimeout) {
   redis_options_.gets_in_flight_max = 1;
   redis_options_.stale_backend_age_max = absl::ZeroDuration();
   ScriptedPeer peer(ScriptedPeer::Healthy);
   const auto resolver = MakeConnected(peer);
-  const auto patient = Ask(resolver.get());
+  const auto long_lived = Ask(resolver.get());
   ASSERT_TRUE(AwaitTrue([&] { return peer.command_count("GET") == 1; }));
   JumpNow();
   EXPECT_EQ(Ask(resolver.get(), absl::Milliseconds(5)).AwaitCode(),
             absl::StatusCode::kDeadlineExceeded);
-  EXPECT_FALSE(patient.is_done());
+  EXPECT_FALSE(long_lived.is_done());
   peer.SayToAll(ScriptedPeer::Bulk("1.2.3.4:5"));
-  EXPECT_TRUE(patient.Await().ok());
+  EXPECT_TRUE(long_lived.Await().ok());
   EXPECT_EQ(peer.accepted_count(), 1);
 }
 
-TEST_P(WallClockTest, ARedisThatSaysNothingIsGivenUpAndTriedAgain) {
+TEST_P(WallClockTest, ASilentRedisTimesOutAndIsRetried) {
   redis_options_.command_timeout = absl::Milliseconds(50);
   ScriptedPeer peer(ScriptedPeer::Healthy);
   const auto resolver = MakeConnected(peer);

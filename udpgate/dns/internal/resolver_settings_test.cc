@@ -28,7 +28,7 @@ TEST(ReadResolverTimesTest, ReadsTheOptionsOfResolvConf) {
   EXPECT_EQ(times.attempts, 4);
 }
 
-TEST(ReadResolverTimesTest, SaysNothingWhereNothingIsSaid) {
+TEST(ReadResolverTimesTest, LeavesAbsentOptionsUnset) {
   for (const char* text : {"", "options", "options timeout: attempts:x\n",
                            "nameserver 10.0.0.1\nsearch timeout:1\n"}) {
     const ResolverTimes times = ReadResolverTimes(text, "");

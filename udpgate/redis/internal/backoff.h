@@ -1,4 +1,4 @@
-// How long to wait before the next attempt.
+// The wait before the next attempt to connect.
 #ifndef UDPGATE_REDIS_INTERNAL_BACKOFF_H_
 #define UDPGATE_REDIS_INTERNAL_BACKOFF_H_
 
@@ -9,10 +9,11 @@
 #include "absl/time/time.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
-// Doubles from `min` to `max`. Each wait is shortened by a random part of up
-// to half, so that many gates do not come back to one Redis all at once.
+// Doubles from `min` to `max`. Each wait is shortened at random by up to half,
+// so that many gateways do not reconnect to one Redis at the same moment.
 // Threads: one.
 class Backoff {
  public:
@@ -25,7 +26,7 @@ class Backoff {
     return wait * std::uniform_real_distribution<double>(0.5, 1.0)(random_);
   }
 
-  // Begins again at `min`: an attempt has succeeded.
+  // After a success: starts again at `min`.
   void Reset() { next_ = min_; }
 
  private:
@@ -36,6 +37,7 @@ class Backoff {
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_BACKOFF_H_

@@ -5,6 +5,7 @@
 #include <set>
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -19,14 +20,14 @@ TEST(BackoffTest, DoublesUpToItsLimitWithinItsJitter) {
   }
 }
 
-TEST(BackoffTest, BeginsAgainAfterAReset) {
+TEST(BackoffTest, StartsAgainAfterAReset) {
   Backoff backoff(absl::Milliseconds(100), absl::Seconds(1), 1);
   for (int i = 0; i < 5; ++i) backoff.Next();
   backoff.Reset();
   EXPECT_LE(backoff.Next(), absl::Milliseconds(100));
 }
 
-TEST(BackoffTest, DiffersFromGateToGate) {
+TEST(BackoffTest, DiffersBetweenSeeds) {
   std::set<absl::Duration> waits;
   for (uint64_t seed = 0; seed < 20; ++seed) {
     waits.insert(Backoff(absl::Seconds(1), absl::Seconds(1), seed).Next());
@@ -34,7 +35,7 @@ TEST(BackoffTest, DiffersFromGateToGate) {
   EXPECT_GT(waits.size(), 15u);
 }
 
-TEST(BackoffTest, StaysAtALimitThatIsItsBeginning) {
+TEST(BackoffTest, StaysAtTheLimitIfBothAreEqual) {
   Backoff backoff(absl::Milliseconds(1), absl::Milliseconds(1), 1);
   for (int i = 0; i < 1000; ++i) {
     EXPECT_LE(backoff.Next(), absl::Milliseconds(1));
@@ -43,4 +44,5 @@ TEST(BackoffTest, StaysAtALimitThatIsItsBeginning) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

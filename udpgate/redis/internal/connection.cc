@@ -18,24 +18,30 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/time.h"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/internal/thread.h"
 #include "udpgate/internal/unshared_status.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
+using udpgate::internal::ErrnoToStatus;
+using udpgate::internal::MutexLock;
+using udpgate::internal::StartThread;
+using udpgate::internal::SysCallResult;
+using udpgate::internal::SysCalls;
+using udpgate::internal::ThreadRole;
+using udpgate::internal::Unshared;
+
 constexpr absl::Duration kLogInterval = absl::Seconds(2);
-// How often the name of a Redis that answers errors is looked up again.
-constexpr absl::Duration kCheckInterval = absl::Seconds(1);
 constexpr size_t kReadBytes = 16 * 1024;
-// A peer that floods gets no more of one turn.
-constexpr int kReadsPerTurnMax = 16;
-// Of an error reply in a text of ours.
+// Limits what a flooding peer gets of one iteration.
+constexpr int kReadsPerIterationMax = 16;
+// Of an error reply, in logs and errors.
 constexpr size_t kQuotedBytesMax = 200;
-// The longest first word of an error reply is shorter.
+// Error kinds of Redis, such as WRONGPASS, are shorter.
 constexpr size_t kErrorKindBytesMax = 16;
 
 uint64_t RandomSeed() {
@@ -57,9 +63,9 @@ bool IsMessage(const redisReply& reply) {
          ReplyText(*reply.element[0]) == "message";
 }
 
-// States of a Redis that end by themselves (https://redis.io/docs/reference/
+// Temporary states of Redis (https://redis.io/docs/reference/
 // protocol-spec/#simple-errors: the first word is the kind).
-bool IsPassing(absl::string_view error) {
+bool IsTemporary(absl::string_view error) {
   for (const absl::string_view kind :
        {"LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN",
         "NOREPLICAS", "OOM", "ERR max number of clients"}) {
@@ -122,16 +128,16 @@ absl::Status Connection::Unavailable(absl::string_view what) const {
 }
 
 void Connection::Run() {
-  while (!stopping_.load()) Turn();
+  while (!stopping_.load()) PollOnce();
 }
 
-void Connection::Turn() {
+void Connection::PollOnce() {
   TakeLookup();
   if (state_ == State::kWaiting && Now() >= retry_nanoseconds_) BeginAttempt();
-  const int64_t owner_nanoseconds = owner_->OnTurn(Now());
+  const int64_t owner_nanoseconds = owner_->OnIteration(Now());
   if (!output_.empty()) Flush();
   WaitForEvents(std::min(owner_nanoseconds, NextDeadline()));
-  // After reading: an answer that is there already is not late.
+  // After reading, since a reply may have arrived in time.
   CheckDeadlines();
 }
 
@@ -140,7 +146,7 @@ int64_t Connection::NextDeadline() const {
     case State::kWaiting:
       return retry_nanoseconds_;
     case State::kLookingUp:
-      return kNever;  // the HostLookup keeps the time
+      return kNever;  // the HostLookup has the time limit
     case State::kConnecting:
       return connect_deadline_nanoseconds_;
     case State::kLoggingIn:
@@ -156,12 +162,12 @@ void Connection::CheckDeadlines() {
   if (state_ == State::kWaiting || Now() < NextDeadline()) return;
   if (state_ == State::kConnecting) {
     Drop(Unavailable(
-        absl::StrCat("no connection within ",
+        absl::StrCat("connect timed out after ",
                      absl::FormatDuration(options_.command_timeout))));
   } else if (!commands_.empty()) {
     Drop(Unavailable(absl::StrCat(
-        "no answer within ", absl::FormatDuration(options_.command_timeout))));
-  } else if (state_ == State::kConnected && !owner_->OnSilence()) {
+        "no reply within ", absl::FormatDuration(options_.command_timeout))));
+  } else if (state_ == State::kConnected && !owner_->OnIdle()) {
     Queue(Command::Kind::kPing, {"PING"});
   }
 }
@@ -169,7 +175,8 @@ void Connection::CheckDeadlines() {
 void Connection::WaitForEvents(int64_t until_nanoseconds) {
   std::array<pollfd, 2> polled{};
   polled[0] = {mailbox_->wakeup.get(), POLLIN, 0};
-  polled[1] = {socket_.get(), POLLIN, 0};  // poll(2) ignores a negative one
+  polled[1] = {socket_.get(), POLLIN,
+               0};  // poll(2) ignores a negative descriptor
   if (state_ == State::kConnecting) {
     polled[1].events = POLLOUT;
   } else if (!output_.empty()) {
@@ -177,7 +184,7 @@ void Connection::WaitForEvents(int64_t until_nanoseconds) {
   }
   int timeout_milliseconds = -1;
   if (until_nanoseconds != kNever) {
-    // Rounded up: a wait that ends early would only be repeated.
+    // Rounded up, since a wait that ends early would be repeated.
     timeout_milliseconds = static_cast<int>(std::clamp<int64_t>(
         (until_nanoseconds - Now() + 999'999) / 1'000'000, 0, INT_MAX));
   }
@@ -233,7 +240,7 @@ void Connection::LookUp() {
         }
         SysCalls::Real()->EventFdAdd(mailbox->wakeup.get());
       });
-  TakeLookup();  // an IP address was answered inline
+  TakeLookup();  // an IP address is resolved inline
 }
 
 void Connection::TakeLookup() {
@@ -257,25 +264,26 @@ void Connection::TakeLookup() {
   ConnectTcp((*found)[(attempts_ - 1) % found->size()]);
 }
 
-void Connection::NoteError(const redisReply& error) {
+void Connection::OnErrorReply(const redisReply& error) {
   if (state_ != State::kConnected || !peer_.is_valid() || is_checking_name_ ||
-      !IsPassing(ReplyText(error)) || Now() < next_check_nanoseconds_) {
+      !IsTemporary(ReplyText(error)) || Now() < next_check_nanoseconds_) {
     return;
   }
-  next_check_nanoseconds_ = Now() + absl::ToInt64Nanoseconds(kCheckInterval);
+  next_check_nanoseconds_ =
+      Now() + absl::ToInt64Nanoseconds(kAddressCheckInterval);
   is_checking_name_ = true;
   LookUp();
-  // What was answered inline (an IP address, a cached name) rings the mailbox:
-  // dropping the connection is not for the middle of a reply.
+  // An inline result (an IP address, a cached name) is handled in the next
+  // iteration, since `Drop` must not run while a reply is processed.
 }
 
 void Connection::CheckAddress(const std::vector<SocketAddress>& found) {
   const bool is_found =
       std::find(found.begin(), found.end(), peer_) != found.end();
   if (is_found && found.size() == 1) return;
-  DropClosed(Unavailable(
-      absl::StrCat(peer_.ToString(), " answers errors, and the name leads ",
-                   is_found ? "to other addresses too" : "elsewhere by now")));
+  DropClosed(Unavailable(absl::StrCat(
+      peer_.ToString(), " replies with errors, and the host name has ",
+      is_found ? "more addresses" : "another address now")));
 }
 
 void Connection::ConnectTcp(const SocketAddress& address) {
@@ -315,13 +323,14 @@ void Connection::Connect(int family, const sockaddr* address, socklen_t size) {
   }
 }
 
-// Without effect on what is sent, so a failure is no reason to give up.
+// Failures are ignored: the options do not change what is sent.
 void Connection::SetTcpOptions() {
   const auto set = [this](int level, int name, int value) {
     sys_calls_->SetSockOpt(socket_.get(), level, name, &value, sizeof(value));
   };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
-  // The PINGs find a dead peer sooner; these keep the state of firewalls.
+  // PINGs detect a dead peer sooner; keepalive preserves the state of
+  // firewalls.
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, 30);
   set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
@@ -353,32 +362,33 @@ void Connection::LogIn() {
   if (options_.database != 0) {
     Queue(Command::Kind::kSelect, {"SELECT", absl::StrCat(options_.database)});
   }
-  // Also where nothing else is needed: shows that this is a Redis, that it
-  // wants no password, and that it has loaded its data.
+  // Always sent: the reply shows that this is Redis, that the login is
+  // complete, and that the data is loaded.
   Queue(Command::Kind::kLastLogin, {"PING"});
 }
 
-void Connection::OnLoginAnswer(const redisReply& answer, Command::Kind kind) {
+void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
   const bool is_last = kind == Command::Kind::kLastLogin;
-  if (kind == Command::Kind::kAuth && answer.type == REDIS_REPLY_ERROR) {
-    // Redis may quote what it was sent, cut or with other line breaks. The
-    // first word is the kind of the error, in capitals, and quotes nothing.
-    const absl::string_view text = ReplyText(answer);
+  if (kind == Command::Kind::kAuth && reply.type == REDIS_REPLY_ERROR) {
+    // The text may quote the password, truncated or with other line breaks.
+    // Only the first word, the kind of the error in capitals, is safe to show.
+    const absl::string_view text = ReplyText(reply);
     const absl::string_view kind_of_error = text.substr(0, text.find(' '));
     const bool is_kind = std::all_of(kind_of_error.begin(), kind_of_error.end(),
                                      absl::ascii_isupper);
     Drop(absl::FailedPreconditionError(absl::StrCat(
-        "refused the log-in", is_kind ? ": " : "",
+        "login rejected", is_kind ? ": " : "",
         is_kind ? kind_of_error.substr(0, kErrorKindBytesMax) : "")));
     return;
   }
-  // A user who may not PING has logged in all the same.
-  const bool may_not_ping = is_last && answer.type == REDIS_REPLY_ERROR &&
-                            absl::StartsWith(ReplyText(answer), "NOPERM");
-  if (answer.type != REDIS_REPLY_STATUS && !may_not_ping) {
-    Drop(answer.type == REDIS_REPLY_ERROR
-             ? ErrorToStatus(answer)
-             : absl::DataLossError("the log-in was answered like no Redis"));
+  // A user without permission for PING is logged in, too.
+  const bool may_not_ping = is_last && reply.type == REDIS_REPLY_ERROR &&
+                            absl::StartsWith(ReplyText(reply), "NOPERM");
+  if (reply.type != REDIS_REPLY_STATUS && !may_not_ping) {
+    Drop(reply.type == REDIS_REPLY_ERROR
+             ? ErrorToStatus(reply)
+             : absl::DataLossError(
+                   "unexpected reply during login; is this a Redis server?"));
     return;
   }
   if (!is_last) return;
@@ -411,8 +421,8 @@ void Connection::Flush() {
       continue;
     }
     if (errno == EINTR) continue;
-    // Where Redis said why before it closed (too many clients), `Read` finds
-    // that.
+    // If Redis sent an error before it closed (too many clients), `Read`
+    // reports that.
     if (errno != EAGAIN && errno != EPIPE && errno != ECONNRESET) {
       DropClosed(Unavailable(ErrnoToStatus(errno, "send").message()));
       return;
@@ -424,7 +434,7 @@ void Connection::Flush() {
 
 void Connection::Read() {
   std::array<char, kReadBytes> buffer;
-  for (int reads = 0; reads < kReadsPerTurnMax; ++reads) {
+  for (int reads = 0; reads < kReadsPerIterationMax; ++reads) {
     const ssize_t size =
         recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (size < 0) {
@@ -452,7 +462,7 @@ bool Connection::Consume(absl::string_view bytes) {
       return false;
     }
     if (*reply == nullptr) break;
-    // Whole replies only: single bytes now and then are no sign of life.
+    // Whole replies only: a peer that sends single bytes is not alive.
     replied_nanoseconds_ = Now();
     Dispatch(**reply);
     if (!socket_.is_open() || stopping_.load()) return false;
@@ -461,7 +471,7 @@ bool Connection::Consume(absl::string_view bytes) {
     Drop(fed);
     return false;
   }
-  // The owner may have taken its time; Redis is not to blame for that.
+  // Time spent in the owner does not count against the deadlines.
   const int64_t spent_nanoseconds = Now() - begin_nanoseconds;
   for (Command& command : commands_) {
     command.deadline_nanoseconds += spent_nanoseconds;
@@ -477,7 +487,7 @@ void Connection::Dispatch(const redisReply& reply) {
   if (commands_.empty()) {
     Drop(reply.type == REDIS_REPLY_ERROR
              ? ErrorToStatus(reply)
-             : absl::DataLossError("an answer that nobody asked for"));
+             : absl::DataLossError("unexpected reply"));
     return;
   }
   const Command::Kind kind = commands_.front().kind;
@@ -486,14 +496,14 @@ void Connection::Dispatch(const redisReply& reply) {
     case Command::Kind::kAuth:
     case Command::Kind::kSelect:
     case Command::Kind::kLastLogin:
-      OnLoginAnswer(reply, kind);
+      OnLoginReply(reply, kind);
       return;
     case Command::Kind::kPing:
-      // Any answer shows that it lives, though maybe not that it is of use.
-      if (reply.type == REDIS_REPLY_ERROR) NoteError(reply);
+      // Any reply shows that Redis is alive, an error too.
+      if (reply.type == REDIS_REPLY_ERROR) OnErrorReply(reply);
       return;
     case Command::Kind::kOwner:
-      owner_->OnAnswer(reply);
+      owner_->OnReply(reply);
       return;
   }
 }
@@ -511,9 +521,9 @@ void Connection::Drop(const absl::Status& why) {
           ? why
           : absl::Status(why.code(), absl::StrCat(text_prefix_, why.message()));
   const int64_t now_nanoseconds = Now();
-  // One that was lost at once counts as a failed attempt, lest a Redis that
-  // accepts and closes is asked without end. Not where a reply was too large:
-  // somebody else wrote that, and Redis is well.
+  // A connection that was lost soon counts as a failed attempt, so that a Redis
+  // that accepts and closes is not retried in a loop. Not if a reply was too
+  // large, since that is not a failure of Redis.
   if (state_ == State::kConnected &&
       (absl::IsResourceExhausted(why) ||
        now_nanoseconds - connected_nanoseconds_ >=
@@ -526,7 +536,7 @@ void Connection::Drop(const absl::Status& why) {
   state_ = State::kWaiting;
   retry_nanoseconds_ =
       now_nanoseconds + absl::ToInt64Nanoseconds(backoff_.Next());
-  hurried_retry_nanoseconds_ =
+  earliest_retry_nanoseconds_ =
       now_nanoseconds +
       absl::ToInt64Nanoseconds(options_.reconnect_backoff_min);
   SetHealth(named);
@@ -534,46 +544,48 @@ void Connection::Drop(const absl::Status& why) {
   owner_->OnLost(named);
 }
 
-void Connection::HurryUp() {
+void Connection::ReconnectSoon() {
   if (state_ != State::kWaiting) return;
-  retry_nanoseconds_ = std::min(retry_nanoseconds_, hurried_retry_nanoseconds_);
+  retry_nanoseconds_ =
+      std::min(retry_nanoseconds_, earliest_retry_nanoseconds_);
   if (Now() >= retry_nanoseconds_) BeginAttempt();
 }
 
 absl::Status Connection::ErrorToStatus(const redisReply& error) const {
   const absl::string_view text = ReplyText(error);
   std::string quoted = absl::StrCat(
-      "answered \"", absl::CHexEscape(text.substr(0, kQuotedBytesMax)), "\"");
+      "replied \"", absl::CHexEscape(text.substr(0, kQuotedBytesMax)), "\"");
   if (!options_.password.empty() &&
       absl::StrContains(text, options_.password)) {
-    quoted = "answered with an error that contains the password";
+    quoted = "replied with an error that contains the password";
   }
   absl::Status status = Unavailable(quoted);
-  if (IsPassing(text)) return status;
+  if (IsTemporary(text)) return status;
   return absl::FailedPreconditionError(status.message());
 }
 
 void Connection::LogLost(const absl::Status& why) {
-  // Once an outage, and again where the reason changes.
-  if (!is_well_logged_ && why.message() == lost_logged_) return;
+  // Once per outage, and again if the reason changes.
+  if (!is_recovery_logged_ && why.message() == lost_logged_) return;
   int64_t suppressed;
   if (!lost_limiter_.Admit(&suppressed)) return;
-  is_well_logged_ = false;
+  is_recovery_logged_ = false;
   lost_logged_ = std::string(why.message());
   options_.log_sink(LogSeverity::kWarning,
                     suppressed == 0
-                        ? absl::StrCat(why.message(), "; trying again")
-                        : absl::StrCat(why.message(), "; trying again (",
+                        ? absl::StrCat(why.message(), "; retrying")
+                        : absl::StrCat(why.message(), "; retrying (",
                                        suppressed, " failures not shown)"));
 }
 
-void Connection::LogWell(absl::string_view what) {
-  // As often as a loss was logged, and so at a limited rate.
-  if (is_well_logged_) return;
-  is_well_logged_ = true;
+void Connection::LogRecovery(absl::string_view what) {
+  // At most once per logged failure, so at a limited rate.
+  if (is_recovery_logged_) return;
+  is_recovery_logged_ = true;
   lost_logged_.clear();
   options_.log_sink(LogSeverity::kInfo, absl::StrCat(text_prefix_, what));
 }
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -1,5 +1,5 @@
 // One connection to Redis on a thread of its own: looks the host up, connects,
-// logs in, notices when it is lost or silent, and begins again.
+// logs in, detects loss and silence, and reconnects.
 #ifndef UDPGATE_REDIS_INTERNAL_CONNECTION_H_
 #define UDPGATE_REDIS_INTERNAL_CONNECTION_H_
 
@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/internal/mutex.h"
@@ -30,38 +31,41 @@
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
-// What a Connection is for. All methods are called on its thread, where they
-// may call the methods of the Connection that are meant for it.
+// The user of a Connection. All methods are called on the connection's thread,
+// and may call the Connection's methods for that thread.
 class ConnectionOwner {
  public:
   virtual ~ConnectionOwner() = default;
 
   // Connected and logged in: commands may be sent.
   virtual void OnConnected() = 0;
-  // The answer to the oldest command that has none yet.
-  virtual void OnAnswer(const redisReply& answer) = 0;
+  // The reply to the oldest pending command.
+  virtual void OnReply(const redisReply& reply) = 0;
   // A message of a channel: an array that begins with "message".
   virtual void OnMessage(const redisReply& message) = 0;
-  // An attempt has failed, or the connection was lost; what has no answer yet
-  // gets none.
+  // An attempt has failed, or the connection was lost. Pending commands get no
+  // reply.
   virtual void OnLost(const absl::Status& why) = 0;
-  // Called once a turn, so after each `Wake`. Returns the time (of the clock
-  // of the options) at which it wants to be called again at the latest, or
+  // Called in each event-loop iteration, so after each `Wake`. Returns when to
+  // call it again at the latest, in the time of `RedisOptions::clock`, or
   // `Connection::kNever`.
-  virtual int64_t OnTurn(int64_t now_nanoseconds) = 0;
-  // Redis was silent for a while and owes no answer. True where a command was
-  // sent that shows whether it lives; else the Connection sends a PING.
-  virtual bool OnSilence() { return false; }
+  virtual int64_t OnIteration(int64_t now_nanoseconds) = 0;
+  // Redis was silent for `RedisOptions::ping_interval`, and no command is
+  // pending. Returns true if it sent a command; else the Connection sends PING.
+  virtual bool OnIdle() { return false; }
 };
 
 class Connection {
  public:
   static constexpr int64_t kNever = INT64_MAX;
+  // The interval of address lookups while Redis replies with errors.
+  static constexpr absl::Duration kAddressCheckInterval = absl::Seconds(1);
 
   // `options` must be valid. `what_for` names the connection in texts, since
-  // there may be several to one Redis. `owner` must live until `Stop`.
+  // one Redis may have several. `owner` must live until `Stop`.
   Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
              absl::string_view what_for, absl::string_view thread_name,
              ConnectionOwner* owner);
@@ -69,54 +73,54 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // Begins to connect. ResourceExhausted where there is no thread or
-  // descriptor left. At most once.
+  // Starts to connect. ResourceExhausted if no thread or descriptor is left.
+  // Call at most once.
   absl::Status Start();
 
-  // Ends the thread and closes the connection, without `OnLost`. Returns as
-  // soon as the owner's method that runs now has. Harmless when called twice.
+  // Ends the thread and closes the connection, without `OnLost`. Waits for a
+  // running method of the owner. May be called twice.
   void Stop();
 
-  // Makes a turn begin soon. Threads: any.
+  // Wakes the thread up. Threads: any.
   void Wake();
 
-  // OK while connected and logged in, else why not. Threads: any.
+  // OK while connected and logged in, else the reason. Threads: any.
   absl::Status Health() const;
 
-  // The rest is for the thread of the Connection.
+  // Everything below is for the thread of the Connection.
 
   bool is_connected() const { return state_ == State::kConnected; }
-  // Neither connected nor about to be.
+  // True between two attempts.
   bool is_waiting() const { return state_ == State::kWaiting; }
 
-  // Sends a command, while connected. It must be answered within
-  // `RedisOptions::command_timeout`, else the connection is lost.
+  // Sends a command, while connected. If there is no reply within
+  // `RedisOptions::command_timeout`, the connection is lost.
   void Send(std::initializer_list<absl::string_view> arguments);
 
-  // Closes the connection and tries again after the back-off. Calls `OnLost`.
+  // Closes the connection and reconnects after the back-off. Calls `OnLost`.
   void Drop(const absl::Status& why);
 
-  // Somebody waits for Redis: shortens the wait to
-  // `RedisOptions::reconnect_backoff_min`, and where that has passed begins an
-  // attempt now. It may have failed already when this returns.
-  void HurryUp();
+  // Shortens the wait for the next attempt to
+  // `RedisOptions::reconnect_backoff_min`. If that has passed, starts an
+  // attempt, which may have failed when this returns.
+  void ReconnectSoon();
 
-  // Redis has answered `error`. If it is one that passes by itself, the name of
-  // Redis is looked up again, once a second at most: where the name leads
-  // elsewhere, or to other addresses too, the connection is made anew.
-  void NoteError(const redisReply& error);
+  // Call if Redis replied with `error`. If the error is temporary, looks up the
+  // host name of Redis again, at most once per second. If it has other
+  // addresses than that of this connection, reconnects.
+  void OnErrorReply(const redisReply& error);
 
-  // Whether the last connection was lost while it was in use: Redis or the
-  // network closed it, or the name leads elsewhere. Not where Redis hung or
-  // broke the protocol, and not after an attempt that failed.
+  // True if the last connection was closed in use: by Redis, by the network, or
+  // because the host name has other addresses now. False if Redis hung or
+  // violated the protocol, and after a failed attempt.
   bool was_closed_in_use() const { return was_closed_in_use_; }
 
-  // An error reply as a Status that names Redis and quotes it: Unavailable
-  // where it passes by itself (LOADING), else FailedPrecondition.
+  // A Status that quotes the error reply: Unavailable if it is temporary
+  // (LOADING), else FailedPrecondition.
   absl::Status ErrorToStatus(const redisReply& error) const;
 
-  // Logs that all is well, where the last line said something else.
-  void LogWell(absl::string_view what);
+  // Logs `what`, if a failure or nothing was logged before.
+  void LogRecovery(absl::string_view what);
 
  private:
   enum class State {
@@ -128,25 +132,25 @@ class Connection {
   };
 
   struct Command {
-    // kLastLogin is the PING that ends the log-in.
+    // kLastLogin is the PING that ends the login.
     enum class Kind { kAuth, kSelect, kLastLogin, kPing, kOwner };
     Kind kind;
     int64_t deadline_nanoseconds;
   };
 
-  // What the thread of a HostLookup writes to; it may outlive the Connection.
+  // Receives lookup results on the thread of the HostLookup; may outlive the
+  // Connection.
   struct Mailbox {
-    UniqueFd wakeup;
-    Mutex mutex;
-    // The number of the look-up that is waited for; results of others come too
-    // late.
+    udpgate::internal::UniqueFd wakeup;
+    udpgate::internal::Mutex mutex;
+    // The number of the current lookup; results of earlier ones are ignored.
     uint64_t awaited_number ABSL_GUARDED_BY(mutex) = 0;
     bool is_full ABSL_GUARDED_BY(mutex) = false;
     absl::StatusOr<std::vector<SocketAddress>> found ABSL_GUARDED_BY(mutex);
   };
 
   void Run();
-  void Turn();
+  void PollOnce();
   void WaitForEvents(int64_t until_nanoseconds);
   int64_t NextDeadline() const;
   void CheckDeadlines();
@@ -168,10 +172,10 @@ class Connection {
   void Flush();
   void Read();
   void DropClosed(const absl::Status& why);
-  // False where nothing more may be read in this turn.
+  // False if this iteration must read no more.
   bool Consume(absl::string_view bytes);
   void Dispatch(const redisReply& reply);
-  void OnLoginAnswer(const redisReply& answer, Command::Kind kind);
+  void OnLoginReply(const redisReply& reply, Command::Kind kind);
 
   int64_t Now() const { return options_.clock->NowNanoseconds(); }
   absl::Status Unavailable(absl::string_view what) const;
@@ -179,47 +183,49 @@ class Connection {
   void LogLost(const absl::Status& why);
 
   RedisOptions options_;
-  // Begins every text: "Redis ADDRESS (WHAT_FOR): ".
+  // The prefix of every text: "Redis ADDRESS (WHAT_FOR): ".
   const std::string text_prefix_;
   const std::shared_ptr<HostLookup> lookup_;
   const std::string thread_name_;
   ConnectionOwner* const owner_;
-  SysCalls* const sys_calls_ = SysCalls::Real();
+  udpgate::internal::SysCalls* const sys_calls_ =
+      udpgate::internal::SysCalls::Real();
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 
-  mutable Mutex health_mutex_;
+  mutable udpgate::internal::Mutex health_mutex_;
   absl::Status health_ ABSL_GUARDED_BY(health_mutex_);
 
-  // Of the thread.
+  // Used by the thread only.
   State state_ = State::kWaiting;
-  UniqueFd socket_;
+  udpgate::internal::UniqueFd socket_;
   std::unique_ptr<ReplyReader> reader_;
   std::string output_;
-  // Sent, and not answered yet.
+  // Sent, without a reply so far.
   std::deque<Command> commands_;
   Backoff backoff_;
   size_t attempts_ = 0;
   uint64_t lookup_number_ = 0;
-  // While connected: the name is being looked up again, and when that may be
-  // done next.
+  // While connected: the host name is being looked up again; the earliest time
+  // of the next such lookup.
   bool is_checking_name_ = false;
   int64_t next_check_nanoseconds_ = INT64_MIN;
-  SocketAddress peer_;  // not where it is a unix socket
+  SocketAddress peer_;  // not set for a unix socket
   bool is_closed_in_use_ = false;
   bool was_closed_in_use_ = false;
   int64_t retry_nanoseconds_ = 0;
-  int64_t hurried_retry_nanoseconds_ = 0;
+  int64_t earliest_retry_nanoseconds_ = 0;
   int64_t connect_deadline_nanoseconds_ = 0;
   int64_t connected_nanoseconds_ = 0;
   int64_t replied_nanoseconds_ = 0;
   LogRateLimiter lost_limiter_;
   std::string lost_logged_;
-  bool is_well_logged_ = false;
+  bool is_recovery_logged_ = false;
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_CONNECTION_H_

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -15,12 +16,12 @@ constexpr size_t kHeaderBytesMax = 20;
 
 absl::Status NotAllowed(absl::string_view what) {
   return absl::DataLossError(
-      absl::StrCat("the answer is not the Redis protocol: ", what));
+      absl::StrCat("the reply is not valid Redis protocol: ", what));
 }
 
 absl::Status TooLong() {
   return absl::ResourceExhaustedError(absl::StrCat(
-      "the answer is longer than ", FrameChecker::kFrameBytesMax, " bytes"));
+      "the reply is longer than ", FrameChecker::kFrameBytesMax, " bytes"));
 }
 
 }  // namespace
@@ -73,14 +74,14 @@ absl::Status FrameChecker::CheckType(char type) {
       return absl::OkStatus();
     default:
       return NotAllowed(
-          absl::StrCat("it begins with '",
+          absl::StrCat("unexpected type '",
                        absl::CHexEscape(absl::string_view(&type, 1)), "'"));
   }
 }
 
 absl::Status FrameChecker::CheckHeader(char next) {
   if (after_carriage_return_) {
-    if (next != '\n') return NotAllowed("a carriage return without line feed");
+    if (next != '\n') return NotAllowed("carriage return without line feed");
     return EndHeader();
   }
   if (next == '\r') {
@@ -89,18 +90,19 @@ absl::Status FrameChecker::CheckHeader(char next) {
   }
   const bool is_digit = next >= '0' && next <= '9';
   if (!is_digit && !(next == '-' && header_.empty())) {
-    return NotAllowed("a number with something else in it");
+    return NotAllowed("invalid character in a number");
   }
   header_.push_back(next);
-  if (header_.size() > kHeaderBytesMax) return NotAllowed("an endless number");
+  if (header_.size() > kHeaderBytesMax)
+    return NotAllowed("a number is too long");
   return absl::OkStatus();
 }
 
 absl::Status FrameChecker::EndHeader() {
   int64_t number;
-  // hiredis, like Redis, knows one form of each number: no zeros in front.
+  // hiredis, like Redis, accepts one form of each number: no leading zeros.
   if (!absl::SimpleAtoi(header_, &number) || absl::StrCat(number) != header_) {
-    return NotAllowed(absl::StrCat("\"", header_, "\" is no number"));
+    return NotAllowed(absl::StrCat("\"", header_, "\" is not a number"));
   }
   if (type_ == '$') return BeginPayload(number);
   if (type_ == '*') return BeginArray(number);
@@ -113,7 +115,7 @@ absl::Status FrameChecker::BeginPayload(int64_t size) {
     EndElement();
     return absl::OkStatus();
   }
-  if (size < 0) return NotAllowed(absl::StrCat("a string of ", size, " bytes"));
+  if (size < 0) return NotAllowed(absl::StrCat("string length ", size));
   if (size > kFrameBytesMax) return TooLong();
   payload_bytes_left_ = size + 2;
   // The line feed of the header is not counted yet.
@@ -126,11 +128,11 @@ absl::Status FrameChecker::BeginPayload(int64_t size) {
 
 absl::Status FrameChecker::BeginArray(int64_t elements) {
   if (elements < -1 || elements > kElementsMax) {
-    return NotAllowed(absl::StrCat(
-        "an array of ", elements, " elements, and allowed are ", kElementsMax));
+    return NotAllowed(absl::StrCat("array of ", elements,
+                                   " elements; the maximum is ", kElementsMax));
   }
   if (elements_left_.size() == kDepthMax) {
-    return NotAllowed("too many arrays inside each other");
+    return NotAllowed("arrays are nested too deeply");
   }
   if (elements <= 0) {  // nil, empty
     EndElement();
@@ -152,7 +154,7 @@ absl::Status FrameChecker::CheckPayload(absl::string_view bytes, size_t* used) {
     *used = static_cast<size_t>(std::min<int64_t>(
         payload_bytes_left_ - 2, static_cast<int64_t>(bytes.size())));
   } else if (bytes[0] != (payload_bytes_left_ == 2 ? '\r' : '\n')) {
-    return NotAllowed("a string without its end");
+    return NotAllowed("a string does not end with CRLF");
   }
   payload_bytes_left_ -= static_cast<int64_t>(*used);
   if (payload_bytes_left_ == 0) EndElement();
@@ -167,4 +169,5 @@ void FrameChecker::EndElement() {
 }
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

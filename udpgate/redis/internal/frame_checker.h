@@ -1,6 +1,5 @@
-// Looks at what Redis sends before the parser of hiredis does, which believes
-// every length that it reads: the 13 bytes `*2000000000\r\n` make it reserve
-// 15 GB.
+// Checks what Redis sends before the parser of hiredis reads it. That parser
+// trusts every length: the 13 bytes `*2000000000\r\n` make it allocate 15 GB.
 #ifndef UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_
 #define UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_
 
@@ -13,21 +12,23 @@
 #include "absl/strings/string_view.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 // Follows the frames of RESP2 (https://redis.io/docs/reference/protocol-spec/)
-// in a stream that may be cut anywhere. Keeps no payload. Threads: one.
+// in a stream that may be split anywhere. Stores no payload. Threads: one.
 class FrameChecker {
  public:
   // A whole reply, headers included.
   static constexpr int64_t kFrameBytesMax = 64 * 1024;
   static constexpr int64_t kElementsMax = 8;
-  // Arrays inside each other.
+  // Nested arrays.
   static constexpr size_t kDepthMax = 3;
 
-  // Checks the next bytes of the stream. `safe_bytes` is how many of them a
-  // parser may be given: all where the result is OK, else those up to the end
-  // of the last whole frame. Errors, after which the stream is of no more use:
+  // Checks the next bytes of the stream. Sets `safe_bytes` to the number of
+  // bytes that the parser may read: all if the result is OK, else those up to
+  // the end of the last whole frame. Errors, after which the stream must not be
+  // used:
   //   ResourceExhausted  a string or line that makes the frame too long
   //   DataLoss           anything else that is not allowed
   absl::Status Check(absl::string_view bytes, size_t* safe_bytes);
@@ -35,7 +36,7 @@ class FrameChecker {
  private:
   enum class Expect { kType, kHeader, kText, kPayload };
 
-  // Consume one byte, or as much of a payload as there is.
+  // Consume one byte, or the available part of a payload.
   absl::Status CheckType(char type);
   absl::Status CheckHeader(char next);
   absl::Status CheckText(char next);
@@ -44,7 +45,7 @@ class FrameChecker {
   absl::Status EndHeader();
   absl::Status BeginPayload(int64_t size);
   absl::Status BeginArray(int64_t elements);
-  // One element is complete, and maybe the arrays that it ends.
+  // One element is complete, and maybe the arrays that contain it.
   void EndElement();
 
   Expect expect_ = Expect::kType;
@@ -53,10 +54,11 @@ class FrameChecker {
   std::string header_;              // digits of a number, without its type
   int64_t payload_bytes_left_ = 0;  // with the CRLF that ends it
   int64_t frame_bytes_ = 0;
-  std::vector<int64_t> elements_left_;  // of the arrays we are in
+  std::vector<int64_t> elements_left_;  // of the open arrays
 };
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_FRAME_CHECKER_H_

@@ -10,6 +10,7 @@
 #include "udpgate/redis/internal/reply_reader.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -37,7 +38,7 @@ const std::vector<std::string>& GoodFrames() {
       "*2\r\n*2\r\n+a\r\n*0\r\n*1\r\n*1\r\n:1\r\n",
       absl::StrCat("*8\r\n",
                    ":1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n:8\r\n"),
-      // The longest: header and end are part of the frame.
+      // The longest frame, including header and end.
       Bulk(FrameChecker::kFrameBytesMax - 10),
       absl::StrCat("+", std::string(FrameChecker::kFrameBytesMax - 3, 'x'),
                    "\r\n"),
@@ -45,12 +46,12 @@ const std::vector<std::string>& GoodFrames() {
   return *frames;
 }
 
-TEST(FrameCheckerTest, AllowsWhatRedisSendsHoweverItIsCut) {
+TEST(FrameCheckerTest, AcceptsValidFramesHoweverSplit) {
   for (const std::string& frame : GoodFrames()) {
     const size_t step = frame.size() > 1000 ? 997 : 1;
     for (size_t cut = 0; cut <= frame.size(); cut += step) {
       FrameChecker checker;
-      // Twice, so that the state after a whole frame counts too.
+      // Twice, to check the state after a whole frame.
       for (int round = 0; round < 2; ++round) {
         for (const std::string& part :
              {frame.substr(0, cut), frame.substr(cut)}) {
@@ -64,7 +65,7 @@ TEST(FrameCheckerTest, AllowsWhatRedisSendsHoweverItIsCut) {
   }
 }
 
-TEST(FrameCheckerTest, AllowsWhatRedisSendsByteByByte) {
+TEST(FrameCheckerTest, AcceptsValidFramesByteByByte) {
   FrameChecker checker;
   for (const std::string& frame : GoodFrames()) {
     for (const char byte : frame) {
@@ -113,7 +114,7 @@ std::vector<BadFrame> BadFrames() {
       {absl::StrCat("+", std::string(FrameChecker::kFrameBytesMax - 2, 'x'),
                     "\r\n"),
        kTooLong},
-      // Each element is short enough, all together are not.
+      // Each element is short enough, but the frame is too long.
       {absl::StrCat("*3\r\n", Bulk(30000), Bulk(30000), "$30000\r\n"),
        kTooLong},
       {"*1\r\n*1\r\n*1\r\n*1\r\n"},
@@ -128,7 +129,7 @@ std::vector<BadFrame> BadFrames() {
   };
 }
 
-TEST(FrameCheckerTest, RefusesTheRestHoweverItIsCut) {
+TEST(FrameCheckerTest, RejectsInvalidFramesHoweverSplit) {
   for (const BadFrame& bad : BadFrames()) {
     const size_t step = bad.bytes.size() > 1000 ? 997 : 1;
     for (size_t cut = 0; cut <= bad.bytes.size(); cut += step) {
@@ -146,7 +147,7 @@ TEST(FrameCheckerTest, RefusesTheRestHoweverItIsCut) {
   }
 }
 
-TEST(FrameCheckerTest, SparesTheFramesBeforeABadOne) {
+TEST(FrameCheckerTest, AcceptsTheFramesBeforeAnInvalidOne) {
   const std::string good = "$5\r\nlobby\r\n+OK\r\n";
   for (const BadFrame& bad : BadFrames()) {
     FrameChecker checker;
@@ -156,7 +157,7 @@ TEST(FrameCheckerTest, SparesTheFramesBeforeABadOne) {
   }
 }
 
-TEST(ReplyReaderTest, ReadsEveryFrameThatIsAllowedInPieces) {
+TEST(ReplyReaderTest, ReadsEveryValidFrameInPieces) {
   ReplyReader reader;
   for (const std::string& frame : GoodFrames()) {
     const size_t step = frame.size() > 1000 ? 997 : 1;
@@ -171,7 +172,7 @@ TEST(ReplyReaderTest, ReadsEveryFrameThatIsAllowedInPieces) {
   }
 }
 
-TEST(ReplyReaderTest, HandsOutTheRepliesBeforeABadFrame) {
+TEST(ReplyReaderTest, ReturnsTheRepliesBeforeAnInvalidFrame) {
   ReplyReader reader;
   EXPECT_FALSE(reader.Feed("$5\r\nlobby\r\n*2000000000\r\n").ok());
   absl::StatusOr<Reply> reply = reader.Next();
@@ -184,4 +185,5 @@ TEST(ReplyReaderTest, HandsOutTheRepliesBeforeABadFrame) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

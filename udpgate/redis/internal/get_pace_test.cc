@@ -3,12 +3,13 @@
 #include <gtest/gtest.h>
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
 
-// Sends whenever it may, and looks every `step`; how many went in `time`.
+// The number of events in `time` if one is tried every `step`.
 int CountSent(GetPace* pace, int64_t begin, int64_t time, int64_t step) {
   int count = 0;
   for (int64_t now = begin; now < begin + time; now += step) {
@@ -26,14 +27,14 @@ TEST(GetPaceTest, KeepsTheRateAndABurstOfTenMilliseconds) {
     const int first = CountSent(&pace, kSecond, kSecond, 1'000'000);
     EXPECT_GE(first, rate - rate / 1000) << rate;
     EXPECT_LE(first, rate + rate / 100 + 1) << rate;
-    // And no more where nothing was sent for long.
+    // The same after a long time without events.
     const int later = CountSent(&pace, 1000 * kSecond, kSecond, 1'000'000);
     EXPECT_GE(later, rate - rate / 1000) << rate;
     EXPECT_LE(later, rate + rate / 100 + 1) << rate;
   }
 }
 
-TEST(GetPaceTest, LetsTheFirstOneGoAtOnceAtAnyTime) {
+TEST(GetPaceTest, AllowsTheFirstEventImmediately) {
   for (const int64_t now : {int64_t{-kSecond}, int64_t{0}, kSecond}) {
     GetPace pace(1);
     EXPECT_GE(now, pace.NextNanoseconds());
@@ -45,4 +46,5 @@ TEST(GetPaceTest, LetsTheFirstOneGoAtOnceAtAnyTime) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -1,4 +1,4 @@
-// A LogSink that keeps the lines for a test to look at.
+// A LogSink that stores the lines for a test.
 #ifndef UDPGATE_REDIS_INTERNAL_LOG_COLLECTOR_H_
 #define UDPGATE_REDIS_INTERNAL_LOG_COLLECTOR_H_
 
@@ -26,7 +26,7 @@ class LogCollector {
     };
   }
 
-  // `severity: message`, one each.
+  // Each as `severity: message`.
   std::vector<std::string> lines() const {
     internal::MutexLock lock(&lines_->mutex);
     return lines_->texts;

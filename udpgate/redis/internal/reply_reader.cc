@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 ReplyReader::ReplyReader() : reader_(redisReaderCreate()) {}
@@ -38,4 +39,5 @@ absl::string_view ReplyText(const redisReply& reply) {
 }
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -1,4 +1,4 @@
-// From the bytes of a connection to the replies of Redis.
+// Parses the bytes of a connection into replies of Redis.
 #ifndef UDPGATE_REDIS_INTERNAL_REPLY_READER_H_
 #define UDPGATE_REDIS_INTERNAL_REPLY_READER_H_
 
@@ -12,6 +12,7 @@
 #include "udpgate/redis/internal/frame_checker.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 
 struct ReplyDeleter {
@@ -19,8 +20,8 @@ struct ReplyDeleter {
 };
 using Reply = std::unique_ptr<redisReply, ReplyDeleter>;
 
-// hiredis' parser behind a `FrameChecker`: it never holds more than one frame
-// and one `Feed`. For the replies of one connection. Threads: one.
+// hiredis' parser behind a `FrameChecker`; it never holds more than one frame
+// and the bytes of one `Feed`. One per connection. Threads: one.
 class ReplyReader {
  public:
   ReplyReader();
@@ -29,8 +30,8 @@ class ReplyReader {
   // stream; the replies before it can still be taken.
   absl::Status Feed(absl::string_view bytes);
 
-  // The next reply, or null where it is not complete yet. Call until null
-  // after each `Feed`.
+  // The next reply, or null if it is not complete. Call until null after each
+  // `Feed`.
   absl::StatusOr<Reply> Next();
 
  private:
@@ -46,6 +47,7 @@ class ReplyReader {
 absl::string_view ReplyText(const redisReply& reply);
 
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate
 
 #endif  // UDPGATE_REDIS_INTERNAL_REPLY_READER_H_

@@ -97,7 +97,7 @@ void ScriptedPeer::SayToAll(absl::string_view bytes) {
 
 void ScriptedPeer::CloseAll() {
   internal::MutexLock lock(&mutex_);
-  // The thread sees the end of the stream and forgets the connection.
+  // The thread reads the end of the stream and removes the connection.
   for (const auto& [fd, connection] : connections_) shutdown(fd, SHUT_RDWR);
 }
 
@@ -148,7 +148,7 @@ void ScriptedPeer::Run() {
         commands_.insert(commands_.end(), commands.begin(), commands.end());
       }
       for (const Command& command : commands) {
-        // Without the lock: a script may look at the counts.
+        // Without the lock, since a script may read the counts.
         const Action action = script_(command);
         internal::MutexLock lock(&mutex_);
         if (is_open) is_open = Perform(action, fd);
@@ -185,12 +185,13 @@ bool ScriptedPeer::ReadCommands(Connection* connection,
     return false;
   }
   for (;;) {
-    const absl::StatusOr<internal::Reply> reply = connection->reader.Next();
+    const absl::StatusOr<redis::internal::Reply> reply =
+        connection->reader.Next();
     if (!reply.ok()) return false;
     if (*reply == nullptr) return true;
     Command command;
     for (size_t i = 0; i < (*reply)->elements; ++i) {
-      command.emplace_back(internal::ReplyText(*(*reply)->element[i]));
+      command.emplace_back(redis::internal::ReplyText(*(*reply)->element[i]));
     }
     if (command.empty()) return false;
     commands->push_back(std::move(command));

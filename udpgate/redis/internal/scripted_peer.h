@@ -1,5 +1,4 @@
-// A TCP peer on loopback that answers Redis commands with whatever bytes a
-// test wants.
+// A TCP peer on loopback that replies to Redis commands with arbitrary bytes.
 //
 //   udpgate::test::ScriptedPeer peer([](const auto& command) {
 //     if (command[0] == "GET") return ScriptedPeer::Say("-LOADING later\r\n");
@@ -26,7 +25,7 @@
 namespace udpgate {
 namespace test {
 
-// Threads: any, but the destructor. The script runs on the peer's thread.
+// Threads: any, except the destructor. The script runs on the peer's thread.
 class ScriptedPeer {
  public:
   using Command = std::vector<std::string>;
@@ -34,7 +33,7 @@ class ScriptedPeer {
   struct Action {
     std::string bytes;             // sent first
     bool close = false;            // then this
-    bool is_byte_by_byte = false;  // one send(2) a byte
+    bool is_byte_by_byte = false;  // one send(2) per byte
   };
   using Script = std::function<Action(const Command& command)>;
 
@@ -42,21 +41,21 @@ class ScriptedPeer {
   static Action SayAndClose(absl::string_view bytes);
   static Action SayByteByByte(absl::string_view bytes);
   static Action SayNothing() { return {}; }
-  // What a Redis says to AUTH, SELECT, PING and SUBSCRIBE; nothing to the
-  // rest.
+  // The reply of Redis to AUTH, SELECT, PING and SUBSCRIBE; none to other
+  // commands.
   static Action Healthy(const Command& command);
   static std::string Bulk(absl::string_view text);
   static std::string Message(absl::string_view channel,
                              absl::string_view payload);
 
-  // Listens on this address; with port 0 the kernel chooses.
+  // Listens on this address; port 0: on a free port.
   explicit ScriptedPeer(Script script, const std::string& ip = "127.0.0.1",
                         uint16_t port = 0);
   ~ScriptedPeer();
   ScriptedPeer(const ScriptedPeer&) = delete;
   ScriptedPeer& operator=(const ScriptedPeer&) = delete;
 
-  // `127.0.0.1:port`, or with the address that was asked for.
+  // `ip:port`.
   const std::string& address() const { return address_; }
   uint16_t port() const { return port_; }
 
@@ -74,14 +73,14 @@ class ScriptedPeer {
  private:
   struct Connection {
     internal::UniqueFd socket;
-    internal::ReplyReader reader;  // commands are frames like replies
+    redis::internal::ReplyReader reader;  // commands are frames like replies
   };
 
   void Run();
   void Accept() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The commands that came; false where the peer has closed.
+  // Reads the available commands; false if the client has closed.
   bool ReadCommands(Connection* connection, std::vector<Command>* commands);
-  // False where the connection is to be closed.
+  // False if the connection must be closed.
   static bool Perform(const Action& action, int socket);
 
   const Script script_;

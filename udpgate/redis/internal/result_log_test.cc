@@ -1,10 +1,11 @@
-#include "udpgate/redis/internal/answer_log.h"
+#include "udpgate/redis/internal/result_log.h"
 
 #include <gtest/gtest.h>
 
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
+namespace redis {
 namespace internal {
 namespace {
 
@@ -18,13 +19,13 @@ ResolveResult Backend(absl::string_view text) {
 }
 
 // The label of the stale backend at `now`, or "none".
-std::string Stale(const AnswerLog& log, int64_t now) {
+std::string Stale(const ResultLog& log, int64_t now) {
   const auto stale = log.FindStale(now);
   return stale.has_value() ? stale->backend.label : "none";
 }
 
-TEST(AnswerLogTest, KeepsTheLastBackendForItsTime) {
-  AnswerLog log(kPause, kStaleAge);
+TEST(ResultLogTest, KeepsTheLastBackendForItsMaximumAge) {
+  ResultLog log(kPause, kStaleAge);
   EXPECT_EQ(Stale(log, kStart), "none");
   log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
   const auto stale = log.FindStale(kStart + 3 * kSecond);
@@ -33,38 +34,38 @@ TEST(AnswerLogTest, KeepsTheLastBackendForItsTime) {
   EXPECT_EQ(stale->age, absl::Seconds(3));
   EXPECT_EQ(Stale(log, kStart + 10 * kSecond), "1.2.3.4:5");
   EXPECT_EQ(Stale(log, kStart + 10 * kSecond + 1), "none");
-  // The age counts from when Redis last said it.
+  // The age counts from the last reply with that backend.
   log.SetBackend(log.Begin(kStart + 9 * kSecond), Backend("1.2.3.4:5"));
   EXPECT_EQ(Stale(log, kStart + 19 * kSecond), "1.2.3.4:5");
 }
 
-// Not from when the look-up of its name had its answer.
-TEST(AnswerLogTest, CountsTheAgeFromWhatRedisSaid) {
-  AnswerLog log(kPause, kStaleAge);
-  const AnswerLog::Answer answer = log.Begin(kStart);
+// Not from the end of the lookup.
+TEST(ResultLogTest, CountsTheAgeFromTheReply) {
+  ResultLog log(kPause, kStaleAge);
+  const ResultLog::ReplyId reply = log.Begin(kStart);
   log.Begin(kStart + 5 * kSecond);
-  log.SetBackend(answer, Backend("1.2.3.4:5"));
+  log.SetBackend(reply, Backend("1.2.3.4:5"));
   EXPECT_EQ(Stale(log, kStart + 10 * kSecond), "1.2.3.4:5");
   EXPECT_EQ(Stale(log, kStart + 10 * kSecond + 1), "none");
 }
 
-TEST(AnswerLogTest, KeepsNoBackendWhereNoneIsWanted) {
-  AnswerLog log(kPause, absl::ZeroDuration());
+TEST(ResultLogTest, KeepsNoBackendIfDisabled) {
+  ResultLog log(kPause, absl::ZeroDuration());
   log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
   EXPECT_EQ(Stale(log, kStart), "none");
 }
 
-TEST(AnswerLogTest, ForgetsTheBackendWhereRedisSaysSomethingElse) {
+TEST(ResultLogTest, DiscardsTheBackendOnADifferentReply) {
   for (const char* text : {"", "garbage", "unknown.test:5"}) {
-    AnswerLog log(kPause, kStaleAge);
+    ResultLog log(kPause, kStaleAge);
     log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
     log.SetNoBackend(log.Begin(kStart), text, absl::NotFoundError("none"));
     EXPECT_EQ(Stale(log, kStart), "none") << text;
   }
 }
 
-TEST(AnswerLogTest, KeepsTheBackendWhereOnlyItsNameCannotBeLookedUp) {
-  AnswerLog log(kPause, kStaleAge);
+TEST(ResultLogTest, KeepsTheBackendIfOnlyItsLookupFails) {
+  ResultLog log(kPause, kStaleAge);
   ResolveResult named = Backend("1.2.3.4:5");
   named.label = "lobby.test:5";
   log.SetBackend(log.Begin(kStart), named);
@@ -73,22 +74,22 @@ TEST(AnswerLogTest, KeepsTheBackendWhereOnlyItsNameCannotBeLookedUp) {
   EXPECT_EQ(Stale(log, kStart + 2 * kSecond), "lobby.test:5");
 }
 
-TEST(AnswerLogTest, KeepsTheBackendThroughErrorsOfRedis) {
-  AnswerLog log(kPause, kStaleAge);
+TEST(ResultLogTest, KeepsTheBackendThroughErrorsOfRedis) {
+  ResultLog log(kPause, kStaleAge);
   log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
   log.SetRedisAway(log.Begin(kStart), absl::UnavailableError("LOADING"));
   EXPECT_EQ(Stale(log, kStart), "1.2.3.4:5");
 }
 
-TEST(AnswerLogTest, AnOldAnswerThatIsUnderstoodLateChangesNothing) {
-  AnswerLog log(kPause, kStaleAge);
-  const AnswerLog::Answer old = log.Begin(kStart);
+TEST(ResultLogTest, ALateResultOfAnOldReplyIsIgnored) {
+  ResultLog log(kPause, kStaleAge);
+  const ResultLog::ReplyId old = log.Begin(kStart);
   log.SetNoBackend(log.Begin(kStart), "", absl::NotFoundError("none"));
   log.SetBackend(old, Backend("1.2.3.4:5"));
   EXPECT_EQ(Stale(log, kStart), "none");
   EXPECT_EQ(log.last().code(), absl::StatusCode::kNotFound);
 
-  const AnswerLog::Answer older = log.Begin(kStart);
+  const ResultLog::ReplyId older = log.Begin(kStart);
   log.SetBackend(log.Begin(kStart), Backend("6.7.8.9:5"));
   log.SetNoBackend(older, "unknown.test:5", absl::NotFoundError("late"));
   EXPECT_EQ(Stale(log, kStart), "6.7.8.9:5");
@@ -96,8 +97,8 @@ TEST(AnswerLogTest, AnOldAnswerThatIsUnderstoodLateChangesNothing) {
   EXPECT_FALSE(log.FindFailure(kStart).has_value());
 }
 
-TEST(AnswerLogTest, KnowsAFailureForItsTimeAndNoSuccess) {
-  AnswerLog log(kPause, kStaleAge);
+TEST(ResultLogTest, KeepsAFailureForThePause) {
+  ResultLog log(kPause, kStaleAge);
   EXPECT_FALSE(log.FindFailure(kStart).has_value());
   log.SetRedisAway(log.Begin(kStart), absl::UnavailableError("LOADING"));
   const int64_t end = kStart + absl::ToInt64Nanoseconds(kPause);
@@ -117,14 +118,14 @@ TEST(AnswerLogTest, KnowsAFailureForItsTimeAndNoSuccess) {
   EXPECT_TRUE(log.last().ok());
 }
 
-TEST(AnswerLogTest, CountsWhatWaits) {
-  AnswerLog log(kPause, kStaleAge);
+TEST(ResultLogTest, CountsPendingResolutions) {
+  ResultLog log(kPause, kStaleAge);
   EXPECT_TRUE(log.Admit(2));
   EXPECT_TRUE(log.Admit(2));
   EXPECT_FALSE(log.Admit(2));
   EXPECT_EQ(log.waiting(), 2u);
   EXPECT_EQ(log.refused(), 1u);
-  log.CountAnswered(2);
+  log.CountCompleted(2);
   log.CountStale(2);
   EXPECT_EQ(log.waiting(), 0u);
   EXPECT_EQ(log.stale_answers(), 2u);
@@ -134,4 +135,5 @@ TEST(AnswerLogTest, CountsWhatWaits) {
 
 }  // namespace
 }  // namespace internal
+}  // namespace redis
 }  // namespace udpgate

@@ -1,0 +1,25 @@
+// The metrics of the Redis resolver and disconnect source.
+#ifndef UDPGATE_REDIS_REDIS_METRICS_H_
+#define UDPGATE_REDIS_REDIS_METRICS_H_
+
+#include <vector>
+
+#include "udpgate/host_metric.h"
+#include "udpgate/redis/redis_backend_resolver.h"
+#include "udpgate/redis/redis_disconnect_source.h"
+
+namespace udpgate {
+
+// Names, help texts and current values, as `AdminHooks::metrics` takes them:
+//
+//   hooks.metrics = [resolver, source] {
+//     return udpgate::RedisMetrics(*resolver, *source);
+//   };
+//
+// Threads: any, while both arguments live.
+std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
+                                     const RedisDisconnectSource& source);
+
+}  // namespace udpgate
+
+#endif  // UDPGATE_REDIS_REDIS_METRICS_H_

@@ -1,0 +1,88 @@
+#include "udpgate/redis/redis_metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "testing/await.h"
+#include "udpgate/dns/host_lookup.h"
+#include "udpgate/redis/internal/scripted_peer.h"
+
+namespace udpgate {
+namespace {
+
+using test::AwaitTrue;
+using test::ScriptedPeer;
+
+// A resolver and a source that are connected to one peer.
+class RedisMetricsTest : public ::testing::Test {
+ protected:
+  RedisMetricsTest() {
+    const auto lookup = HostLookup::Create({});
+    RedisOptions options;
+    options.address = peer_.address();
+    options.log_sink = nullptr;
+    options.requests_waiting_max = 1;
+    resolver_ = *RedisBackendResolver::Create(options, *lookup);
+    source_ = *RedisDisconnectSource::Create(options, *lookup);
+  }
+
+  std::map<std::string, double> Values() const {
+    std::map<std::string, double> values;
+    for (const HostMetric& metric : RedisMetrics(*resolver_, *source_)) {
+      values[metric.name] = metric.value;
+    }
+    return values;
+  }
+
+  ScriptedPeer peer_{ScriptedPeer::Healthy};  // never replies to a GET
+  std::shared_ptr<RedisBackendResolver> resolver_;
+  std::shared_ptr<RedisDisconnectSource> source_;
+};
+
+// The names are a contract with dashboards and alerts.
+TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
+  std::vector<std::string> names;
+  for (const HostMetric& metric : RedisMetrics(*resolver_, *source_)) {
+    names.push_back(metric.name);
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    const bool is_total =
+        metric.name.size() > 6 &&
+        metric.name.compare(metric.name.size() - 6, 6, "_total") == 0;
+    EXPECT_EQ(is_total, metric.kind == HostMetric::Kind::kCounter)
+        << metric.name;
+  }
+  EXPECT_THAT(names, ::testing::UnorderedElementsAre(
+                         "udpgate_redis_connected", "udpgate_redis_subscribed",
+                         "udpgate_redis_gets_sent_total",
+                         "udpgate_redis_stale_answers_total",
+                         "udpgate_redis_questions_refused_total",
+                         "udpgate_redis_questions_asked_again_total",
+                         "udpgate_redis_questions_waiting"));
+}
+
+TEST_F(RedisMetricsTest, FollowTheResolverAndTheSource) {
+  EXPECT_EQ(Values()["udpgate_redis_subscribed"], 0);
+  EXPECT_TRUE(
+      AwaitTrue([&] { return Values()["udpgate_redis_connected"] == 1; }));
+  ASSERT_TRUE(source_->Start([](absl::StatusOr<DisconnectTarget>) {}).ok());
+  EXPECT_TRUE(
+      AwaitTrue([&] { return Values()["udpgate_redis_subscribed"] == 1; }));
+  ResolveRequest request;
+  request.timeout = absl::Minutes(1);
+  for (int i = 0; i < 3; ++i) {
+    resolver_->Resolve(request, [](absl::StatusOr<ResolveResult>) {});
+  }
+  EXPECT_TRUE(AwaitTrue(
+      [&] { return Values()["udpgate_redis_gets_sent_total"] == 1; }));
+  EXPECT_EQ(Values()["udpgate_redis_questions_waiting"], 1);
+  EXPECT_EQ(Values()["udpgate_redis_questions_refused_total"], 2);
+  EXPECT_EQ(Values()["udpgate_redis_stale_answers_total"], 0);
+}
+
+}  // namespace
+}  // namespace udpgate
