@@ -12,11 +12,8 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// The idle sweep looks at this many slots at a time, and at all of them in an
-// eighth of the time-out: a session is found idle at 1.0 to 1.125 times the
-// time-out, which leaves as much again for a busy machine.
+// The idle sweep looks at this many slots at a time.
 constexpr uint32_t kSlotsPerSweep = 64;
-constexpr int64_t kSweepsPerTimeout = 8;
 // An iteration that comes late makes up for so many slices at most.
 constexpr int kSweepsPerIteration = 4;
 
