@@ -10,7 +10,6 @@ namespace internal {
 namespace {
 
 constexpr int64_t kSweepPeriodNanoseconds = 100'000'000;
-constexpr int64_t kLookPeriodNanoseconds = 100'000'000;
 
 // Adds `amount` to `sum` unless that would exceed `limit`.
 bool AddWithin(int64_t limit, int64_t amount, std::atomic<int64_t>* sum) {

@@ -62,6 +62,9 @@ class Rate {
 // Threads: any. Per address there is a lock, one of several.
 class Admission {
  public:
+  // One search for a session to replace in so much time, for an address.
+  static constexpr int64_t kLookPeriodNanoseconds = 100'000'000;
+
   // At most `sessions_max` at a time, whatever `limits` says of that.
   Admission(const ProxyLimits& limits, int64_t sessions_max);
 

@@ -11,8 +11,6 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-constexpr int kErrorsMax = 16;
-
 // The error that the kernel attached, or 0 where ICMP is not its origin.
 int ErrorFromNetwork(msghdr* header) {
   for (cmsghdr* entry = CMSG_FIRSTHDR(header); entry != nullptr;
@@ -102,7 +100,7 @@ int TakeSocketError(SysCalls* sys_calls, int fd) {
 int TakeErrors(
     SysCalls* sys_calls, int fd,
     absl::FunctionRef<void(int error, const SocketAddress& to)> visit) {
-  for (int i = 0; i < kErrorsMax; ++i) {
+  for (int i = 0; i < kErrorsPerTakeMax; ++i) {
     // Nothing of the datagram itself is wanted.
     char byte;
     iovec vector = {&byte, sizeof(byte)};
@@ -126,7 +124,7 @@ int TakeErrors(
           SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&name),
                                       message.msg_hdr.msg_namelen));
   }
-  return kErrorsMax;
+  return kErrorsPerTakeMax;
 }
 
 }  // namespace internal

@@ -36,7 +36,10 @@ void DisableErrorQueue(SysCalls* sys_calls, int fd, int family);
 // the queue it takes nothing. Never waits. Threads: any.
 int TakeSocketError(SysCalls* sys_calls, int fd);
 
-// Takes what is queued, at most 16 errors, and calls `visit` for each that came
+// The errors that one call of `TakeErrors` takes at most.
+inline constexpr int kErrorsPerTakeMax = 16;
+
+// Takes what is queued, up to that limit, and calls `visit` for each that came
 // by ICMP, with the address that the datagram was sent to. Returns how many
 // there were, of any origin. Never waits. As long as the queue holds any,
 // epoll(7) reports EPOLLERR. Threads: any.

@@ -3,14 +3,11 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <deque>
 #include <initializer_list>
 #include <map>
 #include <memory>
-#include <random>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,8 +19,8 @@ namespace internal {
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
-// The default quarantine, and the rest of a port that a stranger has.
-constexpr int64_t kQuarantine = 30 * kSecond;
+// The default; and how long a port of another program is not tried.
+const int64_t kQuarantine = RelayPortsOptions().quarantine_nanoseconds;
 constexpr int64_t kBusyRest = 10 * kSecond;
 
 SocketAddress Source(int last_byte) {
@@ -70,7 +67,7 @@ class RelayPortsTest : public ::testing::Test {
   uint64_t last_id_ = 0;
 };
 
-TEST_F(RelayPortsTest, TakesThePortThatRestedLongest) {
+TEST_F(RelayPortsTest, TakesThePortThatIsUnusedForLongest) {
   Start({10, 11, 12});
   EXPECT_EQ(Take(), 10);
   GiveBack(10);
@@ -81,7 +78,7 @@ TEST_F(RelayPortsTest, TakesThePortThatRestedLongest) {
   EXPECT_EQ(ports_->in_use(), 3);
 }
 
-TEST_F(RelayPortsTest, KnowsWhoseAPortIs) {
+TEST_F(RelayPortsTest, FindsTheOwnerOfAPort) {
   Start({10, 11});
   ports_->Take(Source(1), Owner(77), now_);
   const std::vector<RelayOwner> owners = ports_->Find(10);
@@ -98,7 +95,7 @@ TEST_F(RelayPortsTest, KnowsWhoseAPortIs) {
 
 // From another process.
 
-TEST_F(RelayPortsTest, WhatIsAdoptedIsTakenOnceAndCanBeGivenBack) {
+TEST_F(RelayPortsTest, AnAdoptedPortIsTakenOnceAndCanBeReleased) {
   Start({10, 11, 12, 13});
   EXPECT_TRUE(ports_->AdoptUse(Source(1).WithPort(12), Owner(77)));
   EXPECT_FALSE(ports_->AdoptUse(Source(1).WithPort(12), Owner(78)));
@@ -120,7 +117,7 @@ TEST_F(RelayPortsTest, WhatIsAdoptedIsTakenOnceAndCanBeGivenBack) {
   EXPECT_EQ(Take(), 0);
 }
 
-TEST_F(RelayPortsTest, AnAdoptedRestGoesOnFromWhereItWas) {
+TEST_F(RelayPortsTest, AnAdoptedQuarantineContinues) {
   Start({10, 11, 12});
   const HandedPort rests[] = {
       {Source(1).WithPort(11), now_ - 20 * kSecond},
@@ -142,7 +139,7 @@ TEST_F(RelayPortsTest, AnAdoptedRestGoesOnFromWhereItWas) {
   EXPECT_EQ(ports_->quarantined_ports_taken(), 0u);
 }
 
-TEST_F(RelayPortsTest, IsUniqueOverAllSourcesWhilePossible) {
+TEST_F(RelayPortsTest, PortsAreUniqueOverAllSourcesWhilePossible) {
   Start({10, 11, 12});
   std::set<int> taken;
   for (int source = 1; source <= 3; ++source) {
@@ -165,7 +162,7 @@ TEST_F(RelayPortsTest, IsUniqueOverAllSourcesWhilePossible) {
   EXPECT_EQ(Take(4), 12);
 }
 
-TEST_F(RelayPortsTest, SurvivesAPortThatIsGivenBackTwiceOrWasNeverTaken) {
+TEST_F(RelayPortsTest, IgnoresAPortThatIsReleasedTwiceOrWasNeverTaken) {
   Start({10});
   Take();
   GiveBack(10, PortFate::kAnswered, /*source=*/2);
@@ -187,7 +184,7 @@ TEST_F(RelayPortsTest, CountsAPortThatIsListedTwiceOnce) {
   EXPECT_EQ(Take(), 0);
 }
 
-TEST_F(RelayPortsTest, WithoutPortsThereIsNothingToTake) {
+TEST_F(RelayPortsTest, WithoutPortsNothingIsTaken) {
   Start({});
   EXPECT_EQ(Take(), 0);
   EXPECT_TRUE(ports_->Find(10).empty());
@@ -195,7 +192,7 @@ TEST_F(RelayPortsTest, WithoutPortsThereIsNothingToTake) {
 
 // Quarantine.
 
-TEST_F(RelayPortsTest, APortWithAnswersIsLeftAloneWhileThereAreOthers) {
+TEST_F(RelayPortsTest, APortWithRepliesIsPutIntoQuarantine) {
   Start({10, 11, 12});
   Take();
   GiveBack(10, PortFate::kAnswered);
@@ -213,7 +210,7 @@ TEST_F(RelayPortsTest, APortWithAnswersIsLeftAloneWhileThereAreOthers) {
   EXPECT_EQ(ports_->quarantined_ports_taken(), 0u);
 }
 
-TEST_F(RelayPortsTest, AfterItsQuarantineAPortIsTheOneThatRestedLongest) {
+TEST_F(RelayPortsTest, AfterItsQuarantineAPortIsTheNextOne) {
   Start({10, 11, 12});
   Take();
   Take();
@@ -232,7 +229,7 @@ TEST_F(RelayPortsTest, AfterItsQuarantineAPortIsTheOneThatRestedLongest) {
   EXPECT_EQ(ports_->quarantined_ports_taken(), 0u);
 }
 
-TEST_F(RelayPortsTest, WhenOnlyQuarantinedPortsAreLeftTheOldestIsTaken) {
+TEST_F(RelayPortsTest, TakesTheOldestQuarantinedPortIfNoOtherIsLeft) {
   Start({10, 11, 12});
   Take();
   Take();
@@ -252,7 +249,7 @@ TEST_F(RelayPortsTest, WhenOnlyQuarantinedPortsAreLeftTheOldestIsTaken) {
 }
 
 // A flood that takes them, or an attempt that fails, must not wash them clean.
-TEST_F(RelayPortsTest, APortTakenOutOfQuarantineGoesBackThere) {
+TEST_F(RelayPortsTest, APortTakenOutOfQuarantineReturnsToIt) {
   Start({10, 11});
   Take();
   Take();
@@ -267,7 +264,7 @@ TEST_F(RelayPortsTest, APortTakenOutOfQuarantineGoesBackThere) {
   EXPECT_EQ(ports_->quarantined(now_), 0) << "the old player is forgotten";
 }
 
-TEST_F(RelayPortsTest, AQuarantineOfZeroIsNone) {
+TEST_F(RelayPortsTest, ZeroDisablesTheQuarantine) {
   RelayPortsOptions options;
   options.quarantine_nanoseconds = 0;
   Start({10, 11}, options);
@@ -279,7 +276,7 @@ TEST_F(RelayPortsTest, AQuarantineOfZeroIsNone) {
   EXPECT_EQ(ports_->quarantined_ports_taken(), 0u);
 }
 
-TEST_F(RelayPortsTest, TheGaugeOfQuarantinedPortsNeedsNoTraffic) {
+TEST_F(RelayPortsTest, CountsQuarantinedPortsWithoutTraffic) {
   std::vector<uint16_t> all(1000);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i + 1);
   Start(all);
@@ -294,7 +291,7 @@ TEST_F(RelayPortsTest, TheGaugeOfQuarantinedPortsNeedsNoTraffic) {
 }
 
 // Shards read their clocks a little apart.
-TEST_F(RelayPortsTest, ALaggingClockPutsNothingOutOfOrder) {
+TEST_F(RelayPortsTest, ALaggingClockKeepsTheOrder) {
   Start({10, 11});
   Take();
   Take();
@@ -310,7 +307,7 @@ TEST_F(RelayPortsTest, ALaggingClockPutsNothingOutOfOrder) {
 
 // Ports of other programs.
 
-TEST_F(RelayPortsTest, APortOfAnotherProgramIsTriedAgainLast) {
+TEST_F(RelayPortsTest, RetriesAPortOfAnotherProgramLast) {
   Start({10, 11, 12});
   EXPECT_EQ(Take(), 10);
   GiveBack(10, PortFate::kBusy);
@@ -324,7 +321,7 @@ TEST_F(RelayPortsTest, APortOfAnotherProgramIsTriedAgainLast) {
   EXPECT_EQ(ports_->quarantined_ports_taken(), 1u);
 }
 
-TEST_F(RelayPortsTest, APortOfAnotherProgramIsTriedAgainAfterAWhile) {
+TEST_F(RelayPortsTest, RetriesAPortOfAnotherProgramAfterAWhile) {
   Start({10, 11});
   EXPECT_EQ(Take(), 10);
   GiveBack(10, PortFate::kBusy);
@@ -340,7 +337,7 @@ TEST_F(RelayPortsTest, APortOfAnotherProgramIsTriedAgainAfterAWhile) {
 
 // Several source addresses.
 
-TEST_F(RelayPortsTest, BindAddressesAreUsedInTurn) {
+TEST_F(RelayPortsTest, UsesBindAddressesInTurn) {
   StartWithBindAddresses({10, 11, 12, 13, 14, 15},
                          {Source(2), Ipv6Source(1), Source(3), Ipv6Source(2)});
   // The routes' choice does not matter, but for its family.
@@ -352,7 +349,7 @@ TEST_F(RelayPortsTest, BindAddressesAreUsedInTurn) {
   EXPECT_EQ(*TakeAny(SocketAddress::Ipv6Any(0)), Ipv6Source(1).WithPort(15));
 }
 
-TEST_F(RelayPortsTest, WithoutABindAddressOfTheFamilyTheRouteDecides) {
+TEST_F(RelayPortsTest, UsesTheRouteWithoutABindAddressOfTheFamily) {
   StartWithBindAddresses({10, 11, 12}, {Source(2), Source(2).WithPort(99)});
   EXPECT_TRUE(ports_->HasBindAddress(AF_INET));
   EXPECT_FALSE(ports_->HasBindAddress(AF_INET6));
@@ -361,14 +358,14 @@ TEST_F(RelayPortsTest, WithoutABindAddressOfTheFamilyTheRouteDecides) {
   EXPECT_EQ(*TakeAny(Source(1)), Source(2).WithPort(12));
 }
 
-TEST_F(RelayPortsTest, WhatIsAvoidedIsNotTaken) {
+TEST_F(RelayPortsTest, NeverTakesAnAvoidedAddress) {
   StartWithBindAddresses({10, 11}, {Source(2), Source(3)});
   EXPECT_EQ(*TakeAny(Source(1), {Source(2)}), Source(3).WithPort(10));
   EXPECT_EQ(TakeAny(Source(1), {Source(2), Source(3)}), absl::nullopt);
   EXPECT_EQ(TakeAny(Ipv6Source(1), {Ipv6Source(1)}), absl::nullopt);
 }
 
-TEST_F(RelayPortsTest, OneAddressIsNoCeiling) {
+TEST_F(RelayPortsTest, SeveralAddressesMultiplyThePorts) {
   StartWithBindAddresses({10, 11, 12}, {Source(1), Source(2)});
   std::map<int, int> uses_by_port;
   std::set<std::string> relays;
@@ -389,7 +386,7 @@ TEST_F(RelayPortsTest, OneAddressIsNoCeiling) {
 }
 
 // Another address's backends never met the old player there.
-TEST_F(RelayPortsTest, RatherTheSamePortAtAnotherAddressThanAQuarantinedOne) {
+TEST_F(RelayPortsTest, PrefersTheSamePortAtAnotherAddressToAQuarantinedOne) {
   StartWithBindAddresses({10, 11}, {Source(1), Source(2)});
   EXPECT_EQ(*TakeAny(Source(1)), Source(1).WithPort(10));
   EXPECT_EQ(*TakeAny(Source(1)), Source(2).WithPort(11));
@@ -404,7 +401,7 @@ TEST_F(RelayPortsTest, RatherTheSamePortAtAnotherAddressThanAQuarantinedOne) {
   EXPECT_EQ(TakeAny(Source(1)), absl::nullopt);
 }
 
-TEST_F(RelayPortsTest, OfSeveralAddressesTheOldestQuarantineCounts) {
+TEST_F(RelayPortsTest, TakesTheOldestQuarantineOfAllAddresses) {
   StartWithBindAddresses({10}, {Source(1), Source(2)});
   TakeAny(Source(1));
   TakeAny(Source(1));
@@ -417,7 +414,7 @@ TEST_F(RelayPortsTest, OfSeveralAddressesTheOldestQuarantineCounts) {
 }
 
 // Addresses come and go, as with IPv6's temporary ones.
-TEST_F(RelayPortsTest, AddressesThatAreGoneTakeNoPlace) {
+TEST_F(RelayPortsTest, ForgetsAddressesThatAreGone) {
   Start({10, 11});
   for (int i = 1; i < 250; ++i) {
     const int port = Take(i);
@@ -430,162 +427,7 @@ TEST_F(RelayPortsTest, AddressesThatAreGoneTakeNoPlace) {
   EXPECT_EQ(ports_->quarantined(now_), 0);
 }
 
-// Everything at once, against a model that is too simple to be wrong.
-
-class Model {
- public:
-  Model(const std::vector<uint16_t>& ports, int source_count)
-      : source_count_(source_count) {
-    for (int source = 1; source <= source_count; ++source) {
-      for (const uint16_t port : ports) pairs_[{source, port}] = {};
-    }
-  }
-
-  // What is wrong with taking this pair at this time; empty where nothing.
-  std::string Take(int source, uint16_t port, int64_t now) {
-    State& state = pairs_.at({source, port});
-    if (state.is_used) return "it is in use";
-    const bool is_quarantined = state.quarantined_until > now;
-    const bool is_shared = IsUsed(port);
-    for (auto& [key, other] : pairs_) {
-      if (other.is_used || other.quarantined_until > now) continue;
-      if (is_quarantined) return "another is not in quarantine";
-      if (is_shared && !IsUsed(key.second)) return "another is unique";
-      if (source_count_ == 1 && other.given_up < state.given_up) {
-        return "another has rested longer";
-      }
-    }
-    if (is_quarantined) {
-      for (auto& [key, other] : pairs_) {
-        if (!other.is_used && other.quarantined_until < state.quarantined_until)
-          return "another is longer in quarantine";
-      }
-      ++quarantined_taken;
-    }
-    state.is_used = true;
-    return "";
-  }
-  void GiveBack(int source, uint16_t port, bool is_answered, int64_t now) {
-    State& state = pairs_.at({source, port});
-    if (is_answered || state.quarantined_until > now) {
-      state.quarantined_until = now + kQuarantine;
-    }
-    state.is_used = false;
-    state.given_up = now;
-  }
-  bool HasRoom() const {
-    return std::any_of(pairs_.begin(), pairs_.end(),
-                       [](const auto& entry) { return !entry.second.is_used; });
-  }
-  int64_t quarantined(int64_t now) const {
-    return std::count_if(pairs_.begin(), pairs_.end(), [&](const auto& entry) {
-      return !entry.second.is_used && entry.second.quarantined_until > now;
-    });
-  }
-  bool IsUsed(uint16_t port) const {
-    return std::any_of(pairs_.begin(), pairs_.end(), [&](const auto& entry) {
-      return entry.first.second == port && entry.second.is_used;
-    });
-  }
-
-  uint64_t quarantined_taken = 0;
-
- private:
-  struct State {
-    bool is_used = false;
-    int64_t quarantined_until = 0;
-    int64_t given_up = -1;
-  };
-  const int source_count_;
-  std::map<std::pair<int, uint16_t>, State> pairs_;
-};
-
-class RelayPortsModelTest : public ::testing::TestWithParam<int> {};
-
-TEST_P(RelayPortsModelTest, KeepsItsPromises) {
-  const int source_count = GetParam();
-  std::vector<uint16_t> all;
-  for (int i = 0; i < 66 / source_count; ++i) {
-    all.push_back(static_cast<uint16_t>(100 + i));
-  }
-  uint64_t quarantined_taken = 0;
-  for (uint64_t seed = 1; seed <= 10; ++seed) {
-    SCOPED_TRACE(absl::StrCat("seed ", seed));
-    std::mt19937_64 random(seed);
-    RelayPortsOptions options;
-    for (int i = 1; i <= source_count; ++i) {
-      options.bind_addresses.push_back(Source(i));
-    }
-    RelayPorts ports(all, options);
-    Model model(all, source_count);
-    std::deque<SocketAddress> used;
-    int64_t now = 0;
-    for (int step = 0; step < 2000; ++step) {
-      now += static_cast<int64_t>(random() % (kSecond / 4));
-      // From nearly nothing to nearly everything in use, and back.
-      const bool is_filling = step / 400 % 2 == 0;
-      if (random() % 3 == 0 ? !is_filling : is_filling) {
-        const auto relay = ports.Take(Source(1), Owner(step), now);
-        ASSERT_EQ(relay.has_value(), model.HasRoom());
-        if (!relay.has_value()) continue;
-        ASSERT_EQ(model.Take(relay->ip_bytes()[3], relay->port(), now), "")
-            << relay->ToString() << " at step " << step;
-        used.push_back(*relay);
-      } else if (!used.empty()) {
-        std::swap(used.front(), used[random() % used.size()]);
-        const SocketAddress relay = used.front();
-        used.pop_front();
-        const bool is_answered = random() % 3 != 0;
-        ports.GiveBack(
-            relay, is_answered ? PortFate::kAnswered : PortFate::kUnanswered,
-            now);
-        model.GiveBack(relay.ip_bytes()[3], relay.port(), is_answered, now);
-      }
-      ASSERT_EQ(ports.in_use(), static_cast<int64_t>(used.size()));
-      ASSERT_EQ(ports.quarantined(now), model.quarantined(now));
-      ASSERT_EQ(ports.quarantined_ports_taken(), model.quarantined_taken);
-    }
-    quarantined_taken += model.quarantined_taken;
-  }
-  EXPECT_GT(quarantined_taken, 0u) << "the runs were too easy";
-}
-
-INSTANTIATE_TEST_SUITE_P(Sources, RelayPortsModelTest,
-                         ::testing::Values(1, 2, 3));
-
-TEST(RelayPortsThreadsTest, NoTwoThreadsHoldTheSamePair) {
-  RelayPortsOptions options;
-  options.bind_addresses = {Source(1), Source(2)};
-  std::vector<uint16_t> all;
-  for (uint16_t port = 100; port < 110; ++port) all.push_back(port);
-  RelayPorts ports(all, options);
-  const auto churn = [&](uint32_t shard) {
-    std::deque<SocketAddress> held;
-    for (int i = 0; i < 5000; ++i) {
-      const int64_t now = i * kSecond;
-      const auto relay = ports.Take(Source(1), {shard, {0, 1}}, now);
-      if (relay.has_value()) held.push_back(*relay);
-      EXPECT_GE(ports.in_use() + ports.quarantined(now), 0);
-      if (held.size() < 8 && relay.has_value()) continue;
-      const std::vector<RelayOwner> owners = ports.Find(held.front().port());
-      EXPECT_TRUE(std::any_of(
-          owners.begin(), owners.end(),
-          [&](const RelayOwner& owner) { return owner.shard == shard; }));
-      ports.GiveBack(held.front(), PortFate::kAnswered, now);
-      held.pop_front();
-    }
-    for (const SocketAddress& relay : held) {
-      ports.GiveBack(relay, PortFate::kAnswered, 5000 * kSecond);
-    }
-  };
-  std::thread first(churn, 1), second(churn, 2), third(churn, 3);
-  first.join();
-  second.join();
-  third.join();
-  EXPECT_EQ(ports.in_use(), 0);
-}
-
-TEST(LocalPortRangeTest, IsWhatTheSystemAllows) {
+TEST(LocalPortRangeTest, IsTheRangeOfTheSystemWithoutReservedPorts) {
   std::vector<uint16_t> ports = LocalPortRange();
   ASSERT_FALSE(ports.empty());
   EXPECT_FALSE(std::is_sorted(ports.begin(), ports.end())) << "not shuffled";
@@ -594,7 +436,7 @@ TEST(LocalPortRangeTest, IsWhatTheSystemAllows) {
   EXPECT_GE(ports.front(), 1);
 }
 
-TEST(ParseReservedPortsTest, UnderstandsTheKernelsSyntax) {
+TEST(ParseReservedPortsTest, ParsesTheSyntaxOfTheKernel) {
   const std::vector<bool> is_reserved =
       ParseReservedPorts("80,40000-40002,65535\n");
   for (const int port : {80, 40000, 40001, 40002, 65535}) {
@@ -605,7 +447,7 @@ TEST(ParseReservedPortsTest, UnderstandsTheKernelsSyntax) {
   }
 }
 
-TEST(ParseReservedPortsTest, SkipsWhatDoesNotParse) {
+TEST(ParseReservedPortsTest, SkipsInvalidParts) {
   for (const char* text : {"", "\n", "x", "1-y", "-", "70000", "9-8", "-5"}) {
     const std::vector<bool> is_reserved = ParseReservedPorts(text);
     EXPECT_EQ(std::count(is_reserved.begin(), is_reserved.end(), true), 0)
@@ -613,7 +455,7 @@ TEST(ParseReservedPortsTest, SkipsWhatDoesNotParse) {
   }
 }
 
-TEST_F(RelayPortsTest, CountsThePortsOfTheFamilyThatHasMoreAddresses) {
+TEST_F(RelayPortsTest, CapacityIsThatOfTheFamilyWithMoreAddresses) {
   Start({1, 2, 3});
   EXPECT_EQ(ports_->capacity(), 3);
   EXPECT_EQ(ports_->SourceCount(AF_INET), 1u);
@@ -625,7 +467,7 @@ TEST_F(RelayPortsTest, CountsThePortsOfTheFamilyThatHasMoreAddresses) {
 }
 
 // Those in quarantine are, since they were ours.
-TEST_F(RelayPortsTest, PortsOfOtherProgramsAreNotTakenWhereThatIsNotWanted) {
+TEST_F(RelayPortsTest, TakesNoPortOfAnotherProgramUnlessAllowed) {
   Start({1, 2});
   ASSERT_EQ(Take(), 1);
   ASSERT_EQ(Take(), 2);

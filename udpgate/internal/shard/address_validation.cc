@@ -5,15 +5,6 @@
 
 namespace udpgate {
 namespace internal {
-namespace {
-
-// The steps of address validation must spread over so much time.
-constexpr int64_t kProofNanoseconds = 1'000'000'000;
-
-// A younger client may still answer what it has got.
-constexpr int64_t kOneReplyAgeNanoseconds = 2'000'000'000;
-
-}  // namespace
 
 void AddressValidation::NoteClientActive(Session* session) {
   int proof_count = session->proof_count;

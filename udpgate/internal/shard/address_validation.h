@@ -26,6 +26,18 @@ namespace internal {
 // Threads: the owner of the shard only.
 class AddressValidation {
  public:
+  // An unconfirmed client may get so much, whatever it has sent; and so much
+  // once it has sent after a reply: what a sender with a large window has in
+  // flight in one round trip (100 ms at 1 Gbit/s are 12.5 MB).
+  static constexpr uint64_t kUnconfirmedReplyBytes = 2048;
+  static constexpr uint64_t kAnsweringReplyBytes = 16 << 20;
+
+  // The steps of address validation must spread over so much time.
+  static constexpr int64_t kProofNanoseconds = 1'000'000'000;
+
+  // A younger client may still answer what it has got.
+  static constexpr int64_t kOneReplyAgeNanoseconds = 2'000'000'000;
+
   // All must outlive it.
   AddressValidation(ShardContext* shard, UpstreamSockets* upstreams,
                     Lifecycle* lifecycle)
@@ -55,12 +67,6 @@ class AddressValidation {
   void AllowOneReply(Session* session);
 
  private:
-  // An unconfirmed client may get so much, whatever it has sent; and so much
-  // once it has sent after a reply: what a sender with a large window has in
-  // flight in one round trip (100 ms at 1 Gbit/s are 12.5 MB).
-  static constexpr uint64_t kUnconfirmedReplyBytes = 2048;
-  static constexpr uint64_t kAnsweringReplyBytes = 16 << 20;
-
   // What the client may still get; INT64_MAX if there is no limit.
   int64_t ReplyBytesLeft(const Session& session) const {
     if (session.state == SessionState::kConfirmed ||

@@ -12,26 +12,13 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// A break is so many times as long as the ends before it took. The upper bound
-// is for an end that the scheduler stretched.
-constexpr int64_t kBreakFactor = 3;
-constexpr int64_t kBreakNanosecondsMax = 1'000'000;
-
-// The idle sweep looks at this many slots at a time, and at all of them in an
-// eighth of the time-out: a session is found idle at 1.0 to 1.125 times the
-// time-out, which leaves as much again for a busy machine.
+// The idle sweep looks at this many slots at a time.
 constexpr uint32_t kSlotsPerSweep = 64;
-constexpr int64_t kSweepsPerTimeout = 8;
 // An iteration that comes late makes up for so many slices at most.
 constexpr int kSweepsPerIteration = 4;
 
 // Slots that an iteration looks at for a disconnect of many sessions.
 constexpr uint32_t kSlotsPerDisconnect = 256;
-
-// ICMP errors of a client's host count if the client has been silent for so
-// long, and one in so much time: forged ones end no live session.
-constexpr int64_t kClientQuietNanoseconds = 5'000'000'000;
-constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
 
 }  // namespace
 

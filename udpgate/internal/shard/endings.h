@@ -29,6 +29,21 @@ class Endings {
   // end costs some ten times what a datagram costs.
   static constexpr int kEndsPerIteration = 3;
 
+  // A break is so many times as long as the ends before it took. The upper
+  // bound is for an end that the scheduler stretched.
+  static constexpr int64_t kBreakFactor = 3;
+  static constexpr int64_t kBreakNanosecondsMax = 1'000'000;
+
+  // The idle sweep visits all sessions so often within a timeout: a session is
+  // found idle at 1.0 to 1.125 times the timeout, which leaves as much again for
+  // a busy machine.
+  static constexpr int64_t kSweepsPerTimeout = 8;
+
+  // ICMP errors of a client's host count if the client has been silent for so
+  // long, and one in so much time: forged ones end no live session.
+  static constexpr int64_t kClientQuietNanoseconds = 5'000'000'000;
+  static constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
+
   // All must outlive it.
   Endings(ShardContext* shard, Lifecycle* lifecycle,
           AddressValidation* validation)

@@ -10,17 +10,8 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// A session may be replaced by another client of its address
-// (MAX_SESSIONS_PER_IP) if its own has sent nothing for so long. A client that
-// plays sends more often than that, so a forged address cannot end its session.
-constexpr int64_t kSilentNanoseconds = 10'000'000'000;
-constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
 // Sessions of one address that are looked at for that in one shard, the oldest.
 constexpr int kSilentLooksMax = 1024;
-
-// See LeastValidated.
-constexpr int64_t kFirstChanceNanoseconds = 1'000'000'000;
-constexpr int64_t kLongSilentNanoseconds = 5'000'000'000;
 
 // Unconfirmed sessions that are looked at for one whose source port is of use.
 constexpr int kEvictLooksMax = 64;

@@ -22,6 +22,17 @@ namespace internal {
 // Threads: the owner of the shard only.
 class Evictions {
  public:
+  // A session may be replaced by another client of its address
+  // (MAX_SESSIONS_PER_IP) if its own has sent nothing for so long. A client
+  // that plays sends more often than that, so a forged address cannot end its
+  // session.
+  static constexpr int64_t kSilentNanoseconds = 10'000'000'000;
+  static constexpr int64_t kUnconfirmedSilentNanoseconds = 2'000'000'000;
+
+  // The order of evictions, see LeastValidated.
+  static constexpr int64_t kFirstChanceNanoseconds = 1'000'000'000;
+  static constexpr int64_t kLongSilentNanoseconds = 5'000'000'000;
+
   // All must outlive it.
   Evictions(ShardContext* shard, const UpstreamSockets* upstreams,
             Lifecycle* lifecycle)

@@ -14,9 +14,6 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// Messages that one iteration handles. Each may open or close a socket, which
-// costs some ten times what a datagram costs.
-constexpr int kMessagesPerIteration = 3;
 // At a takeover.
 constexpr int kAllMessages = 1 << 30;
 

@@ -45,6 +45,10 @@ namespace internal {
 // Threads: one at a time, its owner; see ShardOwnership.
 class Shard {
  public:
+  // Messages that one iteration handles. Each may open or close a socket, which
+  // costs some ten times what a datagram costs.
+  static constexpr int kMessagesPerIteration = 3;
+
   // `gate` and `counters` must outlive it; the caller keeps `epoll_fd` open.
   // `number` is the shard's in the gateway, 0 to 255.
   Shard(GateContext* gate, uint32_t number, int epoll_fd,

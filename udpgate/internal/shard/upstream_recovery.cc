@@ -10,12 +10,6 @@
 
 namespace udpgate {
 namespace internal {
-namespace {
-
-// While the backend is silent its route is looked up so often.
-constexpr int64_t kSourceCheckNanoseconds = 2'000'000'000;
-
-}  // namespace
 
 // Gives the session a new socket to its backend if the system would now choose
 // another source address. Everything else stays. False if it would not, or if

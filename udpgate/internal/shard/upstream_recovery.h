@@ -14,6 +14,9 @@ namespace internal {
 // Threads: the owner of the shard only.
 class UpstreamRecovery {
  public:
+  // While the backend is silent its route is looked up so often.
+  static constexpr int64_t kSourceCheckNanoseconds = 2'000'000'000;
+
   // What an error of a send has led to.
   enum class Outcome { kSameSocket, kNewSocket, kSessionEnded };
 
