@@ -14,40 +14,16 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "udpgate/flow_offload.h"
+#include "udpgate/internal/session_record.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy_stats.h"
-#include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace internal {
 
-// One session. The fields are those of `Session`, where each is explained;
-// times are the giver's clock.
-struct HandedSession {
-  uint64_t id = 0;
-  SessionState state = SessionState::kPending;
-  SocketAddress client;
-  SocketAddress local;
-  SocketAddress backend;
-  SocketAddress relay;
-  std::string label;
-  uint16_t listener = 0;
-  int refusals = 0;
-  bool has_answered = false;
-  bool has_unanswered_reply = false;
-  uint8_t proof_count = 0;
-  int64_t first_proof_nanoseconds = 0;
-  int64_t created_nanoseconds = 0;
-  int64_t last_active_nanoseconds = 0;
-  int64_t client_active_nanoseconds = 0;
-  int64_t unanswered_since_nanoseconds = 0;
-  int64_t resolve_deadline_nanoseconds = 0;
-  uint64_t reply_bytes = 0;
-  uint64_t client_datagrams_forwarded = 0;
-  uint64_t client_bytes_forwarded = 0;
-  uint64_t backend_datagrams_forwarded = 0;
-  uint64_t backend_bytes_forwarded = 0;
+// One session. Times are those of the old process's clock.
+struct HandedSession : SessionRecord {
   // Where the flow offload's flows are handed over: its slot, and what of it is
   // in the numbers above.
   uint32_t flow_slot = UINT32_MAX;  // none

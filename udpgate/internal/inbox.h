@@ -17,23 +17,13 @@
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/mutex.h"
+#include "udpgate/internal/session_ref.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace internal {
-
-// Names one session of one shard, for ever: an id is never used again, so a
-// late message cannot hit a successor in the same slot.
-struct SessionRef {
-  uint32_t slot = 0;
-  uint64_t id = 0;
-
-  friend bool operator==(const SessionRef& a, const SessionRef& b) {
-    return a.slot == b.slot && a.id == b.id;
-  }
-};
 
 // What the control plane tells a shard.
 struct ShardMessage {

@@ -16,8 +16,8 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/handover.h"
-#include "udpgate/internal/inbox.h"
 #include "udpgate/internal/mutex.h"
+#include "udpgate/internal/session_ref.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

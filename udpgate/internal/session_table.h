@@ -15,8 +15,8 @@
 #include "absl/types/span.h"
 #include "udpgate/flow_offload.h"
 #include "udpgate/internal/client_network.h"
-#include "udpgate/internal/inbox.h"
-#include "udpgate/session_info.h"
+#include "udpgate/internal/session_record.h"
+#include "udpgate/internal/session_ref.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -37,91 +37,63 @@ struct HeldDatagrams {
 
 inline constexpr uint32_t kNoSlot = UINT32_MAX;
 
-// What is known of one client while it is served. A session is one client
-// address with one upstream socket, from the client's first datagram to one
-// end for one reason.
-struct Session {
-  // What each datagram touches.
-  uint64_t id = 0;  // 0: the slot is free
+// One client's relay state: one client address with one upstream socket, from
+// the client's first datagram to one end for one reason.
+//
+// What survives a takeover is in SessionRecord. These are the fields that a new
+// process derives anew.
+struct Session : SessionRecord {
+  // Used for each datagram.
   uint32_t slot = 0;
-  uint32_t hash = 0;  // ClientHash of `client`
-  SocketAddress client;
-  int upstream_fd = -1;  // -1 exactly while pending
-  SessionState state = SessionState::kPending;
-  uint16_t listener = 0;  // the client's last datagram came in by it
-  int64_t last_active_nanoseconds = 0;
-  int64_t client_active_nanoseconds = 0;  // its client's last datagram
-  SocketAddress local;                    // see ClientDatagram
-  uint64_t client_datagrams_forwarded = 0;
-  uint64_t client_bytes_forwarded = 0;
-  uint64_t backend_datagrams_forwarded = 0;
-  uint64_t backend_bytes_forwarded = 0;
-  int refusals = 0;  // in a row, with no reply between them
-  // The client's first datagram after the last reply; 0 where none came since.
-  int64_t unanswered_since_nanoseconds = 0;
-  // While unanswered: when to look at the route again; see
+  uint32_t hash = 0;           // ClientHash of `client`
+  int upstream_fd = -1;        // -1 exactly while pending
+  uint32_t network_epoch = 0;  // see GateContext
+  // While there is no reply: when to check the route again; see
   // UpstreamRecovery::CheckSource.
   int64_t next_source_check_nanoseconds = 0;
-  uint32_t network_epoch = 0;  // see GateContext
 
-  // Whether more than one reply may wait; see Relay::ReadReplies.
+  // Whether to expect more than one reply; see Relay::ReadReplies.
   bool expects_burst = true;
   uint32_t last_read_turn = 0;
 
-  // A datagram of either side has had a traffic class; and how many replies
-  // were read, up to a point; see Relay::MustReadControl.
+  // A datagram of either side had a traffic class; and how many replies were
+  // read, up to a limit; see Relay::MustReadControl.
   bool has_traffic_class = false;
   uint8_t reply_reads = 0;
 
-  // The backend has sent something, whether or not it was passed on.
-  bool has_answered = false;
-
-  // How far the client has shown that it receives replies; see
-  // AddressValidation.
-  bool has_unanswered_reply = false;
-  uint8_t proof_count = 0;
-  int64_t first_proof_nanoseconds = 0;
-  // Sent to a client that is not confirmed; see AddressValidation.
-  uint64_t reply_bytes = 0;
-  // Its replies wait in the socket, which is not watched meanwhile; and one of
-  // them may pass whatever the limit says.
+  // Replies are left in the socket, which is not watched meanwhile; and one of
+  // them may pass despite the limit. See AddressValidation.
   bool is_paused = false;
   bool may_trickle = false;
 
-  // What the flow offload relays of it; see SessionOffload.
+  // The session on the flow offload; see SessionOffload.
   uint32_t flow_slot = kNoSlot;
-  bool is_on_fast_path = false;  // and was seen to be installed
+  bool is_on_fast_path = false;  // the flow was seen installed
   SessionActivity counted;
 
   // Its neighbours in the list that it is in; see SessionList.
   uint32_t list_previous = kNoSlot;
   uint32_t list_next = kNoSlot;
 
-  // ICMP errors of its client's host in a row, and the last one's time; see
-  // Endings::HandleClientRefused.
+  // ICMP errors of the client's host in a row, and the time of the last one;
+  // see Endings::HandleClientRefused.
   int client_refusals = 0;
   int64_t client_refused_nanoseconds = 0;
   // Its neighbours in the NetworkIndex.
   uint32_t network_previous = kNoSlot;
   uint32_t network_next = kNoSlot;
 
-  // What only its beginning and its end touch.
-  int64_t created_nanoseconds = 0;
-  SocketAddress backend;
-  SocketAddress relay;
-  std::string label;
-
-  // When its backend was asked for, the last time if there were several.
+  // When the last resolution was started.
   int64_t asked_nanoseconds = 0;
 
-  // While it is made ready for a take-over: its port was another session's.
+  // During a takeover: another session had its source port when it was
+  // prepared.
   bool lacks_port = false;
 
-  // While pending: whether the answer under way is of no use any more, which
-  // question of the session's it is for, the deadline, and what waits.
+  // While pending: whether the result of the resolution under way must be
+  // discarded, the number of that resolution, and the buffered datagrams.
   bool must_ask_again = false;
   uint32_t question = 0;
-  int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;
 
   SessionRef ref() const { return {slot, id}; }
