@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/client_hash.h"
+#include "udpgate/internal/control/session_slice.h"
 #include "udpgate/internal/error_queue.h"
 #include "udpgate/internal/listen_socket.h"
 #include "udpgate/internal/relay_ports.h"
@@ -42,8 +43,6 @@ namespace {
 constexpr int64_t kReservedDescriptors = 192;
 // A worker's or a reader's own: epoll, eventfd, the listen socket.
 constexpr int64_t kDescriptorsPerThread = 3;
-
-constexpr absl::Duration kEventLogInterval = absl::Seconds(5);
 
 int64_t DescriptorLimit() {
   rlimit limit{};
@@ -87,18 +86,6 @@ void GrowDescriptorTable(int fd, int64_t descriptors) {
   if (copy >= 0) ::close(copy);
 }
 
-// Of a target that all shards look for.
-ShardMessage::Kind KindOfParts(const DisconnectTarget& target) {
-  switch (target.kind()) {
-    case DisconnectTarget::Kind::kBackend:
-      return ShardMessage::Kind::kEndBackend;
-    case DisconnectTarget::Kind::kBackendText:
-      return ShardMessage::Kind::kEndBackendText;
-    default:
-      return ShardMessage::Kind::kEndClientIp;
-  }
-}
-
 }  // namespace
 
 Proxy::Impl::Impl(const ProxyOptions& options,
@@ -114,8 +101,7 @@ Proxy::Impl::Impl(const ProxyOptions& options,
                options.relay_ports.empty() ? internal::LocalPortRange()
                                            : options.relay_ports,
                WorkOutSessionsMax(options)),
-      disconnects_(dependencies.disconnects),
-      event_log_limiter_(context_.clock, kEventLogInterval) {
+      disconnects_(&context_, dependencies.disconnects) {
   context_.resolver = dependencies.resolver;
   context_.flow_offload = dependencies.flow_offload;
   if (dependencies.session_observer != nullptr) {
@@ -223,6 +209,7 @@ absl::Status Proxy::Impl::Start() {
                                                : "the Proxy was stopped");
     }
     state_ = State::kRunning;
+    context_.is_running = true;
     if (context_.flow_offload != nullptr) context_.flow_offload->StartAdopted();
     if (is_taking) {
       // From here on the other process has no sessions any more.
@@ -231,14 +218,14 @@ absl::Status Proxy::Impl::Start() {
     } else {
       status = StartControlThreads();
       if (status.ok()) status = StartThreads();
-      if (status.ok()) status = StartDisconnects();
+      if (status.ok()) status = disconnects_.StartSource();
     }
   }
   if (!status.ok()) {
     Stop();
     return status;
   }
-  ReleaseEvents();
+  disconnects_.ReleaseEvents();
   return absl::OkStatus();
 }
 
@@ -265,13 +252,6 @@ void Proxy::Impl::SetListenOptions() {
   }
 }
 
-absl::Status Proxy::Impl::StartDisconnects() {
-  if (disconnects_ == nullptr) return absl::OkStatus();
-  return disconnects_->Start([this](absl::StatusOr<DisconnectTarget> target) {
-    TakeEvent(std::move(target));
-  });
-}
-
 void Proxy::Impl::StartThreadsAtLast() {
   // Another program may have taken the place of one, and the players are worth
   // the wait.
@@ -279,8 +259,11 @@ void Proxy::Impl::StartThreadsAtLast() {
   for (absl::Status status = StartThreads(); !status.ok();
        status = StartThreads()) {
     if (!is_logged) {
-      Log(LogSeverity::kError,
-          absl::StrCat("all traffic waits for a thread: ", status.message()));
+      context_.control.PostLog(
+          LogSeverity::kError,
+          absl::StrCat("cannot start worker threads; forwarding is paused, "
+                       "retrying: ",
+                       status.message()));
     }
     is_logged = true;
     StopThreads();
@@ -315,16 +298,15 @@ absl::Status Proxy::Impl::StartThreads() {
 
 void Proxy::Impl::Stop() {
   MutexLock lock(&start_stop_mutex_);
-  const State before = state_.exchange(State::kStopped);
+  const State before = std::exchange(state_, State::kStopped);
   if (before == State::kStopped) return;
+  context_.is_running = false;
   // First what a disconnect may wait for, and with it the source's thread.
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->inbox()->Close();
   }
-  ReleaseEvents();
-  if (before != State::kCreated && disconnects_ != nullptr) {
-    disconnects_->Stop();
-  }
+  disconnects_.ReleaseEvents();
+  if (before != State::kCreated) disconnects_.StopSource();
   StopThreads();
   if (context_.session_events != nullptr) context_.session_events->BeginStop();
   for (const std::unique_ptr<Worker>& worker : workers_) {
@@ -346,38 +328,6 @@ void Proxy::Impl::Close() {
   if (context_.session_events != nullptr) context_.session_events->Stop();
   context_.control.Stop();
   for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
-}
-
-void Proxy::Impl::TakeEvent(absl::StatusOr<DisconnectTarget> target) {
-  Event event{context_.clock->NowNanoseconds(), std::move(target)};
-  {
-    MutexLock lock(&events_mutex_);
-    const auto size_max =
-        static_cast<size_t>(context_.options.disconnect_queue_size);
-    while (keeps_events_ && kept_events_.size() >= size_max) {
-      events_changed_.Wait(&events_mutex_);
-    }
-    if (keeps_events_) {
-      kept_events_.push_back(std::move(event));
-      return;
-    }
-  }
-  HandleEvent(std::move(event));
-}
-
-// Those that have waited go before all that come.
-void Proxy::Impl::ReleaseEvents() {
-  for (;;) {
-    std::vector<Event> events;
-    {
-      MutexLock lock(&events_mutex_);
-      events.swap(kept_events_);
-      if (events.empty()) keeps_events_ = false;
-      events_changed_.SignalAll();
-    }
-    if (events.empty()) return;
-    for (Event& event : events) HandleEvent(std::move(event));
-  }
 }
 
 absl::Status Proxy::Impl::SetLimits(const ProxyLimits& limits) {
@@ -407,147 +357,25 @@ SessionLimit Proxy::Impl::session_limit() const {
                             : SessionLimit::Cause::kDescriptors};
 }
 
-void Proxy::Impl::HandleEvent(Event event) {
-  if (event.target.ok()) {
-    Disconnect(*event.target, event.came_nanoseconds, nullptr);
-    return;
-  }
-  disconnects_received_.fetch_add(1, std::memory_order_relaxed);
-  disconnects_invalid_.fetch_add(1, std::memory_order_relaxed);
-  LogUselessEvent(event.target.status().message());
-}
-
-void Proxy::Impl::LogUselessEvent(absl::string_view why) {
-  int64_t more = 0;
-  if (!event_log_limiter_.Admit(&more)) return;
-  std::string line = absl::StrCat("disconnect event ignored: ", why);
-  if (more > 0) {
-    absl::StrAppend(&line, " (and ", more, " more since the last such line)");
-  }
-  Log(LogSeverity::kWarning, std::move(line));
-}
-
-void Proxy::Impl::Log(LogSeverity severity, std::string line) {
-  if (context_.options.log_sink == nullptr) return;
-  context_.control.Post([sink = context_.options.log_sink, severity,
-                         line = std::move(line)] { sink(severity, line); });
-}
-
-void Proxy::Impl::Disconnect(const DisconnectTarget& target,
-                             int64_t came_nanoseconds,
-                             ShardMessage::DisconnectDone done) {
-  disconnects_received_.fetch_add(1, std::memory_order_relaxed);
-  if (target.kind() != DisconnectTarget::Kind::kClient &&
-      target.kind() != DisconnectTarget::Kind::kRelayPort) {
-    return DisconnectInParts(target, came_nanoseconds, std::move(done));
-  }
-  ShardMessage message;
-  message.came_nanoseconds = came_nanoseconds;
-  size_t shard = 0;
-  if (target.kind() == DisconnectTarget::Kind::kClient) {
-    message.kind = ShardMessage::Kind::kDisconnectClient;
-    message.client = target.client();
-    shard = context_.hash(target.client()) % workers_.size();
-  } else {
-    const std::vector<internal::RelayOwner> owners =
-        context_.relay_ports.Find(target.relay_port());
-    if (owners.size() > 1) {
-      // Ending the wrong player's session would be worse than ending none.
-      disconnects_ambiguous_.fetch_add(1, std::memory_order_relaxed);
-      LogUselessEvent(absl::StrCat("relay port ", target.relay_port(),
-                                   " fits several sessions"));
-      return Finish(std::move(done));
-    }
-    if (owners.empty()) {
-      disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-      return Finish(std::move(done));
-    }
-    message.kind = ShardMessage::Kind::kEndSession;
-    message.session = owners.front().session;
-    shard = owners.front().shard;
-  }
-  if (state_ != State::kRunning) {  // without threads there are no sessions
-    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-    return Finish(std::move(done));
-  }
-  message.disconnect_done = std::move(done);
-  if (!workers_[shard]->inbox()->PostDisconnect(std::move(message))) {
-    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-  }
-}
-
-void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
-                                    int64_t came_nanoseconds,
-                                    ShardMessage::DisconnectDone done) {
-  std::vector<std::pair<size_t, ShardMessage>> parts;  // with their shards
-  if (target.kind() == DisconnectTarget::Kind::kRelay) {
-    for (const internal::RelayOwner& owner :
-         context_.relay_ports.Find(target.address().port())) {
-      parts.emplace_back(owner.shard, ShardMessage());
-      parts.back().second.kind = ShardMessage::Kind::kEndSession;
-      parts.back().second.session = owner.session;
-    }
-  } else {
-    for (size_t i = 0; i < workers_.size(); ++i) {
-      parts.emplace_back(i, ShardMessage());
-      parts.back().second.kind = KindOfParts(target);
-    }
-  }
-  if (parts.empty() || state_ != State::kRunning) {
-    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-    return Finish(std::move(done));
-  }
-  // Of the control thread, which all parts report to.
-  struct Tally {
-    size_t parts_left;
-    int64_t ended_count = 0;
-    ShardMessage::DisconnectDone done;
-  };
-  auto tally = std::make_shared<Tally>();
-  tally->parts_left = parts.size();
-  tally->done = std::move(done);
-  const auto text = std::make_shared<const std::string>(target.text());
-  for (auto& [shard, message] : parts) {
-    message.address = target.address();
-    message.text = text;
-    message.came_nanoseconds = came_nanoseconds;
-    message.is_part = true;
-    message.disconnect_done = [this, tally](int64_t ended_count) {
-      tally->ended_count += ended_count;
-      if (--tally->parts_left > 0) return;
-      (tally->ended_count == 0 ? disconnects_unmatched_ : disconnects_matched_)
-          .fetch_add(1, std::memory_order_relaxed);
-      if (tally->done != nullptr) tally->done(tally->ended_count);
-    };
-    // False once the gate stops, and then nobody waits for the tally.
-    workers_[shard]->inbox()->PostDisconnect(std::move(message));
-  }
-}
-
-void Proxy::Impl::Finish(ShardMessage::DisconnectDone done) {
-  if (done == nullptr) return;
-  context_.control.Post([done = std::move(done)]() mutable { done(0); });
-}
-
 bool Proxy::Impl::IsAlive(absl::Duration within) const {
   constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
   const auto deadline =
       std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(within);
-  std::vector<uint64_t> turn_counts;
+  std::vector<uint64_t> iteration_counts;
   for (const std::unique_ptr<Worker>& worker : workers_) {
-    turn_counts.push_back(worker->turn_count());
+    iteration_counts.push_back(worker->iteration_count());
     worker->inbox()->Ring();
   }
   for (size_t i = 0; i < workers_.size(); ++i) {
-    while (workers_[i]->turn_count() == turn_counts[i]) {
-      if (state_ != State::kRunning ||
+    while (workers_[i]->iteration_count() == iteration_counts[i]) {
+      if (!context_.is_running ||
           std::chrono::steady_clock::now() >= deadline) {
         return false;
       }
       std::this_thread::sleep_for(absl::ToChronoNanoseconds(kLookInterval));
     }
   }
-  return state_ == State::kRunning;
+  return context_.is_running;
 }
 
 ProxyStats Proxy::Impl::GetStats() const {
@@ -566,11 +394,7 @@ ProxyStats Proxy::Impl::GetStats() const {
     stats.datagrams_queued += queued;
     stats.messages_queued += worker->inbox()->messages_waiting();
   }
-  stats.disconnects_received += disconnects_received_;
-  stats.disconnects_invalid += disconnects_invalid_;
-  stats.disconnects_matched += disconnects_matched_;
-  stats.disconnects_unmatched += disconnects_unmatched_;
-  stats.disconnects_ambiguous += disconnects_ambiguous_;
+  disconnects_.AddStats(&stats);
   stats.relay_ports_in_use += context_.relay_ports.in_use();
   stats.relay_ports_quarantined +=
       context_.relay_ports.quarantined(context_.clock->NowNanoseconds());
@@ -601,14 +425,14 @@ void Proxy::Impl::ForEachSession(
   for (const std::unique_ptr<Worker>& worker : workers_) {
     uint32_t slot = 0;
     do {
-      if (state_ != State::kRunning) return;
-      auto answer = std::make_shared<SessionSlice<SessionInfo>::Answer>();
+      if (!context_.is_running) return;
+      auto result = std::make_shared<SessionSlice<SessionInfo>::Result>();
       ShardMessage message;
       message.kind = ShardMessage::Kind::kListSessions;
       message.session.slot = slot;
-      message.list_done = SessionSlice<SessionInfo>(answer);
+      message.list_done = SessionSlice<SessionInfo>(result);
       worker->inbox()->Post(std::move(message));
-      for (const SessionInfo& session : answer->Take(&slot)) visit(session);
+      for (const SessionInfo& session : result->Take(&slot)) visit(session);
     } while (slot != 0);
   }
 }

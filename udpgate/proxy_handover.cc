@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "udpgate/internal/control/session_slice.h"
 #include "udpgate/internal/session_table.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/proxy_impl.h"
@@ -66,14 +67,14 @@ absl::Status Proxy::Impl::VisitSockets(
   for (const std::unique_ptr<Worker>& worker : workers_) {
     uint32_t slot = 0;
     do {
-      if (state_ != State::kRunning) return NotRunning();
-      auto answer = std::make_shared<Slice::Answer>();
+      if (!context_.is_running) return NotRunning();
+      auto result = std::make_shared<Slice::Result>();
       ShardMessage message;
       message.kind = ShardMessage::Kind::kCopySockets;
       message.session.slot = slot;
-      message.copy_done = Slice(answer);
+      message.copy_done = Slice(result);
       worker->inbox()->Post(std::move(message));
-      if (absl::Status status = visit(answer->Take(&slot)); !status.ok()) {
+      if (absl::Status status = visit(result->Take(&slot)); !status.ok()) {
         return status;
       }
     } while (slot != 0);
@@ -115,11 +116,12 @@ absl::Status Proxy::Impl::HandOver(
     return status;
   }
   state_ = State::kStopped;
+  context_.is_running = false;
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->ForgetSessions();
   }
   if (keeps_flows) offload->LetGo();
-  if (disconnects_ != nullptr) disconnects_->Stop();
+  disconnects_.StopSource();
   // Who waits for the end of a disconnect hears that none has ended here. The
   // host's calls may hang.
   auto is_told = std::make_shared<std::promise<void>>();
@@ -159,12 +161,9 @@ absl::Status Proxy::Impl::ListenForDisconnects() {
       return absl::FailedPreconditionError("the Proxy was already started");
     }
     state_ = State::kTaking;
-    {
-      MutexLock events_lock(&events_mutex_);
-      keeps_events_ = true;
-    }
+    disconnects_.KeepEvents();
     status = StartControlThreads();
-    if (status.ok()) status = StartDisconnects();
+    if (status.ok()) status = disconnects_.StartSource();
   }
   if (!status.ok()) Stop();
   return status;

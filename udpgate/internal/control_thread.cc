@@ -107,6 +107,11 @@ void ControlThread::Post(absl::AnyInvocable<void()> call) {
   changed_.SignalOne();
 }
 
+void ControlThread::PostLog(LogSeverity severity, std::string line) {
+  if (sink_ == nullptr) return;
+  Post([this, severity, line = std::move(line)] { sink_(severity, line); });
+}
+
 void ControlThread::Run() {
   for (;;) {
     std::vector<Report> reports;

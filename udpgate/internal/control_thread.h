@@ -56,6 +56,10 @@ class ControlThread {
   // posts calls bounds their number.
   void Post(absl::AnyInvocable<void()> call);
 
+  // Writes a line on the thread: a slow log must not delay the caller. Not on
+  // the data plane. Bounded as of Post.
+  void PostLog(LogSeverity severity, std::string line);
+
   // Reports that the full queue refused.
   uint64_t suppressed() const {
     return suppressed_.load(std::memory_order_relaxed);

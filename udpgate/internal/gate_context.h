@@ -69,6 +69,8 @@ struct GateContext {
   BackendHoldoff backend_holdoff;
   ControlThread control;
   std::atomic<bool> is_draining{false};
+  // From Start to Stop, or to the end of a takeover: shards handle messages.
+  std::atomic<bool> is_running{false};
   // The limits of a session in force. Each shard has a copy, and takes a new
   // one where the version is another than it knows.
   std::atomic<uint32_t> limits_version{0};

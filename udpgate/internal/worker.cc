@@ -87,8 +87,8 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   // After the inbox was prepared for sleep: whoever reads it here and rings
   // finds the worker asleep or about to run another iteration. This thread
   // alone writes it.
-  turn_count_.store(turn_count_.load(std::memory_order_relaxed) + 1,
-                    std::memory_order_seq_cst);
+  iteration_count_.store(iteration_count_.load(std::memory_order_relaxed) + 1,
+                         std::memory_order_seq_cst);
 }
 
 void Worker::Run() {

@@ -104,8 +104,8 @@ class Worker {
   // Event-loop iterations of the worker's own thread so far. A caller that
   // reads it and then rings the inbox sees it grow soon, unless the worker
   // hangs. Any thread.
-  uint64_t turn_count() const {
-    return turn_count_.load(std::memory_order_seq_cst);
+  uint64_t iteration_count() const {
+    return iteration_count_.load(std::memory_order_seq_cst);
   }
 
   const std::shared_ptr<Inbox>& inbox() const { return inbox_; }
@@ -122,7 +122,7 @@ class Worker {
   const UniqueFd epoll_fd_;
   const std::shared_ptr<Inbox> inbox_;
   std::atomic<bool> is_stopping_{false};
-  std::atomic<uint64_t> turn_count_{0};
+  std::atomic<uint64_t> iteration_count_{0};
 
   // Of the polling thread.
   absl::AnyInvocable<void()> read_;
