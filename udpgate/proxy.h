@@ -156,7 +156,7 @@ class Proxy {
   internal::Handover* handover();
 
  private:
-  class Impl;
+  struct Impl;
   explicit Proxy(std::unique_ptr<Impl> impl);
 
   std::unique_ptr<Impl> impl_;
