@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kErrorsMax = 16;
 
-// The error that the kernel attached, or 0 where ICMP is not its origin.
+// The error that the kernel attached, or 0 if ICMP is not its origin.
 int ErrorFromNetwork(msghdr* header) {
   for (cmsghdr* entry = CMSG_FIRSTHDR(header); entry != nullptr;
        entry = CMSG_NXTHDR(header, entry)) {
@@ -103,7 +103,7 @@ int TakeErrors(
     SysCalls* sys_calls, int fd,
     absl::FunctionRef<void(int error, const SocketAddress& to)> visit) {
   for (int i = 0; i < kErrorsMax; ++i) {
-    // Nothing of the datagram itself is wanted.
+    // The datagram itself is not needed.
     char byte;
     iovec vector = {&byte, sizeof(byte)};
     sockaddr_storage name;

@@ -1,4 +1,4 @@
-// The sessions of one shard: where each one's state lies, and how to find it.
+// The sessions of one shard, by client address and by slot.
 #ifndef UDPGATE_INTERNAL_SESSION_TABLE_H_
 #define UDPGATE_INTERNAL_SESSION_TABLE_H_
 
@@ -22,13 +22,13 @@
 namespace udpgate {
 namespace internal {
 
-// The datagrams of a client that waits for its backend, in order.
+// The buffered datagrams of a pending session, in order.
 struct HeldDatagrams {
-  std::string bytes;                 // one behind the other
+  std::string bytes;                 // concatenated
   std::vector<uint32_t> size_bytes;  // of each
   std::vector<uint8_t> traffic_classes;
 
-  // The oldest one, empty where there is none.
+  // The oldest one, empty if there is none.
   absl::Span<const char> first() const {
     if (size_bytes.empty()) return {};
     return absl::MakeConstSpan(bytes.data(), size_bytes.front());
@@ -54,7 +54,7 @@ struct Session : SessionRecord {
 
   // Whether to expect more than one reply; see Relay::ReadReplies.
   bool expects_burst = true;
-  uint32_t last_read_turn = 0;
+  uint32_t last_read_iteration = 0;
 
   // A datagram of either side had a traffic class; and how many replies were
   // read, up to a limit; see Relay::MustReadControl.
@@ -101,20 +101,19 @@ struct Session : SessionRecord {
 
 // Threads: the owner of the shard only.
 //
-// A session stays where it is from Insert to Erase: pointers hold that long.
-// Growing takes a chunk at a time and moves nothing; the index by client keeps
-// four bytes and a control byte a session.
+// Pointers to a session are valid from Insert to Erase: the table grows by
+// chunks and moves no session. The index by client takes five bytes a session.
 class SessionTable {
  public:
   // Ids count up from 1 and carry `shard` in their low byte, so that they are
-  // unique in the whole gate. `shard` is 0 to 255.
+  // unique in the whole gateway. `shard` is 0 to 255.
   explicit SessionTable(uint32_t shard);
   SessionTable(const SessionTable&) = delete;
   SessionTable& operator=(const SessionTable&) = delete;
 
   // The live session of this client, or null.
   Session* Find(const SocketAddress& client, uint32_t hash);
-  // The session that `ref` names, or null where it has ended.
+  // The session that `ref` names, or null if it has ended.
   Session* Find(const SessionRef& ref);
   // The live session in this slot, or null.
   Session* FindSlot(uint32_t slot);
@@ -122,16 +121,16 @@ class SessionTable {
   // A new pending session. The client must have none.
   Session* Insert(const SocketAddress& client, uint32_t hash,
                   int64_t now_nanoseconds);
-  // A session that began in another process, with the id that it has there, and
-  // which no session here has. The client must have none.
+  // A session of another process, with the id that it has there. No session
+  // here may have that id, and the client must have no session.
   Session* Adopt(const SocketAddress& client, uint32_t hash, uint64_t id);
   void Erase(Session* session);
 
-  // The id of the session that began last, 0 where none has.
+  // The id of the newest session, 0 if there was none.
   uint64_t newest_id() const { return newest_id_; }
 
-  // What new ids count up from; the part of an id that counts. Where a number
-  // is set, ids of all shards up to it are taken.
+  // The part of the newest id that counts up. SetSessionNumber: new ids follow
+  // `number`, since other shards may have used all up to it.
   uint64_t session_number() const { return session_number_; }
   void SetSessionNumber(uint64_t number);
   static uint64_t NumberOf(uint64_t id) { return id >> 8; }
@@ -167,8 +166,8 @@ class SessionTable {
     }
   };
 
-  // All sessions of a shard share some bits of the hash: the ones that chose
-  // the shard. The set needs differences in the lowest bits too.
+  // All sessions of a shard share the bits of the hash that chose the shard,
+  // but the set needs different low bits.
   static size_t Spread(uint32_t hash) {
     const uint64_t product = hash * uint64_t{0x9e3779b97f4a7c15};
     return product ^ (product >> 32);
@@ -185,12 +184,12 @@ class SessionTable {
   uint64_t newest_id_ = 0;
   uint32_t slot_count_ = 0;
   std::vector<std::unique_ptr<Session[]>> chunks_;
-  // Freed slots, taken again in the order in which they were freed.
+  // Freed slots; the one freed first is used first.
   std::deque<uint32_t> free_slots_;
   absl::flat_hash_set<uint32_t, SlotHash, SlotEqual> index_;
 };
 
-// Sessions in an order, by their links; a session is in one list at most.
+// A linked list of sessions; a session is in one list at most.
 // Threads: the owner of the shard only.
 class SessionList {
  public:
@@ -210,7 +209,7 @@ class SessionList {
   void Remove(Session* session);
 
  private:
-  // The link of the session in `slot`, or `end` where there is none.
+  // The link of the session in `slot`, or `end` if there is none.
   uint32_t* LinkOf(uint32_t slot, uint32_t Session::*link, uint32_t* end) {
     return slot == kNoSlot ? end : &(table_->FindSlot(slot)->*link);
   }
@@ -220,19 +219,19 @@ class SessionList {
   uint32_t last_ = kNoSlot;
 };
 
-// The sessions of a shard by the networks of their clients, those of one
-// network in the order in which they were added. Only where MAX_SESSIONS_PER_IP
-// is set: it costs each session two look-ups, and some 30 bytes an address.
-// Threads: the owner of the shard only.
+// The sessions of a shard by their clients' networks, those of one network in
+// the order in which they were added. Only used if MAX_SESSIONS_PER_IP is set:
+// it costs each session two lookups, and some 30 bytes an address. Threads: the
+// owner of the shard only.
 class NetworkIndex {
  public:
   // The table must outlive the index.
   explicit NetworkIndex(SessionTable* table) : table_(table) {}
 
-  // Off at first. Where it is turned on all sessions of the table are added.
+  // Off at first. If it is turned on, all sessions of the table are added.
   void SetOn(bool is_on);
 
-  // Before a session is erased it must be removed. Nothing where it is off.
+  // A session must be removed before it is erased. No effect if it is off.
   void Add(Session* session);
   void Remove(Session* session);
 

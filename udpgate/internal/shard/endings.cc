@@ -18,8 +18,8 @@ constexpr int64_t kBreakFactor = 3;
 constexpr int64_t kBreakNanosecondsMax = 1'000'000;
 
 // The idle sweep looks at this many slots at a time, and at all of them in an
-// eighth of the time-out: a session is found idle at 1.0 to 1.125 times the
-// time-out, which leaves as much again for a busy machine.
+// eighth of the timeout: a session is found idle at 1.0 to 1.125 times the
+// timeout, which leaves as much again for a busy machine.
 constexpr uint32_t kSlotsPerSweep = 64;
 constexpr int64_t kSweepsPerTimeout = 8;
 // An iteration that comes late makes up for so many slices at most.
@@ -36,7 +36,7 @@ constexpr int64_t kClientRefusalNanoseconds = 1'000'000'000;
 }  // namespace
 
 void Endings::ApplyLimits() {
-  // By the old time-outs the next look could be far away.
+  // By the old timeouts the next look could be far away.
   next_sweep_nanoseconds_ =
       std::min(next_sweep_nanoseconds_, shard_->now_nanoseconds);
 }
@@ -258,7 +258,7 @@ bool Endings::SweepSlots(uint32_t end_slot, int* ended_count) {
   return true;
 }
 
-// All slots are looked at in an eighth of the shortest time-out.
+// All slots are looked at in an eighth of the shortest timeout.
 int64_t Endings::SweepPeriodNanoseconds() const {
   absl::Duration least = shard_->limits.session_idle_timeout;
   for (const absl::Duration timeout : {shard_->limits.backend_silent_timeout,
