@@ -77,7 +77,7 @@ class BackendResolver {
   //
   // `done` may be called inline or later, from any thread, at most once. A late
   // result is ignored. If `done` is destroyed without a call, the session ends
-  // with the resolve time-out. `done` may outlive the Proxy.
+  // with the resolve timeout. `done` may outlive the Proxy.
   //
   // The error code decides the reason under which the client's buffered
   // datagrams are dropped. The client's next datagram starts a new resolution:

@@ -1,7 +1,7 @@
 // The clock that everything in udpgate asks for the time.
 //
 // It is monotonic: a step of the system clock (NTP, an operator, a suspended
-// virtual machine) must never end a session or stop a time-out. Tests put
+// virtual machine) must never end a session or stop a timeout. Tests put
 // `test::SimulatedClock` (//testing) in its place and do not sleep.
 #ifndef UDPGATE_CLOCK_H_
 #define UDPGATE_CLOCK_H_

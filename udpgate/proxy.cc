@@ -1,619 +1,59 @@
 #include "udpgate/proxy.h"
 
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <chrono>
 #include <memory>
-#include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "udpgate/internal/client_hash.h"
-#include "udpgate/internal/error_queue.h"
-#include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/control/data_plane.h"
+#include "udpgate/internal/control/descriptor_limits.h"
+#include "udpgate/internal/control/disconnect_router.h"
+#include "udpgate/internal/control/proxy_handover.h"
+#include "udpgate/internal/control/start_stop.h"
+#include "udpgate/internal/gate_context.h"
+#include "udpgate/internal/mutex.h"
 #include "udpgate/internal/relay_ports.h"
 #include "udpgate/internal/session_events.h"
-#include "udpgate/internal/session_offload.h"
 #include "udpgate/internal/sys_calls.h"
-#include "udpgate/internal/thread.h"
-#include "udpgate/internal/upstream.h"
-#include "udpgate/proxy_impl.h"
+#include "udpgate/internal/unique_fd.h"
 
 namespace udpgate {
 
-using internal::MutexLock;
-using internal::Reader;
-using internal::ReaderThread;
-using internal::SessionSlice;
-using internal::ShardMessage;
-using internal::Worker;
+// The parts of a Proxy, each after those that it uses.
+struct Proxy::Impl {
+  Impl(const ProxyOptions& options, const ProxyDependencies& dependencies);
 
-namespace {
-
-// Descriptors that are not sessions': logs, Redis, DNS, 64 connections of the
-// admin endpoint (AdminOptions), 64 copies at a time in a take-over
-// (snapshot.cc), and what a host program has open.
-constexpr int64_t kReservedDescriptors = 192;
-// A worker's or a reader's own: epoll, eventfd, the listen socket.
-constexpr int64_t kDescriptorsPerThread = 3;
-
-constexpr absl::Duration kEventLogInterval = absl::Seconds(5);
-
-int64_t DescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
-  return static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, INT32_MAX));
-}
-
-// Descriptors that are not sessions'.
-int64_t OtherDescriptors(const ProxyOptions& options) {
-  const int64_t threads = options.worker_count + 2 * options.listener_count;
-  return kReservedDescriptors + kDescriptorsPerThread * threads;
-}
-
-// What MAX_SESSIONS and the descriptors allow: the reserve is kept whatever the
-// setting says. Source ports are looked at where a socket is opened: only then
-// is it known of which address they are, and that they have run out.
-SessionLimit WorkOutSessionLimit(const ProxyOptions& options) {
-  const int64_t left =
-      std::max<int64_t>(DescriptorLimit() - OtherDescriptors(options), 1);
-  const int64_t setting = options.limits.max_sessions;
-  if (setting > 0 && setting <= left) {
-    return {setting, SessionLimit::Cause::kSetting};
-  }
-  return {left, SessionLimit::Cause::kDescriptors};
-}
-
-int64_t WorkOutSessionsMax(const ProxyOptions& options) {
-  return WorkOutSessionLimit(options).sessions_max;
-}
-
-// The kernel's table of the process's descriptors doubles as it fills, and
-// where there are threads, whoever opens that descriptor waits some
-// milliseconds (an RCU grace period; expand_fdtable in fs/file.c of Linux): a
-// reader, and with it all clients. So let it grow once, now; to half a MiB at
-// most, whatever the limit says.
-void GrowDescriptorTable(int fd, int64_t descriptors) {
-  constexpr int64_t kDescriptorsMax = 65536;
-  const int64_t last =
-      std::min({descriptors, DescriptorLimit(), kDescriptorsMax}) - 1;
-  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(last));
-  if (copy >= 0) ::close(copy);
-}
-
-// Of a target that all shards look for.
-ShardMessage::Kind KindOfParts(const DisconnectTarget& target) {
-  switch (target.kind()) {
-    case DisconnectTarget::Kind::kBackend:
-      return ShardMessage::Kind::kEndBackend;
-    case DisconnectTarget::Kind::kBackendText:
-      return ShardMessage::Kind::kEndBackendText;
-    default:
-      return ShardMessage::Kind::kEndClientIp;
-  }
-}
-
-}  // namespace
+  internal::GateContext context;
+  internal::DisconnectRouter disconnects;
+  internal::DataPlane data_plane{&context};
+  internal::LifeState life;
+  internal::StartStop start_stop{&context, &data_plane, &disconnects, &life};
+  internal::ProxyHandover handover{&context, &data_plane, &disconnects,
+                                   &start_stop, &life};
+};
 
 Proxy::Impl::Impl(const ProxyOptions& options,
                   const ProxyDependencies& dependencies)
-    : context_(options,
-               dependencies.clock != nullptr ? dependencies.clock
-                                             : Clock::Monotonic(),
-               dependencies.sys_calls != nullptr ? dependencies.sys_calls
-                                                 : internal::SysCalls::Real(),
-               options.client_hash_seed != 0
-                   ? internal::ClientHash(options.client_hash_seed)
-                   : internal::ClientHash::Random(),
-               options.relay_ports.empty() ? internal::LocalPortRange()
-                                           : options.relay_ports,
-               WorkOutSessionsMax(options)),
-      disconnects_(dependencies.disconnects),
-      event_log_limiter_(context_.clock, kEventLogInterval) {
-  context_.resolver = dependencies.resolver;
-  context_.flow_offload = dependencies.flow_offload;
+    : context(options,
+              dependencies.clock != nullptr ? dependencies.clock
+                                            : Clock::Monotonic(),
+              dependencies.sys_calls != nullptr ? dependencies.sys_calls
+                                                : internal::SysCalls::Real(),
+              options.client_hash_seed != 0
+                  ? internal::ClientHash(options.client_hash_seed)
+                  : internal::ClientHash::Random(),
+              options.relay_ports.empty() ? internal::LocalPortRange()
+                                          : options.relay_ports,
+              internal::SessionsMax(options)),
+      disconnects(&context, dependencies.disconnects) {
+  context.resolver = dependencies.resolver;
+  context.flow_offload = dependencies.flow_offload;
   if (dependencies.session_observer != nullptr) {
-    context_.session_events = std::make_unique<internal::SessionEvents>(
-        dependencies.session_observer, context_.clock,
+    context.session_events = std::make_unique<internal::SessionEvents>(
+        dependencies.session_observer, context.clock,
         options.session_events_max);
   }
 }
-
-absl::StatusOr<std::unique_ptr<Proxy::Impl>> Proxy::Impl::Create(
-    const ProxyOptions& options, ProxyDependencies dependencies) {
-  std::unique_ptr<Impl> impl(new Impl(options, dependencies));
-  if (absl::Status status = impl->OpenSockets(); !status.ok()) return status;
-  if (absl::Status status = impl->CreateWorkers(); !status.ok()) return status;
-  return impl;
-}
-
-absl::Status Proxy::Impl::OpenSockets() {
-  if (absl::Status status = internal::CheckBindAddresses(
-          context_.sys_calls, context_.options.upstream_bind_addresses);
-      !status.ok()) {
-    return status;
-  }
-  absl::StatusOr<std::vector<internal::ListenSocket>> sockets =
-      internal::OpenListenSockets(context_.sys_calls, context_.options,
-                                  context_.hash);
-  if (!sockets.ok()) return sockets.status();
-  context_.listeners = *std::move(sockets);
-  receive_buffer_bytes_ = context_.listeners.front().receive_buffer_bytes;
-  send_buffer_bytes_ = context_.listeners.front().send_buffer_bytes;
-  for (const internal::ListenSocket& socket : context_.listeners) {
-    if (context_.flow_offload != nullptr) {
-      const int on = 1;
-      const internal::SysCallResult result = context_.sys_calls->SetSockOpt(
-          socket.fd.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on));
-      if (!result.ok()) {
-        return internal::ErrnoToStatus(result.error,
-                                       "setsockopt SO_TIMESTAMPNS");
-      }
-    }
-    listen_addresses_.push_back(socket.address);
-    receive_buffer_bytes_ =
-        std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
-    send_buffer_bytes_ = std::min(send_buffer_bytes_, socket.send_buffer_bytes);
-  }
-  GrowDescriptorTable(
-      context_.listeners.front().fd.get(),
-      context_.admission.sessions_max() + OtherDescriptors(context_.options));
-  return absl::OkStatus();
-}
-
-absl::Status Proxy::Impl::CreateWorkers() {
-  const bool has_pool = context_.options.worker_count > 0;
-  const size_t worker_count =
-      has_pool ? context_.options.worker_count : context_.listeners.size();
-  std::vector<Worker*> workers;
-  for (size_t i = 0; i < worker_count; ++i) {
-    absl::StatusOr<std::unique_ptr<Worker>> worker =
-        Worker::Create(&context_, static_cast<uint32_t>(i));
-    if (!worker.ok()) return worker.status();
-    workers.push_back(worker->get());
-    context_.inboxes.push_back((*worker)->inbox());
-    workers_.push_back(*std::move(worker));
-  }
-  // Best effort: without it a session notices by its backend's silence.
-  absl::StatusOr<std::unique_ptr<internal::NetworkWatcher>> watcher =
-      internal::NetworkWatcher::Create(context_.sys_calls);
-  if (watcher.ok()) {
-    network_watcher_ = *std::move(watcher);
-    (void)workers.front()->AddNetworkWatcher(network_watcher_.get());
-  }
-  for (size_t i = 0; i < context_.listeners.size(); ++i) {
-    absl::StatusOr<std::unique_ptr<Reader>> reader =
-        Reader::Create(&context_, static_cast<uint16_t>(i), workers);
-    if (!reader.ok()) return reader.status();
-    readers_.push_back(*std::move(reader));
-    if (!has_pool) {
-      Reader* const raw_reader = readers_.back().get();
-      if (absl::Status status = workers[i]->AddReader(
-              raw_reader->fd(), [raw_reader] { raw_reader->ReadBatch(); },
-              [raw_reader] { raw_reader->TakeClientErrors(); });
-          !status.ok()) {
-        return status;
-      }
-      continue;
-    }
-    // Where listeners are more than workers, the last ones have no host.
-    reader_threads_.push_back(std::make_unique<ReaderThread>(
-        readers_.back().get(), i < workers.size() ? workers[i] : nullptr));
-    if (absl::Status status = reader_threads_.back()->Attach(); !status.ok()) {
-      return status;
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Proxy::Impl::Start() {
-  absl::Status status;
-  {
-    MutexLock lock(&start_stop_mutex_);
-    const bool is_taking = state_ == State::kTaking;
-    if (state_ != State::kCreated && !is_taking) {
-      return absl::FailedPreconditionError(state_ == State::kRunning
-                                               ? "the Proxy was already started"
-                                               : "the Proxy was stopped");
-    }
-    state_ = State::kRunning;
-    if (context_.flow_offload != nullptr) context_.flow_offload->StartAdopted();
-    if (is_taking) {
-      // From here on the other process has no sessions any more.
-      SetListenOptions();
-      StartThreadsAtLast();
-    } else {
-      status = StartControlThreads();
-      if (status.ok()) status = StartThreads();
-      if (status.ok()) status = StartDisconnects();
-    }
-  }
-  if (!status.ok()) {
-    Stop();
-    return status;
-  }
-  ReleaseEvents();
-  return absl::OkStatus();
-}
-
-absl::Status Proxy::Impl::StartControlThreads() {
-  absl::Status status = context_.control.Start();
-  if (status.ok() && context_.session_events != nullptr) {
-    status = context_.session_events->Start();
-  }
-  return status;
-}
-
-// The sockets of another gate were left as they were, in case it goes on.
-void Proxy::Impl::SetListenOptions() {
-  receive_buffer_bytes_ = INT64_MAX;
-  send_buffer_bytes_ = INT64_MAX;
-  for (internal::ListenSocket& socket : context_.listeners) {
-    (void)internal::SetListenOptions(context_.sys_calls, context_.options,
-                                     &socket);
-    internal::EnableErrorQueue(context_.sys_calls, socket.fd.get(),
-                               socket.family);
-    receive_buffer_bytes_ =
-        std::min(receive_buffer_bytes_, socket.receive_buffer_bytes);
-    send_buffer_bytes_ = std::min(send_buffer_bytes_, socket.send_buffer_bytes);
-  }
-}
-
-absl::Status Proxy::Impl::StartDisconnects() {
-  if (disconnects_ == nullptr) return absl::OkStatus();
-  return disconnects_->Start([this](absl::StatusOr<DisconnectTarget> target) {
-    TakeEvent(std::move(target));
-  });
-}
-
-void Proxy::Impl::StartThreadsAtLast() {
-  // Another program may have taken the place of one, and the players are worth
-  // the wait.
-  bool is_logged = false;
-  for (absl::Status status = StartThreads(); !status.ok();
-       status = StartThreads()) {
-    if (!is_logged) {
-      Log(LogSeverity::kError,
-          absl::StrCat("all traffic waits for a thread: ", status.message()));
-    }
-    is_logged = true;
-    StopThreads();
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-}
-
-absl::Status Proxy::Impl::StartThreads() {
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->ClearStop();
-  for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
-    reader->ClearStop();
-    // The process that the sockets were taken over from has changed it. If it
-    // cannot be changed back, waits stay short.
-    (void)reader->SetWaitMax(ReaderThread::kWaitMax);
-  }
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    absl::StatusOr<std::thread> thread = internal::StartThread(
-        absl::StrCat("udpgate-work-", i), internal::ThreadRole::kDataPlane,
-        [worker = workers_[i].get()] { worker->Run(); });
-    if (!thread.ok()) return thread.status();
-    threads_.push_back(*std::move(thread));
-  }
-  for (size_t i = 0; i < reader_threads_.size(); ++i) {
-    absl::StatusOr<std::thread> thread = internal::StartThread(
-        absl::StrCat("udpgate-read-", i), internal::ThreadRole::kDataPlane,
-        [reader = reader_threads_[i].get()] { reader->Run(); });
-    if (!thread.ok()) return thread.status();
-    threads_.push_back(*std::move(thread));
-  }
-  return absl::OkStatus();
-}
-
-void Proxy::Impl::Stop() {
-  MutexLock lock(&start_stop_mutex_);
-  const State before = state_.exchange(State::kStopped);
-  if (before == State::kStopped) return;
-  // First what a disconnect may wait for, and with it the source's thread.
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->inbox()->Close();
-  }
-  ReleaseEvents();
-  if (before != State::kCreated && disconnects_ != nullptr) {
-    disconnects_->Stop();
-  }
-  StopThreads();
-  if (context_.session_events != nullptr) context_.session_events->BeginStop();
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->EndAllSessions();
-  }
-  Close();
-}
-
-void Proxy::Impl::StopThreads() {
-  for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
-    reader->Stop();
-  }
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->Stop();
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
-}
-
-void Proxy::Impl::Close() {
-  if (context_.session_events != nullptr) context_.session_events->Stop();
-  context_.control.Stop();
-  for (internal::ListenSocket& socket : context_.listeners) socket.fd.Reset();
-}
-
-void Proxy::Impl::TakeEvent(absl::StatusOr<DisconnectTarget> target) {
-  Event event{context_.clock->NowNanoseconds(), std::move(target)};
-  {
-    MutexLock lock(&events_mutex_);
-    const auto size_max =
-        static_cast<size_t>(context_.options.disconnect_queue_size);
-    while (keeps_events_ && kept_events_.size() >= size_max) {
-      events_changed_.Wait(&events_mutex_);
-    }
-    if (keeps_events_) {
-      kept_events_.push_back(std::move(event));
-      return;
-    }
-  }
-  HandleEvent(std::move(event));
-}
-
-// Those that have waited go before all that come.
-void Proxy::Impl::ReleaseEvents() {
-  for (;;) {
-    std::vector<Event> events;
-    {
-      MutexLock lock(&events_mutex_);
-      events.swap(kept_events_);
-      if (events.empty()) keeps_events_ = false;
-      events_changed_.SignalAll();
-    }
-    if (events.empty()) return;
-    for (Event& event : events) HandleEvent(std::move(event));
-  }
-}
-
-absl::Status Proxy::Impl::SetLimits(const ProxyLimits& limits) {
-  ProxyOptions options = context_.options;
-  options.limits = limits;
-  if (absl::Status status = options.Validate(); !status.ok()) return status;
-  {
-    MutexLock lock(&context_.limits_mutex);
-    context_.limits = limits;
-    // Under the lock, so that two calls leave the same one everywhere.
-    context_.admission.SetLimits(limits, WorkOutSessionsMax(options));
-    context_.limits_version.fetch_add(1, std::memory_order_release);
-  }
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->inbox()->Ring();
-  }
-  return absl::OkStatus();
-}
-
-SessionLimit Proxy::Impl::session_limit() const {
-  const int64_t ports = context_.relay_ports.capacity();
-  const int64_t sessions_max = context_.admission.sessions_max();
-  if (ports < sessions_max) return {ports, SessionLimit::Cause::kSourcePorts};
-  MutexLock lock(&context_.limits_mutex);
-  return {sessions_max, context_.limits.max_sessions == sessions_max
-                            ? SessionLimit::Cause::kSetting
-                            : SessionLimit::Cause::kDescriptors};
-}
-
-void Proxy::Impl::HandleEvent(Event event) {
-  if (event.target.ok()) {
-    Disconnect(*event.target, event.came_nanoseconds, nullptr);
-    return;
-  }
-  disconnects_received_.fetch_add(1, std::memory_order_relaxed);
-  disconnects_invalid_.fetch_add(1, std::memory_order_relaxed);
-  LogUselessEvent(event.target.status().message());
-}
-
-void Proxy::Impl::LogUselessEvent(absl::string_view why) {
-  int64_t more = 0;
-  if (!event_log_limiter_.Admit(&more)) return;
-  std::string line = absl::StrCat("disconnect event ignored: ", why);
-  if (more > 0) {
-    absl::StrAppend(&line, " (and ", more, " more since the last such line)");
-  }
-  Log(LogSeverity::kWarning, std::move(line));
-}
-
-void Proxy::Impl::Log(LogSeverity severity, std::string line) {
-  if (context_.options.log_sink == nullptr) return;
-  context_.control.Post([sink = context_.options.log_sink, severity,
-                         line = std::move(line)] { sink(severity, line); });
-}
-
-void Proxy::Impl::Disconnect(const DisconnectTarget& target,
-                             int64_t came_nanoseconds,
-                             ShardMessage::DisconnectDone done) {
-  disconnects_received_.fetch_add(1, std::memory_order_relaxed);
-  if (target.kind() != DisconnectTarget::Kind::kClient &&
-      target.kind() != DisconnectTarget::Kind::kRelayPort) {
-    return DisconnectInParts(target, came_nanoseconds, std::move(done));
-  }
-  ShardMessage message;
-  message.came_nanoseconds = came_nanoseconds;
-  size_t shard = 0;
-  if (target.kind() == DisconnectTarget::Kind::kClient) {
-    message.kind = ShardMessage::Kind::kDisconnectClient;
-    message.client = target.client();
-    shard = context_.hash(target.client()) % workers_.size();
-  } else {
-    const std::vector<internal::RelayOwner> owners =
-        context_.relay_ports.Find(target.relay_port());
-    if (owners.size() > 1) {
-      // Ending the wrong player's session would be worse than ending none.
-      disconnects_ambiguous_.fetch_add(1, std::memory_order_relaxed);
-      LogUselessEvent(absl::StrCat("relay port ", target.relay_port(),
-                                   " fits several sessions"));
-      return Finish(std::move(done));
-    }
-    if (owners.empty()) {
-      disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-      return Finish(std::move(done));
-    }
-    message.kind = ShardMessage::Kind::kEndSession;
-    message.session = owners.front().session;
-    shard = owners.front().shard;
-  }
-  if (state_ != State::kRunning) {  // without threads there are no sessions
-    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-    return Finish(std::move(done));
-  }
-  message.disconnect_done = std::move(done);
-  if (!workers_[shard]->inbox()->PostDisconnect(std::move(message))) {
-    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-  }
-}
-
-void Proxy::Impl::DisconnectInParts(const DisconnectTarget& target,
-                                    int64_t came_nanoseconds,
-                                    ShardMessage::DisconnectDone done) {
-  std::vector<std::pair<size_t, ShardMessage>> parts;  // with their shards
-  if (target.kind() == DisconnectTarget::Kind::kRelay) {
-    for (const internal::RelayOwner& owner :
-         context_.relay_ports.Find(target.address().port())) {
-      parts.emplace_back(owner.shard, ShardMessage());
-      parts.back().second.kind = ShardMessage::Kind::kEndSession;
-      parts.back().second.session = owner.session;
-    }
-  } else {
-    for (size_t i = 0; i < workers_.size(); ++i) {
-      parts.emplace_back(i, ShardMessage());
-      parts.back().second.kind = KindOfParts(target);
-    }
-  }
-  if (parts.empty() || state_ != State::kRunning) {
-    disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);
-    return Finish(std::move(done));
-  }
-  // Of the control thread, which all parts report to.
-  struct Tally {
-    size_t parts_left;
-    int64_t ended_count = 0;
-    ShardMessage::DisconnectDone done;
-  };
-  auto tally = std::make_shared<Tally>();
-  tally->parts_left = parts.size();
-  tally->done = std::move(done);
-  const auto text = std::make_shared<const std::string>(target.text());
-  for (auto& [shard, message] : parts) {
-    message.address = target.address();
-    message.text = text;
-    message.came_nanoseconds = came_nanoseconds;
-    message.is_part = true;
-    message.disconnect_done = [this, tally](int64_t ended_count) {
-      tally->ended_count += ended_count;
-      if (--tally->parts_left > 0) return;
-      (tally->ended_count == 0 ? disconnects_unmatched_ : disconnects_matched_)
-          .fetch_add(1, std::memory_order_relaxed);
-      if (tally->done != nullptr) tally->done(tally->ended_count);
-    };
-    // False once the gate stops, and then nobody waits for the tally.
-    workers_[shard]->inbox()->PostDisconnect(std::move(message));
-  }
-}
-
-void Proxy::Impl::Finish(ShardMessage::DisconnectDone done) {
-  if (done == nullptr) return;
-  context_.control.Post([done = std::move(done)]() mutable { done(0); });
-}
-
-bool Proxy::Impl::IsAlive(absl::Duration within) const {
-  constexpr absl::Duration kLookInterval = absl::Milliseconds(2);
-  const auto deadline =
-      std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(within);
-  std::vector<uint64_t> turn_counts;
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    turn_counts.push_back(worker->turn_count());
-    worker->inbox()->Ring();
-  }
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    while (workers_[i]->turn_count() == turn_counts[i]) {
-      if (state_ != State::kRunning ||
-          std::chrono::steady_clock::now() >= deadline) {
-        return false;
-      }
-      std::this_thread::sleep_for(absl::ToChronoNanoseconds(kLookInterval));
-    }
-  }
-  return state_ == State::kRunning;
-}
-
-ProxyStats Proxy::Impl::GetStats() const {
-  ProxyStats stats;
-  {
-    MutexLock lock(&taken_stats_mutex_);
-    stats = taken_stats_;
-  }
-  for (const std::unique_ptr<Reader>& reader : readers_) {
-    reader->counters().AddTo(&stats);
-  }
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    worker->counters().AddTo(&stats);
-    const uint64_t queued = worker->inbox()->datagrams_waiting();
-    stats.datagrams_held += queued;
-    stats.datagrams_queued += queued;
-    stats.messages_queued += worker->inbox()->messages_waiting();
-  }
-  stats.disconnects_received += disconnects_received_;
-  stats.disconnects_invalid += disconnects_invalid_;
-  stats.disconnects_matched += disconnects_matched_;
-  stats.disconnects_unmatched += disconnects_unmatched_;
-  stats.disconnects_ambiguous += disconnects_ambiguous_;
-  stats.relay_ports_in_use += context_.relay_ports.in_use();
-  stats.relay_ports_quarantined +=
-      context_.relay_ports.quarantined(context_.clock->NowNanoseconds());
-  stats.quarantined_ports_taken +=
-      context_.relay_ports.quarantined_ports_taken();
-  stats.backends_held_off +=
-      context_.backend_holdoff.count(context_.clock->NowNanoseconds());
-  stats.backend_holdoff_overflows += context_.backend_holdoff.overflows();
-  stats.client_refusals +=
-      context_.client_refusals.load(std::memory_order_relaxed);
-  stats.client_error_pauses +=
-      context_.client_error_pauses.load(std::memory_order_relaxed);
-  stats.events_suppressed += context_.control.suppressed();
-  if (context_.session_events != nullptr) {
-    stats.session_events_dropped += context_.session_events->dropped();
-    stats.session_events_queued += context_.session_events->waiting();
-  }
-  if (context_.flow_offload != nullptr) {
-    internal::Counters late;
-    internal::CountRelayed(context_.flow_offload->LateActivity(), &late);
-    late.AddTo(&stats);
-  }
-  return stats;
-}
-
-void Proxy::Impl::ForEachSession(
-    const std::function<void(const SessionInfo&)>& visit) const {
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    uint32_t slot = 0;
-    do {
-      if (state_ != State::kRunning) return;
-      auto answer = std::make_shared<SessionSlice<SessionInfo>::Answer>();
-      ShardMessage message;
-      message.kind = ShardMessage::Kind::kListSessions;
-      message.session.slot = slot;
-      message.list_done = SessionSlice<SessionInfo>(answer);
-      worker->inbox()->Post(std::move(message));
-      for (const SessionInfo& session : answer->Take(&slot)) visit(session);
-    } while (slot != 0);
-  }
-}
-
-// The facade.
 
 absl::StatusOr<std::unique_ptr<Proxy>> Proxy::Create(
     ProxyOptions options, ProxyDependencies dependencies) {
@@ -625,56 +65,83 @@ absl::StatusOr<std::unique_ptr<Proxy>> Proxy::Create(
     for (const int fd : options.listen_fds) internal::UniqueFd close(fd);
     return status;
   }
-  absl::StatusOr<std::unique_ptr<Impl>> impl =
-      Impl::Create(options, std::move(dependencies));
-  if (!impl.ok()) return impl.status();
-  return std::unique_ptr<Proxy>(new Proxy(*std::move(impl)));
+  auto impl = std::make_unique<Impl>(options, dependencies);
+  status = impl->data_plane.Create();
+  if (!status.ok()) return status;
+  return std::unique_ptr<Proxy>(new Proxy(std::move(impl)));
 }
 
 Proxy::Proxy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Proxy::~Proxy() { Stop(); }
 
-absl::Status Proxy::Start() { return impl_->Start(); }
+absl::Status Proxy::Start() { return impl_->start_stop.Start(); }
 
-void Proxy::Stop() { impl_->Stop(); }
+void Proxy::Stop() { impl_->start_stop.Stop(); }
 
-void Proxy::Drain() { impl_->Drain(); }
+void Proxy::Drain() {
+  impl_->context.is_draining.store(true, std::memory_order_relaxed);
+}
 
-bool Proxy::is_draining() const { return impl_->is_draining(); }
+bool Proxy::is_draining() const {
+  return impl_->context.is_draining.load(std::memory_order_relaxed);
+}
 
 absl::Status Proxy::SetLimits(const ProxyLimits& limits) {
-  return impl_->SetLimits(limits);
+  internal::GateContext& context = impl_->context;
+  ProxyOptions options = context.options;
+  options.limits = limits;
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  {
+    internal::MutexLock lock(&context.limits_mutex);
+    context.limits = limits;
+    // With the lock, so that two calls leave the same limits everywhere.
+    context.admission.SetLimits(limits, internal::SessionsMax(options));
+    context.limits_version.fetch_add(1, std::memory_order_release);
+  }
+  impl_->data_plane.ApplyLimits();
+  return absl::OkStatus();
 }
 
 void Proxy::Disconnect(const DisconnectTarget& target,
                        absl::AnyInvocable<void(int64_t ended_count)> done) {
-  impl_->Disconnect(target, std::move(done));
+  impl_->disconnects.Disconnect(target, std::move(done));
 }
 
 bool Proxy::IsAlive(absl::Duration within) const {
-  return impl_->IsAlive(within);
+  return impl_->data_plane.IsAlive(within);
 }
 
-ProxyStats Proxy::GetStats() const { return impl_->GetStats(); }
+ProxyStats Proxy::GetStats() const { return impl_->handover.GetStats(); }
 
 void Proxy::ForEachSession(
     const std::function<void(const SessionInfo& session)>& visit) const {
-  impl_->ForEachSession(visit);
+  impl_->data_plane.VisitSessions(visit);
 }
 
 const std::vector<SocketAddress>& Proxy::listen_addresses() const {
-  return impl_->listen_addresses();
+  return impl_->data_plane.listen_addresses();
 }
 
 int64_t Proxy::receive_buffer_bytes() const {
-  return impl_->receive_buffer_bytes();
+  return impl_->data_plane.receive_buffer_bytes();
 }
 
-int64_t Proxy::send_buffer_bytes() const { return impl_->send_buffer_bytes(); }
+int64_t Proxy::send_buffer_bytes() const {
+  return impl_->data_plane.send_buffer_bytes();
+}
 
-SessionLimit Proxy::session_limit() const { return impl_->session_limit(); }
+SessionLimit Proxy::session_limit() const {
+  const internal::GateContext& context = impl_->context;
+  const int64_t ports = context.relay_ports.capacity();
+  const int64_t sessions_max = context.admission.sessions_max();
+  if (ports < sessions_max) return {ports, SessionLimit::Cause::kSourcePorts};
+  internal::MutexLock lock(&context.limits_mutex);
+  return {sessions_max, context.limits.max_sessions == sessions_max
+                            ? SessionLimit::Cause::kSetting
+                            : SessionLimit::Cause::kDescriptors};
+}
 
-internal::Handover* Proxy::handover() { return impl_.get(); }
+internal::Handover* Proxy::handover() { return &impl_->handover; }
 
 }  // namespace udpgate

@@ -78,9 +78,9 @@ struct SessionLimit {
 // calling thread.
 class Proxy {
  public:
-  // Binds the listen sockets; datagrams begin to queue in the kernel. Errors:
-  // InvalidArgument from `ProxyOptions::Validate`; what socket(7), bind(2) and
-  // the like report, with the address in the text.
+  // Binds the listening sockets; datagrams begin to queue in the kernel.
+  // Errors: InvalidArgument from `ProxyOptions::Validate`; what socket(7),
+  // bind(2) and the like report, with the address in the text.
   static absl::StatusOr<std::unique_ptr<Proxy>> Create(
       ProxyOptions options, ProxyDependencies dependencies);
 
@@ -156,7 +156,7 @@ class Proxy {
   internal::Handover* handover();
 
  private:
-  class Impl;
+  struct Impl;
   explicit Proxy(std::unique_ptr<Impl> impl);
 
   std::unique_ptr<Impl> impl_;

@@ -146,9 +146,10 @@ struct ProxyOptions {
   // Datagrams for one recvmmsg(2) or sendmmsg(2). 1 to 1024 (UIO_MAXIOV).
   int batch_size = 64;
 
-  // Receive and send buffer of each listen socket, as SO_RCVBUF and SO_SNDBUF
-  // of socket(7) take it. The kernel may grant less (net.core.rmem_max);
-  // `Proxy::receive_buffer_bytes` says what it granted. 4 KiB to 1 GiB.
+  // Receive and send buffer of each listening socket, as SO_RCVBUF and
+  // SO_SNDBUF of socket(7) take it. The kernel may grant less
+  // (net.core.rmem_max); `Proxy::receive_buffer_bytes` says what it granted. 4
+  // KiB to 1 GiB.
   int64_t receive_buffer_bytes = 8 << 20;
 
   // Whether a datagram that does not fit into one packet of the interface that

@@ -230,7 +230,7 @@ absl::string_view ReopenReasonName(ReopenReason reason);
 absl::string_view ReopenReasonHelp(ReopenReason reason);
 
 // Histogram bounds of the time from the start of a backend resolution to its
-// result or error; time-outs are not counted. A bucket counts durations above
+// result or error; timeouts are not counted. A bucket counts durations above
 // the previous bound and up to its own; the last bucket has no bound.
 inline constexpr double kResolveSecondsBounds[] = {
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5};

@@ -973,34 +973,6 @@ TEST_P(ProxyTest, AFailedReadLeavesNoSocketDead) {
   proxy_.reset();
 }
 
-TEST_P(ProxyTest, UselessEventsAreLoggedAtALimitedRate) {
-  SimulatedClock clock;
-  dependencies_.clock = &clock;
-  internal::Mutex mutex;
-  std::vector<std::string> lines;
-  const auto line_count = [&] {
-    internal::MutexLock lock(&mutex);
-    return lines.size();
-  };
-  options_.log_sink = [&](LogSeverity /*severity*/, absl::string_view message) {
-    internal::MutexLock lock(&mutex);
-    lines.emplace_back(message);
-  };
-  Start();
-  for (int i = 0; i < 100; ++i) {
-    disconnect_handler_(absl::InvalidArgumentError("garbage"));
-  }
-  EXPECT_TRUE(AwaitTrue([&] { return line_count() == 1; }));
-  clock.Advance(absl::Seconds(5));
-  disconnect_handler_(absl::InvalidArgumentError("rubbish"));
-  EXPECT_TRUE(AwaitTrue([&] { return line_count() == 2; }));
-  proxy_->Stop();
-  EXPECT_EQ(lines[0], "disconnect event ignored: garbage");
-  EXPECT_EQ(lines[1],
-            "disconnect event ignored: rubbish (and 99 more since the last "
-            "such line)");
-}
-
 TEST_P(ProxyTest, WorksWithoutADisconnectSource) {
   dependencies_.disconnects = nullptr;
   Start();

@@ -27,7 +27,7 @@ Admission::Admission(const ProxyLimits& limits, int64_t sessions_max) {
 }
 
 void Admission::SetLimits(const ProxyLimits& limits, int64_t sessions_max) {
-  // Copied and freed without the lock, which newcomers wait for.
+  // Copied and freed without the lock: new clients wait for it.
   CidrList allow = limits.allow_cidrs;
   CidrList deny = limits.deny_cidrs;
   {
@@ -191,7 +191,7 @@ bool Admission::MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const {
   const size_t watched_max =
       watched_per_stripe_max_.load(std::memory_order_relaxed);
   if (stripe->watched.size() < watched_max) return true;
-  // It looks at all of them, so not for each client of a flood.
+  // It visits all of them, so not for each client of a flood.
   if (now_nanoseconds < stripe->next_sweep_nanoseconds) return false;
   stripe->next_sweep_nanoseconds = now_nanoseconds + kSweepPeriodNanoseconds;
   for (auto it = stripe->watched.begin(); it != stripe->watched.end();) {
@@ -212,8 +212,8 @@ void Admission::GiveBackPlaceOfNetwork(const SocketAddress& client,
   const auto found = stripe.watched.find(network);
   if (found == stripe.watched.end()) return;
   if (state != SessionState::kConfirmed) --found->second.unconfirmed_count;
-  // Where there is a rate, the entry stays for it, and is freed when its
-  // stripe is full.
+  // If there is a rate limit the entry stays, and is freed when its stripe is
+  // full.
   if (--found->second.session_count == 0 && !rate_per_ip().is_limited()) {
     stripe.watched.erase(found);
   }

@@ -1,4 +1,4 @@
-// Who may begin a session.
+// Decides which client may create a session.
 #ifndef UDPGATE_INTERNAL_ADMISSION_H_
 #define UDPGATE_INTERNAL_ADMISSION_H_
 
@@ -21,8 +21,8 @@
 namespace udpgate {
 namespace internal {
 
-// So many events a second, and as many at once after a rest. A token bucket
-// that needs one number: when the bucket will be full again (the "virtual
+// A limit of events per second, which is also the burst size. A token bucket
+// stored as one number: the time when it will be full again (the "virtual
 // scheduling algorithm" of ITU-T I.371).
 class Rate {
  public:
@@ -34,8 +34,8 @@ class Rate {
 
   bool is_limited() const { return interval_nanoseconds_ > 0; }
 
-  // Whether one more event fits now. Where it does, `full_nanoseconds`, the
-  // bucket, becomes what it is after that event.
+  // True if one more event is allowed now. It is then taken from the bucket,
+  // `full_nanoseconds`.
   bool Fits(int64_t now_nanoseconds, int64_t* full_nanoseconds) const {
     const int64_t after_nanoseconds =
         (*full_nanoseconds > now_nanoseconds ? *full_nanoseconds
@@ -52,34 +52,34 @@ class Rate {
   int64_t interval_nanoseconds_;
 };
 
-// The limits of the whole gate, shared by all shards and touched only when a
-// session begins or ends. Refusing allocates nothing.
+// The limits of the whole gateway, shared by all shards and used only when a
+// session is created, confirmed or ended. A refusal allocates nothing.
 //
-// Sessions are counted by address (ClientNetwork) whatever the limits say, so
-// that a limit per address that comes later holds at once. Memory: some 50
+// Sessions are counted by address (ClientNetwork) even without a limit, so that
+// a limit per address that is set later applies at once. Memory: some 50
 // bytes an address, at most 65,536 of them and twice as many as sessions.
 //
 // Threads: any. Per address there is a lock, one of several.
 class Admission {
  public:
-  // One search for a session to replace in so much time, for an address.
+  // An address gets at most one search in this period for a session to replace.
   static constexpr int64_t kLookPeriodNanoseconds = 100'000'000;
 
-  // At most `sessions_max` at a time, whatever `limits` says of that.
+  // `sessions_max` replaces `limits.max_sessions`.
   Admission(const ProxyLimits& limits, int64_t sessions_max);
 
-  // From now on these hold, for who comes; nobody is ended.
+  // Applies to new clients; no session is ended.
   void SetLimits(const ProxyLimits& limits, int64_t sessions_max);
 
   // Takes a place for a pending session of `client`, and room for the
-  // `held_bytes` that it begins with, or says why there is none. Where the gate
-  // is full, `evict` is asked to end another session (and
-  // so to call `End`), and says whether it has.
+  // `held_bytes` that it begins with, or says why there is none. At the
+  // session limit `evict` is called to end another session (which calls `End`);
+  // it returns whether it did.
   absl::optional<DropReason> Begin(const SocketAddress& client,
                                    size_t held_bytes, int64_t now_nanoseconds,
                                    absl::FunctionRef<bool()> evict);
-  // Takes a place for a session that began in another process, and what it
-  // holds, whatever the limits say.
+  // Takes a place for a session of another process, and room for what it holds,
+  // regardless of the limits.
   void Adopt(const SocketAddress& client, SessionState state,
              size_t held_bytes);
   // The session has a backend now, or is about to end.
@@ -89,13 +89,13 @@ class Admission {
   // The session has ended in this state; its place is free.
   void End(const SocketAddress& client, SessionState state);
 
-  // Whether to look for a session of `client`'s address that may give way to
-  // it. Not more often than ten times a second for one address, so that nobody
-  // keeps the shards busy by it.
+  // Whether to search for a session of the address of `client` that may be
+  // replaced. At most ten times a second for one address, which limits the work
+  // that one address can cause in the shards.
   bool MayLookForSilent(const SocketAddress& client, int64_t now_nanoseconds);
 
-  // Room for what pending sessions hold. False, and nothing taken, where all
-  // of it is in use.
+  // Takes room for datagrams of pending sessions. False, and nothing taken, if
+  // there is not enough.
   bool TakeHeldBytes(size_t bytes);
   void GiveBackHeldBytes(size_t bytes) {
     held_bytes_.fetch_sub(static_cast<int64_t>(bytes),
@@ -122,7 +122,7 @@ class Admission {
   };
   struct Stripe {
     Mutex mutex;
-    // Networks that have a session, or began one within the last second.
+    // Networks that have a session, or created one within the last second.
     absl::flat_hash_map<ClientNetwork, Watched> watched ABSL_GUARDED_BY(mutex);
     int64_t next_sweep_nanoseconds ABSL_GUARDED_BY(mutex) = 0;
   };

@@ -1,4 +1,4 @@
-// Which backends have just refused, or fallen silent.
+// Backends that recently refused sessions or stopped replying.
 #ifndef UDPGATE_INTERNAL_BACKEND_HOLDOFF_H_
 #define UDPGATE_INTERNAL_BACKEND_HOLDOFF_H_
 
@@ -15,27 +15,27 @@
 namespace udpgate {
 namespace internal {
 
-// Sessions that open while an address is held off use another address of their
-// backend's name, where there is one. Touched only when a session opens, gets
-// its first reply, or ends with its backend at fault. Threads: any number at
-// once; while nothing is held off, without a lock.
+// While an address is held off, new sessions use another address of the same
+// backend name, if there is one. Used only when a session gets its upstream
+// socket or its first reply, or ends through its backend's fault. Threads: any;
+// without a lock while no address is held off.
 class BackendHoldoff {
  public:
-  // More addresses than `entries_max` are not held off, and counted.
+  // Beyond `entries_max`, addresses are not held off but counted.
   BackendHoldoff(absl::Duration time, size_t entries_max)
       : time_nanoseconds_(absl::ToInt64Nanoseconds(time)),
         entries_max_(entries_max) {}
 
   // Holds `backend` off from now on.
   void Note(const SocketAddress& backend, int64_t now_nanoseconds);
-  // It has answered.
+  // `backend` has replied.
   void Clear(const SocketAddress& backend);
 
   // The first of `result.backend` and its alternatives that is not held off;
-  // where all are, `result.backend`.
+  // `result.backend` if all are.
   SocketAddress Choose(const ResolveResult& result, int64_t now_nanoseconds);
 
-  // Addresses that are held off now, and how often there was no room.
+  // Addresses held off now, and how often the table was full.
   int64_t count(int64_t now_nanoseconds) const;
   uint64_t overflows() const {
     return overflows_.load(std::memory_order_relaxed);

@@ -1,4 +1,4 @@
-// Which shard, and which of several listeners, a client belongs to.
+// Maps a client to its shard, and to one of several listeners.
 //
 // The hash exists twice: here in C++, and as a classic BPF program by which
 // the kernel picks the socket of a SO_REUSEPORT group (socket(7),
@@ -27,13 +27,13 @@ class ClientHash {
 
   uint64_t seed() const { return seed_; }
 
-  // Of address and port; the scope of a link-local address is left out, since
-  // the kernel's program cannot see it.
+  // Of address and port. The scope of a link-local address is ignored: the
+  // kernel's program cannot see it.
   uint32_t operator()(const SocketAddress& client) const;
 
   // The program: returns `hash % listener_count` for a UDP datagram over IPv4
   // or IPv6. For an IPv6 datagram with extension headers it may return
-  // another listener's number, which costs a hand-over and nothing else.
+  // another listener's number; the datagram is then queued for its shard.
   std::vector<sock_filter> ReuseportProgram(uint32_t listener_count) const;
 
  private:

@@ -1,4 +1,4 @@
-// What limits per address count by.
+// The unit that limits per address count by.
 #ifndef UDPGATE_INTERNAL_CLIENT_NETWORK_H_
 #define UDPGATE_INTERNAL_CLIENT_NETWORK_H_
 

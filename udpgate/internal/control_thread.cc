@@ -11,9 +11,9 @@ namespace internal {
 namespace {
 
 constexpr absl::Duration kLogInterval = absl::Seconds(5);
-// Where sockets run out that lasts, and the same line again says nothing new.
+// If sockets run out it lasts, and a repeated line says nothing new.
 constexpr absl::Duration kUpstreamLogInterval = absl::Minutes(1);
-// So long without a socket missing, and it is over.
+// It is over if no socket was missing for so long.
 constexpr int64_t kUpstreamCalmNanoseconds = 10'000'000'000;
 
 }  // namespace
@@ -105,6 +105,11 @@ void ControlThread::Post(absl::AnyInvocable<void()> call) {
   if (is_stopping_) return;
   calls_.push_back(std::move(call));
   changed_.SignalOne();
+}
+
+void ControlThread::PostLog(LogSeverity severity, std::string line) {
+  if (sink_ == nullptr) return;
+  Post([this, severity, line = std::move(line)] { sink_(severity, line); });
 }
 
 void ControlThread::Run() {

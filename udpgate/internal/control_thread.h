@@ -1,4 +1,4 @@
-// Where the data plane puts what it must not do itself: log lines, and calls
+// A thread for what the data plane must not do itself: log lines, and calls
 // into the host program.
 #ifndef UDPGATE_INTERNAL_CONTROL_THREAD_H_
 #define UDPGATE_INTERNAL_CONTROL_THREAD_H_
@@ -32,29 +32,33 @@ class ControlThread {
   ControlThread& operator=(const ControlThread&) = delete;
 
   absl::Status Start();
-  // Waits for the call or the line under way; drops what still waits.
+  // Waits for the call or line in progress; drops what is queued.
   void Stop();
 
   // A new client could not be served. Becomes a log line, at most one per
   // reason and five seconds, which says how many more there were; `why` is
-  // called only for those. Where sockets towards backends run out
-  // (no_upstream_socket), one line when that begins and one a minute while it
-  // lasts. May be called on the data plane: neither waits nor logs.
+  // called only for those. If upstream sockets run out (no_upstream_socket):
+  // one line when that begins, and one a minute while it lasts. May be called
+  // on the data plane: neither waits nor logs.
   void ReportRefused(DropReason reason, const SocketAddress& client,
                      absl::FunctionRef<std::string()> why);
 
-  // A socket towards a backend was opened. After a time in which they ran out,
-  // and ten seconds in which none was missing, a line says that it is over. May
-  // be called on the data plane: one load, mostly.
+  // An upstream socket was opened. If they had run out, and none was missing
+  // for ten seconds, a line says that it is over. May be called on the data
+  // plane: usually one load.
   void ReportUpstreamOpened();
 
-  // As ReportRefused, for a session that was ended against its client's will.
+  // The same for a session that the gateway ended.
   void ReportEnded(EndReason reason, const SocketAddress& client,
                    absl::FunctionRef<std::string()> why);
 
-  // Calls `call` on the thread, in order. Never refused before Stop: whoever
-  // posts calls bounds their number.
+  // Calls `call` on the thread, in order. Never refused before Stop: the caller
+  // limits how many are queued.
   void Post(absl::AnyInvocable<void()> call);
+
+  // Writes a log line on the thread, so that a slow log does not delay the
+  // caller. Not for the data plane. The caller limits the number, as for Post.
+  void PostLog(LogSeverity severity, std::string line);
 
   // Reports that the full queue refused.
   uint64_t suppressed() const {
@@ -86,12 +90,12 @@ class ControlThread {
   std::vector<std::unique_ptr<LogRateLimiter>>
       end_limiters_;  // one an EndReason
   std::atomic<uint64_t> suppressed_{0};
-  // When a socket towards a backend was missing last, until that is over.
+  // When an upstream socket was missing last; kNever after that is over.
   std::atomic<int64_t> upstream_missing_nanoseconds_{kNever};
 
   Mutex mutex_;
   ConditionVariable changed_;
-  // Written under the lock; read without it between two calls.
+  // Written with the lock held; read without it between two calls.
   std::atomic<bool> is_stopping_{false};
   std::vector<Report> reports_ ABSL_GUARDED_BY(mutex_);
   std::vector<absl::AnyInvocable<void()>> calls_ ABSL_GUARDED_BY(mutex_);

@@ -11,9 +11,9 @@
 namespace udpgate {
 namespace internal {
 
-// A number with one writer at a time, readable from any thread. Not a
-// fetch_add: without a second writer a plain load and store does, at a tenth
-// of the price.
+// A number with one writer at a time, readable from any thread. Uses a
+// plain load and store: a tenth of the cost of fetch_add, which only several
+// writers need.
 class Counter {
  public:
   void Add(uint64_t amount = 1) {

@@ -12,8 +12,8 @@
 namespace udpgate {
 namespace internal {
 
-// The CPU time of the thread that calls it, for any thread to read while that
-// one runs (pthread_getcpuclockid(3)).
+// The CPU clock of the calling thread. Any thread can read it while that thread
+// runs (pthread_getcpuclockid(3)).
 inline clockid_t CpuClockOfThisThread() {
   clockid_t clock = CLOCK_THREAD_CPUTIME_ID;
   pthread_getcpuclockid(pthread_self(), &clock);
@@ -26,7 +26,7 @@ inline int64_t CpuNanoseconds(clockid_t cpu_clock) {
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-// Which share of one stretch of time after the other was spent computing.
+// Measures which share of consecutive periods was spent computing.
 // Threads: one.
 class CpuMeter {
  public:
@@ -38,9 +38,9 @@ class CpuMeter {
     return now_nanoseconds - begin_nanoseconds_ >= stretch_nanoseconds_;
   }
 
-  // Ends a stretch: how many percent of it went into `cpu_nanoseconds`, the
-  // total of a thread, or of several. Nothing where the last end was long ago:
-  // that says nothing of now.
+  // Ends a period. Returns how many percent of it were CPU time, from
+  // `cpu_nanoseconds`, the total of one thread or of several. Nothing if the
+  // period was too long to describe the present.
   absl::optional<int64_t> End(int64_t now_nanoseconds,
                               int64_t cpu_nanoseconds) {
     const int64_t elapsed_nanoseconds = now_nanoseconds - begin_nanoseconds_;

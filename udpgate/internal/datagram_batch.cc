@@ -22,7 +22,7 @@ SocketAddress FromIpv6(const in6_addr& ip, uint32_t interface) {
   sockaddr_in6 address{};
   address.sin6_family = AF_INET6;
   address.sin6_addr = ip;
-  // Only a link-local address means nothing without its interface.
+  // Only a link-local address needs its interface.
   if (IN6_IS_ADDR_LINKLOCAL(&ip)) address.sin6_scope_id = interface;
   return SocketAddress::FromSockaddr(
       reinterpret_cast<const sockaddr*>(&address), sizeof(address));
@@ -64,8 +64,8 @@ SysCallResult ReceiveBatch::Receive(SysCalls* sys_calls, int fd, int begin,
   const int count = std::min(count_max, capacity() - begin);
   const bool is_plain = !reads_control && count == 1;
   if (extent_ != Extent::kPayload) {
-    // In the entries that it filled, the kernel wrote what it used over what
-    // it was offered; and a plain one was offered nothing.
+    // The kernel has overwritten the lengths of the entries that it filled; and
+    // a plain receive has no control buffer.
     for (int i = begin; i < filled_end_; ++i) OfferRoom(i);
     if (is_plain) {
       messages_[begin].msg_hdr.msg_control = nullptr;
@@ -95,7 +95,7 @@ ReceiveBatch::Control ReceiveBatch::control(int i) const {
     if (entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_PKTINFO) {
       in_pktinfo info;
       std::memcpy(&info, CMSG_DATA(entry), sizeof(info));
-      // Not ipi_addr: for a broadcast that is no address to reply from.
+      // Not ipi_addr: a broadcast address cannot be the source of a reply.
       control.local = FromIpv4(info.ipi_spec_dst);
     } else if (entry->cmsg_level == IPPROTO_IPV6 &&
                entry->cmsg_type == IPV6_PKTINFO) {

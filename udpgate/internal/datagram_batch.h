@@ -1,5 +1,5 @@
-// Datagrams on their way through recvmmsg(2) and sendmmsg(2): the arrays that
-// these calls want, allocated once and used again for each batch.
+// Arrays of datagrams for recvmmsg(2) and sendmmsg(2), allocated once and
+// reused for each batch.
 #ifndef UDPGATE_INTERNAL_DATAGRAM_BATCH_H_
 #define UDPGATE_INTERNAL_DATAGRAM_BATCH_H_
 
@@ -22,16 +22,16 @@ namespace udpgate {
 namespace internal {
 
 // Holds the largest payload that UDP can carry without jumbograms: 65,527
-// bytes over IPv6, 65,507 over IPv4 (RFC 768, RFC 8200). Nothing that arrives
-// is cut.
+// bytes over IPv6, 65,507 over IPv4 (RFC 768, RFC 8200). So no
+// datagram is truncated.
 inline constexpr size_t kDatagramBufferBytes = 65536;
 
 // One client's datagram between the socket and its session. The payload lies
 // in a ReceiveBatch or an Inbox and is valid only for the call that gets it.
 struct ClientDatagram {
   SocketAddress client;
-  // Where the client wrote to, port 0; invalid where the listen address says
-  // it already.
+  // The local address that the client sent to, port 0; invalid unless the
+  // listening socket is a wildcard one.
   SocketAddress local;
   uint32_t hash = 0;  // ClientHash of `client`
   uint16_t listener = 0;
@@ -47,15 +47,15 @@ struct ClientDatagram {
 // Threads: one at a time.
 class ReceiveBatch {
  public:
-  // What is read beside the payload. Of a connected socket nothing need be.
+  // What is read besides the payload. A connected socket needs nothing.
   enum class Extent { kPayload, kControl, kControlAndSource };
 
   ReceiveBatch(int capacity, Extent extent);
   ReceiveBatch(const ReceiveBatch&) = delete;
   ReceiveBatch& operator=(const ReceiveBatch&) = delete;
 
-  // ResourceExhausted where there was no memory for the buffers; nothing else
-  // may be called then.
+  // ResourceExhausted if there was no memory for the buffers; nothing else may
+  // be called then.
   absl::Status CheckMemory() const;
 
   int capacity() const { return static_cast<int>(messages_.size()); }
@@ -85,18 +85,18 @@ class ReceiveBatch {
   // With kControl or more.
   struct Control {
     // The local address that the datagram was sent to, port 0, fit to be the
-    // source of a reply; invalid where the kernel did not say (ip(7),
+    // source of a reply; invalid if the kernel did not report it (ip(7),
     // IP_PKTINFO; ipv6(7), IPV6_PKTINFO).
     SocketAddress local;
     // How many datagrams the kernel had dropped at this socket since it was
-    // opened, modulo 2^32; absent where it did not say (socket(7),
+    // opened, modulo 2^32; absent if it did not report it (socket(7),
     // SO_RXQ_OVFL).
     absl::optional<uint32_t> kernel_drops;
-    // When the kernel received it (socket(7), SO_TIMESTAMPNS); 0 where it did
-    // not say.
+    // When the kernel received it (socket(7), SO_TIMESTAMPNS); 0 if it did
+    // not report it.
     int64_t receive_time_nanoseconds = 0;
-    // DSCP and ECN (ip(7), IP_RECVTOS; ipv6(7), IPV6_RECVTCLASS); 0 where the
-    // kernel did not say.
+    // DSCP and ECN (ip(7), IP_RECVTOS; ipv6(7), IPV6_RECVTCLASS); 0 if the
+    // kernel did not report it.
     uint8_t traffic_class = 0;
   };
   Control control(int i) const;
@@ -137,14 +137,14 @@ class SendBatch {
   bool is_full() const { return size_ == static_cast<int>(messages_.size()); }
   void Clear() { size_ = 0; }
 
-  // For a connected socket, whose peer is of `family`; it is asked for only
-  // where there is a traffic class. The batch must not be full.
+  // For a connected socket. `family` is that of its peer; it is used only for a
+  // traffic class. The batch must not be full.
   void Add(absl::Span<const char> payload, uint8_t traffic_class = 0,
            int family = AF_INET);
 
-  // For a listen socket of `socket_family`: to `destination`, from `local`
-  // where that is valid. False, and nothing added, where that family cannot
-  // express the address.
+  // For a listening socket of `socket_family`: to `destination`, from `local`
+  // if that is valid. False, and nothing added, if that family cannot express
+  // the address.
   bool AddTo(absl::Span<const char> payload, int socket_family,
              const SocketAddress& destination, const SocketAddress& local,
              uint8_t traffic_class = 0);
@@ -152,7 +152,7 @@ class SendBatch {
   size_t payload_bytes(int i) const { return vectors_[i].iov_len; }
 
   // Sends the entries from `begin` on, in order. The result's value is the
-  // number that the kernel took, at least 1 where ok.
+  // number that the kernel took, at least 1 if ok.
   SysCallResult Send(SysCalls* sys_calls, int fd, int begin);
 
  private:
@@ -162,7 +162,7 @@ class SendBatch {
     char bytes[kControlBytes];
   };
 
-  // Gives entry i one control message more.
+  // Adds a control message to entry i.
   template <typename Value>
   void AddControl(int i, int level, int type, const Value& value);
   void AddLocalAddress(int i, int socket_family, const SocketAddress& local);

@@ -11,7 +11,7 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// The error that the kernel attached, or 0 where ICMP is not its origin.
+// The error that the kernel attached, or 0 if ICMP is not its origin.
 int ErrorFromNetwork(msghdr* header) {
   for (cmsghdr* entry = CMSG_FIRSTHDR(header); entry != nullptr;
        entry = CMSG_NXTHDR(header, entry)) {
@@ -101,7 +101,7 @@ int TakeErrors(
     SysCalls* sys_calls, int fd,
     absl::FunctionRef<void(int error, const SocketAddress& to)> visit) {
   for (int i = 0; i < kErrorsPerTakeMax; ++i) {
-    // Nothing of the datagram itself is wanted.
+    // The datagram itself is not needed.
     char byte;
     iovec vector = {&byte, sizeof(byte)};
     sockaddr_storage name;

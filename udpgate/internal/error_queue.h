@@ -1,5 +1,5 @@
-// What ICMP messages and the host itself left in the error queue of a socket
-// with IP_RECVERR or IPV6_RECVERR (ip(7), ipv6(7)).
+// The error queue of a socket with IP_RECVERR or IPV6_RECVERR (ip(7), ipv6(7)):
+// errors from ICMP messages and from this host.
 #ifndef UDPGATE_INTERNAL_ERROR_QUEUE_H_
 #define UDPGATE_INTERNAL_ERROR_QUEUE_H_
 
@@ -15,25 +15,25 @@ namespace internal {
 // problem (icmp_err_convert in net/ipv4/icmp.c, tab_unreach in net/ipv6/icmp.c
 // of Linux), of routes of type unreachable, prohibit and blackhole
 // (fib_props in net/ipv4/fib_semantics.c) and of a packet filter (EPERM). Not
-// what passes: a full buffer, or a datagram that is too large.
+// temporary errors (a full buffer) or a datagram that is too large.
 bool IsUnreachable(int error);
 
-// Whether an ICMP message may have left it, for the next call to find
-// (udp(7)). The datagram that meets it was not sent and deserves another try.
+// Whether `error` may be that of an earlier datagram, from an ICMP message
+// (udp(7)). The datagram of this call was not sent, and should be sent again.
 bool IsOfEarlierDatagram(int error);
 
 // Queues errors at `fd`, a socket of `family`, for `TakeErrors`, and has all
 // kinds of ICMP errors reported. Best effort: without it a connected socket
-// hears of the fatal ones alone, and another one of none (udp(7)).
+// reports only fatal ones, and an unconnected one none (udp(7)).
 void EnableErrorQueue(SysCalls* sys_calls, int fd, int family);
 
-// Takes that back, and empties the queue (do_ip_setsockopt in
-// net/ipv4/ip_sockglue.c of Linux). The error that the next call would find
-// stays.
+// Undoes EnableErrorQueue, and empties the queue (do_ip_setsockopt in
+// net/ipv4/ip_sockglue.c of Linux). The pending error of
+// the socket stays.
 void DisableErrorQueue(SysCalls* sys_calls, int fd, int family);
 
-// Takes the error that the next call would find (socket(7), SO_ERROR), or 0; of
-// the queue it takes nothing. Never waits. Threads: any.
+// Takes the socket's pending error (socket(7), SO_ERROR), or 0. The queue does
+// not change. Never waits. Threads: any.
 int TakeSocketError(SysCalls* sys_calls, int fd);
 
 // The errors that one call of `TakeErrors` takes at most.

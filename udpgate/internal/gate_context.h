@@ -1,4 +1,4 @@
-// What all shards and readers of one gate share.
+// What all shards and readers of one gateway share.
 #ifndef UDPGATE_INTERNAL_GATE_CONTEXT_H_
 #define UDPGATE_INTERNAL_GATE_CONTEXT_H_
 
@@ -29,11 +29,11 @@
 namespace udpgate {
 namespace internal {
 
-// Addresses of backends that are held off at the same time at most.
+// The most backend addresses that are held off at the same time.
 inline constexpr size_t kBackendHoldoffEntriesMax = 1024;
 
-// Filled in before the first thread starts; what may change later says so and
-// is safe from any thread.
+// Filled in before the first thread starts. Members that change later are
+// marked and safe from any thread.
 struct GateContext {
   GateContext(const ProxyOptions& proxy_options, const Clock* gate_clock,
               SysCalls* gate_sys_calls, ClientHash client_hash,
@@ -58,7 +58,7 @@ struct GateContext {
   const ClientHash hash;
   std::shared_ptr<BackendResolver> resolver;
   std::shared_ptr<FlowOffload> flow_offload;      // may be null
-  std::unique_ptr<SessionEvents> session_events;  // null: nobody observes
+  std::unique_ptr<SessionEvents> session_events;  // null: no observer
   std::vector<ListenSocket> listeners;
   // Of all shards, by their numbers.
   std::vector<std::shared_ptr<Inbox>> inboxes;
@@ -69,8 +69,10 @@ struct GateContext {
   BackendHoldoff backend_holdoff;
   ControlThread control;
   std::atomic<bool> is_draining{false};
-  // The limits of a session in force. Each shard has a copy, and takes a new
-  // one where the version is another than it knows.
+  // From Start to Stop, or to the end of a takeover: shards handle messages.
+  std::atomic<bool> is_running{false};
+  // The limits in force. Each shard has a copy, and renews it when the version
+  // changes.
   std::atomic<uint32_t> limits_version{0};
   mutable Mutex limits_mutex;
   ProxyLimits limits ABSL_GUARDED_BY(limits_mutex);
@@ -81,10 +83,10 @@ struct GateContext {
   std::atomic<uint64_t> client_refusals{0};
   std::atomic<int> client_refusals_under_way{0};
   std::atomic<uint64_t> client_error_pauses{0};
-  // Another one whenever an address of this host has come or gone; see
+  // Changes when an address of this host is added or removed; see
   // NetworkWatcher.
   std::atomic<uint32_t> network_epoch{0};
-  // Of each listener: a send has met an ICMP error, and more may be queued.
+  // By listener: a send returned an ICMP error, and more may be queued.
   std::array<std::atomic<bool>, 64> has_listen_errors{};
 };
 

@@ -1,6 +1,5 @@
-// What a gate hands to its successor, another process that goes on with its
-// sockets: the plain data, and the part of a Proxy that gives and takes it.
-// How it gets from one process to the other is //udpgate/takeover's.
+// What a takeover hands over: the data, and a Proxy's interface for it as the
+// old process and as the new one. //udpgate/takeover transfers the data.
 #ifndef UDPGATE_INTERNAL_HANDOVER_H_
 #define UDPGATE_INTERNAL_HANDOVER_H_
 
@@ -14,129 +13,105 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "udpgate/flow_offload.h"
+#include "udpgate/internal/session_record.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/proxy_stats.h"
-#include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace internal {
 
-// One session. The fields are those of `Session`, where each is explained;
-// times are the giver's clock.
-struct HandedSession {
-  uint64_t id = 0;
-  SessionState state = SessionState::kPending;
-  SocketAddress client;
-  SocketAddress local;
-  SocketAddress backend;
-  SocketAddress relay;
-  std::string label;
-  uint16_t listener = 0;
-  int refusals = 0;
-  bool has_answered = false;
-  bool has_unanswered_reply = false;
-  uint8_t proof_count = 0;
-  int64_t first_proof_nanoseconds = 0;
-  int64_t created_nanoseconds = 0;
-  int64_t last_active_nanoseconds = 0;
-  int64_t client_active_nanoseconds = 0;
-  int64_t unanswered_since_nanoseconds = 0;
-  int64_t resolve_deadline_nanoseconds = 0;
-  uint64_t reply_bytes = 0;
-  uint64_t client_datagrams_forwarded = 0;
-  uint64_t client_bytes_forwarded = 0;
-  uint64_t backend_datagrams_forwarded = 0;
-  uint64_t backend_bytes_forwarded = 0;
-  // Where the flow offload's flows are handed over: its slot, and what of it is
-  // in the numbers above.
+// One session. Times are those of the old process's clock.
+struct HandedSession : SessionRecord {
+  // If the flow offload's flows are handed over: its slot, and how much of the
+  // flow is included in the counters of the record.
   uint32_t flow_slot = UINT32_MAX;  // none
   SessionActivity flow_counted;
 
-  // Of the taker: where Prepare has put it.
+  // In the new process: the slot of the session that Prepare made.
   uint32_t prepared_slot = UINT32_MAX;
 
-  // Towards the backend; none while pending. A copy (dup(2)) where the giver
-  // still serves, its own one, on loan, where it does not.
+  // The upstream socket; none while pending. While the old process serves, a
+  // copy (dup(2)); during the pause its own descriptor, which it still owns.
   UniqueFd upstream_fd;
-  // The datagrams that a pending one holds, in order.
+  // The buffered datagrams of a pending session, in order.
   std::vector<std::string> held;
   std::vector<uint8_t> held_traffic_classes;  // 0 for those beyond its end
 };
 
-// A source port that rests, see RelayPorts.
+// A source port in quarantine, see RelayPorts.
 struct HandedPort {
   SocketAddress relay;
   int64_t since_nanoseconds = 0;
 };
 
-// The rest of a gate.
+// Everything of a gateway.
 struct HandedGate {
-  // By the giver's clock: when it gave this, and when it stopped all traffic.
+  // By the old process's clock: when this was filled in, and when forwarding
+  // was paused.
   int64_t now_nanoseconds = 0;
   int64_t pause_began_nanoseconds = 0;
   // The number in the highest id so far; see SessionTable.
   uint64_t session_number = 0;
-  // The counters; gauges are 0, since the taker has its own.
+  // The counters. Gauges are 0: the new process has its own.
   ProxyStats stats;
   bool is_draining = false;
-  // Of each listener, as its reader has counted them; see SO_RXQ_OVFL.
+  // SO_RXQ_OVFL of each listening socket, as last counted.
   std::vector<uint32_t> kernel_drops;
   std::vector<HandedPort> quarantined;
   std::vector<HandedSession> sessions;
 };
 
-// A Proxy as giver or as taker. Threads: one at a time, and none of the
-// Proxy's own.
+// Threads: one at a time, and none of the Proxy's own.
 class Handover {
  public:
   virtual ~Handover() = default;
 
-  // The giver's part, while the Proxy runs.
+  // The old process, while the Proxy runs.
 
   // See ProxyOptions::client_hash_seed.
   virtual uint64_t hash_seed() const = 0;
-  // Copies of the listen sockets.
+  // Copies of the listening sockets.
   virtual absl::StatusOr<std::vector<UniqueFd>> CopyListenSockets() = 0;
-  // Copies of what the flow offload needs to go on in another process; see
+  // Copies of what the flow offload needs to continue in another process; see
   // FlowOffload::CopyDescriptors.
   virtual std::map<std::string, UniqueFd> CopyFlowDescriptors() = 0;
-  // Calls `visit` with the sessions that have a socket, in slices, each with a
-  // copy of it; the data plane goes on between the slices. A session that
-  // begins or ends meanwhile may be missing, and so may one for whose copy
-  // there was no descriptor. Stops where `visit` fails.
+  // Calls `visit` with the sessions that have an upstream socket, in slices,
+  // each with a copy of it. Datagrams are forwarded between slices. A session
+  // may be missing if it is created or ends meanwhile, or if no descriptor was
+  // left for the copy. Stops if `visit` fails.
   virtual absl::Status VisitSockets(
       absl::FunctionRef<absl::Status(std::vector<HandedSession> sessions)>
           visit) = 0;
-  // Stops all traffic, deals with what was read, and calls `give` with all that
-  // the taker must have; each `upstream_fd` is a loan then. If `give` succeeds,
-  // the taker has it all: the Proxy lets go of it, without an end of a session,
-  // and is stopped. If not, it goes on as if nothing had been, and this returns
-  // what `give` did. FailedPrecondition where the Proxy does not run.
-  // `keeps_flows`: the taker has the flow offload's descriptors, and goes on
-  // with its flows. Else these go back to the sockets.
+  // Pauses forwarding, handles what was read, and calls `give` with everything;
+  // the Proxy still owns each `upstream_fd`. If `give` succeeds the new process
+  // has it all: the Proxy forgets its sessions, without ending them, and is
+  // stopped. If `give` fails the Proxy continues as before, and the status is
+  // returned. FailedPrecondition if the Proxy does not run.
+  // `keeps_flows`: the new process has the flow offload's descriptors, and
+  // continues its flows. Otherwise flows go back to the sockets.
   virtual absl::Status HandOver(
       bool keeps_flows,
       absl::FunctionRef<absl::Status(const HandedGate& gate)> give) = 0;
 
-  // The taker's part, between Create and Start, in this order.
+  // The new process, between Create and Start, in this order.
 
-  // Starts the disconnect source, and keeps what it brings until Start: the
-  // giver ends the sessions that it has, and this Proxy those that it gets.
+  // Starts the disconnect source, and keeps its events until Start: the old
+  // process ends the sessions that it has, and this Proxy those that it gets.
   virtual absl::Status ListenForDisconnects() = 0;
-  // Whether that source works, or there is none.
+  // True if that source receives events, or if there is none.
   virtual bool HearsDisconnects() const = 0;
-  // Whether the flow offload has the giver's, and can go on with its flows.
+  // True if the flow offload has the old process's descriptors, and can
+  // continue its flows.
   virtual bool KeepsFlows() const = 0;
-  // Makes sessions ready that the giver still serves, takes their descriptors,
-  // and notes in `prepared_slot` where they are, for TakeOver: what is done
-  // here need not be done while all traffic stands still. They are dropped
-  // where TakeOver does not bring them too. InvalidArgument where one does not
-  // fit; then the Proxy is of no use any more.
+  // Prepares sessions that the old process still serves, which shortens the
+  // pause. Takes their descriptors, and sets `prepared_slot` for TakeOver.
+  // Sessions that are not in TakeOver are dropped there. InvalidArgument if one
+  // is not acceptable; the Proxy can only be destroyed then.
   virtual absl::Status Prepare(absl::Span<HandedSession> sessions) = 0;
-  // Takes everything, whatever the own limits say; Start then goes on with it.
-  // A session that was prepared has no descriptor. Errors as of Prepare. The
-  // descriptors are the Proxy's, also then.
+  // Takes everything, regardless of this process's limits; Start continues with
+  // it. A prepared session has no descriptor here. Errors as for Prepare. Owns
+  // the descriptors, also if it fails.
   virtual absl::Status TakeOver(HandedGate gate) = 0;
 };
 

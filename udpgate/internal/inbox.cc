@@ -11,7 +11,7 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// Games send small datagrams; this many bytes a datagram is room enough.
+// Games send small datagrams: room for so many bytes each is enough.
 constexpr size_t kBytesPerDatagram = 2048;
 
 }  // namespace
@@ -52,7 +52,7 @@ Inbox::Inbox(SysCalls* sys_calls, int doorbell_fd, const Options& options)
                            kDatagramBufferBytes) +
                   static_cast<size_t>(options.datagrams_max) * sizeof(Record) +
                   sizeof(Record)),
-      // Without an initializer: the system gives pages as they are touched.
+      // Without an initializer, so that the system maps pages only when used.
       ring_(new (std::nothrow) char[ring_bytes_]) {}
 
 Inbox::~Inbox() { sys_calls_->Close(doorbell_fd_); }
@@ -86,7 +86,7 @@ bool Inbox::PushOne(const ClientDatagram& datagram) {
   const size_t needed_bytes = stride_bytes + (wraps ? bytes_to_end : 0);
   if (tail_ - head_ + needed_bytes > ring_bytes_) return false;
   if (wraps) {
-    // Where not even a Record fits, the reader knows without a mark.
+    // If not even a Record fits, the reader needs no mark.
     if (bytes_to_end >= sizeof(Record)) {
       new (ring_.get() + offset) Record{{}, bytes_to_end, /*is_wrap=*/true};
     }
@@ -158,8 +158,8 @@ bool Inbox::PostDisconnect(ShardMessage message) {
     ++disconnect_count_;
     PostDisconnectLocked(std::move(message));
   }
-  // Read after the message is counted: an owner that lets them wait takes that
-  // back, in PrepareSleep, before it looks whether there are any.
+  // Read after the message is counted: PrepareSleep resets the flag before it
+  // reads the count.
   if (!disconnects_can_wait_.load(std::memory_order_seq_cst)) Ring();
   return true;
 }
@@ -181,7 +181,7 @@ void Inbox::EndDisconnect() {
 }
 
 void Inbox::Close() {
-  // Destroyed without the lock, since a message may hold anything.
+  // Destroyed without the lock: the destructor of a message may do anything.
   std::deque<ShardMessage> dropped;
   std::deque<ShardMessage> dropped_disconnects;
   MutexLock lock(&mutex_);
@@ -237,7 +237,7 @@ bool Inbox::HasDisconnectSince(int64_t since_nanoseconds,
 }
 
 void Inbox::Ring() {
-  // The exchange leaves one ring for one sleep, however many have a reason.
+  // The exchange limits it to one ring for one sleep.
   if (is_owner_asleep_.exchange(false, std::memory_order_seq_cst)) {
     sys_calls_->EventFdAdd(doorbell_fd_);
   }
@@ -247,8 +247,8 @@ bool Inbox::PrepareSleep(int64_t until_nanoseconds, bool disconnects_can_wait) {
   disconnects_can_wait_.store(disconnects_can_wait, std::memory_order_seq_cst);
   asleep_until_nanoseconds_.store(until_nanoseconds, std::memory_order_seq_cst);
   is_owner_asleep_.store(true, std::memory_order_seq_cst);
-  // Looked at after the store: whoever came before it is seen here, and
-  // whoever comes after it sees the owner asleep and rings.
+  // Checked after the store: a post before it is seen here, and a post after it
+  // sees the owner asleep and rings.
   if (datagrams_waiting() > 0 || HasMessages() ||
       (!disconnects_can_wait && HasDisconnects())) {
     EndSleep();

@@ -1,5 +1,5 @@
-// The only way into a shard for whoever does not own it: datagrams from
-// readers, and messages from the control plane.
+// The queue of a shard: datagrams from readers, and messages from the control
+// plane. Threads that do not own the shard reach it only in this way.
 #ifndef UDPGATE_INTERNAL_INBOX_H_
 #define UDPGATE_INTERNAL_INBOX_H_
 
@@ -17,6 +17,7 @@
 #include "udpgate/internal/datagram_batch.h"
 #include "udpgate/internal/handover.h"
 #include "udpgate/internal/mutex.h"
+#include "udpgate/internal/session_ref.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
@@ -24,21 +25,10 @@
 namespace udpgate {
 namespace internal {
 
-// Names one session of one shard, for ever: an id is never used again, so a
-// late message cannot hit a successor in the same slot.
-struct SessionRef {
-  uint32_t slot = 0;
-  uint64_t id = 0;
-
-  friend bool operator==(const SessionRef& a, const SessionRef& b) {
-    return a.slot == b.slot && a.id == b.id;
-  }
-};
-
-// What the control plane tells a shard.
+// A message of the control plane, or of another shard.
 struct ShardMessage {
   enum class Kind {
-    kResolved,          // the answer for `session`
+    kResolved,          // the result for `session`
     kDisconnectClient,  // end the session of `client`, whichever is live
     kEndSession,        // end exactly `session`, whose relay is `address`
     kEndClientIp,       // end all sessions of the IP address `address`
@@ -48,8 +38,8 @@ struct ShardMessage {
     kCopySockets,       // likewise, with copies of their sockets
     kEvict,             // end one unconfirmed session, for another shard
     kClientRefused,     // the host of `client` has refused a reply
-    kFindSilent,        // look for a session that gives way to `client`
-    kEndSilent,         // end `session` if its client is silent still
+    kFindSilent,        // find a session that `client` may replace
+    kEndSilent,         // end `session` if its client is still silent
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
   // Called by the shard's owner. `next_slot` is where the next slice begins, 0
@@ -63,25 +53,26 @@ struct ShardMessage {
   Kind kind;
   SessionRef session;
   SocketAddress client;
-  // Invalid: whatever the session's relay is.
+  // Of kEndSession: invalid if any relay address of the session will do.
   SocketAddress address;
   // Of kEndBackendText; the parts of one disconnect share it.
   std::shared_ptr<const std::string> text;
-  // Of a disconnect: it concerns no session that began later, and none that has
-  // asked for its backend since.
+  // Of a disconnect: when it arrived. Sessions that were created or resolved
+  // later are not concerned.
   int64_t came_nanoseconds = INT64_MAX;
-  // One of several messages of one disconnect, which the sender adds up.
+  // One of several messages of one disconnect; the sender adds up the counts.
   bool is_part = false;
-  // Of kEndClientIp, kEndBackend and kEndBackendText: how far they are.
-  // `session` is where to go on, and the youngest that they concern.
+  // Progress of kEndClientIp, kEndBackend and kEndBackendText: sessions ended
+  // so far. `session` has the next slot, and the newest id that is concerned.
   int64_t ended_count = 0;
   // Of kFindSilent and kEndSilent: the session found so far, if any, is
-  // `session` of shard `silent_shard`; and how many shards are still to look.
+  // `session` of shard `silent_shard`; and how many shards have still to
+  // search.
   uint32_t silent_shard = 0;
   bool is_silent_confirmed = false;
   int64_t silent_since_nanoseconds = 0;
   size_t shards_left = 0;
-  // Of kResolved: the answer, and to which of the session's questions.
+  // Of kResolved: the result, and of which of the session's resolutions.
   absl::StatusOr<ResolveResult> result;
   uint32_t question = 0;
   DisconnectDone disconnect_done;
@@ -89,16 +80,16 @@ struct ShardMessage {
   CopyDone copy_done;
 };
 
-// Whether a disconnect concerns a client that waits for its backend: an answer
-// to an older question may be the backend that it must not get any more.
+// Whether a disconnect concerns a pending session of `client`: a resolution
+// that was started before it may return a backend that the client must not get.
 bool ConcernsPending(const ShardMessage& disconnect,
                      const SocketAddress& client);
 
 // Threads: `Push`, `Post...`, `Close`, `Ring` and the counts from any thread;
 // `Take...`, `Peek`, `Pop` and `PrepareSleep` by the owner of the shard.
 //
-// Held by shared_ptr: a resolver's callback may outlive the shard, and finds a
-// closed inbox then.
+// Held by shared_ptr: a resolver's callback may outlive the shard, and then
+// posts to a closed inbox.
 class Inbox {
  public:
   struct Options {
@@ -112,31 +103,31 @@ class Inbox {
   Inbox(const Inbox&) = delete;
   Inbox& operator=(const Inbox&) = delete;
 
-  // Copies `datagrams` in, as many from the front as there is room for, wakes
-  // the owner if it sleeps, and returns their number. The others are the
-  // caller's to count as dropped.
+  // Queues copies of the first `datagrams`, as many as there is room for, wakes
+  // the owner if it sleeps, and returns their number. The caller counts the
+  // others as dropped.
   int Push(absl::Span<const ClientDatagram> datagrams);
 
-  // Never refused while open: answers are bounded by the number of questions.
+  // Never refused while open: results are limited by the resolutions started.
   void Post(ShardMessage message);
-  // Waits while `disconnects_max` of them are under way: a disconnect is never
-  // dropped. False, and at once, when closed.
+  // Waits while `disconnects_max` of them are in progress: a disconnect is
+  // never dropped. Returns false at once if closed.
   bool PostDisconnect(ShardMessage message);
 
-  // The owner is not yet done with a message kEndClientIp, kEndBackend or
-  // kEndBackendText: it comes again, and keeps its room.
+  // The owner has not finished a message kEndClientIp, kEndBackend or
+  // kEndBackendText: it is queued again, and keeps its room.
   void PostAgain(ShardMessage message);
-  // The owner is done with it.
+  // The owner has finished a disconnect, and its room is free.
   void EndDisconnect();
 
-  // Drops the messages that wait and all that come; nobody waits any more.
+  // Drops all messages, queued and future ones; PostDisconnect returns.
   void Close();
 
   // Wakes the owner if it sleeps.
   void Ring();
 
-  // The oldest messages that are no disconnects, at most `count_max`, in order,
-  // into `messages` (cleared first).
+  // Moves the oldest messages that are not disconnects, at most `count_max`, in
+  // order, into `messages` (cleared first).
   void TakeMessages(int count_max, std::vector<ShardMessage>* messages);
   // Likewise the oldest disconnects.
   void TakeDisconnects(int count_max, std::vector<ShardMessage>* messages);
@@ -154,11 +145,11 @@ class Inbox {
   bool HasDisconnects() const {
     return waiting_disconnect_count_.load(std::memory_order_seq_cst) != 0;
   }
-  // Whether a disconnect waits that came at `since_nanoseconds` or later and
-  // concerns this client, which waits for its backend.
+  // Whether a disconnect is queued that arrived at `since_nanoseconds` or later
+  // and concerns this client, whose session is pending.
   bool HasDisconnectSince(int64_t since_nanoseconds,
                           const SocketAddress& client);
-  // Whether there are messages of either kind that the owner would take now.
+  // Whether there are messages of either kind that the owner would handle now.
   bool HasUrgentMessages() const {
     return HasMessages() ||
            (HasDisconnects() &&
@@ -172,26 +163,26 @@ class Inbox {
     return datagrams_waiting_.load(std::memory_order_seq_cst);
   }
 
-  // The owner is about to sleep until `until_nanoseconds` unless somebody
-  // rings. False where there is something to do instead. Where disconnects can
-  // wait until then, they are nothing to do, and none that comes rings.
+  // Called by the owner before it sleeps until `until_nanoseconds` or a ring.
+  // False if there is work instead. With `disconnects_can_wait` disconnects are
+  // not work, and a new one does not ring.
   bool PrepareSleep(int64_t until_nanoseconds,
                     bool disconnects_can_wait = false);
   void EndSleep() { is_owner_asleep_.store(false, std::memory_order_seq_cst); }
-  // Whoever made the shard's next deadline earlier says so, and the owner
-  // wakes if it would sleep past it.
+  // Must be called after the shard's next deadline became earlier: wakes the
+  // owner if it would sleep past it.
   void NoteDeadline(int64_t deadline_nanoseconds);
 
   // Becomes readable for epoll (edge-triggered) with each ring.
   int doorbell_fd() const { return doorbell_fd_; }
 
  private:
-  // What lies before each payload in the ring.
+  // The header of each payload in the ring.
   struct Record {
-    ClientDatagram datagram;  // its payload points behind the Record
+    ClientDatagram datagram;  // its payload follows the Record
     // Bytes of the ring that the record takes, up to the next one.
     size_t stride_bytes;
-    // The record is no datagram: the ring goes on at its beginning.
+    // Not a datagram: the ring continues at its beginning.
     bool is_wrap;
   };
 
@@ -212,10 +203,10 @@ class Inbox {
   bool is_closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<ShardMessage> messages_ ABSL_GUARDED_BY(mutex_);
   std::deque<ShardMessage> disconnects_ ABSL_GUARDED_BY(mutex_);
-  // Those that wait, and those of many sessions that are under way.
+  // Queued ones, and those of many sessions that are in progress.
   int disconnect_count_ ABSL_GUARDED_BY(mutex_) = 0;
   // Byte positions; modulo ring_bytes_ they are offsets. They grow until the
-  // ring is empty, and then begin again.
+  // ring is empty, and are then reset.
   uint64_t tail_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t head_ ABSL_GUARDED_BY(mutex_) = 0;
 

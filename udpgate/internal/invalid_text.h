@@ -1,4 +1,4 @@
-// One form for what every parser says of a text that it does not take.
+// One form for the errors of all parsers.
 #ifndef UDPGATE_INTERNAL_INVALID_TEXT_H_
 #define UDPGATE_INTERNAL_INVALID_TEXT_H_
 
@@ -12,8 +12,8 @@
 namespace udpgate {
 namespace internal {
 
-// InvalidArgument: `"text" why`. One line, and bounded, since somebody else
-// may have sent the text: quotes its first 80 bytes, escaped.
+// InvalidArgument: `"text" why`. One line, and bounded, since the
+// text may come from anyone: quotes its first 80 bytes, escaped.
 inline absl::Status InvalidText(absl::string_view text, absl::string_view why) {
   constexpr size_t kQuotedBytesMax = 80;
   return absl::InvalidArgumentError(

@@ -51,11 +51,11 @@ absl::Status ReadBufferSizes(SysCalls* sys_calls, ListenSocket* socket) {
   return absl::OkStatus();
 }
 
-// The options of every listen socket, bound or to be bound.
+// The options of every listening socket, already bound or not.
 absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
                        ListenSocket* socket) {
   const int fd = socket->fd.get();
-  // Those of another gate stay as they are, until it has let go of them.
+  // Those of another gateway stay as they are, until it has let go of them.
   const bool is_taken = options.client_hash_seed != 0;
   if (absl::Status status = is_taken
                                 ? ReadBufferSizes(sys_calls, socket)

@@ -31,7 +31,7 @@ bool NetworkWatcher::TakeChanges() {
   constexpr int kMessagesMax = 16;
   bool has_changed = false;
   for (int i = 0; i < kMessagesMax; ++i) {
-    // What it says does not matter: whoever has a socket looks for himself.
+    // The content does not matter: each session checks its own address.
     char byte;
     iovec vector = {&byte, sizeof(byte)};
     mmsghdr message{};
@@ -39,7 +39,7 @@ bool NetworkWatcher::TakeChanges() {
     message.msg_hdr.msg_iovlen = 1;
     const SysCallResult received =
         sys_calls_->RecvMmsg(fd_.get(), &message, 1, MSG_DONTWAIT);
-    // ENOBUFS: more has come than the kernel kept (netlink(7)).
+    // ENOBUFS: messages were lost (netlink(7)).
     if (!received.ok()) return has_changed || received.error == ENOBUFS;
     has_changed = true;
   }

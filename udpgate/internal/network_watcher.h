@@ -1,4 +1,4 @@
-// Hears of addresses that come to this host or leave it.
+// Notices when addresses of this host are added or removed.
 #ifndef UDPGATE_INTERNAL_NETWORK_WATCHER_H_
 #define UDPGATE_INTERNAL_NETWORK_WATCHER_H_
 
@@ -11,21 +11,21 @@
 namespace udpgate {
 namespace internal {
 
-// A socket of rtnetlink(7) in the groups of addresses. Not of routes: a router
-// may change thousands a second. Threads: one at a time.
+// An rtnetlink(7) socket for addresses. Not for routes: a router may change
+// thousands a second. Threads: one at a time.
 class NetworkWatcher {
  public:
-  // Fails where the host does not let the process have such a socket.
+  // Fails if the system does not allow such a socket.
   static absl::StatusOr<std::unique_ptr<NetworkWatcher>> Create(
       SysCalls* sys_calls);
   NetworkWatcher(const NetworkWatcher&) = delete;
   NetworkWatcher& operator=(const NetworkWatcher&) = delete;
 
-  // Readable where there is something to take.
+  // Readable if there are messages.
   int fd() const { return fd_.get(); }
 
-  // Takes what has come, a bounded number of messages, and says whether
-  // anything has changed. Never waits.
+  // Reads a bounded number of messages, and returns whether anything has
+  // changed. Never waits.
   bool TakeChanges();
 
  private:

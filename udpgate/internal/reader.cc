@@ -59,8 +59,8 @@ int64_t Reader::ReadBatch(int flags) {
     EnableErrorQueue(context_->sys_calls, fd_,
                      context_->listeners[listener_].family);
   }
-  // EAGAIN, or an error that passes (ENOMEM, ENOBUFS): what is there stays in
-  // the kernel, and the next turn reads it.
+  // EAGAIN, or a temporary error (ENOMEM, ENOBUFS): the datagrams stay in the
+  // kernel, and the next iteration reads them.
   if (!received.ok()) return now_nanoseconds;
   for (int i = 0; i < received.value; ++i) {
     ClientDatagram datagram;
@@ -77,7 +77,7 @@ int64_t Reader::ReadBatch(int flags) {
 }
 
 void Reader::TakeClientErrors() {
-  // Few at a time: anyone can forge them, and they wait in front of answers.
+  // Few at a time: anyone can forge them, and they are queued before results.
   constexpr int kUnderWayMax = 4;
   context_->has_listen_errors[listener_].store(false,
                                                std::memory_order_relaxed);
@@ -133,7 +133,7 @@ bool Reader::Accept(int i, ClientDatagram* datagram) {
   }
   datagram->client = batch_.source(i);
   // A forged source can be anything. A reply to 0.0.0.0 would go to this host
-  // itself (ip(7)), one to a group or to all to others than the sender.
+  // itself (ip(7)), one to a multicast or broadcast address to other hosts.
   if (!datagram->client.is_unicast() || datagram->client.port() == 0) {
     counters_.Drop(DropReason::kInvalidSource);
     return false;

@@ -1,5 +1,5 @@
-// Reads clients' datagrams from one listen socket and hands each to the shard
-// that its client belongs to.
+// Reads clients' datagrams from one listening socket and hands each to the
+// shard that its client belongs to.
 #ifndef UDPGATE_INTERNAL_READER_H_
 #define UDPGATE_INTERNAL_READER_H_
 
@@ -32,31 +32,31 @@ class Reader {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  // Reads one batch, if there is one, and hands it over. Returns the time at
-  // which it had read. Never waits.
+  // Reads one batch, if there is one, and delivers it. Returns the time after
+  // the read. Never waits.
   int64_t ReadBatch() { return ReadBatch(MSG_DONTWAIT); }
-  // The same, but waits for a batch, as long as `SetWaitMax` says. In
-  // recvmmsg(2) and not in epoll_wait(2): a call fewer for each batch.
+  // The same, but waits for a batch, as long as set by `SetWaitMax`. It waits
+  // in recvmmsg(2): with epoll_wait(2) each batch would need one more call.
   int64_t WaitAndReadBatch() { return ReadBatch(MSG_WAITFORONE); }
 
   // Takes ICMP errors of clients' hosts from the socket's error queue, and
-  // tells the shards. Any thread. If it is not called, the queue takes the
-  // room of datagrams.
+  // posts them to the shards. Any thread. If it is not called, the queue fills
+  // the receive buffer.
   //
-  // Forged clients cause more errors than can be read, and each one that waits
-  // also fails a call that sends a reply (sock_dequeue_err_skb in
+  // Forged clients can cause more errors than can be read, and each queued one
+  // also makes a send of a reply fail (sock_dequeue_err_skb in
   // net/core/skbuff.c of Linux). If more than kErrorsPerSecondMax come within
   // a second, the socket ignores them for the next one.
   static constexpr int kErrorsPerSecondMax = 1000;
   void TakeClientErrors();
 
-  // For calls of WaitAndReadBatch that begin later. It is the socket's, and so
-  // of all processes that have it. While it is not set they wait for ever.
+  // For later calls of WaitAndReadBatch. It is an option of the socket, and so
+  // shared with all processes that have it. Not set: no limit.
   absl::Status SetWaitMax(absl::Duration wait_max);
 
   int fd() const { return fd_; }
-  // What the kernel had dropped at the socket (SO_RXQ_OVFL) when this was last
-  // looked at. While nobody reads.
+  // The kernel's count of drops at the socket (SO_RXQ_OVFL) as last read. Only
+  // while no thread reads.
   uint32_t kernel_drops() const { return kernel_drops_; }
   void SetKernelDrops(uint32_t total) { kernel_drops_ = total; }
   const Counters& counters() const { return counters_; }
@@ -68,8 +68,8 @@ class Reader {
 
   int64_t ReadBatch(int flags);
   void CountErrors(int count);
-  // Entry i of the batch as a datagram for its shard. False where it was
-  // dropped, and counted.
+  // Entry i of the batch as a datagram for its shard. False if it was dropped
+  // and counted.
   bool Accept(int i, ClientDatagram* datagram);
   void CountKernelDrops(uint32_t total);
 
@@ -82,8 +82,8 @@ class Reader {
   // For each worker, its part of the batch, in order of arrival.
   std::vector<std::vector<ClientDatagram>> parts_;
   uint32_t kernel_drops_;  // as last reported
-  // Of errors. Two threads at most, while the socket changes hands: a number
-  // that is not exact does no harm.
+  // Counts errors. Two threads may use it while the socket is passed on; the
+  // number need not be exact.
   std::atomic<int64_t> errors_since_nanoseconds_{0};
   std::atomic<int> error_count_{0};
   std::atomic<int64_t> errors_paused_until_nanoseconds_{kNotPaused};

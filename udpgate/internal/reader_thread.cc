@@ -7,13 +7,13 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// A host that computes so much of so much time hands over: soon enough that no
-// buffer fills, and late enough that one burst is no reason.
+// A host that computes so much of such a period passes the socket on: early
+// enough that no buffer fills, and late enough to ignore a single burst.
 constexpr int64_t kHostStretchNanoseconds = 20'000'000;
 constexpr int64_t kHandOverPercent = 85;
 
-// One thread can do what both compute, with a margin that keeps the socket
-// from going to and fro: one alone needs less than two.
+// At this load of both threads one can do the work alone. The margin prevents
+// oscillation: one thread needs less time than two.
 constexpr int64_t kThreadsStretchNanoseconds = 100'000'000;
 constexpr int64_t kGiveBackPercent = 70;
 
@@ -54,8 +54,8 @@ void ReaderThread::Stop() {
 }
 
 void ReaderThread::ReadAsHost() {
-  // An event from before the socket was handed over; or an error on it, which
-  // epoll(7) reports unasked.
+  // An event from before the socket was passed on; or an error, which epoll(7)
+  // always reports.
   if (!is_hosted()) return;
   const int64_t now_nanoseconds = reader_->ReadBatch();
   if (!host_meter_.IsOver(now_nanoseconds)) return;
@@ -65,7 +65,7 @@ void ReaderThread::ReadAsHost() {
 }
 
 void ReaderThread::HandOver() {
-  // Where that fails the host reads on.
+  // If that fails the host continues to read.
   if (!host_->WatchReader(reader_->fd(), false)) return;
   host_cpu_clock_ = CpuClockOfThisThread();
   MutexLock lock(&mutex_);

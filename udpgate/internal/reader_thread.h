@@ -1,5 +1,5 @@
-// Who reads a listen socket: a worker while it has time, a thread of its own
-// while the worker has not.
+// Chooses the thread that reads a listening socket: a worker while it has time,
+// otherwise a thread of its own.
 #ifndef UDPGATE_INTERNAL_READER_THREAD_H_
 #define UDPGATE_INTERNAL_READER_THREAD_H_
 
@@ -18,17 +18,16 @@
 namespace udpgate {
 namespace internal {
 
-// Waking a sleeping thread is the dearest thing on the path. One thread that
-// waits for clients and backends alike is woken less often than two, since it
-// is more often awake already; so a worker reads the listen socket too as long
-// as it keeps up. When it has a processor to itself for most of the time, it
-// hands the socket to the reader's thread, which gives it back once one thread
-// can do the work of both.
+// Waking a sleeping thread is the most expensive step on the data path. One
+// thread that waits for both clients and backends is woken less often than two,
+// so a worker also reads the listening socket as long as it keeps up. If it
+// computes most of the time, it passes the socket to the reader's thread, which
+// gives it back when one thread can do the work of both.
 //
 // One thread reads the socket at a time, so the order of datagrams holds.
 //
 // Threads: `Run` by the reader's thread, `is_hosted` by any, the rest by the
-// one that starts and stops the gate.
+// thread that starts and stops the gateway.
 class ReaderThread {
  public:
   // `host` is the worker that reads while it has time; null: none does. Both
@@ -37,22 +36,22 @@ class ReaderThread {
   ReaderThread(const ReaderThread&) = delete;
   ReaderThread& operator=(const ReaderThread&) = delete;
 
-  // Gives the socket to the host, where there is one. Before the host's first
-  // turn.
+  // Gives the socket to the host, if there is one. Before the host's first
+  // event-loop iteration.
   absl::Status Attach();
 
   // Reads whenever the host does not, until Stop.
   void Run();
-  // Limits how long Run takes to see `Stop`, from its next look at the socket
-  // on; see Reader::SetWaitMax.
+  // Limits how long Run takes to notice `Stop`, from its next wait on; see
+  // Reader::SetWaitMax.
   static constexpr absl::Duration kWaitMax = absl::Milliseconds(100);
   absl::Status SetWaitMax(absl::Duration wait_max) {
     return reader_->SetWaitMax(wait_max);
   }
-  // Makes Run return within kWaitMax, or what was set, and at once where it is
+  // Makes Run return within kWaitMax or what was set, and at once if it is
   // called later.
   void Stop();
-  // Takes that back, before Run is called again.
+  // Undoes Stop, before Run is called again.
   void ClearStop() { is_stopping_.store(false, std::memory_order_relaxed); }
 
   // Whether the host reads now.
@@ -69,16 +68,16 @@ class ReaderThread {
 
   Reader* const reader_;
   Worker* const host_;
-  CpuMeter host_meter_;     // the host's CPU time, and used by it
-  CpuMeter threads_meter_;  // of both; used by the reader's thread
+  CpuMeter host_meter_;     // of the host's CPU time; used by the host
+  CpuMeter threads_meter_;  // of both threads'; used by the reader's thread
 
   Mutex mutex_;
   ConditionVariable changed_;
-  // Changed by the one that reads; from then on the other one does. Under the
-  // mutex where the reader's thread may be waiting for it.
+  // Changed by the thread that reads; then the other one reads. With the mutex
+  // if the reader's thread may be waiting for it.
   std::atomic<bool> is_hosted_{false};
   std::atomic<bool> is_stopping_{false};
-  // Of the host's thread; written before it hands over, read after.
+  // Of the host's thread; written before is_hosted_ changes, read after.
   clockid_t host_cpu_clock_ = CLOCK_THREAD_CPUTIME_ID;
 };
 

@@ -17,20 +17,20 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// include/net/ip.h of Linux: what net.ipv4.ip_local_port_range starts as.
+// include/net/ip.h of Linux: the default of net.ipv4.ip_local_port_range.
 constexpr int kFirstPort = 32768;
 constexpr int kLastPort = 60999;
 
 constexpr size_t kPortCount = 65536;
 constexpr size_t kWordBits = 64;
 
-// How long a port that another program has is not tried again, while there are
-// others.
-constexpr int64_t kBusyRestNanoseconds = 10'000'000'000;
-// Of one row: the lock is everybody's, and one new port is all that is needed.
-constexpr int kRestsEndedAtOnce = 32;
-// Likewise, words of bits that are looked at for a unique port: with up to four
-// addresses all of them, with more as good as always enough.
+// How long a port of another program is not tried again while there are others.
+constexpr int64_t kBusyNanoseconds = 10'000'000'000;
+// Of one queue: all shards wait for the lock, and one port is enough.
+constexpr int kUnblockedAtOnceMax = 32;
+// Words of bits that are searched for a unique port, limited for the same
+// reason. With up to four addresses these are all; with more, almost always
+// enough.
 constexpr int kWordsSearchedMax = 2048;
 
 std::string ReadFile(const char* path) {
@@ -49,11 +49,11 @@ std::vector<uint16_t> WithoutRepeats(const std::vector<uint16_t>& ports) {
   return result;
 }
 
-// A bit a port, all 0, and the rest of the last word 1.
+// One bit a port, all 0; unused bits of the last word are 1.
 std::vector<uint64_t> UnavailableBits(size_t port_count) {
   std::vector<uint64_t> words((port_count + kWordBits - 1) / kWordBits, 0);
-  const size_t rest = port_count % kWordBits;
-  if (rest != 0) words.back() = ~uint64_t{0} << rest;
+  const size_t remainder = port_count % kWordBits;
+  if (remainder != 0) words.back() = ~uint64_t{0} << remainder;
   return words;
 }
 
@@ -101,8 +101,8 @@ std::vector<uint16_t> LocalPortRange() {
   for (int port = first; port <= last; ++port) {
     if (!is_reserved[port]) ports.push_back(static_cast<uint16_t>(port));
   }
-  // After a restart the old gate's last ports should not be the new one's
-  // first, and a stranger should not guess the next one.
+  // In random order, so that a restarted gateway does not begin with the ports
+  // that it used last, and nobody can guess the next port.
   std::random_device device;
   std::shuffle(ports.begin(), ports.end(), std::mt19937_64(device()));
   return ports;
@@ -114,7 +114,7 @@ RelayPorts::RelayPorts(const std::vector<uint16_t>& ports,
       quarantine_nanoseconds_(options.quarantine_nanoseconds),
       index_by_port_(kPortCount),
       use_counts_(ports_.size()),
-      rest_counts_(ports_.size()),
+      blocked_counts_(ports_.size()),
       is_used_somewhere_(UnavailableBits(ports_.size())) {
   for (size_t i = 0; i < ports_.size(); ++i) {
     index_by_port_[ports_[i]] = static_cast<uint16_t>(i);
@@ -152,7 +152,7 @@ absl::optional<SocketAddress> RelayPorts::Take(
   Advance(now_nanoseconds);
   FindCandidates(route_source, avoided);
   if (candidates_.empty()) return absl::nullopt;
-  EndRests();
+  UnblockDue();
   const absl::optional<Choice> choice = Choose(is_ours_first, takes_busy);
   if (!choice.has_value()) return absl::nullopt;
   NoteUse(choice->source, choice->port_index,
@@ -192,10 +192,10 @@ void RelayPorts::AdoptQuarantined(absl::Span<const HandedPort> ports) {
     Source& source = sources_[FindOrAddSource(port.relay.WithPort(0))];
     const uint64_t word = source.is_unavailable[*port_index / kWordBits];
     if ((word >> (*port_index % kWordBits) & 1) != 0) continue;
-    // Rests begin in the order of time.
+    // Queues are in the order of time.
     Advance(port.since_nanoseconds);
     SetBit(*port_index, &source.is_unavailable);
-    BeginRest(&source, &Source::quarantined, *port_index);
+    Block(&source, &Source::quarantined, *port_index);
   }
 }
 
@@ -203,12 +203,12 @@ std::vector<HandedPort> RelayPorts::Quarantined() const {
   std::vector<HandedPort> ports;
   MutexLock lock(&mutex_);
   for (const Source& source : sources_) {
-    for (const Rest& rest : source.quarantined) {
-      ports.push_back({source.ip.WithPort(ports_[rest.port_index]),
-                       rest.since_nanoseconds});
+    for (const BlockedPort& blocked : source.quarantined) {
+      ports.push_back({source.ip.WithPort(ports_[blocked.port_index]),
+                       blocked.since_nanoseconds});
     }
   }
-  // Each row is in order.
+  // Each queue is in order.
   if (sources_.size() == 1) return ports;
   std::stable_sort(ports.begin(), ports.end(),
                    [](const HandedPort& a, const HandedPort& b) {
@@ -217,12 +217,12 @@ std::vector<HandedPort> RelayPorts::Quarantined() const {
   return ports;
 }
 
-// Where `ports_` has it, which is below `never_taken_` then.
+// The index of the port in `ports_`, which is moved below `never_taken_`.
 absl::optional<uint16_t> RelayPorts::IndexOfAdopted(uint16_t port) {
   const uint16_t index = index_by_port_[port];
   if (index >= ports_.size() || ports_[index] != port) return absl::nullopt;
   if (index < never_taken_) return index;
-  // Nothing is known of either yet.
+  // Neither has any state yet.
   const auto first = static_cast<uint16_t>(never_taken_++);
   std::swap(ports_[index], ports_[first]);
   std::swap(index_by_port_[ports_[index]], index_by_port_[port]);
@@ -246,14 +246,14 @@ void RelayPorts::GiveBack(const SocketAddress& relay, PortFate fate,
   if (--use_counts_[port_index] == 0) ClearBit(port_index, &is_used_somewhere_);
   in_use_.store(in_use() - 1, std::memory_order_relaxed);
   if (fate == PortFate::kBusy) {
-    BeginRest(&source, &Source::busy, port_index);
+    Block(&source, &Source::busy, port_index);
   } else if ((fate == PortFate::kAnswered || was_quarantined) &&
              quarantine_nanoseconds_ > 0) {
-    BeginRest(&source, &Source::quarantined, port_index);
+    Block(&source, &Source::quarantined, port_index);
   } else {
     ClearBit(port_index, &source.is_unavailable);
     if (IsFree(port_index)) {
-      given_up_.push_back({latest_nanoseconds_, port_index});
+      released_.push_back({latest_nanoseconds_, port_index});
     }
   }
 }
@@ -272,20 +272,20 @@ std::vector<RelayOwner> RelayPorts::Find(uint16_t port) const {
 }
 
 int64_t RelayPorts::quarantined(int64_t now_nanoseconds) const {
-  const auto is_over = [&](const Rest& rest) {
-    return rest.since_nanoseconds + quarantine_nanoseconds_ <= now_nanoseconds;
+  const auto is_over = [&](const BlockedPort& blocked) {
+    return blocked.since_nanoseconds + quarantine_nanoseconds_ <=
+           now_nanoseconds;
   };
   int64_t count = 0;
   MutexLock lock(&mutex_);
   for (const Source& source : sources_) {
-    const RestRow& row = source.quarantined;
+    const BlockedQueue& row = source.quarantined;
     count += row.end() - std::partition_point(row.begin(), row.end(), is_over);
   }
   return count;
 }
 
-// The rows are in order only if time never goes back, whichever thread brings
-// it.
+// Queues are in order only if time never goes back, whichever thread calls.
 void RelayPorts::Advance(int64_t now_nanoseconds) {
   latest_nanoseconds_ = std::max(latest_nanoseconds_, now_nanoseconds);
 }
@@ -302,8 +302,7 @@ void RelayPorts::AddSource(const SocketAddress& ip, bool is_bind_address) {
 size_t RelayPorts::FindOrAddSource(const SocketAddress& ip) {
   const auto found = source_by_ip_.find(ip);
   if (found != source_by_ip_.end()) return found->second;
-  // A host's addresses come and go (RFC 8981): one that nothing is known of any
-  // more makes room.
+  // A host's addresses change (RFC 8981): an entry without any state is reused.
   const auto idle =
       std::find_if(sources_.begin(), sources_.end(), [](const Source& source) {
         return !source.is_bind_address && source.use_count == 0 &&
@@ -333,59 +332,60 @@ void RelayPorts::FindCandidates(const SocketAddress& route_source,
     if (!is_avoided(ip)) candidates_.push_back(FindOrAddSource(ip));
     return;
   }
-  size_t& turn = route_source.is_ipv4() ? ipv4_turn_ : ipv6_turn_;
-  for (size_t i = 0, next = turn; i < bind_sources.size(); ++i) {
+  size_t& next_source = route_source.is_ipv4() ? ipv4_next_ : ipv6_next_;
+  for (size_t i = 0, next = next_source; i < bind_sources.size(); ++i) {
     const size_t source = bind_sources[next];
     if (!is_avoided(sources_[source].ip)) candidates_.push_back(source);
     if (++next == bind_sources.size()) next = 0;
   }
-  if (++turn == bind_sources.size()) turn = 0;
+  if (++next_source == bind_sources.size()) next_source = 0;
 }
 
-int64_t RelayPorts::RestNanoseconds(RestRow Source::*row) const {
+int64_t RelayPorts::BlockNanoseconds(BlockedQueue Source::*row) const {
   return row == &Source::quarantined ? quarantine_nanoseconds_
-                                     : kBusyRestNanoseconds;
+                                     : kBusyNanoseconds;
 }
 
 bool RelayPorts::IsFree(uint16_t port_index) const {
-  return use_counts_[port_index] == 0 && rest_counts_[port_index] == 0;
+  return use_counts_[port_index] == 0 && blocked_counts_[port_index] == 0;
 }
 
-void RelayPorts::BeginRest(Source* source, RestRow Source::*row,
-                           uint16_t port_index) {
+void RelayPorts::Block(Source* source, BlockedQueue Source::*row,
+                       uint16_t port_index) {
   (source->*row).push_back({latest_nanoseconds_, port_index});
-  ++rest_counts_[port_index];
-  next_end_nanoseconds_ = std::min(next_end_nanoseconds_,
-                                   latest_nanoseconds_ + RestNanoseconds(row));
+  ++blocked_counts_[port_index];
+  next_unblock_nanoseconds_ = std::min(
+      next_unblock_nanoseconds_, latest_nanoseconds_ + BlockNanoseconds(row));
 }
 
-void RelayPorts::EndRests() {
-  if (latest_nanoseconds_ < next_end_nanoseconds_) return;
-  next_end_nanoseconds_ = INT64_MAX;
+void RelayPorts::UnblockDue() {
+  if (latest_nanoseconds_ < next_unblock_nanoseconds_) return;
+  next_unblock_nanoseconds_ = INT64_MAX;
   for (Source& source : sources_) {
-    EndRestsOf(&source, &Source::quarantined);
-    EndRestsOf(&source, &Source::busy);
+    UnblockOf(&source, &Source::quarantined);
+    UnblockOf(&source, &Source::busy);
   }
 }
 
-void RelayPorts::EndRestsOf(Source* source, RestRow Source::*row) {
-  RestRow& rests = source->*row;
-  for (int i = 0; !rests.empty(); ++i) {
-    const Rest rest = rests.front();
+void RelayPorts::UnblockOf(Source* source, BlockedQueue Source::*row) {
+  BlockedQueue& blocked_ports = source->*row;
+  for (int i = 0; !blocked_ports.empty(); ++i) {
+    const BlockedPort blocked = blocked_ports.front();
     const int64_t end_nanoseconds =
-        rest.since_nanoseconds + RestNanoseconds(row);
-    if (end_nanoseconds > latest_nanoseconds_ || i == kRestsEndedAtOnce) {
-      next_end_nanoseconds_ = std::min(next_end_nanoseconds_, end_nanoseconds);
+        blocked.since_nanoseconds + BlockNanoseconds(row);
+    if (end_nanoseconds > latest_nanoseconds_ || i == kUnblockedAtOnceMax) {
+      next_unblock_nanoseconds_ =
+          std::min(next_unblock_nanoseconds_, end_nanoseconds);
       return;
     }
-    rests.pop_front();
-    ClearBit(rest.port_index, &source->is_unavailable);
-    --rest_counts_[rest.port_index];
-    if (!IsFree(rest.port_index)) continue;
+    blocked_ports.pop_front();
+    ClearBit(blocked.port_index, &source->is_unavailable);
+    --blocked_counts_[blocked.port_index];
+    if (!IsFree(blocked.port_index)) continue;
     if (row == &Source::quarantined) {
-      rested_.push_back(rest);
-    } else {  // it was given up by its other user just now, for all we know
-      given_up_.push_back({latest_nanoseconds_, rest.port_index});
+      unblocked_.push_back(blocked);
+    } else {  // its other user may have released it just now
+      released_.push_back({latest_nanoseconds_, blocked.port_index});
     }
   }
 }
@@ -412,19 +412,19 @@ absl::optional<uint16_t> RelayPorts::TakeFree() {
   if (never_taken_ < ports_.size()) {
     return static_cast<uint16_t>(never_taken_++);
   }
-  if (given_up_.empty() && rested_.empty()) return absl::nullopt;
-  const bool is_rested =
-      given_up_.empty() ||
-      (!rested_.empty() && rested_.front().since_nanoseconds <=
-                               given_up_.front().since_nanoseconds);
-  RestRow& row = is_rested ? rested_ : given_up_;
+  if (released_.empty() && unblocked_.empty()) return absl::nullopt;
+  const bool takes_unblocked =
+      released_.empty() ||
+      (!unblocked_.empty() && unblocked_.front().since_nanoseconds <=
+                                  released_.front().since_nanoseconds);
+  BlockedQueue& row = takes_unblocked ? unblocked_ : released_;
   const uint16_t port_index = row.front().port_index;
   row.pop_front();
   return port_index;
 }
 
 absl::optional<RelayPorts::Choice> RelayPorts::FindUnique() {
-  // Where one address is all there is, a port that rests nowhere is free.
+  // If there is only one address, a port that is not blocked is free.
   if (sources_.size() == 1) return absl::nullopt;
   int searched_count = 0;
   for (size_t i = 0; i < is_used_somewhere_.size(); ++i) {
@@ -462,26 +462,26 @@ size_t RelayPorts::NextSearchWord() {
 }
 
 absl::optional<RelayPorts::Choice> RelayPorts::TakeOldest(
-    RestRow Source::*row) {
+    BlockedQueue Source::*row) {
   absl::optional<size_t> oldest;
   for (const size_t source : candidates_) {
-    const RestRow& rests = sources_[source].*row;
-    if (rests.empty()) continue;
+    const BlockedQueue& blocked_ports = sources_[source].*row;
+    if (blocked_ports.empty()) continue;
     if (!oldest.has_value() ||
-        rests.front().since_nanoseconds <
+        blocked_ports.front().since_nanoseconds <
             (sources_[*oldest].*row).front().since_nanoseconds) {
       oldest = source;
     }
   }
   if (!oldest.has_value()) return absl::nullopt;
-  RestRow& rests = sources_[*oldest].*row;
-  const Rest rest = rests.front();
-  rests.pop_front();
-  --rest_counts_[rest.port_index];
-  Choice choice{*oldest, rest.port_index};
+  BlockedQueue& blocked_ports = sources_[*oldest].*row;
+  const BlockedPort blocked = blocked_ports.front();
+  blocked_ports.pop_front();
+  --blocked_counts_[blocked.port_index];
+  Choice choice{*oldest, blocked.port_index};
   if (row == &Source::quarantined) {
     choice.quarantined_until_nanoseconds =
-        rest.since_nanoseconds + quarantine_nanoseconds_;
+        blocked.since_nanoseconds + quarantine_nanoseconds_;
   }
   return choice;
 }

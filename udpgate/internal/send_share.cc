@@ -14,7 +14,7 @@ constexpr int64_t kProbeNanosecondsMax = 30'000'000'000;
 // Probes in a row that leave the buffer before a session may send freely.
 constexpr int kCalmProbes = 2;
 
-// Where the kernel does not tell, nothing is ever crowded.
+// If the kernel does not report the fill level, no session is ever held.
 constexpr uint64_t kLookNever = ~uint64_t{0};
 
 }  // namespace
@@ -45,7 +45,7 @@ bool SendShare::MaySendInCrowd(uint64_t session, int64_t now_nanoseconds) {
   const uint32_t share_bytes = buffer_bytes_ / (is_nearly_full ? 32 : 8);
   if (!sender->is_held) {
     if (sender->charged_bytes < share_bytes) {
-      // Nobody knows yet whether what it sent last has left.
+      // It is not known yet whether its last datagram has left.
       return sender->previous_bytes + sender->window_bytes <
              buffer_bytes_ / (IsTrusted(*sender) ? 4 : 16);
     }
@@ -55,7 +55,7 @@ bool SendShare::MaySendInCrowd(uint64_t session, int64_t now_nanoseconds) {
     sender->probe_interval_nanoseconds = kProbeNanosecondsMin;
     sender->next_probe_nanoseconds = now_nanoseconds;
   }
-  // One at a time, since nobody knows whose datagrams stay.
+  // One at a time, since it is not known whose datagrams stay.
   if (probing_session_ != 0 ||
       now_nanoseconds < sender->next_probe_nanoseconds) {
     return false;
@@ -135,7 +135,7 @@ void SendShare::EndWindow(int64_t now_nanoseconds) {
   BeginWindow(now_nanoseconds);
 }
 
-// To those first that have not shown yet that their datagrams leave.
+// First to those that have not shown yet that their datagrams leave.
 void SendShare::Charge(uint32_t risen_bytes) {
   for (const bool is_trusted : {false, true}) {
     uint64_t sent_bytes = 0;
@@ -153,8 +153,8 @@ void SendShare::Charge(uint32_t risen_bytes) {
   }
 }
 
-// What was sent in the window before has left. Nobody knows whose datagrams the
-// `drained_bytes` more were: each gets its part.
+// What was sent in the window before has left. It is not known whose datagrams
+// the other `drained_bytes` were: each session gets its part.
 void SendShare::Discharge(uint32_t drained_bytes) {
   uint64_t charged_bytes = 0;
   for (Sender& sender : senders_) {

@@ -1,5 +1,5 @@
 // Shares the send buffer of a listening socket among a worker's sessions, so
-// that one client whose link is jammed does not take all of it.
+// that one client with a congested link does not take all of it.
 #ifndef UDPGATE_INTERNAL_SEND_SHARE_H_
 #define UDPGATE_INTERNAL_SEND_SHARE_H_
 

@@ -10,7 +10,7 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// What a stop may take for events; the gate as a whole stops within a second.
+// How long shutdown may deliver events; all of it may take a second.
 constexpr std::chrono::milliseconds kStopTimeMax(500);
 
 }  // namespace
@@ -27,8 +27,8 @@ void SessionEventQueue::Post(const SessionEvent& event,
   }
   const uint64_t position = written_.load(std::memory_order_relaxed);
   ring_[position % ring_.size()] = {event, time_nanoseconds};
-  // Before the look at is_asleep_, as the thread looks at this after it has set
-  // that: one of the two sees the other.
+  // Before is_asleep_ is read; the thread sets is_asleep_ and then reads this.
+  // So one of the two sees the other's change.
   written_.store(position + 1, std::memory_order_seq_cst);
   events_->Wake();
 }
@@ -52,7 +52,7 @@ absl::Status SessionEvents::Start() {
 
 void SessionEvents::BeginStop() {
   MutexLock lock(&mutex_);
-  // Without a thread nobody makes room.
+  // Without a thread nothing makes room.
   if (is_stopping_ || !thread_.joinable()) return;
   deadline_ = std::chrono::steady_clock::now() + kStopTimeMax;
   is_stopping_ = true;

@@ -1,4 +1,4 @@
-// The way of a session's events from its shard to the observer.
+// Queues session events, from the shards to the observer.
 #ifndef UDPGATE_INTERNAL_SESSION_EVENTS_H_
 #define UDPGATE_INTERNAL_SESSION_EVENTS_H_
 
@@ -21,16 +21,16 @@ namespace internal {
 
 class SessionEvents;
 
-// The events of one shard that wait: a ring with one writer, whoever owns the
-// shard, and one reader, the thread of `SessionEvents`. All its memory is there
-// from the start.
+// The queued events of one shard: a ring with one writer, the owner of the
+// shard, and one reader, the thread of `SessionEvents`. All memory is allocated
+// by the constructor.
 class SessionEventQueue {
  public:
   SessionEventQueue(SessionEvents* events, int size);
 
-  // Drops and counts where the queue is full. `time_nanoseconds` is now.
-  // Neither waits nor allocates, except once the gate stops: then it waits for
-  // room, as long as a stop may.
+  // Drops and counts the event if the queue is full. `time_nanoseconds` is now.
+  // Neither waits nor allocates. During shutdown it waits for room instead, as
+  // long as shutdown may take.
   void Post(const SessionEvent& event, int64_t time_nanoseconds);
 
  private:
@@ -49,8 +49,8 @@ class SessionEventQueue {
 
   SessionEvents* const events_;
   std::vector<Entry> ring_;
-  // How many so far; modulo the size of the ring they are places in it. On
-  // cache lines of their own, as each has another writer.
+  // Events written and read so far; modulo the size of the ring they are
+  // indexes of it. On separate cache lines, since each has another writer.
   alignas(64) std::atomic<uint64_t> written_{0};
   std::atomic<uint64_t> dropped_{0};
   alignas(64) std::atomic<uint64_t> read_{0};
@@ -60,26 +60,26 @@ class SessionEventQueue {
 // the numbers: any.
 class SessionEvents {
  public:
-  // `clock` must outlive it. `queue_size` is of each shard.
+  // `clock` must outlive it. `queue_size` is per shard.
   SessionEvents(std::shared_ptr<SessionObserver> observer, const Clock* clock,
                 int queue_size);
   ~SessionEvents() { Stop(); }
   SessionEvents(const SessionEvents&) = delete;
   SessionEvents& operator=(const SessionEvents&) = delete;
 
-  // The queue of one more shard. Lives as long as this object.
+  // A queue for another shard. Lives as long as this object.
   SessionEventQueue* AddShard();
 
   absl::Status Start();
-  // From now on a full queue makes its shard wait. Once the shards serve nobody
-  // any more.
+  // From now on a full queue makes its shard wait. After the data plane has
+  // stopped.
   void BeginStop();
-  // Delivers what waits, for half a second from BeginStop on at most, waits for
-  // the call under way, and drops the rest.
+  // Delivers queued events until at most half a second after BeginStop, waits
+  // for the call in progress, and drops the rest.
   void Stop();
 
-  // Gives the observer what waits now, on the calling thread, where Start was
-  // not called. Returns how many events that were.
+  // If Start was not called: delivers the queued events on the calling thread.
+  // Returns their number.
   int64_t Deliver();
 
   uint64_t dropped() const;
@@ -91,7 +91,8 @@ class SessionEvents {
   void Run();
   // Wakes the thread if it sleeps.
   void Wake();
-  // Whether there is room within the time of a stop; false at once before it.
+  // During shutdown: waits for room, and returns if there is some. Before it:
+  // false at once.
   bool AwaitRoom(const SessionEventQueue& queue);
   bool is_out_of_time() const;
 
@@ -99,12 +100,12 @@ class SessionEvents {
   const Clock* const clock_;
   const int queue_size_;
   std::vector<std::unique_ptr<SessionEventQueue>> queues_;
-  // Those that the stop left no time for.
+  // Events that were dropped since shutdown took too long.
   std::atomic<uint64_t> abandoned_{0};
 
   Mutex mutex_;
   ConditionVariable changed_;  // the thread waits for it
-  ConditionVariable read_;     // a shard of a stopping gate waits for it
+  ConditionVariable read_;     // a shard waits for it, during shutdown
   // Written under the lock, read without.
   std::atomic<bool> is_asleep_{false};
   std::atomic<bool> is_stopping_{false};

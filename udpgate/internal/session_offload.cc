@@ -19,8 +19,8 @@ DirectionActivity TakeDifference(const DirectionActivity& now,
   return difference;
 }
 
-// Only the last datagram of each direction is known: a session that falls
-// silent counts as unanswered from its client's last one seen then.
+// Only the time of the last datagram of each direction is known. So a session
+// counts as unanswered from its client's last datagram that is known.
 void NoteUnanswered(const DirectionActivity& client,
                     const DirectionActivity& backend, Session* session) {
   if (backend.datagrams > 0) session->unanswered_since_nanoseconds = 0;
@@ -53,7 +53,7 @@ void SessionOffload::Begin(const SocketAddress& listen, Session* session) {
   if (offload_ == nullptr || session->flow_slot != kNoSlot) return;
   const SocketAddress local =
       listen.is_any() ? session->local.WithPort(listen.port()) : listen;
-  // Both ends must speak one protocol: nothing translates below the sockets.
+  // Both sides must use one IP version: the offload does not translate.
   if (!local.is_unicast() ||
       session->client.family() != session->backend.family() ||
       session->client.family() != local.family()) {

@@ -1,5 +1,5 @@
-// What a shard has to do with the flow offload: which of its sessions are
-// there, and what they have moved.
+// A shard's use of the flow offload: which sessions it relays, and what it
+// relayed for them.
 #ifndef UDPGATE_INTERNAL_SESSION_OFFLOAD_H_
 #define UDPGATE_INTERNAL_SESSION_OFFLOAD_H_
 
@@ -12,11 +12,12 @@
 namespace udpgate {
 namespace internal {
 
-// Counts what was relayed as if a worker had moved it, and the share apart.
+// Adds relayed datagrams to the counters of forwarded ones, and to those of the
+// fast path.
 void CountRelayed(const SessionActivity& relayed, Counters* counters);
 
-// Without an offload everything here does nothing, at the price of one
-// comparison. Threads: the owner of the shard only.
+// Without an offload each function only compares a pointer. Threads: the owner
+// of the shard only.
 class SessionOffload {
  public:
   // `offload` may be null. Both must outlive it.
@@ -25,24 +26,23 @@ class SessionOffload {
 
   bool is_on() const { return offload_ != nullptr; }
 
-  // Gives a confirmed session to the offload, unless it is there already.
-  // `listen` is the address of the listen socket that the client writes to.
+  // Installs a confirmed session, unless it is installed already. `listen` is
+  // the address of the listening socket that the client sends to.
   void Begin(const SocketAddress& listen, Session* session);
-  // Takes it back, and counts what was moved since. Before its sockets are
-  // closed.
+  // Removes it, and counts what was relayed since. Before its socket is closed.
   void End(Session* session);
 
-  // In a take-over. The giver: forgets it, while its flow goes on.
+  // In a takeover, the old process: forgets it, while its flow continues.
   void Forget(Session* session);
-  // The taker: goes on with a flow, of which `counted` is counted already. It
-  // does not where the offload has no such flow.
+  // In a takeover, the new process: continues a flow, of which `counted` is
+  // counted already. No effect if the offload has no such flow.
   void Adopt(uint32_t slot, const SessionActivity& counted, Session* session);
 
-  // Counts what the offload has moved since the last time, and takes a session
-  // back that it has refused or withdrawn from.
+  // Counts what the offload relayed since the last call, and removes a session
+  // that it has refused or withdrawn.
   void Update(Session* session);
 
-  // The newest datagram of this direction that is dealt with.
+  // The newest datagram of this direction was sent on.
   void NoteHandled(const Session& session, FlowDirection direction,
                    int64_t receive_time_nanoseconds) {
     if (session.flow_slot == kNoSlot || receive_time_nanoseconds == 0) return;
@@ -50,7 +50,7 @@ class SessionOffload {
                              receive_time_nanoseconds);
   }
 
-  // The way to the backend carries IP packets of so many bytes only.
+  // The path to the backend carries IP packets of at most `bytes`.
   void NotePacketBytesMax(const Session& session, uint32_t bytes) {
     if (session.flow_slot == kNoSlot) return;
     offload_->LowerPacketBytesMax(session.flow_slot, FlowDirection::kFromClient,

@@ -1,4 +1,4 @@
-// The sessions of one shard: where each one's state lies, and how to find it.
+// The sessions of one shard, by client address and by slot.
 #ifndef UDPGATE_INTERNAL_SESSION_TABLE_H_
 #define UDPGATE_INTERNAL_SESSION_TABLE_H_
 
@@ -15,20 +15,20 @@
 #include "absl/types/span.h"
 #include "udpgate/flow_offload.h"
 #include "udpgate/internal/client_network.h"
-#include "udpgate/internal/inbox.h"
-#include "udpgate/session_info.h"
+#include "udpgate/internal/session_record.h"
+#include "udpgate/internal/session_ref.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace internal {
 
-// The datagrams of a client that waits for its backend, in order.
+// The buffered datagrams of a pending session, in order.
 struct HeldDatagrams {
-  std::string bytes;                 // one behind the other
+  std::string bytes;                 // concatenated
   std::vector<uint32_t> size_bytes;  // of each
   std::vector<uint8_t> traffic_classes;
 
-  // The oldest one, empty where there is none.
+  // The oldest one, empty if there is none.
   absl::Span<const char> first() const {
     if (size_bytes.empty()) return {};
     return absl::MakeConstSpan(bytes.data(), size_bytes.front());
@@ -37,91 +37,63 @@ struct HeldDatagrams {
 
 inline constexpr uint32_t kNoSlot = UINT32_MAX;
 
-// What is known of one client while it is served. A session is one client
-// address with one upstream socket, from the client's first datagram to one
-// end for one reason.
-struct Session {
-  // What each datagram touches.
-  uint64_t id = 0;  // 0: the slot is free
+// One client's relay state: one client address with one upstream socket, from
+// the client's first datagram to one end for one reason.
+//
+// What survives a takeover is in SessionRecord. These are the fields that a new
+// process derives anew.
+struct Session : SessionRecord {
+  // Used for each datagram.
   uint32_t slot = 0;
-  uint32_t hash = 0;  // ClientHash of `client`
-  SocketAddress client;
-  int upstream_fd = -1;  // -1 exactly while pending
-  SessionState state = SessionState::kPending;
-  uint16_t listener = 0;  // the client's last datagram came in by it
-  int64_t last_active_nanoseconds = 0;
-  int64_t client_active_nanoseconds = 0;  // its client's last datagram
-  SocketAddress local;                    // see ClientDatagram
-  uint64_t client_datagrams_forwarded = 0;
-  uint64_t client_bytes_forwarded = 0;
-  uint64_t backend_datagrams_forwarded = 0;
-  uint64_t backend_bytes_forwarded = 0;
-  int refusals = 0;  // in a row, with no reply between them
-  // The client's first datagram after the last reply; 0 where none came since.
-  int64_t unanswered_since_nanoseconds = 0;
-  // While unanswered: when to look at the route again; see
+  uint32_t hash = 0;           // ClientHash of `client`
+  int upstream_fd = -1;        // -1 exactly while pending
+  uint32_t network_epoch = 0;  // see GateContext
+  // While there is no reply: when to check the route again; see
   // UpstreamRecovery::CheckSource.
   int64_t next_source_check_nanoseconds = 0;
-  uint32_t network_epoch = 0;  // see GateContext
 
-  // Whether more than one reply may wait; see Relay::ReadReplies.
+  // Whether to expect more than one reply; see Relay::ReadReplies.
   bool expects_burst = true;
-  uint32_t last_read_turn = 0;
+  uint32_t last_read_iteration = 0;
 
-  // A datagram of either side has had a traffic class; and how many replies
-  // were read, up to a point; see Relay::MustReadControl.
+  // A datagram of either side had a traffic class; and how many replies were
+  // read, up to a limit; see Relay::MustReadControl.
   bool has_traffic_class = false;
   uint8_t reply_reads = 0;
 
-  // The backend has sent something, whether or not it was passed on.
-  bool has_answered = false;
-
-  // How far the client has shown that it receives replies; see
-  // AddressValidation.
-  bool has_unanswered_reply = false;
-  uint8_t proof_count = 0;
-  int64_t first_proof_nanoseconds = 0;
-  // Sent to a client that is not confirmed; see AddressValidation.
-  uint64_t reply_bytes = 0;
-  // Its replies wait in the socket, which is not watched meanwhile; and one of
-  // them may pass whatever the limit says.
+  // Replies are left in the socket, which is not watched meanwhile; and one of
+  // them may pass despite the limit. See AddressValidation.
   bool is_paused = false;
   bool may_trickle = false;
 
-  // What the flow offload relays of it; see SessionOffload.
+  // The session on the flow offload; see SessionOffload.
   uint32_t flow_slot = kNoSlot;
-  bool is_on_fast_path = false;  // and was seen to be installed
+  bool is_on_fast_path = false;  // the flow was seen installed
   SessionActivity counted;
 
   // Its neighbours in the list that it is in; see SessionList.
   uint32_t list_previous = kNoSlot;
   uint32_t list_next = kNoSlot;
 
-  // ICMP errors of its client's host in a row, and the last one's time; see
-  // Endings::HandleClientRefused.
+  // ICMP errors of the client's host in a row, and the time of the last one;
+  // see Endings::HandleClientRefused.
   int client_refusals = 0;
   int64_t client_refused_nanoseconds = 0;
   // Its neighbours in the NetworkIndex.
   uint32_t network_previous = kNoSlot;
   uint32_t network_next = kNoSlot;
 
-  // What only its beginning and its end touch.
-  int64_t created_nanoseconds = 0;
-  SocketAddress backend;
-  SocketAddress relay;
-  std::string label;
-
-  // When its backend was asked for, the last time if there were several.
+  // When the last resolution was started.
   int64_t asked_nanoseconds = 0;
 
-  // While it is made ready for a take-over: its port was another session's.
+  // During a takeover: another session had its source port when it was
+  // prepared.
   bool lacks_port = false;
 
-  // While pending: whether the answer under way is of no use any more, which
-  // question of the session's it is for, the deadline, and what waits.
+  // While pending: whether the result of the resolution under way must be
+  // discarded, the number of that resolution, and the buffered datagrams.
   bool must_ask_again = false;
   uint32_t question = 0;
-  int64_t resolve_deadline_nanoseconds = 0;
   std::unique_ptr<HeldDatagrams> held;
 
   SessionRef ref() const { return {slot, id}; }
@@ -129,20 +101,19 @@ struct Session {
 
 // Threads: the owner of the shard only.
 //
-// A session stays where it is from Insert to Erase: pointers hold that long.
-// Growing takes a chunk at a time and moves nothing; the index by client keeps
-// four bytes and a control byte a session.
+// Pointers to a session are valid from Insert to Erase: the table grows by
+// chunks and moves no session. The index by client takes five bytes a session.
 class SessionTable {
  public:
   // Ids count up from 1 and carry `shard` in their low byte, so that they are
-  // unique in the whole gate. `shard` is 0 to 255.
+  // unique in the whole gateway. `shard` is 0 to 255.
   explicit SessionTable(uint32_t shard);
   SessionTable(const SessionTable&) = delete;
   SessionTable& operator=(const SessionTable&) = delete;
 
   // The live session of this client, or null.
   Session* Find(const SocketAddress& client, uint32_t hash);
-  // The session that `ref` names, or null where it has ended.
+  // The session that `ref` names, or null if it has ended.
   Session* Find(const SessionRef& ref);
   // The live session in this slot, or null.
   Session* FindSlot(uint32_t slot);
@@ -150,16 +121,16 @@ class SessionTable {
   // A new pending session. The client must have none.
   Session* Insert(const SocketAddress& client, uint32_t hash,
                   int64_t now_nanoseconds);
-  // A session that began in another process, with the id that it has there, and
-  // which no session here has. The client must have none.
+  // A session of another process, with the id that it has there. No session
+  // here may have that id, and the client must have no session.
   Session* Adopt(const SocketAddress& client, uint32_t hash, uint64_t id);
   void Erase(Session* session);
 
-  // The id of the session that began last, 0 where none has.
+  // The id of the newest session, 0 if there was none.
   uint64_t newest_id() const { return newest_id_; }
 
-  // What new ids count up from; the part of an id that counts. Where a number
-  // is set, ids of all shards up to it are taken.
+  // The part of the newest id that counts up. SetSessionNumber: new ids follow
+  // `number`, since other shards may have used all up to it.
   uint64_t session_number() const { return session_number_; }
   void SetSessionNumber(uint64_t number);
   static uint64_t NumberOf(uint64_t id) { return id >> 8; }
@@ -195,8 +166,8 @@ class SessionTable {
     }
   };
 
-  // All sessions of a shard share some bits of the hash: the ones that chose
-  // the shard. The set needs differences in the lowest bits too.
+  // All sessions of a shard share the bits of the hash that chose the shard,
+  // but the set needs different low bits.
   static size_t Spread(uint32_t hash) {
     const uint64_t product = hash * uint64_t{0x9e3779b97f4a7c15};
     return product ^ (product >> 32);
@@ -213,12 +184,12 @@ class SessionTable {
   uint64_t newest_id_ = 0;
   uint32_t slot_count_ = 0;
   std::vector<std::unique_ptr<Session[]>> chunks_;
-  // Freed slots, taken again in the order in which they were freed.
+  // Freed slots; the one freed first is used first.
   std::deque<uint32_t> free_slots_;
   absl::flat_hash_set<uint32_t, SlotHash, SlotEqual> index_;
 };
 
-// Sessions in an order, by their links; a session is in one list at most.
+// A linked list of sessions; a session is in one list at most.
 // Threads: the owner of the shard only.
 class SessionList {
  public:
@@ -238,7 +209,7 @@ class SessionList {
   void Remove(Session* session);
 
  private:
-  // The link of the session in `slot`, or `end` where there is none.
+  // The link of the session in `slot`, or `end` if there is none.
   uint32_t* LinkOf(uint32_t slot, uint32_t Session::*link, uint32_t* end) {
     return slot == kNoSlot ? end : &(table_->FindSlot(slot)->*link);
   }
@@ -248,19 +219,19 @@ class SessionList {
   uint32_t last_ = kNoSlot;
 };
 
-// The sessions of a shard by the networks of their clients, those of one
-// network in the order in which they were added. Only where MAX_SESSIONS_PER_IP
-// is set: it costs each session two look-ups, and some 30 bytes an address.
-// Threads: the owner of the shard only.
+// The sessions of a shard by their clients' networks, those of one network in
+// the order in which they were added. Only used if MAX_SESSIONS_PER_IP is set:
+// it costs each session two lookups, and some 30 bytes an address. Threads: the
+// owner of the shard only.
 class NetworkIndex {
  public:
   // The table must outlive the index.
   explicit NetworkIndex(SessionTable* table) : table_(table) {}
 
-  // Off at first. Where it is turned on all sessions of the table are added.
+  // Off at first. If it is turned on, all sessions of the table are added.
   void SetOn(bool is_on);
 
-  // Before a session is erased it must be removed. Nothing where it is off.
+  // A session must be removed before it is erased. No effect if it is off.
   void Add(Session* session);
   void Remove(Session* session);
 

@@ -1,4 +1,4 @@
-// Who may touch a shard now.
+// Which thread may use a shard now.
 #ifndef UDPGATE_INTERNAL_SHARD_OWNERSHIP_H_
 #define UDPGATE_INTERNAL_SHARD_OWNERSHIP_H_
 
@@ -10,13 +10,14 @@
 namespace udpgate {
 namespace internal {
 
-// A lock on all of a shard, taken once a turn. The shard's own thread waits
-// for it; a reader only tries, and queues where it does not get it at once,
-// unless the queue is long. A reader that comes again and again cannot starve
-// the thread: while the thread waits, trying fails.
+// A lock on a whole shard, taken once an event-loop iteration. The shard's own
+// thread waits for it. A reader only tries, and queues its datagrams if that
+// fails, unless the queue is long. Readers cannot starve the thread: while it
+// waits, trying fails.
 class ABSL_LOCKABLE ShardOwnership {
  public:
-  // By readers. `must_wait`: it waits until it succeeds, a turn's time mostly.
+  // By readers. With `must_wait` it waits until it succeeds, usually for one
+  // iteration.
   bool TryAcquire(bool must_wait)
       ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     if (must_wait) {
@@ -26,7 +27,7 @@ class ABSL_LOCKABLE ShardOwnership {
     if (is_awaited_.load(std::memory_order_relaxed)) return false;
     return mutex_.TryLock();
   }
-  // By one thread only, the shard's own.
+  // Only by the shard's own thread.
   void Acquire() ABSL_EXCLUSIVE_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     if (mutex_.TryLock()) return;
     is_awaited_.store(true, std::memory_order_relaxed);
@@ -42,7 +43,7 @@ class ABSL_LOCKABLE ShardOwnership {
   std::atomic<bool> is_awaited_{false};
 };
 
-// Acquires it while it lives.
+// Holds the ownership in a scope.
 class ABSL_SCOPED_LOCKABLE OwnershipLock {
  public:
   explicit OwnershipLock(ShardOwnership* ownership)

@@ -103,7 +103,7 @@ SysCallResult SysCalls::RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
     return ReceiveOne(fd, messages, flags);
   }
   if (count == 1) {
-    // MSG_WAITFORONE, of recvmmsg(2) alone, means to wait for this one.
+    // MSG_WAITFORONE, only known to recvmmsg(2), means to wait for this one.
     const SysCallResult received = Repeat([&] {
       return ::recvmsg(fd, &messages->msg_hdr, flags & ~MSG_WAITFORONE);
     });
@@ -152,7 +152,7 @@ SysCallResult SysCalls::EpollWait(int epoll_fd, epoll_event* events,
         ::epoll_pwait2(epoll_fd, events, events_max, &timeout, nullptr);
     if (count >= 0) return {count, 0};
     if (errno == EINTR) return {0, 0};
-    // Since Linux 5.11, and filters of system calls may not know it.
+    // Since Linux 5.11; a seccomp filter may reject it.
   }
   // Rounded up to milliseconds: a wait that ends early would only be repeated.
   const int64_t timeout_milliseconds =

@@ -21,7 +21,7 @@ namespace udpgate {
 namespace internal {
 
 // What a system call returned: `value` as its man page says, and `error`, an
-// errno that is 0 exactly where the call succeeded.
+// errno, which is 0 exactly if the call succeeded.
 struct SysCallResult {
   int value = 0;
   int error = 0;
@@ -61,10 +61,10 @@ class SysCalls {
   virtual SysCallResult Duplicate(int fd);
 
   // Messages have one buffer each. The result is the number of datagrams, at
-  // least 1 where ok. One datagram goes by recv(2) or sendto(2) where these can
-  // express it, else by recvmsg(2) or sendmsg(2): they copy no headers, or
-  // fewer, and a game's datagrams mostly come alone.
-  // RecvMmsg takes MSG_DONTWAIT or MSG_WAITFORONE, and where a message has a
+  // least 1 if ok. A single datagram uses recv(2) or sendto(2) if these can
+  // express it, otherwise recvmsg(2) or sendmsg(2): they copy fewer headers or
+  // none, and a game's datagrams usually arrive alone.
+  // RecvMmsg takes MSG_DONTWAIT or MSG_WAITFORONE, and if a message has a
   // name MSG_ERRQUEUE, or MSG_PEEK and MSG_TRUNC; SendMmsg never waits.
   virtual SysCallResult RecvMmsg(int fd, mmsghdr* messages, unsigned int count,
                                  int flags);
@@ -73,8 +73,8 @@ class SysCalls {
   virtual SysCallResult EpollCreate();
   virtual SysCallResult EpollControl(int epoll_fd, int operation, int fd,
                                      epoll_event* event);
-  // `timeout_nanoseconds` of 0 polls; a negative one waits for ever. From a
-  // millisecond on, and before Linux 5.11, whole milliseconds are waited.
+  // A `timeout_nanoseconds` of 0 polls; a negative one is no limit. Rounded up
+  // to whole milliseconds from one millisecond on, and before Linux 5.11.
   virtual SysCallResult EpollWait(int epoll_fd, epoll_event* events,
                                   int events_max, int64_t timeout_nanoseconds);
 

@@ -27,7 +27,7 @@ void GiveWay() {
       pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters) == 0;
 }
 
-// For the calling thread, which has inherited what `GiveWay` did to another.
+// Undoes it for the calling thread, which has inherited the policy.
 void Reclaim() {
   const sched_param parameters{};
   pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
@@ -50,8 +50,8 @@ absl::StatusOr<std::thread> StartThread(absl::string_view name, ThreadRole role,
           if (role == ThreadRole::kControlPlane) GiveWay();
           body();
         });
-    // From here and not in the thread, so that whoever looks once this returns
-    // finds the name.
+    // Set here and not in the thread, so that the name is there when this
+    // returns.
     pthread_setname_np(started->native_handle(),
                        std::string(name.substr(0, 15)).c_str());
   } catch (const std::system_error& error) {

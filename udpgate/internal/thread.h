@@ -12,20 +12,21 @@
 namespace udpgate {
 namespace internal {
 
-// What a thread is for, and so what the scheduler may do for it.
+// What a thread is for; sets its scheduling policy.
 enum class ThreadRole {
   // Moves datagrams.
   kDataPlane,
-  // All else. It gets its share of the processors, but when it wakes it waits
-  // until a thread that runs there sleeps or its time is over, and does not
-  // interrupt it (SCHED_BATCH, sched(7)). Where somebody has chosen another
-  // policy than the default for the process, that remains. Threads that are
-  // started from such a thread by other means inherit it.
+  // Everything else. It gets its share of the processors, but does not
+  // interrupt
+  // a running thread when it wakes: it waits until that one sleeps or its time
+  // slice is over (SCHED_BATCH, sched(7)). A policy of the process that is not
+  // the default is kept. Threads that such a thread starts by other means
+  // inherit it.
   kControlPlane,
 };
 
 // Starts `body`. `name` is cut to 15 bytes (prctl(2), PR_SET_NAME).
-// ResourceExhausted where the system gives no further thread.
+// ResourceExhausted if the system allows no further thread.
 absl::StatusOr<std::thread> StartThread(absl::string_view name, ThreadRole role,
                                         absl::AnyInvocable<void()> body);
 

@@ -24,8 +24,8 @@ class UniqueFd {
   bool is_open() const { return fd_ >= 0; }
   int Release() { return std::exchange(fd_, -1); }
   void Reset(int fd = -1) {
-    // close(2) of a socket or an eventfd has no error that anyone could act
-    // on, and on Linux the descriptor is gone whatever it returns.
+    // No error of close(2) on a socket or an eventfd can be handled, and on
+    // Linux the descriptor is always closed.
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;
   }

@@ -13,12 +13,12 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// How long a change of the routes may go unnoticed.
+// How long a cached route is used.
 constexpr int64_t kSourceLifetimeNanoseconds = 1'000'000'000;
 // A shard seldom has more backends than this at a time.
 constexpr size_t kKnownSourcesMax = 64;
-// As much for source addresses that are of no use; the next client goes on with
-// others.
+// The same for source addresses that cannot be used; the next client continues
+// with others.
 constexpr size_t kUselessSourcesMax = 8;
 
 SysCallResult ConnectTo(SysCalls* sys_calls, int fd,
@@ -41,15 +41,15 @@ SysCallResult OpenSocket(SysCalls* sys_calls, int family) {
                            0);
 }
 
-// Errors of bind(2) and connect(2) that another source address may not meet: it
-// has left the host, or the routes lead from it to nowhere.
+// Errors of bind(2) and connect(2) that depend on the source address: it was
+// removed from the host, or has no route to the backend.
 bool IsOfSource(int error) {
   return error == EADDRNOTAVAIL || error == EINVAL || error == ENETUNREACH ||
          error == EHOSTUNREACH || error == EACCES;
 }
 
-// What came between bind and connect is from anyone: an old backend that still
-// sends to the port, or a stranger. The errno where it cannot be read off.
+// Discards what arrived between bind and connect, since it may be from any
+// sender. Returns an errno if that fails.
 int DiscardReceived(SysCalls* sys_calls, int fd) {
   constexpr int kDatagramsMax = 1024;
   constexpr int kErrorsMax = 4;
@@ -154,7 +154,7 @@ bool UpstreamOpener::IsSourceGone(const SocketAddress& source) {
   return is_gone;
 }
 
-// Errors of socket(2), and of epoll_ctl(2) where the user's watches run out.
+// Errors of socket(2), and of epoll_ctl(2) if the user's watches run out.
 bool UpstreamOpener::Result::LacksRoom() const {
   return is_without_port || error == EMFILE || error == ENFILE ||
          error == ENOMEM || error == ENOBUFS || error == ENOSPC;
@@ -178,12 +178,12 @@ UpstreamOpener::Result UpstreamOpener::Open(
   std::vector<SocketAddress> avoided;
   for (int attempt = attempt_count; attempt < kAttemptsMax; ++attempt) {
     result.attempt_count = attempt;
-    // Ports that were found busy are tried again after a while, all at about
-    // the same time; a newcomer must not be lost over that.
+    // Busy ports are tried again after a while, all at about the same time; no
+    // new client may be lost over that.
     const absl::optional<SocketAddress> relay =
         ports_->Take(source, owner, now_nanoseconds, avoided,
                      /*is_ours_first=*/attempt >= kAttemptsMax / 2, takes_busy);
-    // What went wrong before says more than that nothing is left.
+    // The earlier error says more than that no port is left.
     if (!relay.has_value()) {
       result.is_without_port = avoided.size() < source_count;
       return result;
@@ -221,8 +221,8 @@ UpstreamOpener::Verdict UpstreamOpener::OpenOn(const SocketAddress& relay,
                                                const SocketAddress& backend,
                                                Result* result) {
   if (relay == backend) {
-    // A backend on this host that is down: the socket would be connected to
-    // itself, and the backend could not start.
+    // The backend's own address, on this host, while it is down: the socket
+    // would be connected to itself, and the backend could not start.
     result->error = EADDRINUSE;
     result->failed_call = "bind";
     return Verdict::kPortIsBusy;
@@ -264,7 +264,7 @@ UpstreamOpener::Verdict UpstreamOpener::BindAndConnect(
 
 void UpstreamOpener::Close(int fd, const SocketAddress& relay,
                            bool has_answered, int64_t now_nanoseconds) {
-  // In this order: a port that was given back can be bound at once.
+  // In this order: a released port may be bound immediately.
   sys_calls_->Close(fd);
   ports_->GiveBack(relay,
                    has_answered ? PortFate::kAnswered : PortFate::kUnanswered,

@@ -1,4 +1,4 @@
-// Opening a session's socket towards its backend.
+// Opens upstream sockets.
 #ifndef UDPGATE_INTERNAL_UPSTREAM_H_
 #define UDPGATE_INTERNAL_UPSTREAM_H_
 
@@ -18,13 +18,13 @@ namespace internal {
 // Thousands of these sockets share the kernel's memory for UDP (udp_mem).
 inline constexpr int64_t kUpstreamBufferBytesMax = 1 << 20;
 
-// OK where a socket can be bound to each of these addresses, with a port that
-// the kernel chooses; else the first failure, with the address in it.
+// OK if a socket can be bound to each of these addresses, with a port that the
+// kernel chooses; otherwise the first error, which names the address.
 absl::Status CheckBindAddresses(SysCalls* sys_calls,
                                 absl::Span<const SocketAddress> addresses);
 
 // Opens connected, non-blocking sockets on source addresses and ports that the
-// gate chooses itself.
+// gateway chooses itself.
 //
 // Why bind a concrete source address at all: a socket that leaves it to
 // connect(2) is first bound to the wildcard, where it collides with every
@@ -32,14 +32,13 @@ absl::Status CheckBindAddresses(SysCalls* sys_calls,
 // SO_REUSEADDR or SO_REUSEPORT: with them a new socket could shadow an old one
 // and receive its replies.
 //
-// A failure leaves no descriptor open and no port taken, and nothing behind
-// that could make the next attempt fail.
+// A failure leaves no descriptor open and no port taken.
 //
 // Threads: the owner of one shard.
 class UpstreamOpener {
  public:
-  // Ports that a stranger holds are rare; a row of them means trouble that the
-  // next client will not have to wait for.
+  // Few ports are used by other programs. The limit keeps one new client from
+  // delaying the others if many are.
   static constexpr int kAttemptsMax = 64;
 
   // An open socket, or the call that failed and its errno.
@@ -53,8 +52,8 @@ class UpstreamOpener {
     // Ports that were tried, kAttemptsMax at most.
     int attempt_count = 0;
 
-    // Whether it failed since something ran out that each session takes, so
-    // that the end of another one makes room: ports, descriptors, memory.
+    // Whether something ran out that each session takes (ports, descriptors,
+    // memory), so that the end of another session makes room.
     bool LacksRoom() const;
   };
 
@@ -64,39 +63,39 @@ class UpstreamOpener {
       : sys_calls_(sys_calls), ports_(ports), traffic_(traffic) {}
 
   // The local address, port 0, that the system's routes choose towards
-  // `backend`: asked for with a socket of its own, and remembered for a
-  // second. Where it fails, `error` and `failed_call` say why. Where the routes
-  // choose none but `ports` has bind addresses, which may have routes of their
-  // own, the wildcard of the backend's family.
+  // `backend`: found with a temporary socket, and cached for a second. If that
+  // fails, `error` and `failed_call` say why. If there is no route, but `ports`
+  // has bind addresses, which may have routes of their own: the wildcard of the
+  // backend's family.
   SocketAddress FindSource(const SocketAddress& backend,
                            int64_t now_nanoseconds, Result* failure);
 
-  // Forgets what FindSource remembers: addresses or routes have changed.
+  // Clears the cache of FindSource: addresses or routes have changed.
   void ForgetSources();
 
-  // Whether this host has lost the address, port 0. Asked with a socket of its
-  // own, and remembered until ForgetSources. False where that cannot be said.
+  // Whether the address, port 0, was removed from this host. Tested with a
+  // temporary socket, and cached until ForgetSources. False if it is not known.
   bool IsSourceGone(const SocketAddress& source);
 
-  // A socket to `backend` on a relay port that is noted as `owner`'s, from the
-  // next bind address of the backend's family, or from `source` where there is
-  // none. With a receive buffer of `receive_buffer_bytes`, or of
-  // kUpstreamBufferBytesMax or the system's limit where these are less.
+  // Opens a socket to `backend` on a source port that is recorded as that of
+  // `owner`, from the next bind address of the backend's family, or from
+  // `source` if there is none. The receive buffer is `receive_buffer_bytes`,
+  // but at most kUpstreamBufferBytesMax and the system's limit.
   //
-  // A port that another program has, and an address that cannot reach the
-  // backend, are passed over, a bounded number of them. Without `takes_busy`
-  // no port is tried that another program was found to have lately.
-  // `attempt_count`: how many were tried for this client before.
+  // Ports of other programs and addresses that cannot reach the backend are
+  // skipped, a bounded number of them. Without `takes_busy`, ports that another
+  // program recently had are not tried. `attempt_count`: ports that were tried
+  // for this client before.
   Result Open(const SocketAddress& source, const SocketAddress& backend,
               const RelayOwner& owner, int64_t receive_buffer_bytes,
               int64_t now_nanoseconds, bool takes_busy = true,
               int attempt_count = 0);
 
-  // Whether the port at `relay` could serve where `Open` found none.
+  // Whether the port at `relay` would do if `Open` found none.
   bool IsOfUse(const SocketAddress& relay, const SocketAddress& source) const;
 
-  // Closes it and gives its port back. `has_answered`: whether the backend has
-  // sent anything to it.
+  // Closes the socket and releases its port. `has_answered`: whether the
+  // backend has sent anything to it.
   void Close(int fd, const SocketAddress& relay, bool has_answered,
              int64_t now_nanoseconds);
 
@@ -112,7 +111,7 @@ class UpstreamOpener {
     bool is_gone;
   };
 
-  // What an attempt showed; all but the first leave an error and no socket.
+  // The result of an attempt; all but the first leave an error and no socket.
   enum class Verdict { kOpen, kPortIsBusy, kSourceIsUseless, kFailed };
   Verdict OpenOn(const SocketAddress& relay, const SocketAddress& backend,
                  Result* result);

@@ -7,7 +7,7 @@ namespace udpgate {
 namespace internal {
 namespace {
 
-// The epoll event data of what is not a session: no slot has so high a number.
+// The epoll event data of other descriptors than sessions': no slot is so high.
 constexpr uint64_t kDoorbellTag = UINT64_MAX;
 constexpr uint64_t kReaderTag = UINT64_MAX - 1;
 constexpr uint64_t kNetworkTag = UINT64_MAX - 2;
@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(GateContext* context,
   const SysCallResult epoll = sys_calls->EpollCreate();
   if (!epoll.ok()) return ErrnoToStatus(epoll.error, "epoll_create1");
   UniqueFd epoll_fd(epoll.value);
-  // Edge-triggered, so that nobody needs to read the doorbell.
+  // Edge-triggered, so that the doorbell need not be read.
   epoll_event event{EPOLLIN | EPOLLET, {}};
   event.data.u64 = kDoorbellTag;
   const SysCallResult added = sys_calls->EpollControl(
@@ -84,11 +84,11 @@ void Worker::PollOnce(int64_t max_wait_nanoseconds) {
   OwnershipLock lock(&ownership_);
   wait_nanoseconds_ =
       shard_.RunIteration(absl::MakeConstSpan(events_.data(), event_count_));
-  // After the inbox was prepared for sleep: whoever reads it here and rings
-  // finds the worker asleep or about to run another iteration. This thread
-  // alone writes it.
-  turn_count_.store(turn_count_.load(std::memory_order_relaxed) + 1,
-                    std::memory_order_seq_cst);
+  // After the inbox was prepared for sleep: a caller that reads the count and
+  // then rings finds the worker asleep or about to run another iteration. Only
+  // this thread writes it.
+  iteration_count_.store(iteration_count_.load(std::memory_order_relaxed) + 1,
+                         std::memory_order_seq_cst);
 }
 
 void Worker::Run() {
@@ -97,7 +97,7 @@ void Worker::Run() {
 
 void Worker::Stop() {
   is_stopping_.store(true, std::memory_order_release);
-  // Whether or not it sleeps now: it will look at the flag before it does.
+  // Rings even if it is awake: it checks the flag before it sleeps.
   sys_calls_->EventFdAdd(inbox_->doorbell_fd());
 }
 
@@ -123,10 +123,10 @@ void Worker::WaitForEvents(int64_t max_wait_nanoseconds) {
 
 size_t Worker::Deliver(absl::Span<const ClientDatagram> datagrams,
                        int64_t now_nanoseconds) {
-  // Messages open and close sockets: the reader leaves them to the worker, and
-  // what comes after them, too, since it has other shards to serve. Disconnects
-  // that wait for the end of a break do not count. But a worker that cannot
-  // keep up is helped, and more datagrams stay with the kernel meanwhile.
+  // Messages open and close sockets: the reader leaves them, and what follows
+  // them, to the worker, since it has other shards to serve. Disconnects that
+  // wait for the end of a break do not count. But if the queue is half full the
+  // reader helps; unread datagrams stay in the kernel meanwhile.
   const bool must_help =
       inbox_->datagrams_waiting() > context_->options.queue_size_datagrams / 2;
   if ((must_help || !inbox_->HasUrgentMessages()) &&

@@ -29,9 +29,9 @@
 namespace udpgate {
 namespace internal {
 
-// A shard with a thread of its own, but the shard is not the thread: whoever
-// acquires `ownership_` may run it. A reader that finds the shard idle handles
-// its datagrams itself, and so saves a hand-over to a sleeping thread, the most
+// A shard with a thread of its own. Other threads may run the shard, too: the
+// one that acquires `ownership_`. A reader that finds the shard idle handles
+// its datagrams itself, and so need not wake the worker's thread, the most
 // expensive step on the data path.
 //
 // Threads: `PollOnce` by the worker's own thread; `Deliver` by any reader;
@@ -51,61 +51,60 @@ class Worker {
   // Before the first PollOnce, and once.
   absl::Status AddReader(int fd, absl::AnyInvocable<void()> read,
                          absl::AnyInvocable<void()> read_errors);
-  // Whether PollOnce looks at `fd`; it does at first. Any thread. False if
-  // that could not be changed.
+  // Whether PollOnce watches `fd`; it does at first. Any thread. False if that
+  // could not be changed.
   bool WatchReader(int fd, bool is_watched);
 
   // PollOnce reads `watcher` when there is something. Before the first
   // PollOnce, and once. The watcher must outlive the worker.
   absl::Status AddNetworkWatcher(NetworkWatcher* watcher);
 
-  // Waits for something to do, at most `max_wait_nanoseconds`, and does a
-  // bounded amount of it. Never blocks otherwise, never logs, never touches
-  // Redis or DNS.
+  // Waits for work, at most `max_wait_nanoseconds`, and does a bounded amount
+  // of it. Never blocks otherwise, never logs, never touches Redis or DNS.
   void PollOnce(int64_t max_wait_nanoseconds);
 
   // Calls PollOnce until Stop.
   void Run();
   // Makes Run return soon, or at once if it is called later.
   void Stop();
-  // Takes that back, before Run is called again.
+  // Undoes Stop, before Run is called again.
   void ClearStop() { is_stopping_.store(false, std::memory_order_relaxed); }
-  // Ends all sessions and drops what waits, counted as session_ended. After
+  // Ends all sessions and drops what is queued, counted as session_ended. After
   // Run has returned and the readers have stopped. The destructor does it too.
   void EndAllSessions();
 
   // The parts of a takeover (see Handover), while neither Run nor a reader
-  // runs. What waits is handled, and the sessions are appended to
+  // runs. What is queued is handled, and the sessions are appended to
   // `sessions`; their sockets stay the worker's. Flows go back to the sockets,
   // unless another process keeps them.
   void HandOverSessions(bool keeps_flows, std::vector<HandedSession>* sessions);
   // Forgets the sessions, and closes its descriptors of their sockets: another
   // process has them. Closes the inbox.
   void ForgetSessions();
-  // Makes a session of this shard ready, and takes its descriptor. An error
-  // says what does not fit; the session is not there then.
+  // Prepares a session of this shard, and takes its descriptor. On an error
+  // there is no session.
   absl::Status Prepare(HandedSession* handed);
-  // Drops the sessions that are ready and not among these: in all shards before
-  // TakeOver in any, since another one may have their ports by now.
+  // Drops prepared sessions that are not among these. In all shards before
+  // TakeOver in any, since other sessions may have their ports by now.
   void DropAllBut(const std::vector<HandedSession*>& sessions);
-  // Takes sessions of this shard, those that are ready and others, with their
+  // Takes sessions of this shard, prepared ones and others with their
   // descriptors. New ones get ids beyond those of `session_number`.
   absl::Status TakeOver(std::vector<HandedSession*> sessions,
                         uint64_t session_number);
   // The number in the highest id so far. While no iteration runs.
   uint64_t session_number();
 
-  // Takes a client's datagrams, all of this shard: handles them at once if
-  // the shard is idle and its queue empty, queues them otherwise. Returns how
-  // many it refused since the queue was full, the last ones.
+  // Takes clients' datagrams, all of this shard: handles them at once if the
+  // shard is idle and its queue empty, queues them otherwise. If the queue is
+  // full the last ones are refused; returns their number.
   size_t Deliver(absl::Span<const ClientDatagram> datagrams,
                  int64_t now_nanoseconds);
 
   // Event-loop iterations of the worker's own thread so far. A caller that
   // reads it and then rings the inbox sees it grow soon, unless the worker
   // hangs. Any thread.
-  uint64_t turn_count() const {
-    return turn_count_.load(std::memory_order_seq_cst);
+  uint64_t iteration_count() const {
+    return iteration_count_.load(std::memory_order_seq_cst);
   }
 
   const std::shared_ptr<Inbox>& inbox() const { return inbox_; }
@@ -122,7 +121,7 @@ class Worker {
   const UniqueFd epoll_fd_;
   const std::shared_ptr<Inbox> inbox_;
   std::atomic<bool> is_stopping_{false};
-  std::atomic<uint64_t> turn_count_{0};
+  std::atomic<uint64_t> iteration_count_{0};
 
   // Of the polling thread.
   absl::AnyInvocable<void()> read_;

@@ -1086,7 +1086,7 @@ TEST_F(TakeoverTest, AGateThatGoesOnWaitsForAThreadThatIsMissing) {
   ASSERT_TRUE(AwaitTrue(
       [&] { return absl::StrContains(old_.log(), "continues to serve"); }));
   EXPECT_TRUE(AwaitTrue(
-      [&] { return absl::StrContains(old_.log(), "waits for a thread"); }));
+      [&] { return absl::StrContains(old_.log(), "forwarding is paused"); }));
   EXPECT_TRUE(old_->IsAlive(absl::Seconds(1)));
   EXPECT_EQ(client_.Ask(address_, "b", absl::Seconds(2)).value_or("nothing"),
             "first:b");

@@ -23,7 +23,7 @@ constexpr uint32_t kSlotsPerDisconnect = 256;
 }  // namespace
 
 void Endings::ApplyLimits() {
-  // By the old time-outs the next look could be far away.
+  // By the old timeouts the next look could be far away.
   next_sweep_nanoseconds_ =
       std::min(next_sweep_nanoseconds_, shard_->now_nanoseconds);
 }
@@ -245,7 +245,7 @@ bool Endings::SweepSlots(uint32_t end_slot, int* ended_count) {
   return true;
 }
 
-// All slots are looked at in an eighth of the shortest time-out.
+// All slots are looked at in an eighth of the shortest timeout.
 int64_t Endings::SweepPeriodNanoseconds() const {
   absl::Duration least = shard_->limits.session_idle_timeout;
   for (const absl::Duration timeout : {shard_->limits.backend_silent_timeout,

@@ -1,4 +1,4 @@
-// Ends sessions: disconnect events, time-outs, errors of clients, shutdown.
+// Ends sessions: disconnect events, timeouts, errors of clients, shutdown.
 #ifndef UDPGATE_INTERNAL_SHARD_ENDINGS_H_
 #define UDPGATE_INTERNAL_SHARD_ENDINGS_H_
 
@@ -25,7 +25,7 @@ namespace internal {
 // Threads: the owner of the shard only.
 class Endings {
  public:
-  // Sessions that one iteration ends for disconnects, and for each time-out. An
+  // Sessions that one iteration ends for disconnects, and for each timeout. An
   // end costs some ten times what a datagram costs.
   static constexpr int kEndsPerIteration = 3;
 

@@ -173,7 +173,7 @@ void Newcomers::HandleResult(ShardMessage* message) {
     OpenUpstream(*std::move(message->result), &session);
     return;
   }
-  // Counted alike, whether the resolver or the shard notices the time-out.
+  // Counted alike, whether the resolver or the shard notices the timeout.
   const DropReason reason = DropReasonOf(message->result.status());
   const bool is_timeout = reason == DropReason::kResolveTimedOut;
   (is_timeout ? shard_->counters->resolves_timed_out

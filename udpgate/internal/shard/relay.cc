@@ -213,9 +213,9 @@ void Relay::TakeReplies(int count, bool reads_control, Session* session) {
     session->expects_burst =
         session->expects_burst
             ? count > 1
-            : session->last_read_turn + 1 == shard_->iteration;
+            : session->last_read_iteration + 1 == shard_->iteration;
   }
-  session->last_read_turn = shard_->iteration;
+  session->last_read_iteration = shard_->iteration;
   const int end = replies_->received_count();
   for (int i = end - count; i < end; ++i) {
     const size_t bytes = replies_->payload(i).size();

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/shard/handed_session.h"
 #include "udpgate/internal/sys_calls.h"
 #include "udpgate/internal/unique_fd.h"
 #include "udpgate/session_info.h"
@@ -40,7 +39,7 @@ void ShardHandover::HandOverSessions(bool keeps_flows,
     } else {
       shard_->offload.End(session);
     }
-    sessions->push_back(ToHanded(*session));
+    sessions->emplace_back().record() = session->record();
     // A flow that is not installed yet has relayed nothing, and ends with this
     // process.
     if (session->flow_slot != kNoSlot && session->is_on_fast_path) {
@@ -123,7 +122,9 @@ absl::Status ShardHandover::TakeOver(std::vector<HandedSession*> sessions,
 // The session that Prepare has made of it; null if there is none.
 Session* ShardHandover::FindPrepared(const HandedSession& handed) {
   Session* session = shard_->sessions.FindSlot(handed.prepared_slot);
-  return session != nullptr && session->id == handed.id ? session : nullptr;
+  const bool is_same = session != nullptr && session->id == handed.id &&
+                       session->client == handed.client;
+  return is_same ? session : nullptr;
 }
 
 // A session with a socket that is new here.
@@ -149,10 +150,10 @@ absl::StatusOr<Session*> ShardHandover::Adopt(HandedSession* handed) {
 absl::StatusOr<Session*> ShardHandover::Place(const HandedSession& handed) {
   const uint32_t hash = shard_->gate->hash(handed.client);
   if (!handed.client.is_unicast() || handed.client.port() == 0) {
-    return Invalid(handed, "nobody's address");
+    return Invalid(handed, "invalid client address");
   }
   if (shard_->sessions.Find(handed.client, hash) != nullptr) {
-    return Invalid(handed, "its client has another one");
+    return Invalid(handed, "its client already has a session");
   }
   return lifecycle_->Adopt(handed.client, hash, handed.id);
 }
@@ -162,7 +163,7 @@ absl::Status ShardHandover::TakeOverOne(HandedSession* handed) {
     return Invalid(*handed, "no such listener");
   }
   if (handed->proof_count > Lifecycle::kProofCount) {
-    return Invalid(*handed, "too many proofs");
+    return Invalid(*handed, "proof_count is out of range");
   }
   if (handed->state == SessionState::kPending) return TakeOverPending(handed);
   Session* session = FindPrepared(*handed);
@@ -178,7 +179,8 @@ absl::Status ShardHandover::TakeOverOne(HandedSession* handed) {
     lacks_port = session->lacks_port;
     session->lacks_port = false;
   }
-  if (!handed->held.empty()) return Invalid(*handed, "a datagram waits");
+  if (!handed->held.empty())
+    return Invalid(*handed, "it holds datagrams, but is not pending");
   // Not by MoveTo: a flow that is not handed over begins in the sweep, when the
   // other process does nothing with it any more.
   lifecycle_->Delist(session);
@@ -186,7 +188,7 @@ absl::Status ShardHandover::TakeOverOne(HandedSession* handed) {
     shard_->gate->admission.End(session->client, session->state);
     shard_->gate->admission.Adopt(session->client, handed->state, 0);
   }
-  FromHanded(*handed, session);
+  session->record() = handed->record();
   lifecycle_->Enlist(handed->state, handed->proof_count, session);
   if (session->state == SessionState::kConfirmed) {
     shard_->offload.Adopt(handed->flow_slot, handed->flow_counted, session);
@@ -195,15 +197,16 @@ absl::Status ShardHandover::TakeOverOne(HandedSession* handed) {
                          session->relay, {shard_->number, session->ref()})) {
     return absl::OkStatus();
   }
-  return Invalid(*handed, "its relay is another session's");
+  return Invalid(*handed, "another session has its source port");
 }
 
 absl::Status ShardHandover::TakeOverPending(HandedSession* handed) {
-  if (handed->held.empty()) return Invalid(*handed, "no datagram waits");
+  if (handed->held.empty())
+    return Invalid(*handed, "it is pending, but holds no datagram");
   absl::StatusOr<Session*> inserted = Place(*handed);
   if (!inserted.ok()) return inserted.status();
   Session* session = *inserted;
-  FromHanded(*handed, session);
+  session->record() = handed->record();
   session->held = std::make_unique<HeldDatagrams>();
   for (const std::string& payload : handed->held) {
     session->held->bytes.append(payload);

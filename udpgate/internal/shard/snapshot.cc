@@ -6,7 +6,6 @@
 
 #include "absl/time/time.h"
 #include "udpgate/internal/handover.h"
-#include "udpgate/internal/shard/handed_session.h"
 #include "udpgate/session_info.h"
 
 namespace udpgate {
@@ -63,7 +62,7 @@ void Snapshot::CopySockets(ShardMessage* message) {
     const SysCallResult copy =
         shard_->sys_calls->Duplicate(session->upstream_fd);
     if (!copy.ok()) continue;
-    sessions.push_back(ToHanded(*session));
+    sessions.emplace_back().record() = session->record();
     sessions.back().upstream_fd.Reset(copy.value);
   }
   message->copy_done(std::move(sessions),

@@ -1,11 +1,14 @@
 #include "udpgate/takeover/internal/session_columns.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <set>
 #include <string>
+#include <type_traits>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "udpgate/internal/session_record.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
@@ -45,6 +48,37 @@ HandedSession FullSession() {
   session.flow_slot = 14;
   session.flow_counted = {{15, 16, 0}, {17, 18, 0}};
   return session;
+}
+
+// Converts to the type of any field.
+struct AnyField {
+  template <typename T>
+  operator T()
+      const;  // NOLINT(google-explicit-constructor): only in CountFields
+};
+
+// The number of fields of an aggregate: the most that it can be initialized
+// with.
+template <typename Aggregate, typename = void, typename... Fields>
+struct CountFields {
+  static constexpr size_t kCount = sizeof...(Fields) - 1;
+};
+template <typename Aggregate, typename... Fields>
+struct CountFields<Aggregate, std::void_t<decltype(Aggregate{Fields()...})>,
+                   Fields...> {
+  static constexpr size_t kCount =
+      CountFields<Aggregate, void, Fields..., AnyField>::kCount;
+};
+
+// A field without a column would be lost in a takeover. It gets a column, or it
+// belongs in `Session` and not in the record.
+TEST(SessionColumnsTest, EveryFieldOfTheRecordHasAColumn) {
+  size_t column_count = 0;
+  for (const Column& column : SessionColumns()) {
+    if (!column.is_flow) ++column_count;
+  }
+  EXPECT_EQ(CountFields<udpgate::internal::SessionRecord>::kCount,
+            column_count);
 }
 
 TEST(SessionColumnsTest, EveryColumnHasANameOfItsOwn) {
