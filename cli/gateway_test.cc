@@ -15,9 +15,9 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/echo_backend.h"
-#include "testing/http_client.h"
+#include "testing/internal/support/http_client.h"
 #include "testing/loopback_peer.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 #include "udpgate/option_error.h"
 
 namespace udpgate {

@@ -12,7 +12,7 @@
 #include "cli/settings/table.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 #include "udpgate/static_backend_resolver.h"
 
 namespace udpgate {

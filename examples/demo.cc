@@ -17,9 +17,9 @@
 #include "absl/time/time.h"
 #include "testing/await.h"
 #include "testing/echo_backend.h"
-#include "testing/gate_process.h"
+#include "testing/internal/support/gate_process.h"
 #include "testing/loopback_peer.h"
-#include "testing/redis_server.h"
+#include "testing/internal/support/redis_server.h"
 
 namespace {
 

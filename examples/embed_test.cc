@@ -9,7 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "testing/child_process.h"
+#include "testing/internal/support/child_process.h"
 #include "testing/echo_backend.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/socket_address.h"

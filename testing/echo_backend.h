@@ -24,8 +24,8 @@
 #include "absl/time/time.h"
 #include "testing/await.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace test {

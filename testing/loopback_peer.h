@@ -16,7 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "testing/await.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

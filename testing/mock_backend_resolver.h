@@ -38,7 +38,7 @@
 #include "gmock/gmock.h"
 #include "testing/await.h"
 #include "udpgate/backend_resolver.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

@@ -11,7 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "gmock/gmock.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/session_observer.h"
 
 namespace udpgate {

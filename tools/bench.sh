@@ -16,7 +16,7 @@ in_workspace() {
   (cd "$root" && "$@" < /dev/null)
 }
 in_workspace bazel build --config=opt --ui_event_filters=-info \
-  //cli:udp-gate //testing/bench:echo //testing/bench:load \
-  //testing/bench:slow_redis
+  //cli:udp-gate //testing/internal/bench:echo //testing/internal/bench:load \
+  //testing/internal/bench:slow_redis
 bin="$(in_workspace bazel info --config=opt bazel-bin 2> /dev/null)"
-exec /usr/bin/python3 -B "$root/testing/bench/bench.py" --bin "$bin" "$@"
+exec /usr/bin/python3 -B "$root/testing/internal/bench/bench.py" --bin "$bin" "$@"

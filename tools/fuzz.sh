@@ -3,17 +3,17 @@
 # address and undefined-behaviour sanitizers, and runs them one after the other.
 #
 #   tools/fuzz.sh                        all targets, 30 seconds each
-#   tools/fuzz.sh redis_reply dotenv     these: names of testing/fuzz/corpus/
+#   tools/fuzz.sh redis_reply dotenv     these: names of testing/internal/fuzz/corpus/
 #   tools/fuzz.sh --seconds 3600 dotenv  for an hour
 #
-# Begins with the inputs of testing/fuzz/corpus/ and those that earlier runs
+# Begins with the inputs of testing/internal/fuzz/corpus/ and those that earlier runs
 # found. What it finds stays in .fuzz/TARGET/ of the workspace: corpus/ has the
 # inputs that reach something new, findings/ those that break a rule. Exit
 # status: 0 where nothing broke, 1 where something did, 2 for a bad option.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-seeds="$root/testing/fuzz/corpus"
+seeds="$root/testing/internal/fuzz/corpus"
 work="$root/.fuzz"
 
 usage() {
@@ -57,7 +57,7 @@ fuzz() {  # TARGET
   local here="$work/$target"
   mkdir -p "$here/corpus" "$here/findings"
   local status=0
-  "$bin/testing/fuzz/${target}_fuzz" -max_total_time="$seconds" \
+  "$bin/testing/internal/fuzz/${target}_fuzz" -max_total_time="$seconds" \
     -timeout=10 -malloc_limit_mb=256 -rss_limit_mb=2048 -max_len=4096 \
     -artifact_prefix="$here/findings/" -print_final_stats=1 \
     "$here/corpus" "$seeds/$target" < /dev/null > "$here/log" 2>&1 || status=$?
@@ -69,7 +69,7 @@ fuzz() {  # TARGET
   fi
   tail -n 60 "$here/log"
   echo "$target: broke (status $status); see $here/log and $here/findings/"
-  echo "  again: $bin/testing/fuzz/${target}_fuzz FILE"
+  echo "  again: $bin/testing/internal/fuzz/${target}_fuzz FILE"
   return 1
 }
 

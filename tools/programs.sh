@@ -20,7 +20,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # Packages of npm, as the lock file has them. They bring what they need in
 # binary form; nothing of theirs runs while they are installed.
-peers="$root/testing/programs/peers"
+peers="$root/testing/internal/programs/peers"
 installed="$peers/node_modules/.installed"
 if ! cmp --quiet "$peers/package-lock.json" "$installed"; then
   npm ci --prefix "$peers" --ignore-scripts --omit=dev --no-audit --no-fund \
@@ -31,7 +31,7 @@ fi
 in_workspace() {
   (cd "$root" && "$@" < /dev/null)
 }
-targets=(//testing/programs:delay)
+targets=(//testing/internal/programs:delay)
 bin="$(in_workspace bazel info --config=opt bazel-bin 2> /dev/null)"
 gate=()
 # A gateway that is named need not be built.
@@ -40,5 +40,5 @@ if [[ " $* " != *" --gate"[\ =]* ]]; then
   gate=(--gate "$bin/cli/udp-gate")
 fi
 in_workspace bazel build --config=opt --ui_event_filters=-info "${targets[@]}"
-exec /usr/bin/python3 -B "$root/testing/programs/programs.py" \
-  --delay "$bin/testing/programs/delay" "${gate[@]}" "$@"
+exec /usr/bin/python3 -B "$root/testing/internal/programs/programs.py" \
+  --delay "$bin/testing/internal/programs/delay" "${gate[@]}" "$@"

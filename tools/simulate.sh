@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the simulation of a shard and runs it
-# (udpgate/internal/simulation/).
+# (testing/internal/simulation/).
 #
 #   tools/simulate.sh                     100,000 seeds, a minute or two
 #   tools/simulate.sh --seeds 5000000     so many
@@ -40,4 +40,4 @@ cd "$root"
 exec bazel test --config=opt --test_output=all --nocache_test_results \
   --test_timeout=86400 --test_env=UDPGATE_SIMULATION_SEEDS="$seeds" \
   --test_env=UDPGATE_SIMULATION_FIRST_SEED="$first_seed" "${options[@]}" \
-  //udpgate/internal/simulation:simulation_test
+  //testing/internal/simulation:simulation_test

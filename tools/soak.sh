@@ -18,6 +18,6 @@ in_workspace() {
   (cd "$root" && "$@" < /dev/null)
 }
 in_workspace bazel build --config=opt --ui_event_filters=-info \
-  //cli:udp-gate //testing/bench:echo //testing/bench:load
+  //cli:udp-gate //testing/internal/bench:echo //testing/internal/bench:load
 bin="$(in_workspace bazel info --config=opt bazel-bin 2> /dev/null)"
-exec /usr/bin/python3 -B "$root/testing/soak/soak.py" --bin "$bin" "$@"
+exec /usr/bin/python3 -B "$root/testing/internal/soak/soak.py" --bin "$bin" "$@"

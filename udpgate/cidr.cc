@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "udpgate/internal/invalid_text.h"
+#include "udpgate/internal/util/invalid_text.h"
 
 namespace udpgate {
 namespace {

@@ -45,7 +45,7 @@ struct ProxyDependencies {
   std::shared_ptr<DisconnectSource> disconnects = nullptr;
   // Null: `Clock::Monotonic()`. Must outlive the Proxy.
   const Clock* clock = nullptr;
-  // Null: the real system calls. For tests (//testing:failing_sys_calls). Must
+  // Null: the real system calls. For tests (//testing/internal/support). Must
   // outlive the Proxy and the last callback that a resolver holds.
   internal::SysCalls* sys_calls = nullptr;
   // Null: every datagram goes through sockets. See flow_offload.h.

@@ -25,13 +25,13 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/echo_backend.h"
-#include "testing/failing_sys_calls.h"
+#include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "testing/mock_backend_resolver.h"
 #include "testing/mock_disconnect_source.h"
 #include "testing/mock_session_observer.h"
 #include "testing/simulated_clock.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/static_backend_resolver.h"
 
 namespace udpgate {

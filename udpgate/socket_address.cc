@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "udpgate/internal/invalid_text.h"
+#include "udpgate/internal/util/invalid_text.h"
 
 namespace udpgate {
 namespace {

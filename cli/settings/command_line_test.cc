@@ -9,7 +9,7 @@
 #include "cli/settings/table.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 
 namespace udpgate {
 namespace cli {

@@ -11,7 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 
 namespace udpgate {
 namespace cli {

@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 
 namespace udpgate {
 namespace cli {

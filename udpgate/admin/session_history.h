@@ -19,7 +19,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_observer.h"
 #include "udpgate/socket_address.h"

@@ -20,11 +20,11 @@
 #include "udpgate/dns/internal/real_time.h"
 #include "udpgate/dns/internal/resolver_files_watcher.h"
 #include "udpgate/dns/internal/result_cache.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/sys_calls.h"
-#include "udpgate/internal/thread.h"
-#include "udpgate/internal/unique_fd.h"
-#include "udpgate/internal/unshared_status.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/thread.h"
+#include "udpgate/internal/util/unique_fd.h"
+#include "udpgate/internal/util/unshared_status.h"
 
 namespace udpgate {
 namespace {

@@ -10,9 +10,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 #include "udpgate/dns/host_lookup_fixture.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace {

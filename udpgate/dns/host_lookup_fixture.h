@@ -18,7 +18,7 @@
 #include "testing/simulated_clock.h"
 #include "udpgate/dns/fake_dns_server.h"
 #include "udpgate/dns/host_lookup.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

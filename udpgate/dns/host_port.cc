@@ -6,7 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "udpgate/internal/invalid_text.h"
+#include "udpgate/internal/util/invalid_text.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

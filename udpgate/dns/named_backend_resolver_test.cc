@@ -14,7 +14,7 @@
 #include "testing/simulated_clock.h"
 #include "udpgate/dns/backend_text.h"
 #include "udpgate/dns/fake_dns_server.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace {

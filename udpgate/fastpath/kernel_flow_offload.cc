@@ -22,10 +22,10 @@
 #include "udpgate/fastpath/internal/layout.h"
 #include "udpgate/fastpath/internal/program.h"
 #include "udpgate/fastpath/internal/route_watcher.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/sys_calls.h"
-#include "udpgate/internal/thread.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/thread.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace fastpath {

@@ -18,10 +18,10 @@
 #include "absl/status/status.h"
 #include "testing/echo_backend.h"
 #include "testing/loopback_peer.h"
-#include "testing/network_namespace.h"
+#include "testing/internal/support/network_namespace.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
 #include "udpgate/fastpath/tiny_gate.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

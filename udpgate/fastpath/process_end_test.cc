@@ -21,7 +21,7 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/loopback_peer.h"
-#include "testing/network_namespace.h"
+#include "testing/internal/support/network_namespace.h"
 #include "udpgate/fastpath/namespace_fixture.h"
 #include "udpgate/fastpath/tiny_gate.h"
 

@@ -19,10 +19,10 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/loopback_peer.h"
-#include "testing/network_namespace.h"
+#include "testing/internal/support/network_namespace.h"
 #include "udpgate/fastpath/internal/flow_table.h"
 #include "udpgate/fastpath/namespace_fixture.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace fastpath {

@@ -12,8 +12,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

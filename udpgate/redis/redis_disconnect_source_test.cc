@@ -14,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "testing/await.h"
-#include "testing/redis_server.h"
-#include "udpgate/internal/mutex.h"
+#include "testing/internal/support/redis_server.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/redis/internal/log_collector.h"
 #include "udpgate/redis/internal/scripted_peer.h"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "testing/tcp_relay.h"
+#include "testing/internal/support/tcp_relay.h"
 #include "udpgate/redis/resolver_fixture.h"
 
 namespace udpgate {

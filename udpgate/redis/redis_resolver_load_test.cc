@@ -13,7 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "testing/threads.h"
+#include "testing/internal/support/threads.h"
 #include "udpgate/clock.h"
 #include "udpgate/redis/internal/get_pace.h"
 #include "udpgate/redis/resolver_fixture.h"

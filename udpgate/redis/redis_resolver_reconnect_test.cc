@@ -14,7 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/redis/internal/get_pace.h"
 #include "udpgate/redis/resolver_fixture.h"
 #include "udpgate/socket_address.h"

@@ -19,7 +19,7 @@
 #include "testing/await.h"
 #include "udpgate/dns/fake_dns_server.h"
 #include "udpgate/dns/host_lookup.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/redis/internal/scripted_peer.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/handover.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/sys_calls.h"
-#include "udpgate/internal/thread.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/session/handover.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/thread.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/takeover/internal/channel.h"
 #include "udpgate/takeover/internal/gate_sender.h"
 #include "udpgate/takeover/internal/known_sessions.h"

@@ -16,7 +16,7 @@
 #include "udpgate/admin/internal/query.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/disconnect_source.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 #include "udpgate/session_observer.h"

@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
-#include "udpgate/internal/thread.h"
+#include "udpgate/internal/util/thread.h"
 
 namespace udpgate {
 namespace admin {

@@ -27,8 +27,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/admin/internal/http_text.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

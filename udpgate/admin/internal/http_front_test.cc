@@ -18,8 +18,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/http_client.h"
-#include "udpgate/internal/unique_fd.h"
+#include "testing/internal/support/http_client.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace admin {

@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-#include "udpgate/internal/sys_calls.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace dns {

@@ -3,7 +3,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
-#include "testing/temporary_directory.h"
+#include "testing/internal/support/temporary_directory.h"
 
 namespace udpgate {
 namespace dns {

@@ -1,6 +1,6 @@
 #include "udpgate/dns/internal/result_cache.h"
 
-#include "udpgate/internal/unshared_status.h"
+#include "udpgate/internal/util/unshared_status.h"
 
 namespace udpgate {
 namespace dns {

@@ -17,7 +17,7 @@
 #include "udpgate/fastpath/internal/flow_table.h"
 #include "udpgate/fastpath/internal/netlink.h"
 #include "udpgate/fastpath/internal/program.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
 

@@ -13,7 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace fastpath {

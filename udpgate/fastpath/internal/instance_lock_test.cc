@@ -19,9 +19,9 @@
 #include "absl/status/statusor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/network_namespace.h"
+#include "testing/internal/support/network_namespace.h"
 #include "udpgate/fastpath/kernel_rights.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace fastpath {

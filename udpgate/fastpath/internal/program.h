@@ -25,7 +25,7 @@
 #include "absl/strings/string_view.h"
 #include "udpgate/fastpath/internal/layout.h"
 #include "udpgate/fastpath/internal/netlink.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 struct bpf_object;
 

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "absl/types/optional.h"
-#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace fastpath {

@@ -10,7 +10,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "udpgate/fastpath/internal/netlink.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace fastpath {

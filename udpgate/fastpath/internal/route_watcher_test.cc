@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/network_namespace.h"
+#include "testing/internal/support/network_namespace.h"
 #include "udpgate/fastpath/kernel_rights.h"
 
 namespace udpgate {

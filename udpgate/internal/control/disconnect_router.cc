@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/session/relay_ports.h"
 
 namespace udpgate {
 namespace internal {

@@ -15,9 +15,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "udpgate/disconnect_source.h"
-#include "udpgate/internal/gate_context.h"
-#include "udpgate/internal/inbox.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/shard/inbox.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/logging.h"
 #include "udpgate/proxy_stats.h"
 

@@ -16,8 +16,8 @@
 #include "testing/await.h"
 #include "testing/mock_disconnect_source.h"
 #include "testing/simulated_clock.h"
-#include "udpgate/internal/client_hash.h"
-#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/net/client_hash.h"
+#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace internal {

@@ -4,7 +4,7 @@
 
 #include "udpgate/internal/control/data_plane.h"
 #include "udpgate/internal/control/disconnect_router.h"
-#include "udpgate/internal/gate_context.h"
+#include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {

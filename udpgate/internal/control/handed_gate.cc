@@ -1,6 +1,6 @@
 #include "udpgate/internal/control/handed_gate.h"
 
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/session/session_table.h"
 
 namespace udpgate {
 namespace internal {

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 
 namespace udpgate {
 namespace internal {

@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
-#include "udpgate/internal/session_record.h"
+#include "udpgate/internal/session/session_record.h"
 
 namespace udpgate {
 namespace internal {

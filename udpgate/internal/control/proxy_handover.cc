@@ -7,7 +7,7 @@
 
 #include "udpgate/internal/control/gateway_stats.h"
 #include "udpgate/internal/control/handed_gate.h"
-#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace internal {

@@ -15,10 +15,10 @@
 #include "udpgate/internal/control/data_plane.h"
 #include "udpgate/internal/control/disconnect_router.h"
 #include "udpgate/internal/control/start_stop.h"
-#include "udpgate/internal/gate_context.h"
-#include "udpgate/internal/handover.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/session/handover.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {

@@ -6,8 +6,8 @@
 #include "absl/status/status.h"
 #include "udpgate/internal/control/data_plane.h"
 #include "udpgate/internal/control/disconnect_router.h"
-#include "udpgate/internal/gate_context.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace internal {

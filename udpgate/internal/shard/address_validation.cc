@@ -1,7 +1,7 @@
 #include "udpgate/internal/shard/address_validation.h"
 
 #include "absl/types/optional.h"
-#include "udpgate/internal/socket_options.h"
+#include "udpgate/internal/net/socket_options.h"
 
 namespace udpgate {
 namespace internal {

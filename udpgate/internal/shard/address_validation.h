@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "udpgate/internal/datagram_batch.h"
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/net/datagram_batch.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/shard/upstream_sockets.h"

@@ -6,7 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/socket_options.h"
+#include "udpgate/internal/net/socket_options.h"
 
 namespace udpgate {
 namespace internal {

@@ -6,8 +6,8 @@
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "udpgate/internal/inbox.h"
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/shard/inbox.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/address_validation.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/shard_context.h"

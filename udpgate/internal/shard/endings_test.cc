@@ -9,9 +9,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/failing_sys_calls.h"
+#include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/shard/shard_fixture.h"
 
 namespace udpgate {

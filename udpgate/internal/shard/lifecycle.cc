@@ -1,7 +1,7 @@
 #include "udpgate/internal/shard/lifecycle.h"
 
 #include "absl/time/time.h"
-#include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/net/listen_socket.h"
 
 namespace udpgate {
 namespace internal {

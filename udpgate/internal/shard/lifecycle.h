@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "udpgate/internal/session_events.h"
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/session/session_events.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/reply_batch.h"
 #include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/shard/upstream_sockets.h"

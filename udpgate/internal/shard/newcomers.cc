@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/net/listen_socket.h"
 #include "udpgate/session_info.h"
 
 namespace udpgate {

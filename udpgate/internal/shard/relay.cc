@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "udpgate/flow_offload.h"
-#include "udpgate/internal/error_queue.h"
+#include "udpgate/internal/net/error_queue.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 

@@ -5,8 +5,8 @@
 #include <cstddef>
 
 #include "absl/types/span.h"
-#include "udpgate/internal/datagram_batch.h"
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/net/datagram_batch.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/address_validation.h"
 #include "udpgate/internal/shard/reply_batch.h"
 #include "udpgate/internal/shard/shard_context.h"

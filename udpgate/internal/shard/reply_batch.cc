@@ -5,8 +5,8 @@
 #include <atomic>
 
 #include "udpgate/flow_offload.h"
-#include "udpgate/internal/error_queue.h"
-#include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/net/error_queue.h"
+#include "udpgate/internal/net/listen_socket.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {

@@ -6,9 +6,9 @@
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/failing_sys_calls.h"
+#include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/error_queue.h"
+#include "udpgate/internal/net/error_queue.h"
 #include "udpgate/internal/shard/shard_fixture.h"
 
 namespace udpgate {

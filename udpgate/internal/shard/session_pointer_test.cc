@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "testing/failing_sys_calls.h"
+#include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "testing/simulated_clock.h"
-#include "udpgate/internal/listen_socket.h"
+#include "udpgate/internal/net/listen_socket.h"
 #include "udpgate/internal/shard/relay.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace internal {

@@ -4,9 +4,9 @@
 #include <atomic>
 #include <utility>
 
-#include "udpgate/internal/listen_socket.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/socket_options.h"
+#include "udpgate/internal/net/listen_socket.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/net/socket_options.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 

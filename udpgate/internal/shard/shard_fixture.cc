@@ -4,9 +4,9 @@
 
 #include <utility>
 
-#include "udpgate/internal/client_hash.h"
-#include "udpgate/internal/listen_socket.h"
-#include "udpgate/internal/relay_ports.h"
+#include "udpgate/internal/net/client_hash.h"
+#include "udpgate/internal/net/listen_socket.h"
+#include "udpgate/internal/session/relay_ports.h"
 
 namespace udpgate {
 namespace internal {

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/sys_calls.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/session_info.h"
 
 namespace udpgate {

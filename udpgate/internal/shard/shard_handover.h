@@ -8,8 +8,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "udpgate/internal/handover.h"
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/session/handover.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/newcomers.h"
 #include "udpgate/internal/shard/shard_context.h"

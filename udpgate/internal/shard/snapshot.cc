@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 #include "udpgate/session_info.h"
 
 namespace udpgate {

@@ -2,7 +2,7 @@
 #ifndef UDPGATE_INTERNAL_SHARD_SNAPSHOT_H_
 #define UDPGATE_INTERNAL_SHARD_SNAPSHOT_H_
 
-#include "udpgate/internal/inbox.h"
+#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/shard_context.h"
 
 namespace udpgate {

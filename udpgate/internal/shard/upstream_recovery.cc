@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/error_queue.h"
+#include "udpgate/internal/net/error_queue.h"
 
 namespace udpgate {
 namespace internal {

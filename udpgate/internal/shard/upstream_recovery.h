@@ -2,7 +2,7 @@
 #ifndef UDPGATE_INTERNAL_SHARD_UPSTREAM_RECOVERY_H_
 #define UDPGATE_INTERNAL_SHARD_UPSTREAM_RECOVERY_H_
 
-#include "udpgate/internal/session_table.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/shard/upstream_sockets.h"

@@ -3,7 +3,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "udpgate/internal/socket_options.h"
+#include "udpgate/internal/net/socket_options.h"
 
 namespace udpgate {
 namespace internal {

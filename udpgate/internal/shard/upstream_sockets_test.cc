@@ -9,11 +9,11 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/failing_sys_calls.h"
+#include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/internal/shard/shard_fixture.h"
-#include "udpgate/internal/unique_fd.h"
-#include "udpgate/internal/upstream.h"
+#include "udpgate/internal/util/unique_fd.h"
+#include "udpgate/internal/session/upstream.h"
 
 namespace udpgate {
 namespace internal {

@@ -19,8 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "udpgate/dns/host_port.h"
-#include "udpgate/internal/thread.h"
-#include "udpgate/internal/unshared_status.h"
+#include "udpgate/internal/util/thread.h"
+#include "udpgate/internal/util/unshared_status.h"
 
 namespace udpgate {
 namespace redis {

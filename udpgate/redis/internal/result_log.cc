@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "udpgate/internal/unshared_status.h"
+#include "udpgate/internal/util/unshared_status.h"
 
 namespace udpgate {
 namespace redis {

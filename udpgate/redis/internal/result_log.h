@@ -13,7 +13,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "udpgate/backend_resolver.h"
-#include "udpgate/internal/mutex.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace redis {

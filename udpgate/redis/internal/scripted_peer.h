@@ -18,8 +18,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
-#include "udpgate/internal/mutex.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/redis/internal/reply_reader.h"
 
 namespace udpgate {

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/sys_calls.h"
+#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace takeover {

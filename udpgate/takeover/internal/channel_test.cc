@@ -20,8 +20,8 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/temporary_directory.h"
-#include "udpgate/internal/unique_fd.h"
+#include "testing/internal/support/temporary_directory.h"
+#include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
 namespace takeover {

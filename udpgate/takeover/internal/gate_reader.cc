@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/takeover/internal/gate_state.h"

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "nlohmann/json.hpp"
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 #include "udpgate/takeover/internal/index_by_id.h"
 #include "udpgate/takeover/internal/messages.h"
 

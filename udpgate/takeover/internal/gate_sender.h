@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 #include "udpgate/takeover/internal/channel.h"
 #include "udpgate/takeover/internal/known_sessions.h"
 

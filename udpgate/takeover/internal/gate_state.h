@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "nlohmann/json.hpp"
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 
 namespace udpgate {
 namespace takeover {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/takeover/internal/index_by_id.h"
 

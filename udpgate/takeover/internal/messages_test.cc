@@ -15,7 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/unique_fd.h"
+#include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/takeover/internal/gate_reader.h"
 #include "udpgate/takeover/internal/gate_sender.h"
 #include "udpgate/takeover/internal/index_by_id.h"

@@ -9,7 +9,7 @@
 
 #include "absl/types/span.h"
 #include "nlohmann/json.hpp"
-#include "udpgate/internal/handover.h"
+#include "udpgate/internal/session/handover.h"
 
 namespace udpgate {
 namespace takeover {

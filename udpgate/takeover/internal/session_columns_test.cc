@@ -8,7 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "udpgate/internal/session_record.h"
+#include "udpgate/internal/session/session_record.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 

@@ -1,0 +1,342 @@
+#!/usr/bin/python3
+"""What the kernel fast path costs, beside plain routing, nginx and sockets.
+
+Run it by tools/bench_fastpath.sh, which builds what it needs. Client, gate and
+backend are network namespaces of their own, linked by veth pairs. In turns,
+round by round, the same load goes through
+
+- `routing`: the gateway's host as a router, to the backend's own address,
+- `nginx`: nginx stream, 2 workers, reuseport,
+- `sockets`: udp-gate with FAST_PATH=off,
+- `fastpath`: udp-gate with FAST_PATH=required.
+
+Busy cores are those of the whole machine, load generator and backend included;
+what counts is how many more they are than with routing.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from contenders import BenchError, Contenders, Process, gate_program
+from measure import machine, stolen_seconds
+from pages import update_docs_text
+from scale import aligned
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+EXIT_NOT_ALLOWED = 77
+
+CLIENT, GATE, BACKEND = "udpgate-c", "udpgate-g", "udpgate-b"
+LISTEN = "10.0.1.1:19132"
+BACKEND_ADDRESS = "10.0.2.2:19133"
+NAMES = ("routing", "nginx", "sockets", "fastpath")
+
+LOADS = {
+    "20k": ("20,000 pairs/s, 200 clients", ("--clients", "200", "--rate", "20000")),
+    "50k": ("50,000 pairs/s, 500 clients", ("--clients", "500", "--rate", "50000")),
+    "saturation": ("64 clients, window 8", ("--clients", "64", "--window", "8")),
+}
+
+# What must be reached.
+EXTRA_RATIO_MAX = 0.15
+P50_BEYOND_ROUTING_US_MAX = 5.0
+SATURATION_RATIO_MIN = 0.90
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--bin", type=pathlib.Path, required=True, help="bazel-bin of the build")
+    add("--out", type=pathlib.Path, help="folder for the results (temporary)")
+    add("--rounds", type=int, default=3)
+    add("--seconds", type=float, default=3.0, help="measured, of each run")
+    # A session is confirmed after a second, and then handed over.
+    add("--warmup", type=float, default=3.0, help="seconds before that")
+    add("--loads", default=",".join(LOADS), help="of these, with commas")
+    add("--contenders", default=",".join(NAMES), help="of these, with commas")
+    add("--quick", action="store_true", help="one short round: does it work?")
+    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
+    options = parser.parse_args()
+    options.loads = options.loads.split(",")
+    options.contenders = options.contenders.split(",")
+    for name in options.loads:
+        if name not in LOADS:
+            parser.error(f"there is no load {name}")
+    for name in options.contenders:
+        if name not in NAMES:
+            parser.error(f"there is no contender {name}")
+    if options.quick:
+        options.rounds, options.seconds = 1, 1.0
+    options.bin = options.bin.resolve()
+    return options
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+def remove_namespaces():
+    for name in (CLIENT, GATE, BACKEND):
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def inside(name, *command):
+    return ["ip", "netns", "exec", name, *command]
+
+
+def link(one, in_one, address_one, other, in_other, address_other):
+    ip("link", "add", in_one, "netns", one, "type", "veth", "peer", in_other, "netns", other)
+    for space, name, address in (
+        (one, in_one, address_one),
+        (other, in_other, address_other),
+    ):
+        ip("-n", space, "address", "add", address + "/24", "dev", name)
+        ip("-n", space, "link", "set", name, "up")
+
+
+def make_namespaces():
+    remove_namespaces()
+    for name in (CLIENT, GATE, BACKEND):
+        ip("netns", "add", name)
+        ip("-n", name, "link", "set", "lo", "up")
+    link(CLIENT, "c0", "10.0.1.2", GATE, "g1", "10.0.1.1")
+    link(GATE, "g2", "10.0.2.1", BACKEND, "b0", "10.0.2.2")
+    ip("-n", CLIENT, "route", "add", "default", "via", "10.0.1.1")
+    ip("-n", BACKEND, "route", "add", "default", "via", "10.0.2.1")
+    subprocess.run(
+        inside(GATE, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"), check=True
+    )
+
+
+def idle_seconds():
+    """Time in which processors were idle or taken by the hypervisor (proc(5)).
+
+    Idle time is measured; what /proc/stat says of busy time is sampled at ticks,
+    which a load that a timer drives can fall between.
+    """
+    words = pathlib.Path("/proc/stat").read_text().split()
+    return sum(int(words[i]) for i in (4, 5, 8)) / os.sysconf("SC_CLK_TCK")
+
+
+def start(options, contenders, name, folder):
+    """What stands between client and backend; None where that is a router."""
+    if name == "routing":
+        return None
+    if name == "nginx":
+        plan = contenders.by_name["nginx"](LISTEN, BACKEND_ADDRESS)
+    else:
+        plan = contenders.by_name["udpgate"](LISTEN, BACKEND_ADDRESS)
+        plan.environment["FAST_PATH"] = "required" if name == "fastpath" else "off"
+    command = inside(GATE, *(str(word) for word in plan.command))
+    return Process(command, folder / f"{name}.log", plan.environment)
+
+
+def run_load(options, load, target):
+    command = inside(CLIENT, options.bin / "testing/internal/bench/load", "--target", target)
+    command += [*LOADS[load][1], "--size", "128"]
+    command += ["--warmup", str(options.warmup), "--seconds", str(options.seconds)]
+    command += ["--drain", "0.5"]
+    with subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        time.sleep(options.warmup + 0.1 * options.seconds)
+        begin, idle = time.monotonic(), idle_seconds()
+        time.sleep(0.8 * options.seconds)
+        elapsed, idle = time.monotonic() - begin, idle_seconds() - idle
+        output, errors = process.communicate(timeout=60)
+        if process.returncode != 0:
+            raise BenchError(errors.decode(errors="replace"))
+    result = json.loads(output)
+    result["busy_cores"] = os.cpu_count() - idle / elapsed
+    return result
+
+
+def await_forwarding(process, target, options):
+    """A first pair goes through; the program in front may still be starting."""
+    command = inside(CLIENT, options.bin / "testing/internal/bench/load", "--target", target)
+    command += ["--clients", "1", "--window", "1", "--warmup", "0", "--seconds", "0.05"]
+    for _ in range(100):
+        done = subprocess.run(
+            [str(word) for word in command], capture_output=True, check=False
+        )
+        if done.returncode == 0 and json.loads(done.stdout)["replies"] > 0:
+            return
+        if process is not None and not process.is_running():
+            break
+        time.sleep(0.05)
+    raise BenchError("nothing is forwarded" + (process.log() if process else ""))
+
+
+def run_once(options, contenders, load, name, folder):
+    target = BACKEND_ADDRESS if name == "routing" else LISTEN
+    process = start(options, contenders, name, folder)
+    try:
+        await_forwarding(process, target, options)
+        stolen = stolen_seconds()
+        result = run_load(options, load, target)
+        result["stolen_seconds"] = stolen_seconds() - stolen
+    finally:
+        if process is not None:
+            process.__exit__()
+    if name == "fastpath" and "fast path: from clients" not in process.log():
+        raise BenchError("the fast path relayed nothing:\n" + process.log())
+    return {"load": load, "contender": name, **result}
+
+
+def measure(options, folder):
+    of_these = argparse.Namespace(
+        bin=options.bin, contenders=None, goref=folder, command=[], redis=False
+    )
+    contenders = Contenders(of_these, folder)
+    echo = inside(BACKEND, str(options.bin / "testing/internal/bench/echo"), BACKEND_ADDRESS)
+    runs = []
+    with Process(echo, folder / "echo.log"):
+        for number in range(options.rounds):
+            for load in options.loads:
+                for name in options.contenders:
+                    if name == "nginx" and "nginx" not in contenders.by_name:
+                        continue
+                    run = run_once(options, contenders, load, name, folder)
+                    runs.append({"round": number, **run})
+                    print(f"round {number + 1}: {load}, {name}", file=sys.stderr)
+    return runs
+
+
+class Summary:
+    """Medians by load and contender."""
+
+    def __init__(self, runs):
+        self._runs = runs
+
+    def values(self, load, name, key):
+        return [
+            run[key]
+            for run in self._runs
+            if run["load"] == load and run["contender"] == name
+        ]
+
+    def median(self, load, name, key):
+        values = self.values(load, name, key)
+        return statistics.median(values) if values else None
+
+    def total(self, load, name, key):
+        return sum(self.values(load, name, key))
+
+
+def verdicts(options, summary):
+    found = []
+
+    def judge(text, value, is_met):
+        found.append((text.format(value) if value is not None else text, is_met))
+
+    for load in options.loads:
+        if load == "saturation":
+            ours = summary.median(load, "fastpath", "replies_per_second")
+            routing = summary.median(load, "routing", "replies_per_second")
+            if ours and routing:
+                ratio = ours / routing
+                text = f"{load}: replies/s / routing's = {{:.2f}}, at least {SATURATION_RATIO_MIN:.2f}"
+                judge(text, ratio, ratio >= SATURATION_RATIO_MIN)
+            continue
+        busy = {n: summary.median(load, n, "busy_cores") for n in options.contenders}
+        if None not in (busy.get(n) for n in ("routing", "nginx", "fastpath")):
+            ours, nginx = (busy[n] - busy["routing"] for n in ("fastpath", "nginx"))
+            text = (
+                f"{load}: extra cores / nginx's extra = {ours:.2f} / {nginx:.2f}, "
+                f"at most {EXTRA_RATIO_MAX:.2f}"
+            )
+            judge(text, None, ours <= EXTRA_RATIO_MAX * nginx)
+        p50 = [summary.median(load, name, "p50_ns") for name in ("fastpath", "routing")]
+        if None not in p50:
+            beyond = (p50[0] - p50[1]) / 1000
+            text = f"{load}: p50 beyond routing's, us = {{:.1f}}, at most {P50_BEYOND_ROUTING_US_MAX:.1f}"
+            judge(text, beyond, beyond <= P50_BEYOND_ROUTING_US_MAX)
+    return found
+
+
+def table(options, summary):
+    lines = []
+    for load in options.loads:
+        rows = [("", "busy cores", "extra", "replies/s", "p50 us", "p99 us")
+                + ("lost", "reordered")]
+        routing = summary.median(load, "routing", "busy_cores")
+        for name in options.contenders:
+            busy = summary.median(load, name, "busy_cores")
+            if busy is None:
+                continue
+            rows.append(
+                (
+                    name,
+                    f"{busy:.2f}",
+                    f"{busy - routing:+.2f}" if routing is not None else "",
+                    f"{summary.median(load, name, 'replies_per_second'):,.0f}",
+                    f"{summary.median(load, name, 'p50_ns') / 1000:,.0f}",
+                    f"{summary.median(load, name, 'p99_ns') / 1000:,.0f}",
+                    f"{summary.total(load, name, 'lost'):,}",
+                    f"{summary.total(load, name, 'reordered'):,}",
+                )
+            )
+        lines += [f"{load}: {LOADS[load][0]}, 128 bytes", *aligned(rows), ""]
+    return lines
+
+
+def to_text(options, here, summary, targets, version):
+    lines = [
+        "udp-gateway's fast path, " + time.strftime("%Y-%m-%d %H:%M %Z"),
+        "{cpu}, {cores} cores, Linux {kernel}".format(**here),
+        f"{options.rounds} rounds, {options.warmup:g} s to warm up and "
+        f"{options.seconds:g} s measured in each run; medians, and sums of what was "
+        "lost and reordered",
+        version,
+        "",
+        *table(options, summary),
+        "Targets",
+    ]
+    lines += [f"  {'pass' if is_met else 'FAIL'}  {text}" for text, is_met in targets]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    options = parse_options()
+    here = machine()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="udpgate_fastpath."))
+    try:
+        make_namespaces()
+    except (subprocess.CalledProcessError, OSError) as error:
+        print(f"bench_fastpath: no network namespaces here: {error}")
+        return EXIT_NOT_ALLOWED
+    try:
+        runs = measure(options, folder)
+    except (BenchError, subprocess.TimeoutExpired) as error:
+        print(f"bench_fastpath: {error}", file=sys.stderr)
+        return 1
+    finally:
+        remove_namespaces()
+        shutil.rmtree(folder, ignore_errors=True)
+    summary = Summary(runs)
+    targets = verdicts(options, summary)
+    version = subprocess.check_output([gate_program(options), "--version"], text=True)
+    text = to_text(options, here, summary, targets, version.strip())
+    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "fastpath.txt").write_text(text)
+    (out / "fastpath.json").write_text(json.dumps(runs, indent=1) + "\n")
+    print(text)
+    print(f"Written to {out}: fastpath.txt, fastpath.json")
+    if options.update_docs:
+        update_docs_text(ROOT, "fastpath", text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

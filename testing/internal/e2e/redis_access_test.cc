@@ -1,0 +1,151 @@
+// How the gateway reaches Redis: addresses, login, database, key and channel.
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "testing/internal/e2e/e2e.h"
+
+namespace udpgate {
+namespace test {
+namespace {
+
+using RedisAccessTest = GateTest;
+
+// With a Redis server of its own.
+TEST_F(RedisAccessTest, LogsInAsAnAclUser) {
+  RedisServerOptions options;
+  options.extra_arguments = {"--user", "default", "off",          "--user",
+                             "gate",   "on",      ">open=sesame", "~*",
+                             "&*",     "+@all"};
+  options.username = "gate";
+  options.password = "open=sesame";
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  StartGate({{"REDIS_ADDR", server.tcp_address()},
+             {"REDIS_USERNAME", "gate"},
+             {"REDIS_PASSWORD", "open=sesame"},
+             {"LOG_LEVEL", "debug"}});
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+  EXPECT_TRUE(AwaitSubscriber(&server));
+  EXPECT_EQ(gate().log().find("sesame"), std::string::npos) << gate().log();
+}
+
+TEST_F(RedisAccessTest, ReadsThePasswordFromAFile) {
+  RedisServerOptions options;
+  options.extra_arguments = {"--requirepass", "from a file"};
+  options.password = "from a file";
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  TemporaryDirectory directory;
+  StartGate({{"REDIS_ADDR", server.tcp_address()},
+             {"REDIS_PASSWORD_FILE",
+              directory.WriteFile("password", "from a file\n")}});
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+}
+
+TEST_F(RedisAccessTest, AWrongPasswordIsLoggedWithoutIt) {
+  RedisServerOptions options;
+  options.extra_arguments = {"--requirepass", "right"};
+  options.password = "right";
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  StartGate({{"REDIS_ADDR", server.tcp_address()},
+             {"REDIS_PASSWORD", "not-this-one"},
+             {"LOG_LEVEL", "debug"}});
+  LoopbackPeer client;
+  ASSERT_TRUE(client.Send(address(), "hello").ok());
+  EXPECT_TRUE(gate().AwaitLog("WRONGPASS")) << gate().log();
+  EXPECT_EQ(gate().log().find("not-this-one"), std::string::npos)
+      << gate().log();
+  // The operator corrects the password.
+  ASSERT_TRUE(
+      server.Command({"CONFIG", "SET", "requirepass", "not-this-one"}).ok());
+  EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
+}
+
+TEST_F(RedisAccessTest, AMissingPasswordIsLogged) {
+  RedisServerOptions options;
+  options.extra_arguments = {"--requirepass", "right"};
+  options.password = "right";
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  StartGate({{"REDIS_ADDR", server.tcp_address()}});
+  LoopbackPeer client;
+  ASSERT_TRUE(client.Send(address(), "hello").ok());
+  EXPECT_TRUE(gate().AwaitLog("NOAUTH")) << gate().log();
+}
+
+TEST_F(RedisAccessTest, UsesTheDatabaseKeyAndChannelOfTheSettings) {
+  EchoBackend lobby("lobby");
+  EchoBackend arena("arena");
+  EchoBackend wrong("wrong");
+  SetBackend(wrong);
+  const auto set = [&](const EchoBackend& backend) {
+    // SELECT affects one connection, so both are in one command.
+    ASSERT_TRUE(redis()
+                    .Command({"EVAL",
+                              "redis.call('SELECT', 3) "
+                              "return redis.call('SET', KEYS[1], ARGV[1])",
+                              "1", "another:key", backend.address().ToString()})
+                    .ok());
+  };
+  set(lobby);
+  StartGate({{"REDIS_DB", "3"},
+             {"REDIS_BACKEND_KEY", "another:key"},
+             {"REDIS_DISCONNECT_CHANNEL", "another channel"}});
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+  ASSERT_TRUE(AwaitSubscriber(&redis(), "another channel"));
+  set(arena);
+  ASSERT_TRUE(
+      redis()
+          .Command({"PUBLISH", "another channel", client.address().ToString()})
+          .ok());
+  EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
+}
+
+TEST_F(RedisAccessTest, UsesAUnixSocket) {
+  RedisServerOptions options;
+  options.tcp = false;
+  options.unix_socket = true;
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  EchoBackend arena("arena");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  StartGate({{"REDIS_ADDR", server.unix_address()}});
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+  ASSERT_TRUE(AwaitSubscriber(&server));
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, arena.address().ToString()}).ok());
+  ASSERT_TRUE(
+      server
+          .Command({"PUBLISH", kDisconnectChannel, client.address().ToString()})
+          .ok());
+  EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
+}
+
+TEST_F(RedisAccessTest, ResolvesTheHostNameOfRedis) {
+  EchoBackend lobby("lobby");
+  SetBackend(lobby);
+  StartGate({{"REDIS_ADDR", absl::StrCat("localhost:", redis().port())}});
+  LoopbackPeer client;
+  EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
+}
+
+}  // namespace
+}  // namespace test
+}  // namespace udpgate
