@@ -16,8 +16,8 @@
 #include "testing/await.h"
 #include "testing/echo_backend.h"
 #include "testing/internal/support/http_client.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/temporary_directory.h"
+#include "testing/loopback_peer.h"
 #include "udpgate/option_error.h"
 
 namespace udpgate {

@@ -18,8 +18,8 @@
 #include "testing/await.h"
 #include "testing/echo_backend.h"
 #include "testing/internal/support/gate_process.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/redis_server.h"
+#include "testing/loopback_peer.h"
 
 namespace {
 

@@ -9,8 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "testing/internal/support/child_process.h"
 #include "testing/echo_backend.h"
+#include "testing/internal/support/child_process.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/socket_address.h"
 

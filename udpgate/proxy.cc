@@ -4,17 +4,17 @@
 #include <utility>
 #include <vector>
 
-#include "udpgate/internal/net/client_hash.h"
 #include "udpgate/internal/control/data_plane.h"
 #include "udpgate/internal/control/descriptor_limits.h"
 #include "udpgate/internal/control/disconnect_router.h"
 #include "udpgate/internal/control/proxy_handover.h"
 #include "udpgate/internal/control/start_stop.h"
-#include "udpgate/internal/shard/gate_context.h"
-#include "udpgate/internal/util/mutex.h"
+#include "udpgate/internal/net/client_hash.h"
+#include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/session/relay_ports.h"
 #include "udpgate/internal/session/session_events.h"
-#include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {

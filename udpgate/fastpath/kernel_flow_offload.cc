@@ -22,8 +22,8 @@
 #include "udpgate/fastpath/internal/layout.h"
 #include "udpgate/fastpath/internal/program.h"
 #include "udpgate/fastpath/internal/route_watcher.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/util/thread.h"
 #include "udpgate/internal/util/unique_fd.h"
 

@@ -5,8 +5,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/network_namespace.h"
+#include "testing/loopback_peer.h"
 #include "udpgate/fastpath/namespace_fixture.h"
 
 namespace udpgate {

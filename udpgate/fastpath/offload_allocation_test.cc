@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "testing/internal/support/allocation_count.h"
 #include "testing/await.h"
+#include "testing/internal/support/allocation_count.h"
 #include "testing/internal/support/network_namespace.h"
 #include "udpgate/fastpath/kernel_flow_offload.h"
 #include "udpgate/fastpath/kernel_rights.h"

@@ -20,8 +20,8 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/network_namespace.h"
+#include "testing/loopback_peer.h"
 #include "udpgate/fastpath/namespace_fixture.h"
 #include "udpgate/fastpath/tiny_gate.h"
 

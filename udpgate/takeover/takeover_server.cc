@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/session/handover.h"
 #include "udpgate/internal/util/mutex.h"
-#include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/util/thread.h"
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/takeover/internal/channel.h"

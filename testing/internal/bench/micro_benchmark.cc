@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "udpgate/internal/session/admission.h"
 #include "udpgate/internal/net/client_hash.h"
 #include "udpgate/internal/net/datagram_batch.h"
-#include "udpgate/internal/shard/inbox.h"
-#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/session/admission.h"
+#include "udpgate/internal/session/session_table.h"
+#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/session_info.h"

@@ -12,11 +12,11 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/internal/e2e/e2e.h"
 #include "testing/echo_backend.h"
+#include "testing/internal/e2e/e2e.h"
 #include "testing/internal/support/gate_process.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/network_namespace.h"
+#include "testing/loopback_peer.h"
 #include "udpgate/fastpath/kernel_rights.h"
 #include "udpgate/socket_address.h"
 

@@ -13,13 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/internal/e2e/e2e.h"
 #include "testing/echo_backend.h"
+#include "testing/internal/e2e/e2e.h"
 #include "testing/internal/support/gate_process.h"
 #include "testing/internal/support/http_client.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/network_namespace.h"
 #include "testing/internal/support/temporary_directory.h"
+#include "testing/loopback_peer.h"
 #include "udpgate/fastpath/kernel_rights.h"
 
 namespace udpgate {

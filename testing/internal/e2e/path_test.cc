@@ -26,8 +26,8 @@
 #include "testing/await.h"
 #include "testing/internal/e2e/e2e.h"
 #include "testing/internal/support/gate_process.h"
-#include "testing/loopback_peer.h"
 #include "testing/internal/support/network_namespace.h"
+#include "testing/loopback_peer.h"
 #include "udpgate/fastpath/kernel_rights.h"
 #include "udpgate/socket_address.h"
 

@@ -8,9 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "testing/internal/simulation/payload.h"
 #include "udpgate/cidr.h"
 #include "udpgate/internal/net/listen_socket.h"
-#include "testing/internal/simulation/payload.h"
 
 namespace udpgate {
 namespace internal {

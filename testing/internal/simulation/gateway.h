@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "udpgate/backend_resolver.h"
 #include "testing/internal/simulation/observation.h"
 #include "testing/internal/simulation/rules.h"
 #include "testing/internal/simulation/state.h"
+#include "udpgate/backend_resolver.h"
 #include "udpgate/proxy_options.h"
 
 namespace udpgate {

@@ -8,10 +8,10 @@
 #include <set>
 
 #include "absl/strings/string_view.h"
-#include "udpgate/backend_resolver.h"
 #include "testing/internal/simulation/actions.h"
 #include "testing/internal/simulation/payload.h"
 #include "testing/internal/simulation/state.h"
+#include "udpgate/backend_resolver.h"
 
 namespace udpgate {
 namespace internal {

@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <string>
 
-#include "testing/internal/support/simulated_sys_calls.h"
-#include "udpgate/backend_resolver.h"
 #include "testing/internal/simulation/actions.h"
 #include "testing/internal/simulation/faults.h"
 #include "testing/internal/simulation/gateway.h"
@@ -15,6 +13,8 @@
 #include "testing/internal/simulation/observation.h"
 #include "testing/internal/simulation/rules.h"
 #include "testing/internal/simulation/state.h"
+#include "testing/internal/support/simulated_sys_calls.h"
+#include "udpgate/backend_resolver.h"
 
 namespace udpgate {
 namespace internal {

@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace test {

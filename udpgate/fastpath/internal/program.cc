@@ -19,8 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "udpgate/fastpath/internal/program_object.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace fastpath {

@@ -11,12 +11,12 @@
 #include "udpgate/internal/control/descriptor_limits.h"
 #include "udpgate/internal/control/session_slice.h"
 #include "udpgate/internal/net/error_queue.h"
-#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/net/listen_socket.h"
-#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/net/sys_calls.h"
-#include "udpgate/internal/util/thread.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/session/upstream.h"
+#include "udpgate/internal/shard/inbox.h"
+#include "udpgate/internal/util/thread.h"
 #include "udpgate/logging.h"
 
 namespace udpgate {

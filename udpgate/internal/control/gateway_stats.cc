@@ -1,7 +1,7 @@
 #include "udpgate/internal/control/gateway_stats.h"
 
-#include "udpgate/internal/util/counters.h"
 #include "udpgate/internal/session/session_offload.h"
+#include "udpgate/internal/util/counters.h"
 
 namespace udpgate {
 namespace internal {

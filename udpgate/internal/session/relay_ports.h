@@ -16,8 +16,8 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/session/handover.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/session/session_ref.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "udpgate/flow_offload.h"
-#include "udpgate/internal/util/counters.h"
 #include "udpgate/internal/session/session_table.h"
+#include "udpgate/internal/util/counters.h"
 
 namespace udpgate {
 namespace internal {

@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "udpgate/internal/session/relay_ports.h"
 #include "udpgate/internal/net/socket_options.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/session/relay_ports.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

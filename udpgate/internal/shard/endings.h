@@ -6,9 +6,9 @@
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/address_validation.h"
+#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/proxy_stats.h"
@@ -35,8 +35,8 @@ class Endings {
   static constexpr int64_t kBreakNanosecondsMax = 1'000'000;
 
   // The idle sweep visits all sessions so often within a timeout: a session is
-  // found idle at 1.0 to 1.125 times the timeout, which leaves as much again for
-  // a busy machine.
+  // found idle at 1.0 to 1.125 times the timeout, which leaves as much again
+  // for a busy machine.
   static constexpr int64_t kSweepsPerTimeout = 8;
 
   // ICMP errors of a client's host count if the client has been silent for so

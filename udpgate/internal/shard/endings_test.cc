@@ -11,8 +11,8 @@
 #include "gtest/gtest.h"
 #include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/shard/shard_fixture.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace internal {

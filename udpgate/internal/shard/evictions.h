@@ -5,12 +5,12 @@
 #include <cstddef>
 
 #include "absl/functional/function_ref.h"
-#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/session/session_table.h"
+#include "udpgate/internal/session/upstream.h"
+#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/shard/upstream_sockets.h"
-#include "udpgate/internal/session/upstream.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

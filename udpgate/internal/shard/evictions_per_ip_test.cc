@@ -7,9 +7,9 @@
 #include "gtest/gtest.h"
 #include "testing/fake_flow_offload.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/shard/evictions.h"
 #include "udpgate/internal/shard/shard_fixture.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace internal {

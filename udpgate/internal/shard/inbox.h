@@ -15,10 +15,10 @@
 #include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/internal/net/datagram_batch.h"
-#include "udpgate/internal/session/handover.h"
-#include "udpgate/internal/util/mutex.h"
-#include "udpgate/internal/session/session_ref.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/session/handover.h"
+#include "udpgate/internal/session/session_ref.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 

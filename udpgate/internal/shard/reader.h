@@ -13,10 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "udpgate/internal/util/counters.h"
 #include "udpgate/internal/net/datagram_batch.h"
 #include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/internal/shard/worker.h"
+#include "udpgate/internal/util/counters.h"
 
 namespace udpgate {
 namespace internal {

@@ -10,10 +10,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "udpgate/internal/util/cpu_meter.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/shard/reader.h"
 #include "udpgate/internal/shard/worker.h"
+#include "udpgate/internal/util/cpu_meter.h"
+#include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
 namespace internal {

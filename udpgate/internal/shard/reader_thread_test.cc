@@ -14,8 +14,8 @@
 #include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/clock.h"
-#include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/internal/net/listen_socket.h"
+#include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/static_backend_resolver.h"
 
 namespace udpgate {

@@ -9,9 +9,9 @@
 #include "absl/types/span.h"
 #include "udpgate/internal/net/datagram_batch.h"
 #include "udpgate/internal/net/send_share.h"
+#include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/shard/shard_context.h"
-#include "udpgate/internal/net/sys_calls.h"
 
 namespace udpgate {
 namespace internal {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "udpgate/internal/net/listen_socket.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/net/socket_options.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 

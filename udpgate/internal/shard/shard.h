@@ -12,14 +12,13 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "udpgate/internal/util/counters.h"
 #include "udpgate/internal/net/datagram_batch.h"
-#include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/internal/session/handover.h"
-#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/address_validation.h"
 #include "udpgate/internal/shard/endings.h"
 #include "udpgate/internal/shard/evictions.h"
+#include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/newcomers.h"
 #include "udpgate/internal/shard/relay.h"
@@ -29,6 +28,7 @@
 #include "udpgate/internal/shard/snapshot.h"
 #include "udpgate/internal/shard/upstream_recovery.h"
 #include "udpgate/internal/shard/upstream_sockets.h"
+#include "udpgate/internal/util/counters.h"
 
 namespace udpgate {
 namespace internal {

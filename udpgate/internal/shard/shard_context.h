@@ -8,13 +8,13 @@
 #include <memory>
 #include <utility>
 
-#include "udpgate/internal/util/counters.h"
-#include "udpgate/internal/shard/gate_context.h"
-#include "udpgate/internal/shard/inbox.h"
-#include "udpgate/internal/session/session_offload.h"
-#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/net/socket_options.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/session/session_offload.h"
+#include "udpgate/internal/session/session_table.h"
+#include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/shard/inbox.h"
+#include "udpgate/internal/util/counters.h"
 #include "udpgate/proxy_options.h"
 
 namespace udpgate {

@@ -4,11 +4,11 @@
 
 #include <cstdint>
 
-#include "udpgate/internal/shard/inbox.h"
-#include "udpgate/internal/session/session_table.h"
-#include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/session/upstream.h"
+#include "udpgate/internal/shard/inbox.h"
+#include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {

@@ -11,9 +11,9 @@
 #include "gtest/gtest.h"
 #include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
+#include "udpgate/internal/session/upstream.h"
 #include "udpgate/internal/shard/shard_fixture.h"
 #include "udpgate/internal/util/unique_fd.h"
-#include "udpgate/internal/session/upstream.h"
 
 namespace udpgate {
 namespace internal {
