@@ -2,9 +2,9 @@
 // below the sockets, without the process. The kernel does so in
 // //udpgate/fastpath.
 //
-//   dependencies.flow_offload =
-//   *udpgate::fastpath::KernelFlowOffload::Create({}); auto proxy =
-//   udpgate::Proxy::Create(options, dependencies);
+//   auto offload = udpgate::fastpath::KernelFlowOffload::Create({});
+//   dependencies.flow_offload = *std::move(offload);
+//   auto proxy = udpgate::Proxy::Create(options, std::move(dependencies));
 //
 // It is only an accelerator. Sessions are created and end on their sockets; a
 // datagram that it does not relay reaches the sockets as usual.
@@ -51,21 +51,21 @@ enum class FlowState : uint8_t {
                // datagrams take has changed
 };
 
-// Threads: all methods from any thread at any time, but for one slot one at a
-// time. A `Proxy` calls them from the threads that move datagrams, so none may
-// wait for anything, ask the kernel anything that takes long, or allocate
-// memory; what does is left to a thread of the offload's own, which is heard of
-// in `state`. LateActivity is the exception.
+// Threads: all methods from any thread at any time, except that the calls for
+// one slot come one after the other. A `Proxy` calls them from the threads that
+// move datagrams, so no method may wait, make a long system call or allocate
+// memory. A thread of the offload does such work, and `state` returns its
+// result. Only LateActivity may wait.
 //
 // A slot names a session from Install to Remove.
 class FlowOffload {
  public:
   virtual ~FlowOffload() = default;
 
-  // Asks to have the session's datagrams relayed. The result is its slot, with
-  // no activity and kWaiting, or none where there is no room. The session goes
-  // on over its sockets whatever becomes of it; where it is refused it may be
-  // tried again, after Remove.
+  // Requests that the session's datagrams are relayed. Returns its slot, with
+  // no activity and kWaiting, or nothing if there is no room. The sockets of
+  // the session continue to work in any case. If the flow is refused, the
+  // caller may try again after Remove.
   virtual absl::optional<uint32_t> Install(
       const SessionAddresses& addresses) = 0;
 
@@ -73,28 +73,29 @@ class FlowOffload {
   virtual FlowState state(uint32_t slot) const = 0;
 
   // The kernel receive time (SO_TIMESTAMPNS, socket(7)) of the newest datagram
-  // of this direction that the process has dealt with: after it was sent on.
+  // of this direction that the process has handled, published after it was
+  // sent on.
   // Called for each batch, so it may cost no more than a store to memory.
   virtual void PublishHandled(uint32_t slot, FlowDirection direction,
                               int64_t receive_time_nanoseconds) = 0;
 
-  // Datagrams that make larger IP packets go to the sockets from now on. Holds
-  // also where it comes before the session is installed.
+  // Datagrams that make larger IP packets go to the sockets from now on. May be
+  // called before the session is installed.
   virtual void LowerPacketBytesMax(uint32_t slot, FlowDirection direction,
                                    uint32_t bytes) = 0;
 
-  // Since Install. Loads from memory.
+  // What was relayed since Install. Loads from memory.
   virtual SessionActivity ReadActivity(uint32_t slot) const = 0;
 
-  // The session's next datagram goes to the sockets, also where it was not
-  // installed yet, and the slot is given back. The result is what was relayed
-  // since Install; a datagram that is being relayed this moment may be missing
-  // there, and is in LateActivity then.
+  // The session's next datagram goes to the sockets, even if the flow was not
+  // installed yet, and the slot is free again. Returns what was relayed since
+  // Install; a datagram that is being relayed at this moment may be missing
+  // there, and is part of LateActivity then.
   virtual SessionActivity Remove(uint32_t slot) = 0;
 
-  // What was relayed of sessions beside what Remove has returned for them, all
-  // of them together; `last_relayed_nanoseconds` is 0. Not for the threads that
-  // move datagrams: it may wait.
+  // What was relayed of removed sessions and is missing in the results of
+  // Remove: the sum over all sessions; `last_relayed_nanoseconds` is 0. Not for
+  // the threads that move datagrams: it may wait.
   virtual SessionActivity LateActivity() const = 0;
 
   // A takeover (see //udpgate/takeover) during which flows stay relayed. An

@@ -1,4 +1,4 @@
-// Where udpgate's log lines go.
+// The log lines of udpgate, and the sink that receives them.
 //
 // The library formats a line and hands it to a `LogSink`, which the host
 // replaces with its own logger:
@@ -50,8 +50,8 @@ class LogRateLimiter {
   // `clock` must outlive the limiter.
   LogRateLimiter(const Clock* clock, absl::Duration interval);
 
-  // True where a line may be written now; `suppressed` then holds the number
-  // of lines that were held back since the last one. False where not.
+  // True if a line may be written now; `suppressed` then holds the number of
+  // lines that were held back since the last one.
   bool Admit(int64_t* suppressed);
 
   // The next line may be written at once.

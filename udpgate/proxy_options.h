@@ -22,25 +22,25 @@ namespace udpgate {
 
 // Limits on clients and their sessions.
 struct ProxyLimits {
-  // A session with no datagram in either direction for so long ends: between
-  // 1.0 and 1.25 times this after its last datagram. 10 ms to 1 day.
+  // A session without a datagram in either direction ends between 1.0 and 1.25
+  // times this after its last datagram. 10 ms to 1 day.
   absl::Duration session_idle_timeout = absl::Seconds(60);
 
-  // Live sessions at most; 0: any number. Never more than the soft descriptor
-  // limit of the process (RLIMIT_NOFILE) allows, less a reserve, since each
-  // takes one, nor than there are source ports; `Proxy::session_limit` returns
-  // the limit in force. 0 to 1,000,000,000.
+  // Limit on live sessions; 0: none. Two more limits apply in any case: each
+  // session takes a descriptor (RLIMIT_NOFILE, minus a reserve) and a source
+  // port. `Proxy::session_limit` returns the limit in force. 0 to
+  // 1,000,000,000.
   int64_t max_sessions = 0;
 
-  // A session whose client has sent, and whose backend has been silent for so
-  // long since the first datagram after its last reply, ends: its client's next
-  // datagram asks for a backend again. Between 1.0 and 1.25 times this. Zero:
-  // never, for traffic that goes one way only. 10 ms to 1 day.
+  // A session ends if its client sends and its backend stays silent: between
+  // 1.0 and 1.25 times this after the client's first datagram since the last
+  // reply. The client's next datagram resolves a backend again. Zero: never,
+  // for traffic that goes one way only. 10 ms to 1 day.
   absl::Duration backend_silent_timeout = absl::Seconds(30);
 
-  // A session whose client has sent nothing for so long ends, whatever its
-  // backend sends. Between 1.0 and 1.25 times this. Zero: never. 10 ms to 1
-  // day.
+  // A session whose client sends nothing ends between 1.0 and 1.25 times this
+  // after the client's last datagram, whatever its backend sends. Zero: never.
+  // 10 ms to 1 day.
   absl::Duration client_silent_timeout = absl::Seconds(300);
 
   // ICMP errors of the backend's host or of the route to it (port, host or
@@ -55,24 +55,24 @@ struct ProxyLimits {
   // Datagrams kept for one client that waits for its backend. 1 to 1024.
   int pending_datagrams_max = 16;
 
-  // Clients that wait for their backend at most, and the bytes that are kept
-  // for all of them. 1 to 2^20; 65536 to 2^40.
+  // Limits on the clients that wait for their backend, and on the bytes that
+  // are kept for all of them. 1 to 2^20; 65536 to 2^40.
   int64_t pending_clients_max = 4096;
   int64_t pending_bytes_max = int64_t{16} << 20;
 
-  // Live sessions of one IPv4 address or one IPv6 /64 at most; 0: any number.
-  // A further one evicts the session whose client is silent longest: an
+  // Limit on live sessions of one IPv4 address or one IPv6 /64; 0: none. A
+  // further client evicts the session whose client is silent longest: an
   // unconfirmed one after 2 seconds of silence, a confirmed one after 10.
   int64_t max_sessions_per_ip = 0;
 
-  // Of them, those at most that are not confirmed yet, pending ones included;
-  // 0: any number. Further clients are rejected. It ends loops: of gateways
-  // that name each other as backends each takes the other's sockets for new
-  // clients, and so does one whose backend's address leads back to it.
+  // Limit on those of them that are not confirmed yet, pending ones included;
+  // 0: none. Further clients are rejected. It ends loops: two gateways that are
+  // each other's backend take each other's sockets for new clients, and so does
+  // a gateway whose backend's address leads back to it.
   int64_t max_unconfirmed_sessions_per_ip = 512;
 
-  // New sessions per second at most, and the burst size; in total, and per IPv4
-  // address or IPv6 /64. 0: any number. 0 to 1,000,000.
+  // Limits on new sessions per second, which are also the burst size: in total,
+  // and per IPv4 address or IPv6 /64. 0: none. 0 to 1,000,000.
   int64_t new_sessions_per_second = 10'000;
   int64_t new_sessions_per_second_per_ip = 0;
 
@@ -82,21 +82,22 @@ struct ProxyLimits {
   CidrList allow_cidrs;
   CidrList deny_cidrs;
 
-  // A session whose client has not yet shown that it sees replies ends so long
-  // after its client's last datagram, whatever its backend sends. The default
-  // outlasts common keepalives of 25 s. 10 ms to 1 day.
+  // An unconfirmed session (its client has not yet shown that it receives
+  // replies) ends this long after its client's last datagram, whatever its
+  // backend sends. The default outlasts common keepalives of 25 s. 10 ms to 1
+  // day.
   absl::Duration unconfirmed_timeout = absl::Seconds(30);
 
   // Anti-amplification limit (compare RFC 9000, section 8): a client that has
-  // not sent since a reply gets at most so many times the bytes that it sent,
-  // and 2048 bytes in any case. Once it has, it gets 16 MiB; after three
-  // datagrams, each after another reply, there is no limit. 0: no limit at all.
-  // 0 to 1,000,000.
+  // not sent since its first reply gets at most this many times the bytes that
+  // it sent, and 2048 bytes in any case. After one datagram since a reply it
+  // gets 16 MiB; after three, each after another reply, there is no limit. 0:
+  // no limit at all. 0 to 1,000,000.
   int64_t unconfirmed_reply_factor = 10;
 
-  // Replies beyond that limit wait in the socket towards the backend, for so
-  // many sessions of a shard at most, since they take the kernel's memory;
-  // those of others are dropped. 0 to 65,536.
+  // Replies beyond that limit wait in the upstream socket, for at most this
+  // many sessions of a shard, since they take the kernel's memory; those of
+  // further sessions are dropped. 0 to 65,536.
   int64_t paused_sessions_max = 64;
 
   // As `ProxyOptions::Validate`, for the limits only.
@@ -110,23 +111,22 @@ struct ProxyOptions {
   SocketAddress listen_address = SocketAddress::Ipv4Any(19132);
 
   // Bound UDP sockets to adopt instead of binding `listen_address` (socket
-  // activation, tests): one for each listener, all of the same address where
-  // there are several. The Proxy owns them from the moment `Create` is called,
-  // also where that fails, and sets them to blocking mode.
+  // activation, tests): one for each listener, all of the same address. The
+  // Proxy owns them from the moment `Create` is called, even if that fails, and
+  // sets them to blocking mode.
   std::vector<int> listen_fds;
 
-  // Sockets and reader threads on `listen_address`, with SO_REUSEPORT where
-  // more than one. 1 to 64. Ignored with `listen_fds`.
+  // Sockets and reader threads on `listen_address`; more than one use
+  // SO_REUSEPORT. 1 to 64. Ignored with `listen_fds`.
   int listener_count = 1;
 
   // Threads of the worker pool, one shard of the sessions each. 0: no pool,
   // each listener's thread handles what it reads. 0 to 256.
   int worker_count = DefaultWorkerCount();
 
-  // Source addresses towards backends, used in turn, those of the backend's
-  // family; none: the one that the system's routes choose. Each has a range of
-  // ports of its own, so that several carry more sessions. No wildcards; 64 at
-  // most.
+  // Source addresses towards backends, used in rotation if they are of the
+  // backend's family; empty: the system's routes choose. Each has a range of
+  // ports of its own, so several carry more sessions. No wildcards; at most 64.
   std::vector<SocketAddress> upstream_bind_addresses;
 
   // Quarantine: how long a source port on which a backend has replied is not
@@ -134,13 +134,13 @@ struct ProxyOptions {
   absl::Duration port_quarantine = absl::Seconds(30);
 
   // How long an address of a backend is avoided after it has refused sessions
-  // or fallen silent, where the backend has others (see
+  // or fallen silent, if the backend has others (see
   // `ResolveResult::alternatives`). A reply ends it. 0 to 1 hour.
   absl::Duration backend_holdoff = absl::Seconds(10);
 
-  // Datagrams that wait for one shard at most; their bytes are limited to 2
-  // KiB times as many, and to no less than one of the largest datagrams. A
-  // full queue drops and counts. 1 to 1,048,576.
+  // Limit on the datagrams that wait for one shard; their bytes are limited to
+  // 2 KiB times as many, but always allow one of the largest datagrams. A full
+  // queue drops and counts. 1 to 1,048,576.
   int queue_size_datagrams = 4096;
 
   // Datagrams for one recvmmsg(2) or sendmmsg(2). 1 to 1024 (UIO_MAXIOV).
@@ -158,9 +158,9 @@ struct ProxyOptions {
   // 791, section 2.3), so no router splits them either.
   bool dont_fragment = false;
 
-  // Whether a datagram leaves with the traffic class that it came with: DSCP
-  // (RFC 2474) and ECN (RFC 3168), the TOS byte of IPv4; both ways. Else it
-  // leaves with 0.
+  // Whether a datagram leaves with the traffic class that it came with, both
+  // ways: DSCP (RFC 2474) and ECN (RFC 3168), the TOS byte of IPv4. Otherwise
+  // it leaves with 0.
   bool copies_traffic_class = true;
 
   // The gateway's source ports towards backends, in the order in which to use
@@ -177,15 +177,15 @@ struct ProxyOptions {
   // (`events_suppressed`). 1 to 1,048,576.
   int event_queue_size = 1024;
 
-  // Events of sessions that wait for the `SessionObserver`, of each shard, with
-  // their memory from the start, under 200 bytes each; none without an
+  // Limit on the events of one shard that wait for the `SessionObserver`. Their
+  // memory, under 200 bytes each, is allocated at startup, if there is an
   // observer. A full queue drops and counts them (`session_events_dropped`). 1
   // to 1,048,576.
   int session_events_max = 1024;
 
-  // Of the hash that spreads clients over shards and listeners; 0: a random
-  // one. Only sockets of another gateway (`listen_fds`) need the one that it
-  // had: the kernel goes on to choose the listener by it.
+  // Seed of the hash that spreads clients over shards and listeners; 0: random.
+  // Sockets of another gateway (`listen_fds`) need the seed that it had: the
+  // kernel continues to choose the listener by it.
   uint64_t client_hash_seed = 0;
 
   ProxyLimits limits;
@@ -193,8 +193,8 @@ struct ProxyOptions {
   // Receives the log lines; see logging.h.
   LogSink log_sink = StderrLogSink();
 
-  // The processors that this process may use, less one for the reader, and no
-  // less than 1: threads beyond the processors cost wake-ups (docs/tuning.md).
+  // The processors that this process may use minus one for the reader, and at
+  // least 1: threads beyond the processors cost wake-ups (docs/tuning.md).
   static int DefaultWorkerCount();
 
   // OK, or InvalidArgument that names the field, its value and what is

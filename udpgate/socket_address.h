@@ -56,7 +56,7 @@ class SocketAddress {
   bool is_valid() const { return family_ != 0; }
   bool is_ipv4() const { return family_ == AF_INET; }
   bool is_ipv6() const { return family_ == AF_INET6; }
-  // AF_INET, AF_INET6, or 0 where invalid.
+  // AF_INET, AF_INET6, or 0 if invalid.
   int family() const { return family_; }
 
   // In host byte order.
@@ -78,10 +78,10 @@ class SocketAddress {
 
   // Writes the address as a socket of `socket_family` wants it (an IPv4
   // address goes to an AF_INET6 socket as IPv4-mapped) and returns its size,
-  // or 0 where that family cannot express it.
+  // or 0 if that family cannot express it.
   socklen_t ToSockaddr(int socket_family, sockaddr_storage* out) const;
 
-  // `1.2.3.4:port` or `[v6]:port`; "(none)" where invalid.
+  // `1.2.3.4:port` or `[v6]:port`; "(none)" if invalid.
   std::string ToString() const;
   // The same without port and brackets.
   std::string IpToString() const;
