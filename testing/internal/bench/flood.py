@@ -35,13 +35,8 @@ from contenders import (
 )
 from measure import machine, stolen_seconds
 from pages import update_docs_text
-from scale import (
-    Clients,
-    Gate,
-    aligned,
-    enter_network_namespace,
-    raise_descriptor_limit,
-)
+from scale import aligned
+from storms import Clients, Gate, enter_network_namespace, raise_descriptor_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 EXIT_NOT_ALLOWED = 77

@@ -7,7 +7,7 @@ import time
 
 from contenders import BenchError, Process, split_address
 from processes import CHANNEL, Gate, LastWords, RedisServer
-from scale import newcomers, publish
+from storms import newcomers, publish
 
 MIB = 1 << 20
 RESIDENT_GROWTH_MAX = 4 * MIB

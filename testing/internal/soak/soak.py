@@ -43,7 +43,7 @@ from leak import check_leaks
 from measure import machine
 from pages import update_docs_text
 from processes import Gate, LastWords, RedisServer, datagrams_of_namespace
-from scale import enter_network_namespace, raise_descriptor_limit
+from storms import enter_network_namespace, raise_descriptor_limit
 from traffic import Backend, Traffic
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
