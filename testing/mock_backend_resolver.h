@@ -1,4 +1,4 @@
-// A mock of `BackendResolver`, and actions that answer.
+// A mock of `BackendResolver`, and actions that give results.
 //
 //   using ::testing::_;
 //   auto resolver =
@@ -7,14 +7,14 @@
 //       .WillOnce(ResolveWithError(absl::NotFoundError("no lobby yet")))
 //       .WillRepeatedly(ResolveWith(backend_address));
 //
-// An answer that comes later, when the test says so:
+// A result that the test gives later:
 //
 //   HeldResolves held;
 //   EXPECT_CALL(*resolver, Resolve).WillOnce(HoldResolveIn(&held));
 //   ...                                   // a client sends its first datagram
-//   absl::StatusOr<HeldResolve> question = held.Take();
-//   ASSERT_TRUE(question.ok());
-//   question->done(ResolveResult{backend_address, "lobby"});
+//   absl::StatusOr<HeldResolve> resolve = held.Take();
+//   ASSERT_TRUE(resolve.ok());
+//   resolve->done(ResolveResult{backend_address, "lobby"});
 //
 // examples/unit_test.cc is a whole test that is written with these.
 //
@@ -54,8 +54,8 @@ class MockBackendResolver : public BackendResolver {
   MOCK_METHOD(absl::Status, Health, (), (const, override));
 };
 
-// Answers at once with this backend. `label` is what logs and `SessionInfo`
-// show; the address where it is empty.
+// Gives this backend at once. `label` is what logs and `SessionInfo` show; if it
+// is empty, the address.
 inline auto ResolveWith(const SocketAddress& backend,
                         absl::string_view label = "") {
   return [result = ResolveResult{backend, label.empty() ? backend.ToString()
@@ -64,10 +64,10 @@ inline auto ResolveWith(const SocketAddress& backend,
              BackendResolver::Callback done) { done(result); };
 }
 
-// Answers at once with this error, which must not be OK.
+// Gives this error at once, which must not be OK.
 //
-// Each answer is a Status of its own: one that several threads share looks like
-// a data race to ThreadSanitizer where Abseil itself is not instrumented.
+// Each result is a Status of its own: one that several threads share looks like
+// a data race to ThreadSanitizer if Abseil itself is not instrumented.
 inline auto ResolveWithError(absl::Status status) {
   return [status = std::move(status)](const ResolveRequest& /*request*/,
                                       BackendResolver::Callback done) {
@@ -75,7 +75,7 @@ inline auto ResolveWithError(absl::Status status) {
   };
 }
 
-// A question that waits for the test's answer.
+// A call of Resolve that waits for the test's result.
 struct HeldResolve {
   SocketAddress client;
   std::string first_datagram;
@@ -83,49 +83,49 @@ struct HeldResolve {
   BackendResolver::Callback done;
 };
 
-// Questions in the order of their coming. Bridges the Proxy's threads, which
-// ask, and the test's thread, which answers.
+// The held calls in the order of their arrival. Bridges the Proxy's threads,
+// which resolve, and the test's thread, which gives the results.
 //
 // Threads: every method from any thread. Must outlive the mock, or declare the
 // Proxy and the mock after it.
 class HeldResolves {
  public:
-  // The next question; waits for it. DeadlineExceeded where none comes.
+  // The next call; waits for it. DeadlineExceeded if there is none in time.
   absl::StatusOr<HeldResolve> Take(absl::Duration timeout = kAwaitTimeout) {
     const auto deadline =
         std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
     internal::MutexLock lock(&mutex_);
-    while (questions_.empty()) {
+    while (held_.empty()) {
       const auto left = deadline - std::chrono::steady_clock::now();
       if (left <= left.zero()) {
-        return absl::DeadlineExceededError("the resolver was not asked");
+        return absl::DeadlineExceededError("the resolver was not called");
       }
       arrived_.WaitFor(&mutex_, left);
     }
-    HeldResolve question = std::move(questions_.front());
-    questions_.pop_front();
-    return question;
+    HeldResolve resolve = std::move(held_.front());
+    held_.pop_front();
+    return resolve;
   }
 
   // Those that `Take` could return at once.
   size_t size() const {
     internal::MutexLock lock(&mutex_);
-    return questions_.size();
+    return held_.size();
   }
 
-  void Put(HeldResolve question) {
+  void Put(HeldResolve resolve) {
     internal::MutexLock lock(&mutex_);
-    questions_.push_back(std::move(question));
+    held_.push_back(std::move(resolve));
     arrived_.SignalOne();
   }
 
  private:
   mutable internal::Mutex mutex_;
   internal::ConditionVariable arrived_;
-  std::deque<HeldResolve> questions_ ABSL_GUARDED_BY(mutex_);
+  std::deque<HeldResolve> held_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Answers nothing, and puts the question into `*held` for the test to take.
+// Gives no result, and puts the call into `*held` for the test to take.
 inline auto HoldResolveIn(HeldResolves* held) {
   return [held](const ResolveRequest& request, BackendResolver::Callback done) {
     held->Put({request.client,

@@ -84,7 +84,7 @@ struct Session : SessionRecord {
   uint32_t network_next = kNoSlot;
 
   // When the last resolution was started.
-  int64_t asked_nanoseconds = 0;
+  int64_t resolve_begin_nanoseconds = 0;
 
   // During a takeover: another session had its source port when it was
   // prepared.
@@ -92,8 +92,8 @@ struct Session : SessionRecord {
 
   // While pending: whether the result of the resolution under way must be
   // discarded, the number of that resolution, and the buffered datagrams.
-  bool must_ask_again = false;
-  uint32_t question = 0;
+  bool must_resolve_again = false;
+  uint32_t resolution = 0;
   std::unique_ptr<HeldDatagrams> held;
 
   SessionRef ref() const { return {slot, id}; }

@@ -94,11 +94,12 @@ void Endings::DisconnectOne(ShardMessage* message) {
                 : shard_->counters->disconnects_unmatched)
         .Add();
   }
-  if (!is_matched || session->asked_nanoseconds > message->came_nanoseconds) {
-    // Nothing to end: it is not there, or has asked for its backend since.
+  if (!is_matched ||
+      session->resolve_begin_nanoseconds > message->came_nanoseconds) {
+    // Nothing to end: it is not there, or resolved its backend again since.
   } else if (session->state == SessionState::kPending) {
     // It has nothing to be disconnected from, see ConcernsPending.
-    session->must_ask_again = true;
+    session->must_resolve_again = true;
   } else {
     EndPaced(EndReason::kDisconnected, &session);
   }
@@ -140,11 +141,12 @@ bool Endings::DisconnectOneOfMany(const ShardMessage& message,
   const bool is_by_ip = message.kind == ShardMessage::Kind::kEndClientIp;
   const bool is_by_text = message.kind == ShardMessage::Kind::kEndBackendText;
   // See DisconnectOne.
-  const bool has_asked_since =
-      candidate.asked_nanoseconds > message.came_nanoseconds;
-  if (candidate.state == SessionState::kPending || has_asked_since) {
+  const bool was_resolved_since =
+      candidate.resolve_begin_nanoseconds > message.came_nanoseconds;
+  if (candidate.state == SessionState::kPending || was_resolved_since) {
     const bool is_concerned = ConcernsPending(message, candidate.client);
-    if (is_concerned && !has_asked_since) candidate.must_ask_again = true;
+    if (is_concerned && !was_resolved_since)
+      candidate.must_resolve_again = true;
     return is_concerned && is_by_ip;
   }
   if (is_by_text) {

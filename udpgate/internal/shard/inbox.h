@@ -74,7 +74,7 @@ struct ShardMessage {
   size_t shards_left = 0;
   // Of kResolved: the result, and of which of the session's resolutions.
   absl::StatusOr<ResolveResult> result;
-  uint32_t question = 0;
+  uint32_t resolution = 0;
   DisconnectDone disconnect_done;
   ListDone list_done;
   CopyDone copy_done;

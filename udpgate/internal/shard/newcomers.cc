@@ -133,9 +133,9 @@ void Newcomers::Keep(const ClientDatagram& datagram, Session* session) {
 // A session has one resolution at a time, and one deadline for all of them.
 void Newcomers::StartResolution(absl::Span<const char> first_datagram,
                                 Session* session) {
-  session->must_ask_again = false;
-  ++session->question;
-  session->asked_nanoseconds = shard_->now_nanoseconds;
+  session->must_resolve_again = false;
+  ++session->resolution;
+  session->resolve_begin_nanoseconds = shard_->now_nanoseconds;
   shard_->counters->resolves_started.Add();
   ResolveRequest request;
   request.client = session->client;
@@ -145,11 +145,11 @@ void Newcomers::StartResolution(absl::Span<const char> first_datagram,
   shard_->gate->resolver->Resolve(
       request,
       [inbox = shard_->inbox, ref = session->ref(),
-       question = session->question](absl::StatusOr<ResolveResult> result) {
+       resolution = session->resolution](absl::StatusOr<ResolveResult> result) {
         ShardMessage message;
         message.kind = ShardMessage::Kind::kResolved;
         message.session = ref;
-        message.question = question;
+        message.resolution = resolution;
         message.result = std::move(result);
         inbox->Post(std::move(message));
       });
@@ -158,13 +158,13 @@ void Newcomers::StartResolution(absl::Span<const char> first_datagram,
 void Newcomers::HandleResult(ShardMessage* message) {
   Session* session = shard_->sessions.Find(message->session);
   if (session == nullptr || session->state != SessionState::kPending ||
-      session->question != message->question) {
+      session->resolution != message->resolution) {
     return;  // too late, or a second result
   }
   shard_->counters->Resolve(shard_->now_nanoseconds -
-                            session->asked_nanoseconds);
-  if (session->must_ask_again ||
-      shard_->inbox->HasDisconnectSince(session->asked_nanoseconds,
+                            session->resolve_begin_nanoseconds);
+  if (session->must_resolve_again ||
+      shard_->inbox->HasDisconnectSince(session->resolve_begin_nanoseconds,
                                         session->client)) {
     StartResolution(session->held->first(), session);
     return;
