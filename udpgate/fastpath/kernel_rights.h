@@ -14,7 +14,7 @@
 // PermissionDenied, and fails for any other error.
 #define UDPGATE_NEEDS_RIGHTS(status)                       \
   do {                                                     \
-    const absl::Status rights = (status);                  \
+    const absl::Status& rights = (status);                 \
     const char* const ci = std::getenv("CI");              \
     if (absl::IsPermissionDenied(rights) &&                \
         (ci == nullptr || std::strcmp(ci, "true") != 0)) { \

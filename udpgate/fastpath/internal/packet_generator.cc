@@ -97,9 +97,9 @@ void Generator::Mutate(Bytes* frame) {
 bool Generator::MutateFrame(Bytes* frame) {
   switch (Below(16)) {
     case 0:  // truncated
-      frame->resize(static_cast<size_t>(
-          kEthernetBytes +
-          Below(static_cast<int>(frame->size()) - kEthernetBytes + 1)));
+      frame->resize(static_cast<size_t>(kEthernetBytes) +
+                    static_cast<size_t>(Below(static_cast<int>(frame->size()) -
+                                              kEthernetBytes + 1)));
       return true;
     case 1:  // padding
       frame->resize(frame->size() + static_cast<size_t>(1 + Below(46)), 0xEE);

@@ -11,7 +11,7 @@ ReplyReader::ReplyReader() : reader_(redisReaderCreate()) {}
 absl::Status ReplyReader::Feed(absl::string_view bytes) {
   if (reader_ == nullptr) return absl::ResourceExhaustedError("out of memory");
   size_t safe_bytes;
-  const absl::Status checked = checker_.Check(bytes, &safe_bytes);
+  absl::Status checked = checker_.Check(bytes, &safe_bytes);
   if (safe_bytes > 0 &&
       redisReaderFeed(reader_.get(), bytes.data(), safe_bytes) != REDIS_OK) {
     return absl::DataLossError(absl::StrCat("hiredis: ", reader_->errstr));
