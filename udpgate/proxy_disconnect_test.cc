@@ -193,27 +193,6 @@ TEST_P(ProxyDisconnectTest, CallbackIsOptional) {
   EXPECT_TRUE(AwaitEnded(EndReason::kDisconnected, 1));
 }
 
-TEST_P(ProxyDisconnectTest, PendingClientIsResolvedAgain) {
-  EchoBackend second("second");
-  EXPECT_CALL(*resolver_, Resolve)
-      .Times(2)
-      .WillRepeatedly(HoldResolveIn(&held_));
-  Start();
-  LoopbackPeer client;
-  Send(client, "hello");
-  absl::StatusOr<HeldResolve> stale = held_.Take();
-  ASSERT_TRUE(stale.ok()) << stale.status();
-  Disconnect(DisconnectTarget::ForClient(client.address()));
-  stale->done(ResolveResult{backend_.address(), "stale"});
-  absl::StatusOr<HeldResolve> fresh = held_.Take();
-  ASSERT_TRUE(fresh.ok()) << fresh.status();
-  fresh->done(ResolveResult{second.address(), "fresh"});
-  const auto reply = client.Receive();
-  ASSERT_TRUE(reply.ok()) << reply.status();
-  EXPECT_EQ(reply->payload, "second:hello");
-  EXPECT_EQ(backend_.received_count(), 0u);
-}
-
 TEST_P(ProxyDisconnectTest, CallbackIsDestroyedAfterStop) {
   Start();
   proxy_->Stop();

@@ -106,64 +106,6 @@ TEST_P(ProxyLimitsTest, SetLimitsAppliesToNewClientsAndIdleSessions) {
   EXPECT_EQ(Ask(third, "three"), "echo:three");
 }
 
-TEST_P(ProxyLimitsTest, MaxSessionsRefusesNewClients) {
-  options_.limits.max_sessions = 2;
-  Start();
-  EXPECT_EQ(proxy_->max_sessions(), 2);
-  LoopbackPeer first, second, third;
-  EXPECT_EQ(Ask(first, "1"), "echo:1");
-  EXPECT_EQ(Ask(second, "2"), "echo:2");
-  // Confirmed sessions are not evicted.
-  EXPECT_TRUE(AwaitTrue([&] {
-    Ask(first, "playing");
-    Ask(second, "playing");
-    return proxy_->GetStats().sessions_confirmed == 2;
-  }));
-  Send(third, "3");
-  EXPECT_TRUE(AwaitDropped(DropReason::kSessionLimit, 1));
-  EXPECT_EQ(Ask(first, "still"), "echo:still");
-  EXPECT_EQ(Disconnect(DisconnectTarget::ForClient(second.address())), 1);
-  EXPECT_EQ(Ask(third, "now"), "echo:now");
-  EXPECT_TRUE(AwaitTrue([&] { return IsAccounted(proxy_->GetStats()); }));
-}
-
-// Holds whichever shards own the three sessions.
-TEST_P(ProxyLimitsTest, MaxSessionsEvictsAnUnconfirmedSession) {
-  options_.limits.max_sessions = 2;
-  Start();
-  LoopbackPeer first, second, third;
-  EXPECT_EQ(Ask(first, "1"), "echo:1");
-  EXPECT_EQ(Ask(second, "2"), "echo:2");
-  EXPECT_TRUE(AwaitTrue([&] {
-    Send(third, "3");
-    return proxy_->GetStats().sessions_created == 3;
-  }));
-  EXPECT_TRUE(AwaitTrue([&] { return third.TryReceive().ok(); }));
-  EXPECT_GE(proxy_->GetStats().ended(EndReason::kEvicted), 1u);
-  EXPECT_LE(proxy_->GetStats().sessions_active, 2u);
-  EXPECT_TRUE(AwaitTrue([&] { return IsAccounted(proxy_->GetStats()); }));
-}
-
-// Holds whichever shards own the sessions and the ports.
-TEST_P(ProxyLimitsTest, LackOfSourcePortsEvictsAnUnconfirmedSession) {
-  options_.relay_ports = {LoopbackPeer().address().port(),
-                          LoopbackPeer().address().port()};
-  Start();
-  EXPECT_EQ(proxy_->max_sessions(), 2);
-  for (int i = 0; i < 20; ++i) {
-    LoopbackPeer new_client;
-    // With several shards, only a later datagram may find a port.
-    EXPECT_TRUE(AwaitTrue([&] {
-      return new_client
-          .Ask(proxy_->listen_addresses().front(), "x", absl::Milliseconds(100))
-          .ok();
-    })) << i;
-  }
-  EXPECT_GE(proxy_->GetStats().ended(EndReason::kEvicted), 18u);
-  EXPECT_LE(proxy_->GetStats().sessions_active, 2u);
-  EXPECT_TRUE(AwaitTrue([&] { return IsAccounted(proxy_->GetStats()); }));
-}
-
 TEST_P(ProxyLimitsTest, UnconfirmedSessionsPerIpAreLimitedAcrossShards) {
   options_.limits.max_unconfirmed_sessions_per_ip = 3;
   Start();
@@ -176,23 +118,6 @@ TEST_P(ProxyLimitsTest, UnconfirmedSessionsPerIpAreLimitedAcrossShards) {
   limits.max_unconfirmed_sessions_per_ip = 0;
   ASSERT_TRUE(proxy_->SetLimits(limits).ok());
   EXPECT_EQ(Ask(late, "2"), "echo:2");
-}
-
-TEST_P(ProxyLimitsTest, IdleSessionEnds) {
-  SimulatedClock clock;
-  dependencies_.clock = &clock;
-  options_.limits.session_idle_timeout = absl::Milliseconds(100);
-  Start();
-  LoopbackPeer client;
-  EXPECT_EQ(Ask(client, "hello"), "echo:hello");
-  clock.Advance(absl::Milliseconds(99));
-  EXPECT_EQ(Ask(client, "again"), "echo:again");
-  clock.Advance(absl::Milliseconds(99));
-  EXPECT_EQ(proxy_->GetStats().ended(EndReason::kIdle), 0u);
-  clock.Advance(absl::Milliseconds(26));  // 1.25 times the timeout
-  EXPECT_TRUE(AwaitEnded(EndReason::kIdle, 1));
-  EXPECT_EQ(proxy_->GetStats().sessions_active, 0u);
-  proxy_.reset();  // before the clock
 }
 
 }  // namespace

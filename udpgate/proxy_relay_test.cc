@@ -165,44 +165,6 @@ TEST_P(ProxyRelayTest, SocketStaysReadableAfterAFailedRead) {
   proxy_.reset();
 }
 
-TEST_P(ProxyRelayTest, ConsecutiveRefusalsEndTheSession) {
-  EchoBackend second("second");
-  EXPECT_CALL(*resolver_, Resolve)
-      .WillOnce(ResolveWith(backend_.address()))
-      .WillOnce(ResolveWith(second.address()));
-  Start();
-  LoopbackPeer client;
-  EXPECT_EQ(Ask(client, "one"), "echo:one");
-  backend_.Stop();
-  for (uint64_t count = 1; count <= 3; ++count) {
-    Send(client, "refused");
-    ASSERT_TRUE(AwaitTrue([&] {
-      return proxy_->GetStats().backend_refusals >= count;
-    })) << Numbers(proxy_->GetStats());
-  }
-  EXPECT_TRUE(AwaitEnded(EndReason::kBackendRefused, 1))
-      << Numbers(proxy_->GetStats());
-  EXPECT_EQ(Ask(client, "two"), "second:two");
-  EXPECT_TRUE(AwaitTrue([&] { return IsAccounted(proxy_->GetStats()); }));
-}
-
-TEST_P(ProxyRelayTest, SessionSurvivesOneRefusal) {
-  EXPECT_CALL(*resolver_, Resolve).WillOnce(ResolveWith(backend_.address()));
-  Start();
-  LoopbackPeer client;
-  EXPECT_EQ(Ask(client, "one"), "echo:one");
-  for (int round = 0; round < 5; ++round) {
-    backend_.Stop();
-    Send(client, "refused");
-    ASSERT_TRUE(AwaitTrue([&] {
-      return proxy_->GetStats().backend_refusals > static_cast<uint64_t>(round);
-    }));
-    backend_.Start();
-    EXPECT_EQ(Ask(client, "two"), "echo:two");
-  }
-  EXPECT_EQ(proxy_->GetStats().ended_total(), 0u);
-}
-
 TEST_P(ProxyRelayTest, SessionEndsWithoutAnUpstreamSocket) {
   FailingSysCalls sys_calls;
   dependencies_.sys_calls = &sys_calls;

@@ -32,46 +32,6 @@ struct Failure {
   EndReason end_reason;
 };
 
-TEST_P(ProxyResolveTest, ErrorCodeDecidesTheDropAndEndReason) {
-  const Failure failures[] = {
-      {absl::NotFoundError("no key"), DropReason::kNoBackend,
-       EndReason::kResolveFailed},
-      {absl::InvalidArgumentError("garbage"), DropReason::kInvalidBackend,
-       EndReason::kResolveFailed},
-      {absl::DeadlineExceededError("slow"), DropReason::kResolveTimedOut,
-       EndReason::kResolveTimedOut},
-      {absl::UnavailableError("away"), DropReason::kResolveFailed,
-       EndReason::kResolveFailed},
-      {absl::InternalError("bug"), DropReason::kResolveFailed,
-       EndReason::kResolveFailed},
-  };
-  for (const Failure& failure : failures) {
-    EXPECT_CALL(*resolver_, Resolve)
-        .WillOnce(ResolveWithError(failure.status))
-        .WillOnce(ResolveWith(backend_.address()));
-    Start();
-    LoopbackPeer client;
-    Send(client, "lost");
-    EXPECT_TRUE(AwaitDropped(failure.drop_reason, 1)) << failure.status;
-    EXPECT_TRUE(AwaitEnded(failure.end_reason, 1)) << failure.status;
-    EXPECT_EQ(Ask(client, "retry"), "echo:retry");
-    ::testing::Mock::VerifyAndClearExpectations(resolver_.get());
-  }
-}
-
-TEST_P(ProxyResolveTest, BackendWithoutAddressOrPortIsInvalid) {
-  EXPECT_CALL(*resolver_, Resolve)
-      .WillOnce(ResolveWith(SocketAddress()))
-      .WillOnce(ResolveWith(SocketAddress::Ipv4Loopback(0)));
-  Start();
-  LoopbackPeer client;
-  Send(client, "one");
-  EXPECT_TRUE(AwaitDropped(DropReason::kInvalidBackend, 1));
-  Send(client, "two");
-  EXPECT_TRUE(AwaitDropped(DropReason::kInvalidBackend, 2));
-  EXPECT_TRUE(AwaitTrue([&] { return IsAccounted(proxy_->GetStats()); }));
-}
-
 TEST_P(ProxyResolveTest, DroppedResolutionTimesOut) {
   options_.limits.resolve_timeout = absl::Milliseconds(20);
   EXPECT_CALL(*resolver_, Resolve)
@@ -87,26 +47,6 @@ TEST_P(ProxyResolveTest, DroppedResolutionTimesOut) {
   EXPECT_TRUE(AwaitEnded(EndReason::kResolveTimedOut, 1));
   EXPECT_EQ(proxy_->GetStats().resolves_timed_out, 1u);
   EXPECT_EQ(Ask(client, "retry"), "echo:retry");
-}
-
-TEST_P(ProxyResolveTest, DatagramsWaitForTheBackendUpToTheLimit) {
-  options_.limits.pending_datagrams_max = 3;
-  EXPECT_CALL(*resolver_, Resolve).WillOnce(HoldResolveIn(&held_));
-  Start();
-  LoopbackPeer client;
-  for (int i = 0; i < 5; ++i) Send(client, absl::StrCat(i));
-  EXPECT_TRUE(AwaitDropped(DropReason::kPendingFull, 2));
-  EXPECT_EQ(proxy_->GetStats().datagrams_held, 3u);
-  EXPECT_EQ(proxy_->GetStats().sessions_pending, 1u);
-  absl::StatusOr<HeldResolve> resolve = held_.Take();
-  ASSERT_TRUE(resolve.ok()) << resolve.status();
-  EXPECT_EQ(resolve->first_datagram, "0");
-  resolve->done(ResolveResult{backend_.address(), "late"});
-  for (int i = 0; i < 3; ++i) {
-    const auto reply = client.Receive();
-    ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(reply->payload, absl::StrCat("echo:", i));
-  }
 }
 
 TEST_P(ProxyResolveTest, StopDoesNotWaitForTheResolver) {
