@@ -50,7 +50,8 @@ def one_batch(options, folder, gate, redis, is_disconnected):
 def run_batches(options, folder, gate, redis):
     """Resident bytes at rest after each batch, and how many clients were lost."""
     deadline = time.monotonic() + 10
-    while not redis.has_subscriber():
+    # What is open then is what is open at rest.
+    while not redis.has_both_connections():
         if time.monotonic() > deadline:
             raise BenchError("the gateway does not start:\n" + gate.log())
         time.sleep(0.02)

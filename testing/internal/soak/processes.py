@@ -155,6 +155,14 @@ class RedisServer:
             connection.sendall(f"PUBSUB NUMSUB {CHANNEL}\r\n".encode())
             return connection.recv(1000).endswith(b":1\r\n")
 
+    def has_both_connections(self):
+        """Those of a gateway: one that subscribes, and one that gets the key."""
+        with socket.create_connection(split_address(self.address), 5) as connection:
+            connection.sendall(b"INFO clients\r\n")
+            # This connection is the third.
+            found = re.search(rb"connected_clients:(\d+)", connection.recv(1000))
+        return self.has_subscriber() and found and int(found.group(1)) >= 3
+
 
 def datagrams_of_namespace():
     """UDP datagrams that programs of this network namespace have sent and read.
