@@ -54,8 +54,8 @@ class MockBackendResolver : public BackendResolver {
   MOCK_METHOD(absl::Status, Health, (), (const, override));
 };
 
-// Gives this backend at once. `label` is what logs and `SessionInfo` show; if it
-// is empty, the address.
+// Gives this backend at once. `label` is what logs and `SessionInfo` show; if
+// it is empty, the address.
 inline auto ResolveWith(const SocketAddress& backend,
                         absl::string_view label = "") {
   return [result = ResolveResult{backend, label.empty() ? backend.ToString()
