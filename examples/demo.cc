@@ -119,7 +119,7 @@ void Demo::Publish(const std::string& payload) {
   const absl::StatusOr<std::string> receivers =
       redis_.Command({"PUBLISH", kChannel, payload});
   if (!receivers.ok() || *receivers != "1") {
-    Check(false, "the gate hears of it");
+    Check(false, "the gateway receives it");
   }
 }
 
@@ -132,7 +132,7 @@ void Demo::ExpectAnswerFrom(Player* player, const EchoBackend& server) {
 }
 
 bool Demo::StartAll() {
-  Step("A private Redis, two game servers and the gate start");
+  Step("A private Redis, two game servers and the gateway start");
   const absl::Status redis = redis_.Start();
   Check(redis.ok(), absl::StrCat("redis-server on ", redis_.tcp_address(), " ",
                                  redis.message()));
@@ -150,7 +150,7 @@ bool Demo::StartAll() {
         redis_.Command({"PUBSUB", "NUMSUB", kChannel});
     return count.ok() && *count == absl::StrCat(kChannel, "\n1");
   });
-  Check(subscribed, "the gate listens for disconnects");
+  Check(subscribed, "the gateway is subscribed to disconnects");
   return subscribed;
 }
 
@@ -162,7 +162,7 @@ void Demo::AssignBackends() {
 }
 
 void Demo::ChangeTheKey() {
-  Step("A changed key moves only players who come later");
+  Step("A changed key affects new players only");
   SetKey(arena_);
   ExpectAnswerFrom(&cid_, arena_);
   ExpectAnswerFrom(&ann_, lobby_);
@@ -173,23 +173,23 @@ void Demo::DisconnectByAddress() {
   Step("A disconnect by the player's address");
   Publish(ann_.peer.address().ToString());
   Check(AwaitServedBy(&ann_.peer, gate_.address(), arena_.name()),
-        "Ann's next datagrams begin a new session, with arena");
+        "Ann's next datagrams create a new session, with arena");
   ExpectAnswerFrom(&ann_, arena_);
   ExpectAnswerFrom(&ben_, lobby_);
 }
 
 void Demo::DisconnectByPort() {
-  Step("A disconnect by the gate's own port, all that a backend sees");
+  Step("A disconnect by the gateway's own port, all that a backend sees");
   const uint16_t port = lobby_.sources().back().port();
-  Say(absl::StrCat("lobby knows Ben as port ", port, " of the gate"));
+  Say(absl::StrCat("lobby knows Ben as port ", port, " of the gateway"));
   Publish(absl::StrCat(port));
   Check(AwaitServedBy(&ben_.peer, gate_.address(), arena_.name()),
-        "Ben's next datagrams begin a new session, with arena");
+        "Ben's next datagrams create a new session, with arena");
   ExpectAnswerFrom(&ben_, arena_);
 }
 
 void Demo::EndAnIdleSession() {
-  Step("A silent player's session ends; one who plays on keeps his");
+  Step("The session of a silent player ends; that of an active one stays");
   SetKey(lobby_);
   const absl::Time begin = absl::Now();
   // The session ends after 1.0 to 1.25 times the time-out.
@@ -217,7 +217,7 @@ void Demo::EndAnIdleSession() {
 }
 
 void Demo::Stop() {
-  Step("SIGTERM ends the gate");
+  Step("SIGTERM ends the gateway");
   const absl::StatusOr<ExitResult> end = gate_.Terminate();
   Check(end.ok() && end->status == 0 && end->duration < absl::Seconds(1),
         end.ok() ? absl::StrCat("status ", end->status, " after ",
@@ -236,7 +236,7 @@ bool Demo::Run() {
     Stop();
   }
   if (failures_ == 0) {
-    std::printf("\nAll as promised, in %.1f seconds.\n",
+    std::printf("\nAll checks passed, in %.1f seconds.\n",
                 absl::ToDoubleSeconds(absl::Now() - begin));
     return true;
   }

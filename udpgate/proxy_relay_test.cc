@@ -10,7 +10,7 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/echo_backend.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "testing/mock_backend_resolver.h"
 #include "udpgate/disconnect_source.h"

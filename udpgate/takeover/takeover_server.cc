@@ -326,7 +326,7 @@ absl::Status TakeoverServer::Impl::SendSockets(
       !status.ok()) {
     return status;
   }
-  const absl::Status status = handover->VisitSockets(
+  absl::Status status = handover->VisitSockets(
       [&](std::vector<HandedSession> sessions) -> absl::Status {
         internal::KnownSessions none;
         absl::Status sent = internal::SendSessions(sessions, &none, channel);

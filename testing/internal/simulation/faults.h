@@ -2,10 +2,10 @@
 #ifndef UDPGATE_TESTING_INTERNAL_SIMULATION_FAULTS_H_
 #define UDPGATE_TESTING_INTERNAL_SIMULATION_FAULTS_H_
 
+#include "testing/failing_sys_calls.h"
 #include "testing/internal/simulation/actions.h"
 #include "testing/internal/simulation/observation.h"
 #include "testing/internal/simulation/state.h"
-#include "testing/internal/support/failing_sys_calls.h"
 
 namespace udpgate {
 namespace internal {

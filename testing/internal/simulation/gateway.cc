@@ -179,8 +179,9 @@ void Gateway::Settle() {
        ++iterations) {
     for (size_t i = 0; i < state_->readers.size() && !state_->worker_reads;
          ++i) {
-      while (state_->sys_calls.queued(state_->listener_fds[i]) > 0 ||
-             state_->sys_calls.has_queued_errors(state_->listener_fds[i])) {
+      while (
+          state_->sys_calls.queued(state_->listener_fds[i]) > 0 ||
+          !state_->sys_calls.queued_errors(state_->listener_fds[i]).empty()) {
         if (state_->sys_calls.queued(state_->listener_fds[i]) == 0) {
           state_->readers[i]->TakeClientErrors();
         } else {

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "udpgate/internal/net/error_queue.h"
@@ -168,6 +171,13 @@ void Observation::NoteClientActive(ModelSession* session) {
   }
 }
 
+// Whether the error that a call met is also an entry of the error queue.
+bool Observation::HasQueuedRefusal(int fd) const {
+  const std::vector<int> errors = state_->sys_calls.queued_errors(fd);
+  return state_->injected_error == 0 &&
+         std::any_of(errors.begin(), errors.end(), IsUnreachable);
+}
+
 // An ICMP message is also an entry of the error queue, and the entry counts.
 void Observation::CountRefusal(ModelSession* session,
                                bool is_counted_by_its_entry) {
@@ -200,12 +210,9 @@ void Observation::NoteOutcome() {
   Reply& reply = session.replies[undecided_reply_];
   const int index = std::exchange(undecided_session_, kNone);
   if (limit_drops() > limit_drops_before_) {
-    state_->Require(
-        state_->had_call_faults ||
-            state_->worker->counters().sessions_paused.value() >=
-                static_cast<uint64_t>(state_->limits().paused_sessions_max),
-        "session ", index, ": reply ", undecided_reply_,
-        " is dropped and could have waited");
+    state_->Require(state_->had_call_faults || !could_pause_before_, "session ",
+                    index, ": reply ", undecided_reply_,
+                    " is dropped and could have waited");
     reply.fate = Reply::kDone;
     return;
   }
@@ -355,9 +362,7 @@ void Observation::OnSendFailed(int fd, int error, absl::string_view payload) {
   ClientSends& datagram = state_->clients[session.client].datagrams[tag.number];
   ++datagram.errors;
   if (IsUnreachable(error)) {
-    const bool is_of_entry =
-        state_->injected_error == 0 && state_->sys_calls.has_queued_errors(fd);
-    CountRefusal(&session, is_of_entry || datagram.is_refusal);
+    CountRefusal(&session, HasQueuedRefusal(fd) || datagram.is_refusal);
     datagram.is_refusal = true;
   }
   if (datagram.errors > 1 || !IsOfEarlierDatagram(error)) {
@@ -396,6 +401,10 @@ void Observation::OnReceived(int fd, absl::string_view payload, size_t bytes) {
     undecided_session_ = found->second;
     undecided_reply_ = tag.number;
     limit_drops_before_ = limit_drops();
+    // Now, since a session that ends in the same iteration frees its place.
+    could_pause_before_ =
+        state_->worker->counters().sessions_paused.value() <
+        static_cast<uint64_t>(state_->limits().paused_sessions_max);
     return;
   }
   if (bytes_left != INT64_MAX) session.reply_bytes += reply.bytes;
@@ -409,9 +418,7 @@ void Observation::OnReceiveFailed(int fd, int error) {
   if (found == state_->session_by_fd.end()) return;
   state_->Note("session ", found->second, " cannot receive: ", error);
   if (!IsUnreachable(error)) return;
-  CountRefusal(
-      &state_->sessions[found->second],
-      state_->injected_error == 0 && state_->sys_calls.has_queued_errors(fd));
+  CountRefusal(&state_->sessions[found->second], HasQueuedRefusal(fd));
 }
 
 void Observation::OnErrorTaken(int fd, int error, const SocketAddress& to) {
@@ -431,17 +438,29 @@ void Observation::OnErrorTaken(int fd, int error, const SocketAddress& to) {
                /*is_counted_by_its_entry=*/false);
 }
 
-// Whether no unconfirmed session is a better one to evict.
+// Whether it is the one to evict, or equal to that: see Evictions.
 bool Observation::IsLeastValidated(const ModelSession& session) const {
-  return std::all_of(
-      state_->session_by_fd.begin(), state_->session_by_fd.end(),
-      [&](const auto& entry) {
-        const ModelSession& other = state_->sessions[entry.second];
-        return other.is_confirmed ||
-               std::make_pair(other.proofs, other.client_active_nanoseconds) >=
-                   std::make_pair(session.proofs,
-                                  session.client_active_nanoseconds);
-      });
+  std::map<int, int64_t> oldest_by_proofs;
+  for (const auto& [fd, index] : state_->session_by_fd) {
+    const ModelSession& other = state_->sessions[index];
+    if (other.is_confirmed) continue;
+    int64_t& oldest =
+        oldest_by_proofs.emplace(other.proofs, INT64_MAX).first->second;
+    oldest = std::min(oldest, other.client_active_nanoseconds);
+  }
+  const auto silent_for = [&](const auto& entry, int64_t nanoseconds) {
+    return state_->now() - entry.second >= nanoseconds;
+  };
+  auto least = oldest_by_proofs.begin();
+  if (!silent_for(*least, Evictions::kFirstChanceNanoseconds)) {
+    const auto long_silent = std::find_if(
+        std::next(least), oldest_by_proofs.end(), [&](const auto& entry) {
+          return silent_for(entry, Evictions::kLongSilentNanoseconds);
+        });
+    if (long_silent != oldest_by_proofs.end()) least = long_silent;
+  }
+  return session.proofs == least->first &&
+         session.client_active_nanoseconds == least->second;
 }
 
 void Observation::OnClosed(int fd) {

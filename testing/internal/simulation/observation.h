@@ -52,6 +52,7 @@ class Observation {
   void OnReopened(int fd, int index);
   void NoteClientActive(ModelSession* session);
   void CountRefusal(ModelSession* session, bool is_counted_by_its_entry);
+  bool HasQueuedRefusal(int fd) const;
   void NoteEnd();
   bool IsLeastValidated(const ModelSession& session) const;
   uint64_t limit_drops() const;
@@ -69,6 +70,7 @@ class Observation {
   int undecided_session_ = kNone;
   uint32_t undecided_reply_ = 0;
   uint64_t limit_drops_before_ = 0;
+  bool could_pause_before_ = false;
 };
 
 }  // namespace simulation

@@ -60,7 +60,7 @@ class Backend:
 class Client:
     """Sends so many datagrams, one each period, or without end."""
 
-    def __init__(self, traffic, number, period, count=None):
+    def __init__(self, traffic, number, period, count=None, host="127.0.0.1"):
         self.number = number
         self.period = period
         self.left = count
@@ -71,9 +71,9 @@ class Client:
         self._traffic = traffic
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((host, 0))
         self._socket.connect(split_address(traffic.target))
-        self.address = "127.0.0.1:%d" % self._socket.getsockname()[1]
+        self.address = "%s:%d" % self._socket.getsockname()
         traffic.watch(self._socket, self)
 
     def close(self):
@@ -122,6 +122,7 @@ class Traffic:
         self._watched = {}
         self._agenda = []  # (when, number, client)
         self._numbers = 0
+        self._newcomers = 0
         self._next_churner = 0.0
         self._is_silent = False
 
@@ -134,9 +135,9 @@ class Traffic:
             del self._watched[sock.fileno()]
             sock.close()
 
-    def add_client(self, period, count=None, delay=0.0):
+    def add_client(self, period, count=None, delay=0.0, host="127.0.0.1"):
         self._numbers += 1
-        client = Client(self, self._numbers, period, count)
+        client = Client(self, self._numbers, period, count, host)
         heapq.heappush(
             self._agenda, (time.monotonic() + delay, client.number, client)
         )
@@ -218,7 +219,11 @@ class Traffic:
     def await_newcomer(self, seconds, backend=None):
         """How long until one that comes now is served, by this one if named."""
         begin = time.monotonic()
-        client = self.add_client(0.1, count=int(seconds / 0.1))
+        # An address that no client had before. A port of 127.0.0.1 may still
+        # have the session of a churner that has left, on an earlier backend.
+        self._newcomers += 1
+        host = "127.1.%d.%d" % divmod(self._newcomers, 256)
+        client = self.add_client(0.1, count=int(seconds / 0.1), host=host)
         is_done = self.run_until(lambda: client.served_by is not None, seconds)
         client.left = 0
         if not is_done or (backend and client.served_by != backend.name):

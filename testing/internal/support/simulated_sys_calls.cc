@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 namespace udpgate {
 namespace test {
@@ -193,9 +194,14 @@ bool SimulatedSysCalls::has_error_queue(int fd) const {
   return socket != nullptr && socket->wants_errors;
 }
 
-bool SimulatedSysCalls::has_queued_errors(int fd) const {
+std::vector<int> SimulatedSysCalls::queued_errors(int fd) const {
+  std::vector<int> errors;
   const UdpSocket* socket = FindSocket(fd);
-  return socket != nullptr && !socket->errors.empty();
+  if (socket == nullptr) return errors;
+  for (const QueuedError& queued : socket->errors) {
+    errors.push_back(queued.error);
+  }
+  return errors;
 }
 
 int SimulatedSysCalls::NextFd() const {

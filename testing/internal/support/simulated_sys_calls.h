@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/socket_address.h"
 
@@ -123,9 +123,9 @@ class SimulatedSysCalls : public internal::SysCalls {
   size_t queued(int fd) const;
   // The size of the next one; 0 where there is none.
   size_t next_bytes(int fd) const;
-  // Whether it has IP_RECVERR, and something in its error queue.
+  // Whether it has IP_RECVERR, and what is in its error queue.
   bool has_error_queue(int fd) const;
-  bool has_queued_errors(int fd) const;
+  std::vector<int> queued_errors(int fd) const;
   // Sockets that are open.
   size_t socket_count() const { return sockets_.size(); }
 

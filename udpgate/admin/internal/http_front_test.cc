@@ -101,6 +101,7 @@ class HttpFrontTest : public ::testing::Test {
   }
 
   HttpFrontOptions options_;
+  HandlerGate gate_;  // its destructor runs after the last handler returned
   std::unique_ptr<HttpFront> front_;
 };
 
@@ -151,16 +152,15 @@ TEST_F(HttpFrontTest, RefusesMalformedRequests) {
 TEST_F(HttpFrontTest, RefusesRequestsIfTheQueueIsFull) {
   options_.worker_count = 1;
   options_.queue_size = 1;
-  HandlerGate gate;
   Serve(
-      [&gate](const HttpRequestText& request) { return gate.Handle(request); });
+      [this](const HttpRequestText& request) { return gate_.Handle(request); });
   const UniqueFd handled = Send(kRequest);
-  EXPECT_TRUE(AwaitTrue([&gate] { return gate.handling() == 1; }));
+  EXPECT_TRUE(AwaitTrue([this] { return gate_.handling() == 1; }));
   // Of two more, one waits in the queue and one is refused.
   const UniqueFd second = Send(kRequest);
   const UniqueFd third = Send(kRequest);
   EXPECT_TRUE(AwaitTrue([this] { return front_->counts().refused == 1; }));
-  gate.Open();
+  gate_.Open();
   EXPECT_THAT(ReadToEnd(handled), HasSubstr("200 OK"));
   const std::string others = ReadToEnd(second) + ReadToEnd(third);
   EXPECT_THAT(others, AllOf(HasSubstr("HTTP/1.1 200 OK"),
@@ -187,18 +187,17 @@ TEST_F(HttpFrontTest, ClosesTheOldestIdleConnectionForANewOne) {
 
 TEST_F(HttpFrontTest, ClosesANewConnectionIfAllOthersAreWithWorkers) {
   options_.connections_max = 2;
-  HandlerGate gate;
   Serve(
-      [&gate](const HttpRequestText& request) { return gate.Handle(request); });
+      [this](const HttpRequestText& request) { return gate_.Handle(request); });
   const UniqueFd first = Send(kRequest);
   const UniqueFd second = Send(kRequest);
-  EXPECT_TRUE(AwaitTrue([&gate] { return gate.handling() == 2; }));
+  EXPECT_TRUE(AwaitTrue([this] { return gate_.handling() == 2; }));
   absl::StatusOr<UniqueFd> third = test::TcpConnect(front_->address());
   ASSERT_TRUE(third.ok()) << third.status();
   EXPECT_EQ(ReadToEnd(*third), "");
   EXPECT_EQ(front_->counts().refused, 1u);
   EXPECT_EQ(front_->counts().evicted, 0u);
-  gate.Open();
+  gate_.Open();
   EXPECT_THAT(ReadToEnd(first), HasSubstr("200 OK"));
   EXPECT_THAT(ReadToEnd(second), HasSubstr("200 OK"));
 }
@@ -221,34 +220,32 @@ TEST_F(HttpFrontTest, ClosesAConnectionWhoseClientDoesNotReadTheResponse) {
 }
 
 TEST_F(HttpFrontTest, DropsTheResponseOfALostConnection) {
-  HandlerGate gate;
   Serve(
-      [&gate](const HttpRequestText& request) { return gate.Handle(request); });
+      [this](const HttpRequestText& request) { return gate_.Handle(request); });
   UniqueFd lost = Send(kRequest);
-  EXPECT_TRUE(AwaitTrue([&gate] { return gate.handling() == 1; }));
+  EXPECT_TRUE(AwaitTrue([this] { return gate_.handling() == 1; }));
   // A reset: EPOLLHUP arrives while the request is handled.
   const linger now = {1, 0};
   ASSERT_EQ(setsockopt(lost.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now)),
             0);
   lost.Reset();
-  gate.Open();
+  gate_.Open();
   EXPECT_THAT(ReadToEnd(Send(kRequest)), HasSubstr("200 OK"));
 }
 
 TEST_F(HttpFrontTest, StopWaitsForTheHandlerAndClosesAllConnections) {
-  HandlerGate gate;
   std::atomic<bool> has_returned{false};
   Serve([&](const HttpRequestText& request) {
-    std::string response = gate.Handle(request);
+    std::string response = gate_.Handle(request);
     has_returned = true;
     return response;
   });
   const UniqueFd idle = Send("GET /");
   const UniqueFd handled = Send(kRequest);
-  EXPECT_TRUE(AwaitTrue([&gate] { return gate.handling() == 1; }));
+  EXPECT_TRUE(AwaitTrue([this] { return gate_.handling() == 1; }));
   std::future<void> stop =
       std::async(std::launch::async, [this] { front_->Stop(); });
-  gate.Open();
+  gate_.Open();
   stop.get();
   EXPECT_TRUE(has_returned);
   ReadToEnd(handled);  // with or without a response, but with an end

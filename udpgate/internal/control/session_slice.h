@@ -44,7 +44,7 @@ class SessionSlice {
 
   explicit SessionSlice(std::shared_ptr<Result> result)
       : result_(std::move(result)) {}
-  SessionSlice(SessionSlice&&) = default;
+  SessionSlice(SessionSlice&&) noexcept = default;
   ~SessionSlice() {
     if (result_ != nullptr) (*this)({}, 0);
   }

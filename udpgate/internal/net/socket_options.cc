@@ -1,5 +1,6 @@
 #include "udpgate/internal/net/socket_options.h"
 
+#include <errno.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -94,10 +95,14 @@ absl::optional<size_t> NextDatagramBytes(SysCalls* sys_calls, int fd) {
   message.msg_hdr.msg_namelen = sizeof(name);
   message.msg_hdr.msg_iov = &vector;
   message.msg_hdr.msg_iovlen = 1;
-  const SysCallResult received =
-      sys_calls->RecvMmsg(fd, &message, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
-  if (!received.ok()) return absl::nullopt;
-  return message.msg_len;
+  // The first call may meet a pending error, which hides what waits behind it.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const SysCallResult received = sys_calls->RecvMmsg(
+        fd, &message, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+    if (received.ok()) return message.msg_len;
+    if (received.error == EAGAIN) break;
+  }
+  return absl::nullopt;
 }
 
 }  // namespace internal

@@ -16,7 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 
 namespace udpgate {

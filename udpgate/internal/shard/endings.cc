@@ -231,12 +231,7 @@ bool Endings::SweepSlots(uint32_t end_slot, int* ended_count) {
     }
     lifecycle_->UpdateOffload(session);
     const absl::optional<EndReason> reason = SilenceOf(*session);
-    // A reply that waits to be read, since the session is paused or many
-    // sockets are ready, shows that the backend is not silent.
-    const bool is_heard =
-        reason == EndReason::kBackendSilent &&
-        NextDatagramBytes(shard_->sys_calls, session->upstream_fd).has_value();
-    if (!reason.has_value() || is_heard) {
+    if (!reason.has_value()) {
       validation_->AllowOneReply(session);
       continue;
     }
@@ -262,10 +257,13 @@ absl::optional<EndReason> Endings::SilenceOf(const Session& session) const {
   if (IsOver(session.last_active_nanoseconds, limits.session_idle_timeout)) {
     return EndReason::kIdle;
   }
+  // A reply that waits to be read, since the session is paused or many sockets
+  // are ready, shows that the backend is not silent.
   if (session.unanswered_since_nanoseconds != 0 &&
       limits.backend_silent_timeout > absl::ZeroDuration() &&
       IsOver(session.unanswered_since_nanoseconds,
-             limits.backend_silent_timeout)) {
+             limits.backend_silent_timeout) &&
+      !NextDatagramBytes(shard_->sys_calls, session.upstream_fd).has_value()) {
     return EndReason::kBackendSilent;
   }
   if (limits.client_silent_timeout > absl::ZeroDuration() &&

@@ -9,7 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/internal/shard/shard_fixture.h"
 #include "udpgate/internal/util/mutex.h"
@@ -195,6 +195,25 @@ TEST_F(EndingsTest, ABackendWhoseReplyWaitsIsNotSilent) {
   EXPECT_LE(SendUntil(EndReason::kBackendSilent, absl::Seconds(5)),
             absl::Seconds(1.5));
   EXPECT_EQ(Stats().ended(EndReason::kBackendSilent), 1u);
+}
+
+TEST_F(EndingsTest, AWaitingReplyDoesNotKeepTheSessionOfASilentClient) {
+  ProxyOptions options;
+  options.limits.backend_silent_timeout = absl::Seconds(1);
+  options.limits.client_silent_timeout = absl::Seconds(1);
+  Start(options);
+  const SocketAddress relay = Connect(client_);
+  ASSERT_TRUE(
+      backend_
+          .Send(relay,
+                std::string(2 * AddressValidation::kUnconfirmedReplyBytes, 'r'))
+          .ok());
+  Poll();
+  EXPECT_EQ(Stats().sessions_paused, 1u);
+  clock_.Advance(absl::Seconds(2));
+  Poll();
+  Poll();  // after a stall what waits is read first
+  EXPECT_EQ(Stats().ended(EndReason::kClientSilent), 1u);
 }
 
 TEST_F(EndingsTest, ZeroDisablesTheBackendSilentTimeout) {

@@ -8,7 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/internal/shard/shard_fixture.h"
 

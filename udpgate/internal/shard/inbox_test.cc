@@ -10,7 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "testing/await.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 
 namespace udpgate {
 namespace internal {

@@ -6,8 +6,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/fake_flow_offload.h"
-#include "testing/internal/support/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/shard_fixture.h"

@@ -235,7 +235,7 @@ const char* Newcomers::FindSource(const SocketAddress& backend,
     *source = opener.FindSource(backend, shard_->now_nanoseconds, failure);
   }
   return IsOwnAddress(shard_->gate->listeners, backend, *source)
-             ? " is this gate itself"
+             ? " is this gateway itself"
              : nullptr;
 }
 

@@ -6,7 +6,7 @@
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/internal/net/error_queue.h"
 #include "udpgate/internal/shard/shard_fixture.h"

@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 #include "testing/loopback_peer.h"
 #include "testing/simulated_clock.h"
 #include "udpgate/internal/net/error_queue.h"

@@ -54,6 +54,8 @@ absl::Status SendRows(nlohmann::json message, absl::Span<const uint8_t> rows,
 // 10 ms at most.
 void SendError(const absl::Status& status, Channel* channel);
 
+// The move of nlohmann::json is noexcept and does not throw.
+// NOLINTNEXTLINE(bugprone-exception-escape)
 struct Incoming {
   std::string type;
   nlohmann::json fields;

@@ -1,4 +1,4 @@
-#include "testing/internal/support/failing_sys_calls.h"
+#include "testing/failing_sys_calls.h"
 
 #include <algorithm>
 

@@ -15,8 +15,8 @@
 //   EXPECT_EQ(sys_calls.calls(Call::kSocket), 1);
 //
 // Pass it as `ProxyDependencies::sys_calls`.
-#ifndef UDPGATE_TESTING_INTERNAL_SUPPORT_FAILING_SYS_CALLS_H_
-#define UDPGATE_TESTING_INTERNAL_SUPPORT_FAILING_SYS_CALLS_H_
+#ifndef UDPGATE_TESTING_FAILING_SYS_CALLS_H_
+#define UDPGATE_TESTING_FAILING_SYS_CALLS_H_
 
 #include <array>
 #include <cstddef>
@@ -156,4 +156,4 @@ class FailingSysCalls : public internal::SysCalls {
 }  // namespace test
 }  // namespace udpgate
 
-#endif  // UDPGATE_TESTING_INTERNAL_SUPPORT_FAILING_SYS_CALLS_H_
+#endif  // UDPGATE_TESTING_FAILING_SYS_CALLS_H_
