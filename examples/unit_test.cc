@@ -102,15 +102,15 @@ TEST_F(GatewayTest, DatagramsWaitForALateResultInOrder) {
   StartGateway();
 
   Send(client_, "one");
-  absl::StatusOr<HeldResolve> question = held.Take();
-  ASSERT_TRUE(question.ok()) << question.status();
-  EXPECT_EQ(question->client, client_.address());
-  EXPECT_EQ(question->first_datagram, "one");
+  absl::StatusOr<HeldResolve> pending = held.Take();
+  ASSERT_TRUE(pending.ok()) << pending.status();
+  EXPECT_EQ(pending->client, client_.address());
+  EXPECT_EQ(pending->first_datagram, "one");
   Send(client_, "two");
   ASSERT_TRUE(
       AwaitTrue([this] { return proxy_->GetStats().datagrams_held == 2; }));
 
-  question->done(ResolveResult{first_backend_.address(), "lobby"});
+  pending->done(ResolveResult{first_backend_.address(), "lobby"});
   EXPECT_EQ(Received(first_backend_), "one");
   EXPECT_EQ(Received(first_backend_), "two");
 }

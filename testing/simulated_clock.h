@@ -18,7 +18,7 @@ namespace test {
 
 // Moving it wakes nobody: what waits in a system call goes on waiting, and
 // sees the new time when it wakes for another reason. To test code with a time
-// limit of its own, call its turn by hand after `Advance`.
+// limit of its own, run its iteration by hand after `Advance`.
 //
 // Threads: every method from any thread at any time.
 class SimulatedClock final : public Clock {

@@ -83,7 +83,8 @@ TEST_F(ServiceManagerTest, FeedsTheWatchdogOnlyWhileAlive) {
   EXPECT_EQ(Receive(), "WATCHDOG=1");
   EXPECT_EQ(Receive(), "WATCHDOG=1");
   is_alive = false;
-  // An answer from before may be on its way: two questions later it is not.
+  // A reply to an earlier request may still be on its way, but not two requests
+  // later.
   const int before = asked;
   ASSERT_TRUE(test::AwaitTrue([&] { return asked >= before + 2; }));
   while (!Receive(absl::ZeroDuration()).empty()) {

@@ -216,7 +216,7 @@ def run(systemd):
                    lambda: systemd.show("MainPID") not in ("0", before))
         if systemd.show("ActiveState") != "active":
             fail("it is not active after a reload")
-    # The successor feeds the watchdog, twice in its time; without that the
+    # The new process feeds the watchdog, twice in its time; without that the
     # service would be killed in the middle of this.
     for _ in range(6):
         fed = systemd.show("WatchdogTimestampMonotonic")

@@ -141,14 +141,14 @@ TEST_F(TakeoverTest, TheNewProcessResolvesPendingClients) {
   EXPECT_CALL(*resolver, Resolve).WillOnce(HoldResolveIn(&held_));
   StartOld({1, 1}, {}, resolver);
   ASSERT_TRUE(client_.Send(address_, "one").ok());
-  absl::StatusOr<HeldResolve> question = held_.Take();
-  ASSERT_TRUE(question.ok());
+  absl::StatusOr<HeldResolve> pending = held_.Take();
+  ASSERT_TRUE(pending.ok());
   ASSERT_TRUE(client_.Send(address_, std::string(60000, 'x')).ok());
   ASSERT_TRUE(client_.Send(address_, "three").ok());
   ASSERT_TRUE(AwaitTrue([&] { return old_->GetStats().datagrams_held == 3; }));
 
   ASSERT_TRUE(TakeOver().ok());
-  question->done(ResolveResult{first_.address(), "late"});
+  pending->done(ResolveResult{first_.address(), "late"});
   ASSERT_TRUE(second_.AwaitReceived(3));
   const std::vector<Datagram> received = second_.received();
   EXPECT_EQ(received[0].payload, "one");

@@ -25,7 +25,7 @@ worker_processes 2;
 worker_rlimit_nofile {descriptors};
 events {{
   worker_connections {connections};
-  # Whether a worker reads all that waits, or one datagram a turn.
+  # Whether a worker reads all that waits, or one datagram per iteration.
   multi_accept {multi_accept};
 }}
 stream {{

@@ -38,7 +38,7 @@ assert 0.9 * sent < created <= sent + 100, run
 assert len(document["targets"]) == 8, document
 END
 
-# Whatever runs out first: who plays stays, and who comes is served.
+# Whichever limit is reached first, live clients stay and new ones are served.
 flood ports "$1" --source-ports 500
 flood four "$1" --source-ports 300 --datagrams 4 --gap-ms 50
 /usr/bin/python3 - "$TEST_TMPDIR/ports/flood.json" \

@@ -138,7 +138,7 @@ class Load {
   void Poll(int64_t wait_nanoseconds);
   void ReceiveFrom(size_t index);
   int ReceiveAtMost(size_t index, int count_max);
-  // Of all who wait for a reply; false where nobody does any more.
+  // Of all clients that wait for a reply; false if there are none left.
   bool ReceiveWaited();
   void OnReply(size_t index, absl::Span<const char> datagram, int64_t arrival);
   bool is_closed_loop() const { return options_.window > 0; }
@@ -455,7 +455,7 @@ void Load::EndMeasuring() {
   for (Client& client : clients_) client.measured_end = client.next_sequence;
 }
 
-// Reads what is still to be read, and then what nobody waits for.
+// Reads what is still expected, and then what no client waits for.
 void Load::Drain() {
   const int64_t deadline =
       Now() + static_cast<int64_t>(options_.drain_seconds * 1e9);

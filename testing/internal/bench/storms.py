@@ -131,7 +131,7 @@ class Clients:
 
 
 class Gate:
-    """A gateway between an echo backend and whoever comes."""
+    """A gateway between an echo backend and new clients."""
 
     def __init__(self, options, folder, settings, redis=None):
         self._echo = Process(
@@ -248,7 +248,7 @@ def storm_created(options, folder, redis, count):
 
 
 def storm_relayed(options, folder, redis, count):
-    """A control, without a target: as much traffic, and nobody comes."""
+    """A control, without a target: as much traffic, and no new clients."""
     del redis
     arguments = ["--clients", FEW_CLIENTS, "--rate", round(count / options.window)]
     arguments += ["--warmup", 0.5, "--seconds", options.window, "--drain", 2]
@@ -325,7 +325,7 @@ def storm_disconnected(options, folder, redis, count):
             )
         after = gate.await_descriptors(0, created - count + options.live, 5)
         storm.update(created=created - before, publish_seconds=told[0])
-        # Whoever played in the second run is there instead.
+        # The clients of the second run are there instead.
         storm["ended"] = created + options.live - after
         return quiet, stormy, storm
 

@@ -410,7 +410,7 @@ TEST_F(TakeoverTest, WhatIsWrongIsNamed) {
   EXPECT_THAT(successor->log(),
               HasSubstr(absl::StrCat("--takeover: connect ", socket_path_,
                                      ": No such file or directory")));
-  // A gate that nobody can take over from.
+  // A gateway without a takeover socket.
   std::map<std::string, std::string> environment = Environment();
   environment.erase("TAKEOVER_SOCKET");
   auto gate = MakeGate(environment);

@@ -217,7 +217,7 @@ TEST_P(TrafficTest, NonsenseFromEverywhereLeavesTheGateAlive) {
     }
     Publish(RandomBytes(&random, sizes(random)));
     SetBackendText(RandomBytes(&random, sizes(random) / 20));
-    // Replies that nobody asked for, to all ports that the backend knows.
+    // Unsolicited replies, to all ports that the backend knows.
     for (const SocketAddress& relay : sink.sources()) {
       ASSERT_TRUE(sink.Send(relay, RandomBytes(&random, sizes(random))).ok());
     }
@@ -307,7 +307,7 @@ TEST_P(AccountingTest, SessionsAreLimited) {
   SetBackend(lobby);
   Start();
   std::vector<LoopbackPeer> clients(5);
-  // Until all are confirmed: nobody takes the place of such a one.
+  // Until all are confirmed: a confirmed session is not evicted.
   ASSERT_TRUE(AwaitTrue([&] {
     for (LoopbackPeer& client : clients) {
       EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));

@@ -198,7 +198,7 @@ class Traffic:
         if client.left is not None:
             client.left -= 1
         client.send(self._padding[: self._random.randrange(len(self._padding))])
-        # Whoever is late leaves turns out.
+        # A client that is late skips sends.
         when = max(when + client.period, now)
         heapq.heappush(self._agenda, (when, number, client))
 

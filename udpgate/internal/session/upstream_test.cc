@@ -222,7 +222,7 @@ TEST_F(UpstreamTest, WhatCameBeforeTheConnectIsDiscarded) {
   LoopbackPeer stranger;
   sys_calls_.before_connect = [&](int fd) {
     const SocketAddress relay = Name(fd, ::getsockname);
-    if (relay.port() == 0) return;  // the question to the routes
+    if (relay.port() == 0) return;  // the lookup of the route
     for (int i = 0; i < 3; ++i) {
       ASSERT_TRUE(stranger.Send(relay, "forged").ok());
     }
@@ -412,7 +412,7 @@ TEST_F(UpstreamTest, AnAddressWithoutARouteToTheBackendIsPassedOver) {
   Start({Ip("127.0.0.2"), Ip("127.0.0.3")});
   for (const int error : {EINVAL, ENETUNREACH, EHOSTUNREACH}) {
     now_ += kSecond;                                // the routes are asked anew
-    sys_calls_.FailNext(Call::kConnect, error, 2);  // the question, and one
+    sys_calls_.FailNext(Call::kConnect, error, 2);  // the lookup, and one
     ASSERT_EQ(Open().error, 0) << error;
     CheckThatItWorks();
   }

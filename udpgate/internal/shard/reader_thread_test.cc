@@ -67,7 +67,7 @@ class ReaderThreadTest : public ::testing::Test {
   }
 
   // Everything that was sent has arrived at the backend, in order; the host
-  // does turns meanwhile if it is `awake`, or has the socket back already.
+  // runs iterations meanwhile if it is `awake`, or has the socket back already.
   void ExpectInOrder(bool awake) {
     const absl::Time deadline = absl::Now() + kAwaitTimeout;
     while (received_count_ < sent_count_) {

@@ -113,11 +113,12 @@ class Gate {
     ASSERT_TRUE(worker_->inbox()->PostDisconnect(std::move(message)));
   }
 
-  // Turns until nothing has moved for longer than any one fault can hide it.
+  // Runs iterations until nothing has moved for longer than any one fault can
+  // hide it.
   void Settle() {
     int quiet_count = 0;
     while (quiet_count < 3) {
-      ++turn_count_;
+      ++iteration_count_;
       reader_->ReadBatch();
       worker_->PollOnce(0);
       const bool has_moved = MoveAtPeers();
@@ -180,7 +181,7 @@ class Gate {
   }
 
   test::FailingSysCalls& sys_calls() { return sys_calls_; }
-  int64_t turn_count() const { return turn_count_; }
+  int64_t iteration_count() const { return iteration_count_; }
   void AdvanceClock(absl::Duration duration) { clock_.Advance(duration); }
 
  private:
@@ -217,7 +218,7 @@ class Gate {
   Client players_[2];
   std::vector<std::unique_ptr<Client>> others_;
   int64_t sent_count_ = 0;
-  int64_t turn_count_ = 0;
+  int64_t iteration_count_ = 0;
 };
 
 // How many calls of each kind `Play` makes where nothing fails.
@@ -268,13 +269,13 @@ TEST_P(WorkerFaultTest, OneFailureCostsOneDatagramAtMost) {
   }
 }
 
-// A call that always fails, for a while: no turn does more than a few times
-// what it does otherwise, and all comes back by itself.
+// A call that always fails, for a while: no iteration does more than a few
+// times what it does otherwise, and everything recovers.
 TEST_P(WorkerFaultTest, AFailureThatLastsIsSurvivedWithoutSpinning) {
   const PathCall& path = GetParam();
   // An attempt to bind each of 64 ports for each of three newcomers, and what
-  // goes with it, is the most that one turn can be made to do.
-  constexpr int64_t kCallsPerTurnMax = 3 * 64 * 4;
+  // goes with it, is the most that one iteration can be made to do.
+  constexpr int64_t kCallsPerIterationMax = 3 * 64 * 4;
   for (const int error : kErrors) {
     SCOPED_TRACE(absl::StrCat(path.name, ": ", ErrnoToText(error)));
     Gate gate;
@@ -282,11 +283,12 @@ TEST_P(WorkerFaultTest, AFailureThatLastsIsSurvivedWithoutSpinning) {
     gate.sys_calls().Reset();
     gate.sys_calls().FailAll(path.call, error);
     for (int i = 0; i < 3; ++i) {
-      const int64_t turns_before = gate.turn_count();
+      const int64_t iterations_before = gate.iteration_count();
       const int64_t calls_before = gate.AllCalls();
       gate.Play();
-      EXPECT_LE(gate.AllCalls() - calls_before,
-                kCallsPerTurnMax * (gate.turn_count() - turns_before));
+      EXPECT_LE(
+          gate.AllCalls() - calls_before,
+          kCallsPerIterationMax * (gate.iteration_count() - iterations_before));
     }
     EXPECT_GT(gate.sys_calls().failures(path.call), 0);
     gate.sys_calls().Reset();
