@@ -34,11 +34,9 @@ for run in runs:
         continue
     assert run["quiet"]["sent"] > 0 and run["stormy"]["sent"] > 0, run
     storm = run["storm"]
-    # The control sends at a rate for a while, which a busy machine prolongs.
-    if run["kind"] == "relayed":
-        assert 0.8 * run["count"] <= storm["sent"] <= 1.5 * run["count"], run
-    else:
-        assert storm["sent"] == run["count"], run
+    # The control sends at a rate, and may come to one more or less.
+    more = storm["sent"] - run["count"]
+    assert more == 0 or (run["kind"] == "relayed" and abs(more) <= 1), run
     assert storm["lost"] == 0, run
     if run["kind"] in ("expired", "disconnected"):
         assert storm["ended"] >= run["count"], run

@@ -127,7 +127,7 @@ TEST_F(LimitsTest, NewcomersAreServedWhereSourcePortsRunOut) {
   for (int i = 0; i < 500; ++i) SendOnce(*gate, i);
   ASSERT_TRUE(AwaitTrue(
       [&] { return Metric(kAdmin, "udpgate_sessions_created_total") == 501; }));
-  // All ports that the gate can have, once no client waits for a backend.
+  // All ports that the gateway can have, once no client waits for a backend.
   EXPECT_TRUE(AwaitTrue(
       [&] { return Metric(kAdmin, "udpgate_sessions_active") == 25; }));
   EXPECT_EQ(ServedOfTwenty(*gate), 20);

@@ -41,6 +41,16 @@ class EndingsTest : public ShardTest {
     }
     return passed;
   }
+
+  // A session of `client_` whose first reply is more than it may get yet: the
+  // session is paused, and the reply waits.
+  void ConnectWithAWaitingReply() {
+    const SocketAddress relay = Connect(client_);
+    const std::string reply(2 * AddressValidation::kUnconfirmedReplyBytes, 'r');
+    ASSERT_TRUE(backend_.Send(relay, reply).ok());
+    Poll();
+    ASSERT_EQ(Stats().sessions_paused, 1u);
+  }
 };
 
 TEST_F(EndingsTest, IdleSessionEndsInTime) {
@@ -173,20 +183,11 @@ TEST_F(EndingsTest, RareRepliesKeepTheSession) {
   EXPECT_EQ(Stats().sessions_active, 1u);
 }
 
-// Its first reply is more than the client may get yet, so the session is
-// paused.
 TEST_F(EndingsTest, ABackendWhoseReplyWaitsIsNotSilent) {
   ProxyOptions options;
   options.limits.backend_silent_timeout = absl::Seconds(1);
   Start(options);
-  const SocketAddress relay = Connect(client_);
-  ASSERT_TRUE(
-      backend_
-          .Send(relay,
-                std::string(2 * AddressValidation::kUnconfirmedReplyBytes, 'r'))
-          .ok());
-  Poll();
-  EXPECT_EQ(Stats().sessions_paused, 1u);
+  ConnectWithAWaitingReply();
   EXPECT_GE(SendUntil(EndReason::kBackendSilent, absl::Seconds(1.8)),
             absl::Seconds(1.8));
   EXPECT_EQ(Stats().sessions_active, 1u);
@@ -202,14 +203,7 @@ TEST_F(EndingsTest, AWaitingReplyDoesNotKeepTheSessionOfASilentClient) {
   options.limits.backend_silent_timeout = absl::Seconds(1);
   options.limits.client_silent_timeout = absl::Seconds(1);
   Start(options);
-  const SocketAddress relay = Connect(client_);
-  ASSERT_TRUE(
-      backend_
-          .Send(relay,
-                std::string(2 * AddressValidation::kUnconfirmedReplyBytes, 'r'))
-          .ok());
-  Poll();
-  EXPECT_EQ(Stats().sessions_paused, 1u);
+  ConnectWithAWaitingReply();
   clock_.Advance(absl::Seconds(2));
   Poll();
   Poll();  // after a stall what waits is read first

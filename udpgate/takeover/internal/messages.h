@@ -54,7 +54,7 @@ absl::Status SendRows(nlohmann::json message, absl::Span<const uint8_t> rows,
 // 10 ms at most.
 void SendError(const absl::Status& status, Channel* channel);
 
-// The move of nlohmann::json is noexcept and does not throw.
+// clang-tidy does not see that the move of nlohmann::json cannot throw.
 // NOLINTNEXTLINE(bugprone-exception-escape)
 struct Incoming {
   std::string type;
