@@ -90,18 +90,21 @@ TEST_F(RedisBackendResolverTest, DetectsAHangingRedisWithoutResolutions) {
 }
 
 TEST_F(RedisBackendResolverTest, ResolutionsWaitForAConnectionAttempt) {
-  std::atomic<bool> is_held{true};
+  // The test sends the reply to the first PING, which is the connection
+  // attempt's.
+  std::atomic<bool> is_first_ping{true};
   ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
     if (command[0] == "GET") {
       return ScriptedPeer::Say(ScriptedPeer::Bulk("1.2.3.4:5"));
     }
-    return is_held.load() ? ScriptedPeer::SayNothing()
-                          : ScriptedPeer::Healthy(command);
+    if (command[0] == "PING" && is_first_ping.exchange(false)) {
+      return ScriptedPeer::SayNothing();
+    }
+    return ScriptedPeer::Healthy(command);
   });
   const auto resolver = Make(peer.address());
   ASSERT_TRUE(AwaitTrue([&] { return peer.command_count("PING") == 1; }));
   const Resolution resolution(resolver.get());
-  is_held.store(false);
   peer.SayToAll("+PONG\r\n");
   EXPECT_EQ(resolution.Await(), "1.2.3.4:5 1.2.3.4:5");
 }
