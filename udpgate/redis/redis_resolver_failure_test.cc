@@ -110,6 +110,8 @@ TEST_P(RedisFailureTest, GivesStaleResultsOnlyIfRedisIsUnavailable) {
     redis.Disconnect();
     ASSERT_TRUE(
         AwaitTrue([&] { return absl::IsUnavailable(resolver->Health()); }));
+    // The wait for a reconnect begins after the change of Health.
+    ASSERT_TRUE(AwaitAllQueued(resolver.get()));
     clock_.Advance(options_.reconnect_patience);
     EXPECT_EQ(Resolution(resolver.get()).AwaitCode(), kUnavailable);
     EXPECT_EQ(resolver->GetStats().stale_answers, 0u);
