@@ -7,14 +7,20 @@
 #ifndef UDPGATE_BACKEND_RESOLVER_H_
 #define UDPGATE_BACKEND_RESOLVER_H_
 
+#include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "udpgate/disconnect_source.h"
+#include "udpgate/proxy_stats.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -22,12 +28,60 @@ namespace udpgate {
 // What is known about the client. A struct, so that fields can be added without
 // breaking implementations.
 struct ResolveRequest {
+  enum class Reason : uint8_t {
+    kDatagram,  // the first datagram of a client without a session
+    kJoin,      // a player joins over another protocol (//udpgate/nethernet)
+    kStatus,    // somebody asks for the server's status
+  };
+
+  Reason reason = Reason::kDatagram;
+  // With kJoin and kStatus the port is that of the TCP connection, or 0.
   SocketAddress client;
-  // The client's first datagram. Valid only during `Resolve`; copy what you
-  // need later.
+  // The client's first datagram; empty if the reason is another. Valid only
+  // during `Resolve`; copy what you need later.
   absl::Span<const char> first_datagram;
   // A result after this time is ignored; the session has ended by then.
   absl::Duration timeout;
+};
+
+// What sessions of the same player have in common, if the resolver knows it. It
+// lives as long as a session or the resolver refers to it.
+//
+// Threads: the hooks are called on data-plane threads, from several at once.
+// They must return within microseconds.
+class SessionTag {
+ public:
+  // `key` identifies the tag in a takeover, see `BackendResolver::RestoreTag`.
+  // `text` is what lists, logs and events show; it must contain no secret. Both
+  // are at most 256 bytes.
+  SessionTag(std::string key, std::string text)
+      : key_(std::move(key)), text_(std::move(text)) {}
+  virtual ~SessionTag() = default;
+  SessionTag(const SessionTag&) = delete;
+  SessionTag& operator=(const SessionTag&) = delete;
+
+  const std::string& key() const { return key_; }
+  const std::string& text() const { return text_; }
+
+  // A session with this tag has got its upstream socket, whose source address
+  // is `relay`.
+  virtual void OnBegin(const SocketAddress& client,
+                       const SocketAddress& relay) {
+    (void)client;
+    (void)relay;
+  }
+  // Such a session has ended. Also called if the gateway stops; not called if
+  // another process takes the session over.
+  virtual void OnEnd(const SocketAddress& client, const SocketAddress& relay,
+                     EndReason reason) {
+    (void)client;
+    (void)relay;
+    (void)reason;
+  }
+
+ private:
+  const std::string key_;
+  const std::string text_;
 };
 
 struct ResolveResult {
@@ -41,6 +95,29 @@ struct ResolveResult {
   // is used if an address recently refused or stopped replying (see
   // `ProxyOptions::backend_holdoff`). May be empty.
   std::vector<SocketAddress> alternatives = {};
+
+  // The client has proven that it receives at its address. Its session is
+  // confirmed at once: no limit on replies applies.
+  bool is_client_proven = false;
+  // May be null.
+  std::shared_ptr<SessionTag> tag = nullptr;
+  // The source address and port that the session's upstream socket gets, even
+  // out of quarantine, if no other session has them. Invalid: no preference.
+  SocketAddress relay = {};
+  // The address that the client had until now, if its network has given it
+  // another. The session of that address ends (client_moved) before the new one
+  // opens its socket, which can then get its source port. Invalid: none.
+  SocketAddress moved_from = {};
+};
+
+// What a resolver says of a datagram of a client without a session, before
+// anything is allocated for it.
+struct Screening {
+  // The datagram is dropped for this reason, and no session is created.
+  absl::optional<DropReason> drop = absl::nullopt;
+  // The client belongs to a player who is already connected. A drain does not
+  // reject it.
+  bool is_known_player = false;
 };
 
 //   class RoundRobinResolver final : public udpgate::BackendResolver {
@@ -86,6 +163,30 @@ class BackendResolver {
   //   DeadlineExceeded  no result in time             -> resolve_timed_out
   //   any other         the backend source failed     -> resolve_failed
   virtual void Resolve(const ResolveRequest& request, Callback done) = 0;
+
+  // Looks at a datagram of a client without a session, before `Resolve` is
+  // called. Called on a data-plane thread for each such datagram, so an
+  // attacker decides how often: it must not allocate, block or ask anybody.
+  virtual Screening Screen(const SocketAddress& client,
+                           absl::Span<const char> datagram) {
+    (void)client;
+    (void)datagram;
+    return {};
+  }
+
+  // Called for each disconnect event, before the sessions end, on the thread
+  // that reports it. A resolver that remembers players forgets those that the
+  // event names.
+  virtual void HandleDisconnect(const DisconnectTarget& target) {
+    (void)target;
+  }
+
+  // In a takeover: returns this resolver's own tag with the key of `tag`, which
+  // came from the old process, or null if it has none. `OnBegin` follows.
+  virtual std::shared_ptr<SessionTag> RestoreTag(const SessionTag& tag) {
+    (void)tag;
+    return nullptr;
+  }
 
   // OK if a call of `Resolve` would probably succeed now; otherwise the reason.
   // For readiness probes. Must not block.

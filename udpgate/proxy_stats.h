@@ -152,6 +152,13 @@ namespace udpgate {
     "New session rejected: NEW_SESSIONS_PER_SEC_PER_IP exceeded.")            \
   X(kPendingLimit, pending_limit,                                             \
     "New session rejected: too many sessions, or bytes, wait for a backend.") \
+  X(kStunUnknownUfrag, stun_unknown_ufrag,                                    \
+    "STUN request of a new client that names no known join.")                 \
+  X(kStunWrongIntegrity, stun_wrong_integrity,                                \
+    "STUN request of a new client whose MESSAGE-INTEGRITY is wrong or "       \
+    "missing.")                                                               \
+  X(kDtlsWithoutSession, dtls_without_session,                                \
+    "DTLS datagram of a client without a session (NETHERNET_ADDR).")          \
   X(kNoUpstreamSocket, no_upstream_socket,                                    \
     "No upstream socket could be opened.")                                    \
   X(kDraining, draining, "New session rejected: the gateway is draining.")    \
@@ -191,6 +198,7 @@ namespace udpgate {
   X(kClientSilent, client_silent,                                             \
     "The client sent nothing for CLIENT_SILENT_TIMEOUT_SECS, or its host "    \
     "refused the replies.")                                                   \
+  X(kClientMoved, client_moved, "The player continues from another address.") \
   X(kResolveFailed, resolve_failed, "Backend resolution failed.")             \
   X(kResolveTimedOut, resolve_timed_out, "Backend resolution timed out.")     \
   X(kNoUpstreamSocket, no_upstream_socket,                                    \

@@ -24,6 +24,7 @@ struct SessionInfo {
   SocketAddress backend;  // invalid while pending
   SocketAddress relay;    // address of the upstream socket
   std::string label;      // of ResolveResult
+  std::string tag;        // SessionTag::text, or empty
   absl::Duration age;
   absl::Duration idle;  // since the last datagram in either direction
   uint64_t client_datagrams_forwarded = 0;

@@ -11,9 +11,11 @@
 #define UDPGATE_SESSION_OBSERVER_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/backend_resolver.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
@@ -38,7 +40,9 @@ struct SessionEvent {
   SocketAddress local;    // the gateway's address that the client sent to last
   SocketAddress backend;  // invalid if it got none
   SocketAddress relay;    // address of the upstream socket; invalid likewise
-  absl::Duration age;     // since the client's first datagram
+  // May be null. Queued events keep it alive.
+  std::shared_ptr<const SessionTag> tag;
+  absl::Duration age;  // since the client's first datagram
   // From the event until the call of the observer.
   absl::Duration delay;
   // Forwarded so far, by the side they came from, including the fast path. The
