@@ -34,14 +34,14 @@ struct ResolveRequest {
     kStatus,    // somebody asks for the server's status
   };
 
-  Reason reason = Reason::kDatagram;
-  // With kJoin and kStatus the port is that of the TCP connection, or 0.
+  // If the reason is kJoin or kStatus the port is that of the TCP connection.
   SocketAddress client;
   // The client's first datagram; empty if the reason is another. Valid only
   // during `Resolve`; copy what you need later.
   absl::Span<const char> first_datagram;
   // A result after this time is ignored; the session has ended by then.
   absl::Duration timeout;
+  Reason reason = Reason::kDatagram;
 };
 
 // What sessions of the same player have in common, if the resolver knows it. It
