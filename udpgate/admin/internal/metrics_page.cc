@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "udpgate/admin/internal/host_families.h"
 #include "udpgate/admin/internal/metrics.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/version.h"
@@ -15,7 +16,6 @@ namespace {
 
 using ::prometheus::ClientMetric;
 using ::prometheus::MetricFamily;
-using ::prometheus::MetricType;
 
 }  // namespace
 
@@ -26,13 +26,7 @@ void MetricsPage::AddCounters(const std::map<std::string, double>& counters) {
 std::vector<MetricFamily> MetricsPage::OwnFamilies(
     const EndpointCounts& counts) const {
   std::vector<MetricFamily> families;
-  if (hooks_->metrics != nullptr) {
-    for (const HostMetric& metric : hooks_->metrics()) {
-      families.push_back(metric.kind == HostMetric::Kind::kCounter
-                             ? Counter(metric.name, metric.help, metric.value)
-                             : Gauge(metric.name, metric.help, metric.value));
-    }
-  }
+  if (hooks_->metrics != nullptr) families = HostFamilies(hooks_->metrics());
   const auto count = [&families](const char* name, const char* help,
                                  uint64_t value) {
     families.push_back(Counter(absl::StrCat("udpgate_admin_", name, "_total"),
@@ -56,23 +50,15 @@ std::vector<MetricFamily> MetricsPage::OwnFamilies(
   for (MetricFamily& family : ProcessFamilies()) {
     families.push_back(std::move(family));
   }
-  for (MetricFamily& family : families) {
-    if (family.type != MetricType::Counter) continue;
-    const auto before = counters_before_.find(family.name);
-    if (before == counters_before_.end()) continue;
-    for (ClientMetric& metric : family.metric) {
-      metric.counter.value += before->second;
-    }
-  }
+  AddCountersBefore(counters_before_, &families);
   return families;
 }
 
 std::map<std::string, double> MetricsPage::Counters(
     const EndpointCounts& counts) const {
   std::map<std::string, double> counters = counters_before_;
-  for (const MetricFamily& family : OwnFamilies(counts)) {
-    if (family.type != MetricType::Counter) continue;
-    counters[family.name] = family.metric[0].counter.value;
+  for (const auto& [name, count] : CountersOf(OwnFamilies(counts))) {
+    counters[name] = count;
   }
   return counters;
 }
