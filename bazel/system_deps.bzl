@@ -93,6 +93,14 @@ def udpgate_system_deps():
             "absl/types:optional": ["-labsl_bad_optional_access"],
             "absl/types:span": ["-labsl_throw_delegate"],
         })
+    if not native.existing_rule("boost"):
+        # Headers alone.
+        _system_libraries(name = "boost", libraries = {":asio": [], ":beast": []})
+    if not native.existing_rule("openssl"):
+        _system_libraries(name = "openssl", libraries = {
+            ":crypto": ["-lcrypto"],
+            ":ssl": ["-lssl", "-lcrypto"],
+        })
     if not native.existing_rule("com_github_redis_hiredis"):
         _system_libraries(name = "com_github_redis_hiredis", libraries = {":hiredis": ["-lhiredis"]})
     if not native.existing_rule("com_github_c_ares_c_ares"):

@@ -14,7 +14,8 @@ set -euo pipefail
 
 packages=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto clang dpkg-dev g++
-  libabsl-dev libbpf-dev libc-ares-dev libcli11-dev libhiredis-dev libspdlog-dev
+  libabsl-dev libboost1.81-dev libbpf-dev libc-ares-dev libcli11-dev
+  libhiredis-dev libspdlog-dev libssl-dev
   libclang-rt-14-dev libsystemd-dev lld
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
   libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
