@@ -44,7 +44,7 @@ if [[ ${#targets[@]} -eq 0 ]]; then mapfile -t targets < <(ls "$seeds"); fi
 in_workspace() {
   (cd "$root" && "$@" < /dev/null)
 }
-labels=("${targets[@]/#/\/\/testing\/fuzz:}")
+labels=("${targets[@]/#/\/\/testing\/internal\/fuzz:}")
 in_workspace bazel build --config=fuzz --ui_event_filters=-info \
   --show_result=0 \
   "${labels[@]/%/_fuzz}"
