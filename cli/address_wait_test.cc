@@ -119,6 +119,10 @@ TEST(WantedAddressesTest, LeavesOutWildcardsAndBoundSockets) {
   settings.admin_address = SocketAddress::Ipv6Loopback(2);
   settings.proxy.upstream_bind_addresses = {SocketAddress::Ipv4Loopback(0)};
   EXPECT_EQ(WantedAddresses(settings).size(), 3u);
+  settings.nethernet_address = SocketAddress::Ipv4Loopback(3);
+  EXPECT_EQ(WantedAddresses(settings)[2].setting, "NETHERNET_ADDR");
+  settings.nethernet_address = SocketAddress::Ipv4Any(3);
+  EXPECT_EQ(WantedAddresses(settings).size(), 3u);
   settings.proxy.listen_fds = {0};
   EXPECT_EQ(WantedAddresses(settings).size(), 2u);
 }

@@ -112,7 +112,8 @@ TEST_F(ReloadTest, TreatsEverySettingAsTheTableSays) {
     std::string value = setting.default_text;
     for (const char* candidate :
          {"7", "70000", "off", "all", "json", "clear", "on", "auto", "fail",
-          "10.0.0.0/8", "127.0.0.1", "127.0.0.1:99", "0123456789abcdef"}) {
+          "10.0.0.0/8", "127.0.0.1", "127.0.0.1:99", "0123456789abcdef",
+          "{}"}) {
       Settings settings;
       if (candidate != setting.default_text &&
           setting.apply(candidate, &settings)) {

@@ -332,6 +332,47 @@ absl::Status CheckForLoop(const Settings& settings) {
       "); allowed: another address or another port"));
 }
 
+// The same for signaling: the gateway would ask itself for the backend.
+absl::Status CheckForSignalingLoop(const Settings& settings) {
+  const SocketAddress& listen = settings.nethernet_address;
+  const absl::StatusOr<SocketAddress> backend =
+      SocketAddress::Parse(settings.backend_address);
+  if (!listen.is_valid() || !backend.ok()) return absl::OkStatus();
+  const uint16_t port = settings.nethernet_backend_port != 0
+                            ? settings.nethernet_backend_port
+                            : backend->port();
+  if (port != listen.port()) return absl::OkStatus();
+  const bool is_own_loopback = listen.is_any() && backend->is_loopback();
+  if (backend->WithPort(port) != listen && !is_own_loopback) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "NETHERNET_BACKEND_PORT: the signaling of BACKEND_ADDR=",
+      Quoted(settings.backend_address), " would be the gateway's own, at port ",
+      port, " (NETHERNET_ADDR); allowed: another port"));
+}
+
+// Rules between the settings of NetherNet.
+absl::Status CheckNetherNet(const Settings& settings) {
+  const bool has_certificate = !settings.nethernet_certificate_file.empty();
+  if (has_certificate != !settings.nethernet_private_key_file.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "NETHERNET_", has_certificate ? "CERTIFICATE" : "PRIVATE_KEY",
+        "_FILE is set without NETHERNET_",
+        has_certificate ? "PRIVATE_KEY" : "CERTIFICATE",
+        "_FILE; allowed: both or neither"));
+  }
+  const SocketAddress& address = settings.nethernet_address;
+  if (address.is_valid() && address.port() != 0 &&
+      address == settings.admin_address) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "NETHERNET_ADDR=", Quoted(address.ToString()),
+        " is the address of ADMIN_ADDR; allowed: another address or another "
+        "port"));
+  }
+  return CheckForSignalingLoop(settings);
+}
+
 absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
   for (const Setting& setting : SettingTable()) {
     const auto found = values.find(setting.variable);
@@ -347,6 +388,9 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
     }
   }
   if (absl::Status status = CheckForLoop(*settings); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckNetherNet(*settings); !status.ok()) {
     return status;
   }
   return ReadSecretFiles(settings);

@@ -370,6 +370,54 @@ TEST_F(CommandLineTest, BackendIsNotTheGateItself) {
   }
 }
 
+TEST_F(CommandLineTest, NetherNetIsOffWithoutASetting) {
+  const Settings settings = ParseOk();
+  EXPECT_FALSE(settings.nethernet_address.is_valid());
+  EXPECT_EQ(settings.nethernet_forward_client, ForwardClient::kXForwardedFor);
+  EXPECT_EQ(settings.nethernet_joins_max, 10000);
+  EXPECT_EQ(settings.nethernet_join_timeout, absl::Seconds(60));
+  EXPECT_EQ(settings.redis_status_key, "");
+  EXPECT_EQ(settings.redis_joins_key, "udp_gate:joins");
+}
+
+TEST_F(CommandLineTest, CertificateAndKeyComeTogether) {
+  environment_["NETHERNET_CERTIFICATE_FILE"] = "/c";
+  EXPECT_THAT(ParseError(),
+              AllOf(StartsWith("NETHERNET_CERTIFICATE_FILE is set without"),
+                    HasSubstr("allowed: both or neither")));
+  environment_["NETHERNET_PRIVATE_KEY_FILE"] = "/k";
+  EXPECT_EQ(ParseOk().nethernet_private_key_file, "/k");
+  environment_.erase("NETHERNET_CERTIFICATE_FILE");
+  EXPECT_THAT(ParseError(),
+              StartsWith("NETHERNET_PRIVATE_KEY_FILE is set without"));
+}
+
+TEST_F(CommandLineTest, SignalingHasAnAddressOfItsOwn) {
+  environment_["NETHERNET_ADDR"] = "127.0.0.1:19132";
+  environment_["ADMIN_ADDR"] = "127.0.0.1:19132";
+  EXPECT_THAT(ParseError(), AllOf(StartsWith("NETHERNET_ADDR=\"127.0.0.1:"),
+                                  HasSubstr("ADMIN_ADDR")));
+  // The kernel chooses two ports.
+  environment_["NETHERNET_ADDR"] = "127.0.0.1:0";
+  environment_["ADMIN_ADDR"] = "127.0.0.1:0";
+  ParseOk();
+}
+
+TEST_F(CommandLineTest, TheSignalingOfTheBackendIsNotTheGatewaysOwn) {
+  environment_["BACKEND_ADDR"] = "127.0.0.1:19133";
+  for (const char* address : {"0.0.0.0:19132", "127.0.0.1:19132", ":19132"}) {
+    environment_["NETHERNET_ADDR"] = address;
+    environment_["NETHERNET_BACKEND_PORT"] = "19132";
+    EXPECT_THAT(ParseError(), AllOf(StartsWith("NETHERNET_BACKEND_PORT: "),
+                                    HasSubstr("NETHERNET_ADDR")));
+    environment_["NETHERNET_BACKEND_PORT"] = "0";
+    ParseOk();
+  }
+  environment_["BACKEND_ADDR"] = "192.0.2.1:19133";
+  environment_["NETHERNET_BACKEND_PORT"] = "19132";
+  ParseOk();
+}
+
 TEST_F(CommandLineTest, LooksLikeSetting) {
   for (const char* name :
        {"REDIS_HOST", "PROXY_PORT", "LOGLEVEL", "QUEUESIZE", "SESSION_TIMEOUT",

@@ -12,7 +12,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/types/optional.h"
+#include "nlohmann/json.hpp"
 #include "udpgate/dns/host_port.h"
+#include "udpgate/redis/redis_option_ranges.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -24,6 +27,42 @@ namespace {
 bool LacksInterface(const SocketAddress& address) {
   return address.is_ipv6() && address.ip_bytes()[0] == 0xfe &&
          (address.ip_bytes()[1] & 0xc0) == 0x80 && address.scope_id() == 0;
+}
+
+// An address to bind, or `:port` for all addresses. False for any other text;
+// the results are then unchanged.
+bool ParseListenAddress(absl::string_view text, SocketAddress* result,
+                        bool* is_on_all_addresses) {
+  int64_t port;
+  if (text[0] == ':' && ParseInteger(text.substr(1), 0, 65535, &port)) {
+    *is_on_all_addresses = true;
+    *result = SocketAddress::Ipv4Any(static_cast<uint16_t>(port));
+    return true;
+  }
+  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(text);
+  if (!address.ok() || !(address->is_any() || address->is_unicast()) ||
+      LacksInterface(*address)) {
+    return false;
+  }
+  *is_on_all_addresses = false;
+  *result = *address;
+  return true;
+}
+
+// `1.2.3.4`, `1.2.3.4:port`, `2001:db8::1` or `[2001:db8::1]:port`. Port 0 of
+// the result: the text has none.
+absl::optional<SocketAddress> ParsePublicAddress(absl::string_view text) {
+  absl::StatusOr<SocketAddress> address = SocketAddress::FromIpAndPort(text, 0);
+  if (!address.ok()) {
+    address = SocketAddress::Parse(text);
+    if (!address.ok() || address->port() == 0) return absl::nullopt;
+  }
+  // An address with an interface means nothing to others (RFC 4007 section 6).
+  if (!address->is_unicast() || LacksInterface(*address) ||
+      address->scope_id() != 0) {
+    return absl::nullopt;
+  }
+  return *address;
 }
 
 }  // namespace
@@ -74,21 +113,8 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result) {
 }
 
 bool ApplyListenAddress(absl::string_view value, Settings* settings) {
-  int64_t port;
-  if (value[0] == ':' && ParseInteger(value.substr(1), 0, 65535, &port)) {
-    settings->listen_on_all_addresses = true;
-    settings->proxy.listen_address =
-        SocketAddress::Ipv4Any(static_cast<uint16_t>(port));
-    return true;
-  }
-  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value);
-  if (!address.ok() || !(address->is_any() || address->is_unicast()) ||
-      LacksInterface(*address)) {
-    return false;
-  }
-  settings->listen_on_all_addresses = false;
-  settings->proxy.listen_address = *address;
-  return true;
+  return ParseListenAddress(value, &settings->proxy.listen_address,
+                            &settings->listen_on_all_addresses);
 }
 
 bool ApplyRedisAddress(absl::string_view value, Settings* settings) {
@@ -148,6 +174,62 @@ bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
   }
   if (addresses.empty()) return false;
   settings->proxy.upstream_bind_addresses = std::move(addresses);
+  return true;
+}
+
+bool ApplyRedisJoinsKey(absl::string_view value, Settings* settings) {
+  if (value.size() > redis_ranges::kNameBytesMax) return false;
+  settings->redis_joins_key = value == "off" ? "" : std::string(value);
+  return true;
+}
+
+bool ApplyNetherNetAddress(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->nethernet_address = SocketAddress();
+    settings->nethernet_on_all_addresses = false;
+    return true;
+  }
+  return ParseListenAddress(value, &settings->nethernet_address,
+                            &settings->nethernet_on_all_addresses);
+}
+
+bool ApplyNetherNetPublicAddresses(absl::string_view value,
+                                   Settings* settings) {
+  constexpr size_t kAddressesMax = 16;
+  std::vector<SocketAddress> addresses;
+  for (const absl::string_view text :
+       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    const absl::optional<SocketAddress> address = ParsePublicAddress(text);
+    if (!address.has_value() || addresses.size() == kAddressesMax) return false;
+    addresses.push_back(*address);
+  }
+  if (addresses.empty()) return false;
+  settings->nethernet_public_addresses = std::move(addresses);
+  return true;
+}
+
+bool ApplyNetherNetForwardClient(absl::string_view value, Settings* settings) {
+  if (value == "off") {
+    settings->nethernet_forward_client = ForwardClient::kOff;
+  } else if (value == "x-forwarded-for") {
+    settings->nethernet_forward_client = ForwardClient::kXForwardedFor;
+  } else if (value == "proxy-v1") {
+    settings->nethernet_forward_client = ForwardClient::kProxyV1;
+  } else if (value == "proxy-v2") {
+    settings->nethernet_forward_client = ForwardClient::kProxyV2;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool ApplyNetherNetStatus(absl::string_view value, Settings* settings) {
+  if (value.size() > kNetherNetStatusBytesMax) return false;
+  const nlohmann::json status =
+      nlohmann::json::parse(value.begin(), value.end(), /*cb=*/nullptr,
+                            /*allow_exceptions=*/false);
+  if (!status.is_object()) return false;
+  settings->nethernet_status = std::string(value);
   return true;
 }
 

@@ -21,6 +21,9 @@ bool IsToken(absl::string_view text);
 // sun_path of unix(7), whose last byte is 0.
 inline constexpr size_t kUnixPathBytesMax = 107;
 
+// What GET /v1/join responds has at most so many bytes.
+inline constexpr size_t kNetherNetStatusBytesMax = 16384;
+
 // Digits only: no sign, no white space, no overflow, unlike absl::SimpleAtoi.
 bool ParseInteger(absl::string_view text, int64_t minimum, int64_t maximum,
                   int64_t* value);
@@ -35,7 +38,13 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result);
 
 bool ApplyListenAddress(absl::string_view value, Settings* settings);
 bool ApplyRedisAddress(absl::string_view value, Settings* settings);
+// `off` is an empty name, because an empty value means "not set".
+bool ApplyRedisJoinsKey(absl::string_view value, Settings* settings);
 bool ApplyBindAddresses(absl::string_view value, Settings* settings);
+bool ApplyNetherNetAddress(absl::string_view value, Settings* settings);
+bool ApplyNetherNetPublicAddresses(absl::string_view value, Settings* settings);
+bool ApplyNetherNetForwardClient(absl::string_view value, Settings* settings);
+bool ApplyNetherNetStatus(absl::string_view value, Settings* settings);
 bool ApplyAdminAddress(absl::string_view value, Settings* settings);
 bool ApplyAdminToken(absl::string_view value, Settings* settings);
 bool ApplyInterfaces(absl::string_view value, Settings* settings);

@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "cli/log/log_options.h"
+#include "udpgate/cidr.h"
 #include "udpgate/logging.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/socket_address.h"
@@ -17,6 +18,9 @@ namespace cli {
 
 // Whether the kernel relays confirmed sessions (udpgate/fastpath).
 enum class FastPath { kOff, kAuto, kRequired };
+
+// How a backend's signaling learns the player's address (NetherNet).
+enum class ForwardClient { kOff, kXForwardedFor, kProxyV1, kProxyV2 };
 
 struct Settings {
   ProxyOptions proxy;
@@ -37,12 +41,28 @@ struct Settings {
   int redis_database = 0;
   std::string redis_backend_key;
   std::string redis_disconnect_channel;
+  std::string redis_status_key;  // empty: the backend's own response
+  std::string redis_joins_key;   // empty: joins are not shared
   absl::Duration redis_timeout;
   absl::Duration backend_stale_max;  // 0: no stale backend
   int resolves_per_second = 0;
 
   FastPath fast_path = FastPath::kOff;
   std::vector<std::string> fast_path_interfaces;  // empty: detected
+
+  SocketAddress nethernet_address;  // invalid: no signaling
+  // `NETHERNET_ADDR=:port`, as `listen_on_all_addresses`.
+  bool nethernet_on_all_addresses = false;
+  std::string nethernet_certificate_file;  // empty: HTTP alone
+  std::string nethernet_private_key_file;
+  // What players are told. Port 0: that of PROXY_ADDR.
+  std::vector<SocketAddress> nethernet_public_addresses;
+  uint16_t nethernet_backend_port = 0;  // 0: the port of the backend's address
+  ForwardClient nethernet_forward_client = ForwardClient::kXForwardedFor;
+  CidrList nethernet_trusted_proxies;
+  int64_t nethernet_joins_max = 0;
+  absl::Duration nethernet_join_timeout;
+  std::string nethernet_status;  // a JSON object; empty: none
 
   SocketAddress admin_address;  // invalid: no admin endpoint
   std::string admin_token;      // never logged

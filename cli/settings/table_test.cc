@@ -69,7 +69,12 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
           "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
           "SESSION_EVENTS_MAX", "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS",
-          "DONT_FRAGMENT", "TRAFFIC_CLASS"));
+          "DONT_FRAGMENT", "TRAFFIC_CLASS", "NETHERNET_ADDR",
+          "NETHERNET_CERTIFICATE_FILE", "NETHERNET_PRIVATE_KEY_FILE",
+          "NETHERNET_PUBLIC_ADDRS", "NETHERNET_BACKEND_PORT",
+          "NETHERNET_FORWARD_CLIENT", "NETHERNET_TRUSTED_PROXIES",
+          "NETHERNET_JOINS_MAX", "NETHERNET_JOIN_TIMEOUT_SECS",
+          "NETHERNET_STATUS", "REDIS_STATUS_KEY", "REDIS_JOINS_KEY"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -116,7 +121,10 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"BACKEND_SILENT_TIMEOUT_SECS", 0, 86400},
                           {"CLIENT_SILENT_TIMEOUT_SECS", 0, 86400},
                           {"DRAIN_TIMEOUT_SECS", 0, 86400},
-                          {"ADDRESS_WAIT_SECS", 0, 86400}}) {
+                          {"ADDRESS_WAIT_SECS", 0, 86400},
+                          {"NETHERNET_BACKEND_PORT", 0, 65535},
+                          {"NETHERNET_JOINS_MAX", 1, 1000000},
+                          {"NETHERNET_JOIN_TIMEOUT_SECS", 1, 3600}}) {
     SCOPED_TRACE(range.variable);
     const Setting& setting = Find(range.variable);
     Settings settings;
@@ -234,7 +242,8 @@ TEST(SettingTableTest, LimitsArrive) {
 
 TEST(SettingTableTest, ListsOfAddressesAreStrict) {
   Settings settings;
-  for (const char* variable : {"ALLOW_CIDRS", "DENY_CIDRS"}) {
+  for (const char* variable :
+       {"ALLOW_CIDRS", "DENY_CIDRS", "NETHERNET_TRUSTED_PROXIES"}) {
     for (const char* bad :
          {"10.0.0.1/8", "10.0.0.0/33", "a", ",", "1.2.3.4,,"}) {
       EXPECT_FALSE(Find(variable).apply(bad, &settings)) << bad;
@@ -335,6 +344,29 @@ TEST(SettingTableTest, AddressesAndWords) {
             {"off", "127.0.0.1:9132", "[::]:0", "10.0.0.1:1"},
             {"on", "9132", ":9132", "localhost:9132", "224.0.0.1:1",
              "127.0.0.1:65536", "[fe80::1]:1"}},
+           {"NETHERNET_ADDR",
+            {"off", "0.0.0.0:19132", "[::]:19132", ":19132", ":0", "[::1]:0"},
+            {"on", "19132", "localhost:19132", "224.0.0.1:1", "Off",
+             "127.0.0.1:65536", "[fe80::1]:1", ":65536", "1.2.3.4"}},
+           {"NETHERNET_PUBLIC_ADDRS",
+            {"203.0.113.1", "203.0.113.1:19132", "2001:db8::1",
+             "[2001:db8::1]:19132", "127.0.0.1, ::1", "10.0.0.1,10.0.0.2:7"},
+            {"0.0.0.0", "::", "224.0.0.1:1", "fe80::1", "fe80::1%lo",
+             "203.0.113.1:0", "host", "host:1", ",", "203.0.113.1:65536",
+             "1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,"
+             "1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,1.1.1.1,"
+             "1.1.1.1"}},
+           {"NETHERNET_FORWARD_CLIENT",
+            {"x-forwarded-for", "proxy-v1", "proxy-v2", "off"},
+            {"on", "proxy", "proxy-v3", "X-Forwarded-For"}},
+           {"NETHERNET_STATUS",
+            {"{}", "{\"name\":\"Back soon\",\"players\":0}"},
+            {"[]", "text", "{", "{\"a\":1}x", "\"a\"", "{\"a\":\"\xff\"}",
+             "{\"a\":\"" + std::string(16384, 'x') + "\"}"}},
+           {"NETHERNET_CERTIFICATE_FILE", {"/c"}, {std::string(1025, 'f')}},
+           {"NETHERNET_PRIVATE_KEY_FILE", {"/k"}, {std::string(1025, 'f')}},
+           {"REDIS_STATUS_KEY", {"k"}, {std::string(1025, 'k')}},
+           {"REDIS_JOINS_KEY", {"off", "k"}, {std::string(1025, 'k')}},
            {"ADMIN_TOKEN",
             {std::string(16, 't'), std::string(1024, '~')},
             {std::string(15, 't'), std::string(1025, 't'), "sixteen characters",
@@ -405,6 +437,51 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.admin_token_file, "t");
   apply("LOG_LEVEL", "warn");
   EXPECT_EQ(settings.log_level, LogSeverity::kWarning);
+}
+
+TEST(SettingTableTest, NetherNetArrives) {
+  Settings settings;
+  const auto apply = [&settings](const char* variable, const char* value) {
+    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
+  };
+  apply("NETHERNET_ADDR", ":82");
+  EXPECT_TRUE(settings.nethernet_on_all_addresses);
+  EXPECT_EQ(settings.nethernet_address.port(), 82);
+  apply("NETHERNET_ADDR", "127.0.0.1:83");
+  EXPECT_FALSE(settings.nethernet_on_all_addresses);
+  EXPECT_EQ(settings.nethernet_address, SocketAddress::Ipv4Loopback(83));
+  apply("NETHERNET_ADDR", ":84");
+  apply("NETHERNET_ADDR", "off");
+  EXPECT_FALSE(settings.nethernet_address.is_valid());
+  EXPECT_FALSE(settings.nethernet_on_all_addresses);
+  apply("NETHERNET_CERTIFICATE_FILE", "c");
+  EXPECT_EQ(settings.nethernet_certificate_file, "c");
+  apply("NETHERNET_PRIVATE_KEY_FILE", "k");
+  EXPECT_EQ(settings.nethernet_private_key_file, "k");
+  apply("NETHERNET_PUBLIC_ADDRS", "127.0.0.1 [::1]:85");
+  EXPECT_THAT(settings.nethernet_public_addresses,
+              ::testing::ElementsAre(SocketAddress::Ipv4Loopback(0),
+                                     SocketAddress::Ipv6Loopback(85)));
+  apply("NETHERNET_BACKEND_PORT", "86");
+  EXPECT_EQ(settings.nethernet_backend_port, 86);
+  apply("NETHERNET_FORWARD_CLIENT", "proxy-v2");
+  EXPECT_EQ(settings.nethernet_forward_client, ForwardClient::kProxyV2);
+  apply("NETHERNET_FORWARD_CLIENT", "off");
+  EXPECT_EQ(settings.nethernet_forward_client, ForwardClient::kOff);
+  apply("NETHERNET_TRUSTED_PROXIES", "10.0.0.0/8");
+  EXPECT_EQ(settings.nethernet_trusted_proxies, *ParseCidrList("10.0.0.0/8"));
+  apply("NETHERNET_JOINS_MAX", "87");
+  EXPECT_EQ(settings.nethernet_joins_max, 87);
+  apply("NETHERNET_JOIN_TIMEOUT_SECS", "88");
+  EXPECT_EQ(settings.nethernet_join_timeout, absl::Seconds(88));
+  apply("NETHERNET_STATUS", "{\"name\": \"soon\"}");
+  EXPECT_EQ(settings.nethernet_status, "{\"name\": \"soon\"}");
+  apply("REDIS_STATUS_KEY", "s");
+  EXPECT_EQ(settings.redis_status_key, "s");
+  apply("REDIS_JOINS_KEY", "j");
+  EXPECT_EQ(settings.redis_joins_key, "j");
+  apply("REDIS_JOINS_KEY", "off");
+  EXPECT_EQ(settings.redis_joins_key, "");
 }
 
 TEST(HelpTextTest, ShowsEverySettingWithItsDefaultUnitAndGroup) {

@@ -129,6 +129,11 @@ std::vector<std::pair<std::string, std::string>> BadSettings() {
   add("SESSION_EVENTS_MAX", {"0", "1048577", "x"});
   add("FAST_PATH", {"on", "yes", "AUTO"});
   add("FAST_PATH_INTERFACES", {",", "a/b", "an-interface-name-too-long"});
+  add("NETHERNET_ADDR", {"on", "127.0.0.1", "localhost:1", ":65536"});
+  add("NETHERNET_PUBLIC_ADDRS", {"0.0.0.0", "host", "127.0.0.1:0"});
+  add("NETHERNET_FORWARD_CLIENT", {"on", "proxy-v3"});
+  add("NETHERNET_TRUSTED_PROXIES", {"10.0.0.1/8", "x"});
+  add("NETHERNET_STATUS", {"text", "[]", "{"});
   add("REDIS_PASSWORD_FILE", {"/no/such/file", "/"});
   return settings;
 }
