@@ -8,6 +8,8 @@
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
 #   tools/install_deps.sh --programs
 #                                also what tools/programs.sh runs
+#   tools/install_deps.sh --nethernet
+#                                also what tools/nethernet.sh runs
 #
 # Prints nothing, and needs no sudo, where nothing is missing.
 set -euo pipefail
@@ -29,14 +31,16 @@ bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light
 )
+nethernet_packages=(openssl)
 programs_packages=(
   iperf3 kcptun libcoap3-bin libgl1-mesa-dri minetest minetest-data
-  minetest-server ngtcp2-client ngtcp2-server openssl srt-tools wireguard-go
+  minetest-server ngtcp2-client ngtcp2-server srt-tools wireguard-go
   wireguard-tools xvfb
 )
 # A node that is there already may come from elsewhere, with its own npm.
-command -v node > /dev/null || programs_packages+=(nodejs)
-command -v npm > /dev/null || programs_packages+=(npm)
+command -v node > /dev/null || nethernet_packages+=(nodejs)
+command -v npm > /dev/null || nethernet_packages+=(npm)
+programs_packages+=("${nethernet_packages[@]}")
 fuzz_packages=(llvm)
 
 case "${1:-}" in
@@ -44,9 +48,10 @@ case "${1:-}" in
   --ci) packages+=("${ci_packages[@]}" "${programs_packages[@]}") ;;
   --bench) packages+=("${bench_packages[@]}") ;;
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
+  --nethernet) packages+=("${nethernet_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --fuzz | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --fuzz | --nethernet | --programs]" >&2
     exit 2
     ;;
 esac

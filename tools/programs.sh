@@ -17,16 +17,7 @@ set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 "$root/tools/install_deps.sh" --programs
-
-# Packages of npm, as the lock file has them. They bring what they need in
-# binary form; nothing of theirs runs while they are installed.
-peers="$root/testing/internal/programs/peers"
-installed="$peers/node_modules/.installed"
-if ! cmp --quiet "$peers/package-lock.json" "$installed"; then
-  npm ci --prefix "$peers" --ignore-scripts --omit=dev --no-audit --no-fund \
-    --loglevel=error < /dev/null >&2
-  cp "$peers/package-lock.json" "$installed"
-fi
+"$root/tools/install_peers.sh"
 
 in_workspace() {
   (cd "$root" && "$@" < /dev/null)
