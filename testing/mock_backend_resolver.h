@@ -47,6 +47,9 @@ namespace test {
 // `Resolve` without an expectation drops the callback, so that the client's
 // session ends with the resolve time-out; `Health` is OK. Calls come from the
 // Proxy's threads, which gmock allows; set expectations before `Start`.
+// `Screen`, `HandleDisconnect` and `RestoreTag` are those of `BackendResolver`,
+// which do nothing: mock them in a class of your own that derives from this
+// one.
 class MockBackendResolver : public BackendResolver {
  public:
   MOCK_METHOD(void, Resolve, (const ResolveRequest& request, Callback done),

@@ -104,6 +104,9 @@ void DisconnectRouter::LogIgnoredEvent(absl::string_view why) {
 void DisconnectRouter::Disconnect(const DisconnectTarget& target,
                                   int64_t came_nanoseconds, Done done) {
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
+  // First, so that no client gets what the resolver remembers after its session
+  // has ended.
+  context_->resolver->HandleDisconnect(target);
   switch (target.kind()) {
     case DisconnectTarget::Kind::kClient:
       return DisconnectClient(target.client(), came_nanoseconds,

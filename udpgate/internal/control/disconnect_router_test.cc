@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -37,6 +38,19 @@ SocketAddress Client(uint16_t port) {
   return SocketAddress::Ipv4Loopback(port);
 }
 
+// Remembers what it was told.
+class ToldResolver final : public BackendResolver {
+ public:
+  void Resolve(const ResolveRequest& /*request*/, Callback /*done*/) override {}
+  void HandleDisconnect(const DisconnectTarget& target) override {
+    targets.push_back(target);
+    if (on_disconnect) on_disconnect();
+  }
+
+  std::vector<DisconnectTarget> targets;
+  std::function<void()> on_disconnect;
+};
+
 class DisconnectRouterTest : public ::testing::Test {
  protected:
   DisconnectRouterTest() {
@@ -50,6 +64,7 @@ class DisconnectRouterTest : public ::testing::Test {
     context_ = std::make_unique<GateContext>(
         options_, &clock_, SysCalls::Real(), ClientHash(1),
         std::vector<uint16_t>{kPort}, /*sessions_max=*/100);
+    context_->resolver = resolver_;
     for (int i = 0; i < kShards; ++i) {
       auto inbox = Inbox::Create(context_->sys_calls,
                                  {/*datagrams_max=*/1, /*disconnects_max=*/10});
@@ -108,6 +123,7 @@ class DisconnectRouterTest : public ::testing::Test {
   std::shared_ptr<NiceMock<MockDisconnectSource>> source_ =
       std::make_shared<NiceMock<MockDisconnectSource>>();
   DisconnectSource::Handler handler_;
+  std::shared_ptr<ToldResolver> resolver_ = std::make_shared<ToldResolver>();
   std::unique_ptr<GateContext> context_;
   std::unique_ptr<DisconnectRouter> router_;
   std::atomic<int64_t> ended_count_{-1};
@@ -216,6 +232,45 @@ TEST_F(DisconnectRouterTest, IfTheGatewayDoesNotRunAllAreUnmatched) {
   }
   EXPECT_TRUE(TakeAll().empty());
   EXPECT_EQ(Stats().disconnects_unmatched, 2u);
+}
+
+TEST_F(DisconnectRouterTest, TheResolverIsToldOfATargetBeforeAnyShard) {
+  bool are_shards_told = false;
+  resolver_->on_disconnect = [&] {
+    are_shards_told = are_shards_told || !TakeAll().empty();
+  };
+  const std::vector<DisconnectTarget> targets = {
+      DisconnectTarget::ForClient(Client(1)),
+      DisconnectTarget::ForClientIp(Client(1)),
+      DisconnectTarget::ForBackend(Client(2)),
+      DisconnectTarget::ForBackendText("lobby-1:1"),
+      DisconnectTarget::ForRelayPort(kPort)};
+  for (const DisconnectTarget& target : targets) {
+    handler_(target);
+    TakeAll();
+  }
+  Disconnect(targets[0]);  // as Proxy::Disconnect
+  EXPECT_FALSE(are_shards_told);
+  ASSERT_EQ(resolver_->targets.size(), targets.size() + 1);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    EXPECT_EQ(resolver_->targets[i], targets[i]);
+  }
+  handler_(absl::InvalidArgumentError("garbage"));
+  EXPECT_EQ(resolver_->targets.size(), targets.size() + 1);
+}
+
+TEST_F(DisconnectRouterTest, TheResolverIsToldIfNoSessionCanExist) {
+  context_->is_running = false;
+  Disconnect(DisconnectTarget::ForClientIp(Client(1)));
+  EXPECT_EQ(resolver_->targets.size(), 1u);
+}
+
+TEST_F(DisconnectRouterTest, TheResolverIsToldOfKeptEventsOnceTheyAreReleased) {
+  router_->KeepEvents();
+  handler_(DisconnectTarget::ForClient(Client(1)));
+  EXPECT_TRUE(resolver_->targets.empty());
+  router_->ReleaseEvents();
+  EXPECT_EQ(resolver_->targets.size(), 1u);
 }
 
 TEST_F(DisconnectRouterTest, KeptEventsGoFirstWithTheTimeOfTheirArrival) {

@@ -144,7 +144,10 @@ void SessionOffload::Count(const SessionActivity& activity, Session* session) {
   session->client_bytes_forwarded += client.payload_bytes;
   session->backend_datagrams_forwarded += backend.datagrams;
   session->backend_bytes_forwarded += backend.payload_bytes;
-  if (backend.datagrams > 0) session->refusals = 0;
+  if (backend.datagrams > 0) {
+    session->refusals = 0;
+    session->has_answered = true;
+  }
   NoteUnanswered(client, backend, session);
   CountRelayed(relayed, counters_);
 }

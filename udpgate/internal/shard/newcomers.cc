@@ -71,8 +71,9 @@ DropReason DropReasonOf(const absl::Status& status) {
 }  // namespace
 
 void Newcomers::Begin(const ClientDatagram& datagram) {
-  if (shard_->gate->is_draining.load(std::memory_order_relaxed)) {
-    shard_->counters->Drop(DropReason::kDraining);
+  if (const absl::optional<DropReason> drop = Screen(datagram)) {
+    // No log line: after each disconnect the player's checks go on for a while.
+    shard_->counters->Drop(*drop);
     return;
   }
   const auto admit = [&] {
@@ -99,6 +100,19 @@ void Newcomers::Begin(const ClientDatagram& datagram) {
   session->held = std::make_unique<HeldDatagrams>();
   Keep(datagram, session);
   StartResolution(datagram.payload, session);
+}
+
+// Why the datagram of a client without a session must not create one.
+absl::optional<DropReason> Newcomers::Screen(
+    const ClientDatagram& datagram) const {
+  const Screening screening =
+      shard_->gate->resolver->Screen(datagram.client, datagram.payload);
+  if (screening.drop.has_value()) return screening.drop;
+  if (shard_->gate->is_draining.load(std::memory_order_relaxed) &&
+      !screening.is_known_player) {
+    return DropReason::kDraining;
+  }
+  return absl::nullopt;
 }
 
 void Newcomers::Hold(const ClientDatagram& datagram, Session* session) {
@@ -216,7 +230,7 @@ void Newcomers::OpenUpstream(ResolveResult result, Session** session) {
   if (backend != result.backend) {
     shard_->counters->backend_alternatives_used.Add();
   }
-  Connect(opened, backend, std::move(result.label), *session);
+  Connect(opened, backend, &result, *session);
   SendHeld(session);
 }
 
@@ -241,7 +255,7 @@ const char* Newcomers::FindSource(const SocketAddress& backend,
 
 // The session has its socket: it is not pending any more.
 void Newcomers::Connect(const UpstreamOpener::Result& opened,
-                        const SocketAddress& backend, std::string label,
+                        const SocketAddress& backend, ResolveResult* result,
                         Session* session) {
   // The client was not idle while its backend was resolved.
   session->last_active_nanoseconds = shard_->now_nanoseconds;
@@ -250,8 +264,11 @@ void Newcomers::Connect(const UpstreamOpener::Result& opened,
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
-  session->label = std::move(label);
+  session->label = std::move(result->label);
   lifecycle_->MoveTo(SessionState::kUnconfirmed, session);
+  if (result->is_client_proven) {
+    lifecycle_->MoveTo(SessionState::kConfirmed, session);
+  }
 }
 
 // A socket for a new session. If ports, descriptors or memory run out,

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/functional/function_ref.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/internal/net/datagram_batch.h"
@@ -59,6 +60,7 @@ class Newcomers {
   int64_t NextDeadline() const;
 
  private:
+  absl::optional<DropReason> Screen(const ClientDatagram& datagram) const;
   void Keep(const ClientDatagram& datagram, Session* session);
   // The session ends if there is no socket, or if the backend refuses what it
   // has held.
@@ -69,7 +71,7 @@ class Newcomers {
                                     const SocketAddress& source,
                                     const SocketAddress& backend);
   void Connect(const UpstreamOpener::Result& opened,
-               const SocketAddress& backend, std::string label,
+               const SocketAddress& backend, ResolveResult* result,
                Session* session);
   void SendHeld(Session** session);
   void Refuse(EndReason end, DropReason drop,

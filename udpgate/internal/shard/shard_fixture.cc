@@ -21,6 +21,12 @@ void HeldResolver::Resolve(const ResolveRequest& request, Callback done) {
   if (on_resolve) on_resolve();
 }
 
+Screening HeldResolver::Screen(const SocketAddress& /*client*/,
+                               absl::Span<const char> datagram) {
+  screened.emplace_back(datagram.data(), datagram.size());
+  return screening;
+}
+
 SysCallResult HookedSysCalls::Connect(int fd, const sockaddr* address,
                                       socklen_t size) {
   if (before_connect) before_connect(fd);

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "testing/failing_sys_calls.h"
 #include "testing/fake_flow_offload.h"
@@ -47,9 +48,14 @@ class HeldResolver : public BackendResolver {
   };
 
   void Resolve(const ResolveRequest& request, Callback done) override;
+  Screening Screen(const SocketAddress& client,
+                   absl::Span<const char> datagram) override;
 
   std::vector<Resolution> pending;
   std::function<void()> on_resolve;
+  // What `Screen` returns, and the datagrams that it has seen.
+  Screening screening;
+  std::vector<std::string> screened;
 };
 
 // Lets a test act between two system calls.
