@@ -38,7 +38,9 @@ std::vector<WantedAddress> WantedAddresses(const Settings& settings) {
   for (const SocketAddress& address : settings.proxy.upstream_bind_addresses) {
     add("UPSTREAM_BIND_ADDRS", address);
   }
-  add("NETHERNET_ADDR", settings.nethernet_address);
+  if (settings.nethernet_listen_fd < 0) {
+    add("NETHERNET_ADDR", settings.nethernet_address);
+  }
   add("ADMIN_ADDR", settings.admin_address);
   return wanted;
 }

@@ -1,12 +1,10 @@
 #include "cli/admin_endpoint.h"
 
-#include <unistd.h>
-
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "cli/system/system.h"
+#include "cli/listen_sockets.h"
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
 
@@ -47,21 +45,6 @@ HostMetrics MetricsOfProgram(const std::function<HostMetrics()>& redis_metrics,
          static_cast<double>(session_log->lines_left_out())});
   }
   return metrics;
-}
-
-// The old process's socket, or -1. `old_process` may be null.
-int TakeAdminSocket(const SocketAddress& wanted,
-                    takeover::Predecessor* old_process) {
-  const int fd =
-      old_process == nullptr ? -1 : old_process->TakeSocket(kAdminSocket);
-  if (fd < 0) return -1;
-  const absl::StatusOr<SocketAddress> bound = BoundAddress(fd);
-  if (bound.ok() && (*bound == wanted ||
-                     (wanted.port() == 0 && bound->WithPort(0) == wanted))) {
-    return fd;
-  }
-  close(fd);
-  return -1;
 }
 
 std::vector<admin::ComponentHealth> HealthOf(const BackendSource& backends,
@@ -105,7 +88,8 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
   if (!settings.admin_address.is_valid()) return nullptr;
   admin::AdminOptions options;
   options.listen_address = settings.admin_address;
-  options.listen_fd = TakeAdminSocket(settings.admin_address, old_process);
+  options.listen_fd =
+      TakeSocketOf(kAdminSocket, settings.admin_address, old_process);
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
   hooks.components = [backends = sources.backends,

@@ -107,7 +107,7 @@ absl::Status Gateway::ObtainSockets() {
   if (absl::Status status = RaiseDescriptorLimit(); !status.ok()) {
     logger_->Log(LogSeverity::kWarning, status.message());
   }
-  ChooseListenAddress(&settings_, logger_);
+  ChooseListenAddresses(&settings_, logger_);
   return absl::OkStatus();
 }
 

@@ -53,6 +53,8 @@ struct Settings {
   SocketAddress nethernet_address;  // invalid: no signaling
   // `NETHERNET_ADDR=:port`, as `listen_on_all_addresses`.
   bool nethernet_on_all_addresses = false;
+  // A listening socket of that address, which the start passes on; -1: none.
+  int nethernet_listen_fd = -1;
   std::string nethernet_certificate_file;  // empty: HTTP alone
   std::string nethernet_private_key_file;
   // What players are told. Port 0: that of PROXY_ADDR.

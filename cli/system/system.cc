@@ -24,6 +24,14 @@ absl::optional<int64_t> ReadNumber(const char* path) {
   return number;
 }
 
+// -1 if there is none.
+int SocketOption(int fd, int option) {
+  int value = -1;
+  socklen_t size = sizeof(value);
+  if (getsockopt(fd, SOL_SOCKET, option, &value, &size) != 0) return -1;
+  return value;
+}
+
 }  // namespace
 
 void OpenStandardDescriptors() {
@@ -71,6 +79,10 @@ bool Ipv6Available() {
   close(fd);
   return available;
 }
+
+bool IsStreamSocket(int fd) { return SocketOption(fd, SO_TYPE) == SOCK_STREAM; }
+
+bool IsListening(int fd) { return SocketOption(fd, SO_ACCEPTCONN) == 1; }
 
 absl::StatusOr<SocketAddress> BoundAddress(int fd) {
   sockaddr_storage bound{};

@@ -31,6 +31,11 @@ bool Ipv6Available();
 // The address that a socket is bound to.
 absl::StatusOr<SocketAddress> BoundAddress(int fd);
 
+// Whether `fd` is a stream socket; of a Unix socket, too.
+bool IsStreamSocket(int fd);
+// Whether connections wait in it for accept(2).
+bool IsListening(int fd);
+
 }  // namespace cli
 }  // namespace udpgate
 

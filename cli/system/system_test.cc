@@ -53,6 +53,21 @@ TEST(SystemTest, ReadsWhereASocketIsBound) {
   EXPECT_FALSE(BoundAddress(fd).ok());
 }
 
+TEST(SystemTest, TellsStreamSocketsThatListenFromOthers) {
+  const int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  EXPECT_FALSE(IsStreamSocket(datagram));
+  EXPECT_FALSE(IsListening(datagram));
+  const int stream = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_TRUE(IsStreamSocket(stream));
+  EXPECT_FALSE(IsListening(stream));
+  ASSERT_EQ(listen(stream, 1), 0);
+  EXPECT_TRUE(IsListening(stream));
+  close(datagram);
+  close(stream);
+  EXPECT_FALSE(IsStreamSocket(stream));
+  EXPECT_FALSE(IsListening(stream));
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate
