@@ -17,6 +17,7 @@
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/takeover/internal/channel.h"
 #include "udpgate/takeover/internal/gate_reader.h"
+#include "udpgate/takeover/internal/host_state.h"
 #include "udpgate/takeover/internal/message_fields.h"
 #include "udpgate/takeover/internal/messages.h"
 #include "udpgate/takeover/internal/notes.h"
@@ -60,7 +61,7 @@ class Predecessor::Impl {
   void FillIn(ProxyOptions* options);
   int TakeSocket(const std::string& name);
   std::map<std::string, int> TakeFlowDescriptors();
-  absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
+  absl::StatusOr<TakenOver> TakeOver(Proxy* proxy, OnHostState on_host_state);
   absl::StatusOr<std::string> ReadNotes(absl::Duration timeout) {
     if (!has_notes_ || channel_ == nullptr) return std::string();
     channel_->BeginStage(timeout);
@@ -77,6 +78,7 @@ class Predecessor::Impl {
   absl::Status ReadGate(Incoming message);
   absl::StatusOr<TakenOver> TakeOver(Handover* handover);
   absl::StatusOr<HandedGate> ReadSessions(Handover* handover);
+  absl::Status ReadMessage(Incoming message, internal::GateReader* reader);
   absl::Status CheckCancelled() const {
     if (options_.is_cancelled == nullptr || !options_.is_cancelled()) {
       return absl::OkStatus();
@@ -89,6 +91,7 @@ class Predecessor::Impl {
   uint64_t hash_seed_ = 0;
   bool has_notes_ = false;
   int64_t late_count_ = 0;
+  OnHostState on_host_state_;
   SocketAddress listen_address_;
   std::vector<UniqueFd> listen_fds_;
   std::map<std::string, UniqueFd> extra_sockets_;
@@ -188,7 +191,9 @@ std::map<std::string, int> Predecessor::Impl::TakeFlowDescriptors() {
   return taken;
 }
 
-absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Proxy* proxy) {
+absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(
+    Proxy* proxy, OnHostState on_host_state) {
+  on_host_state_ = std::move(on_host_state);
   absl::StatusOr<TakenOver> taken = TakeOver(proxy->handover());
   if (!taken.ok()) {
     internal::SendError(taken.status(), channel_.get());
@@ -224,6 +229,18 @@ absl::StatusOr<TakenOver> Predecessor::Impl::TakeOver(Handover* handover) {
   return taken;
 }
 
+absl::Status Predecessor::Impl::ReadMessage(Incoming message,
+                                            internal::GateReader* reader) {
+  if (message.type != "host_state") return reader->Read(std::move(message));
+  absl::StatusOr<internal::HostState> host_state =
+      internal::ReadHostState(message);
+  if (!host_state.ok()) return host_state.status();
+  if (on_host_state_ != nullptr) {
+    on_host_state_(std::move(host_state->state), host_state->is_late);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   internal::GateReader reader;
   channel_->BeginStage(options_.step_timeout);
@@ -234,7 +251,7 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
     absl::StatusOr<Incoming> message = internal::ReceiveMessage(channel_.get());
     if (!message.ok()) return message.status();
     if (message->type == "sockets_end") break;
-    status = reader.Read(*std::move(message));
+    status = ReadMessage(*std::move(message), &reader);
     if (!status.ok()) return status;
   }
   status = handover->Prepare(reader.sessions());
@@ -259,7 +276,7 @@ absl::StatusOr<HandedGate> Predecessor::Impl::ReadSessions(Handover* handover) {
   while (!reader.has_state()) {
     absl::StatusOr<Incoming> message = internal::ReceiveMessage(channel_.get());
     if (!message.ok()) return message.status();
-    status = reader.Read(*std::move(message));
+    status = ReadMessage(*std::move(message), &reader);
     if (!status.ok()) return status;
   }
   late_count_ = reader.late_count();
@@ -292,8 +309,9 @@ std::map<std::string, int> Predecessor::TakeFlowDescriptors() {
   return impl_->TakeFlowDescriptors();
 }
 
-absl::StatusOr<TakenOver> Predecessor::TakeOver(Proxy* proxy) {
-  return impl_->TakeOver(proxy);
+absl::StatusOr<TakenOver> Predecessor::TakeOver(Proxy* proxy,
+                                                OnHostState on_host_state) {
+  return impl_->TakeOver(proxy, std::move(on_host_state));
 }
 
 absl::StatusOr<std::string> Predecessor::ReadNotes(absl::Duration timeout) {

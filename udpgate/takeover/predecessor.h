@@ -93,10 +93,16 @@ class Predecessor {
   // were taken before.
   std::map<std::string, int> TakeFlowDescriptors();
 
+  // What the old process's TakeoverServerOptions::host_state has given.
+  using OnHostState = std::function<void(std::string state, bool is_late)>;
+
   // Takes the sessions and starts `proxy`, which was created with what FillIn
   // set. On failure stop or destroy `proxy`; the old process continues to
-  // serve. Cancelled if `is_cancelled` returned true.
-  absl::StatusOr<TakenOver> TakeOver(Proxy* proxy);
+  // serve. Cancelled if `is_cancelled` returned true. `on_host_state`, which
+  // may be null, is called before the sessions are prepared, and again in the
+  // pause with what is late; not if the old process gives none.
+  absl::StatusOr<TakenOver> TakeOver(Proxy* proxy,
+                                     OnHostState on_host_state = nullptr);
 
   // The `notes` of the old process's TakeoverServer::AwaitSuccessor. After
   // TakeOver, before Release. Empty if it sends none. DeadlineExceeded if they

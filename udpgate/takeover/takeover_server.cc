@@ -20,6 +20,7 @@
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/takeover/internal/channel.h"
 #include "udpgate/takeover/internal/gate_sender.h"
+#include "udpgate/takeover/internal/host_state.h"
 #include "udpgate/takeover/internal/known_sessions.h"
 #include "udpgate/takeover/internal/messages.h"
 #include "udpgate/takeover/internal/notes.h"
@@ -92,6 +93,11 @@ class TakeoverServer::Impl {
   absl::StatusOr<size_t> HandOver(udpgate::internal::Handover* handover,
                                   internal::KnownSessions* known,
                                   Channel* channel);
+  absl::Status SendHostState(bool is_late, Channel* channel) const {
+    if (options_.host_state == nullptr) return absl::OkStatus();
+    return internal::SendHostState(options_.host_state(is_late), is_late,
+                                   channel);
+  }
   absl::Status Give(const HandedGate& gate, internal::KnownSessions* known,
                     Channel* channel);
   void Log(LogSeverity severity, const std::string& text) const {
@@ -326,7 +332,9 @@ absl::Status TakeoverServer::Impl::SendSockets(
       !status.ok()) {
     return status;
   }
-  absl::Status status = handover->VisitSockets(
+  absl::Status status = SendHostState(/*is_late=*/false, channel);
+  if (!status.ok()) return status;
+  status = handover->VisitSockets(
       [&](std::vector<HandedSession> sessions) -> absl::Status {
         internal::KnownSessions none;
         absl::Status sent = internal::SendSessions(sessions, &none, channel);
@@ -364,7 +372,8 @@ absl::Status TakeoverServer::Impl::Give(const HandedGate& gate,
                                         internal::KnownSessions* known,
                                         Channel* channel) {
   channel->BeginStage(options_.pause_max);
-  absl::Status status = internal::SendGate(gate, known, channel);
+  absl::Status status = SendHostState(/*is_late=*/true, channel);
+  if (status.ok()) status = internal::SendGate(gate, known, channel);
   if (status.ok()) {
     status = internal::ReceiveMessage("complete", channel).status();
   }

@@ -38,6 +38,13 @@ struct TakeoverServerOptions {
   // owned; they must be open until the server stops.
   std::map<std::string, int> extra_sockets;
 
+  // What the host program tells the new process before the sessions arrive,
+  // at most 256 MiB; may be null. Called on the server's thread: once while
+  // this process serves, and again in the pause (`is_late`), for what has
+  // changed since then, which must be short and fast. A takeover that fails may
+  // be followed by another one, which calls it anew.
+  std::function<std::string(bool is_late)> host_state = nullptr;
+
   // Limits: of each step while this process serves, and of the whole pause. 10
   // ms to 1 minute.
   absl::Duration step_timeout = absl::Seconds(10);

@@ -368,6 +368,46 @@ TEST_F(TakeoverTest, PassesFurtherSocketsByName) {
   EXPECT_EQ((*predecessor)->TakeSocket("none"), -1);
 }
 
+TEST_F(TakeoverTest, TheStateOfTheHostComesBeforeTheSessions) {
+  const std::string state(1'000'000, 's');
+  TakeoverServerOptions options;
+  options.host_state = [&](bool is_late) {
+    if (is_late) return std::string("late");
+    // The old process serves meanwhile.
+    LoopbackPeer newcomer;
+    EXPECT_EQ(newcomer.Ask(address_, "new").value_or("nothing"), "first:new");
+    return state;
+  };
+  StartOld({1, 1}, options);
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  absl::StatusOr<std::unique_ptr<Predecessor>> predecessor =
+      Predecessor::Connect({path_});
+  ASSERT_TRUE(predecessor.ok()) << predecessor.status();
+  ProxyOptions new_options = Options();
+  (*predecessor)->FillIn(&new_options);
+  new_.Create(std::move(new_options), Fixed(second_));
+  std::vector<std::pair<std::string, bool>> states;
+  const absl::StatusOr<TakenOver> taken =
+      (*predecessor)->TakeOver(new_.get(), [&](std::string text, bool is_late) {
+        states.emplace_back(std::move(text), is_late);
+      });
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->session_count, 2);
+  ASSERT_EQ(states.size(), 2u);
+  EXPECT_EQ(states[0], std::make_pair(state, false));
+  EXPECT_EQ(states[1], std::make_pair(std::string("late"), true));
+  EXPECT_EQ(client_.Ask(address_, "b").value_or("nothing"), "first:b");
+}
+
+TEST_F(TakeoverTest, ANewProcessThatDoesNotReadTheStateOfTheHostSkipsIt) {
+  TakeoverServerOptions options;
+  options.host_state = [](bool) { return std::string("state"); };
+  StartOld({1, 1}, options);
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  ASSERT_TRUE(TakeOver().ok());
+  EXPECT_EQ(client_.Ask(address_, "b").value_or("nothing"), "first:b");
+}
+
 TEST_F(TakeoverTest, TheLimitOfPendingClientsHoldsAfterwards) {
   StartOld();
   std::vector<LoopbackPeer> clients(5);

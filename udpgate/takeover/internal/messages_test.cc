@@ -1,6 +1,9 @@
 #include "udpgate/takeover/internal/messages.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <limits>
@@ -18,6 +21,7 @@
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/takeover/internal/gate_reader.h"
 #include "udpgate/takeover/internal/gate_sender.h"
+#include "udpgate/takeover/internal/host_state.h"
 #include "udpgate/takeover/internal/index_by_id.h"
 #include "udpgate/takeover/internal/known_sessions.h"
 #include "udpgate/takeover/internal/notes.h"
@@ -476,6 +480,55 @@ TEST_F(MessagesTest, NotesAreReadWhatTheirLength) {
   EXPECT_EQ(ReceiveNotes(right_.get()).value_or("?"), "");
   ASSERT_TRUE(SendMessage(NewMessage("notes"), left_.get()).ok());
   EXPECT_FALSE(ReceiveNotes(right_.get()).ok());
+}
+
+TEST_F(MessagesTest, TheHostsStateIsReadWhateverItsLength) {
+  for (const size_t size : {size_t{1}, size_t{5'000'000}}) {
+    const std::string state(size, 's');
+    ASSERT_TRUE(SendHostState(state, size == 1, left_.get()).ok());
+    absl::StatusOr<Incoming> message = ReceiveMessage(right_.get());
+    ASSERT_TRUE(message.ok()) << message.status();
+    EXPECT_EQ(message->type, "host_state");
+    const absl::StatusOr<HostState> read = ReadHostState(*message);
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read->state, state);
+    EXPECT_EQ(read->is_late, size == 1);
+    // A reader of an older version skips it.
+    EXPECT_TRUE(reader_.Read(*std::move(message)).ok());
+  }
+  // An empty one is not sent.
+  ASSERT_TRUE(SendHostState("", false, left_.get()).ok());
+  ASSERT_TRUE(SendMessage(NewMessage("next"), left_.get()).ok());
+  EXPECT_TRUE(ReceiveMessage("next", right_.get()).ok());
+}
+
+TEST_F(MessagesTest, AHostsStateThatIsWrongIsRefused) {
+  const auto error = [this](const nlohmann::json& message,
+                            absl::Span<const int> descriptors) {
+    EXPECT_TRUE(SendMessage(message, left_.get(), descriptors).ok());
+    const absl::StatusOr<Incoming> incoming = ReceiveMessage(right_.get());
+    EXPECT_TRUE(incoming.ok()) << incoming.status();
+    const absl::Status status = ReadHostState(*incoming).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return Text(status);
+  };
+  const UniqueFd file(::memfd_create("test", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), 5), 0);
+  int pipe_ends[2];
+  ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
+  const UniqueFd read_end(pipe_ends[0]);
+  const UniqueFd write_end(pipe_ends[1]);
+  const int right = file.get();
+  const int wrong = read_end.get();
+  nlohmann::json message = NewMessage("host_state");
+  EXPECT_THAT(error(message, {&right, 1}), HasSubstr("no number \"size\""));
+  message["size"] = 5u;
+  EXPECT_THAT(error(message, {}), HasSubstr("without its file"));
+  EXPECT_THAT(error(message, {&wrong, 1}), HasSubstr("without its file"));
+  message["size"] = 6u;
+  EXPECT_THAT(error(message, {&right, 1}), HasSubstr("without its file"));
+  message["size"] = kHostStateBytesMax + 1;
+  EXPECT_THAT(error(message, {&right, 1}), HasSubstr("without its file"));
 }
 
 TEST_F(MessagesTest, PortsAreBounded) {
