@@ -27,6 +27,31 @@ def _stub_impl(repository_ctx):
     for path, content in repository_ctx.attr.files.items():
         repository_ctx.file(path, content)
 
+def _libnice_impl(repository_ctx):
+    # GLib's headers lie beside the compiler's search path, and part of them below
+    # a folder of the architecture.
+    result = repository_ctx.execute(["pkg-config", "--cflags-only-I", "nice"])
+    if result.return_code != 0:
+        fail("libnice-dev is missing: " + result.stderr)
+    includes = []
+    for word in result.stdout.split(" "):
+        path = word.strip()[2:]
+        if "glib-2.0" in path:
+            includes.append("include_%d" % len(includes))
+            repository_ctx.symlink(path, includes[-1])
+    repository_ctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % repository_ctx.name)
+    repository_ctx.file("BUILD.bazel", """
+cc_library(
+    name = "nice",
+    hdrs = glob(["include_*/**/*.h"]),
+    includes = %r,
+    linkopts = ["-lnice", "-lgio-2.0", "-lgobject-2.0", "-lglib-2.0"],
+    visibility = ["//visibility:public"],
+)
+""" % includes)
+
+_libnice = repository_rule(implementation = _libnice_impl)
+
 _stub = repository_rule(
     implementation = _stub_impl,
     attrs = {"files": attr.string_dict(doc = "Path to content.")},
@@ -126,3 +151,5 @@ def udpgate_system_deps():
             ":gtest": ["-lgmock", "-lgtest"],
             ":gtest_main": ["-lgmock_main", "-lgmock", "-lgtest"],
         })
+    if not native.existing_rule("libnice"):
+        _libnice(name = "libnice")

@@ -20,7 +20,8 @@ packages=(
   libhiredis-dev libspdlog-dev libssl-dev
   libclang-rt-14-dev libsystemd-dev lld
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
-  libbenchmark-dev libgmock-dev libgtest-dev python3 redis-server
+  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config python3
+  redis-server
   ethtool iproute2 nftables
 )
 ci_packages=(
