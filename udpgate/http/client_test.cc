@@ -1,0 +1,601 @@
+#include "udpgate/http/client.h"
+
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "testing/await.h"
+#include "testing/internal/support/http_client.h"
+#include "udpgate/http/client_options.h"
+#include "udpgate/http/engine.h"
+#include "udpgate/http/message.h"
+#include "udpgate/http/scripted_server.h"
+#include "udpgate/internal/util/unique_fd.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace http {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+using ::udpgate::test::AwaitTrue;
+using Connection = ScriptedServer::Connection;
+using Result = absl::StatusOr<Response>;
+
+constexpr char kHello[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n"
+    "hello";
+
+// Reads the request and sends `text`, then closes.
+ScriptedServer::Script Answer(std::string text) {
+  return [text = std::move(text)](Connection* connection) {
+    connection->ReadRequest();
+    connection->Send(text);
+  };
+}
+
+// The same, but leaves the connection open.
+ScriptedServer::Script AnswerAndStay(std::string text) {
+  return [text = std::move(text)](Connection* connection) {
+    connection->ReadRequest();
+    connection->Send(text);
+    connection->AwaitClose();
+  };
+}
+
+// Sockets to `server` on the client's side that are in TIME_WAIT.
+int CountTimeWait(const SocketAddress& server) {
+  std::ifstream table("/proc/net/tcp");
+  const std::string remote = absl::StrFormat(":%04X", server.port());
+  int count = 0;
+  for (std::string line; std::getline(table, line);) {
+    const std::vector<std::string> words =
+        absl::StrSplit(line, ' ', absl::SkipEmpty());
+    if (words.size() > 3 && absl::EndsWith(words[2], remote) &&
+        words[3] == "06") {
+      ++count;
+    }
+  }
+  return count;
+}
+
+class ClientTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    EngineOptions options;
+    options.thread_count = 2;
+    absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(options);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
+  }
+  void TearDown() override {
+    client_.reset();
+    engine_->Stop();
+  }
+
+  Client& client() {
+    if (client_ == nullptr) {
+      absl::StatusOr<std::unique_ptr<Client>> client =
+          Client::Create(engine_.get(), options_);
+      EXPECT_TRUE(client.ok()) << client.status();
+      client_ = *std::move(client);
+    }
+    return *client_;
+  }
+
+  static ClientRequest Get(const ScriptedServer& server) {
+    ClientRequest request;
+    request.server = server.address();
+    request.target = "/v1/join";
+    request.timeout = test::kAwaitTimeout;
+    return request;
+  }
+  std::future<Result> Begin(ClientRequest request) {
+    auto promise = std::make_shared<std::promise<Result>>();
+    std::future<Result> future = promise->get_future();
+    client().Send(std::move(request), [promise](Result result) {
+      promise->set_value(std::move(result));
+    });
+    return future;
+  }
+  Result Send(ClientRequest request) { return Begin(std::move(request)).get(); }
+  // Of a response with this text, and then the end of the stream.
+  Result Receive(const std::string& text) {
+    ScriptedServer server(Answer(text));
+    return Send(Get(server));
+  }
+  void ExpectError(const Result& result, absl::StatusCode code,
+                   const std::string& text) {
+    EXPECT_EQ(result.status().code(), code) << result.status();
+    EXPECT_THAT(std::string(result.status().message()), HasSubstr(text));
+  }
+
+  ClientOptions options_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(ClientTest, SendsARequestAndReceivesTheResponse) {
+  std::string received;
+  ScriptedServer server([&received](Connection* connection) {
+    received = connection->ReadRequest();
+    connection->Send(
+        "HTTP/1.1 418 Teapot\r\nContent-Type: application/sdp\r\nX-A: b\r\n"
+        "Connection: close\r\nX-A: c\r\nContent-Length: 5\r\n\r\nhello");
+  });
+  ClientRequest request = Get(server);
+  request.headers = {{"X-Forwarded-For", "203.0.113.7"}, {"Accept", "a, b"}};
+  const Result response = Send(std::move(request));
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->status, 418);
+  EXPECT_EQ(response->content_type, "application/sdp");
+  EXPECT_EQ(response->body, "hello");
+  ASSERT_EQ(response->headers.size(), 2u);
+  EXPECT_EQ(response->headers[0].value, "b");
+  EXPECT_EQ(response->headers[1].value, "c");
+  EXPECT_TRUE(AwaitTrue([&] { return client_->stats().closing == 0; }));
+  EXPECT_EQ(received,
+            absl::StrCat(
+                "GET /v1/join HTTP/1.1\r\nHost: ", server.address().ToString(),
+                "\r\nX-Forwarded-For: 203.0.113.7\r\nAccept: a, b\r\n"
+                "Connection: close\r\n\r\n"));
+  const ClientStats stats = client_->stats();
+  EXPECT_EQ(stats.requests, 1u);
+  EXPECT_EQ(stats.responses, 1u);
+  EXPECT_EQ(stats.open, 0u);
+  EXPECT_EQ(stats.resets, 0u);
+}
+
+TEST_F(ClientTest, ThePreambleComesFirstAndTheBodyLast) {
+  const std::string body(200000, 'b');
+  const std::string preamble = "PROXY TCP4 1.2.3.4 1.2.3.5 1 2\r\n";
+  std::string received;
+  ScriptedServer server([&](Connection* connection) {
+    const size_t head = connection->ReadRequest().find("\r\n\r\n") + 4;
+    received = connection->ReadBytes(head + body.size());
+    connection->Send(kHello);
+  });
+  ClientRequest request = Get(server);
+  request.method = "POST";
+  request.headers = {{"Host", "a.example"}};
+  request.preamble = preamble;
+  request.body = body;
+  ASSERT_TRUE(Send(std::move(request)).ok());
+  client_->Stop();
+  EXPECT_THAT(
+      received,
+      AllOf(StartsWith(absl::StrCat(preamble,
+                                    "POST /v1/join HTTP/1.1\r\nHost: a.example"
+                                    "\r\n")),
+            HasSubstr("\r\nContent-Length: 200000\r\n"),
+            EndsWith(absl::StrCat("\r\n\r\n", body))));
+}
+
+TEST_F(ClientTest, ReachesAServerOverIpv6) {
+  ScriptedServer server(Answer(kHello), 16, SocketAddress::Ipv6Loopback(0));
+  const Result response = Send(Get(server));
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->body, "hello");
+}
+
+TEST_F(ClientTest, ReadsEachKindOfBody) {
+  const Result chunked = Receive(
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n"
+      "2\r\nlo\r\n0\r\nX-Trailer: a\r\n\r\n");
+  ASSERT_TRUE(chunked.ok()) << chunked.status();
+  EXPECT_EQ(chunked->body, "hello");
+  const Result to_the_end = Receive("HTTP/1.0 200 OK\r\n\r\nhello");
+  ASSERT_TRUE(to_the_end.ok()) << to_the_end.status();
+  EXPECT_EQ(to_the_end->body, "hello");
+  const Result none = Receive("HTTP/1.1 204 No Content\r\n\r\n");
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->status, 204);
+  const Result interim = Receive(
+      absl::StrCat("HTTP/1.1 103 Early Hints\r\nX-A: b\r\n\r\n", kHello));
+  ASSERT_TRUE(interim.ok()) << interim.status();
+  EXPECT_EQ(interim->status, 200);
+  EXPECT_EQ(interim->FindHeader("X-A"), nullptr);
+}
+
+TEST_F(ClientTest, TheResponseToHeadHasNoBody) {
+  ScriptedServer server(Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
+  ClientRequest request = Get(server);
+  request.method = "HEAD";
+  const Result response = Send(std::move(request));
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->body, "");
+}
+
+TEST_F(ClientTest, MalformedResponsesAreRefused) {
+  const std::vector<std::string> texts = {
+      "SSH-2.0-OpenSSH\r\n",
+      std::string("\x15\x03\x01\x00\x02\x02\x46", 7),
+      "HTTP/2.0 200 OK\r\n\r\n",
+      "HTTP/1.1 20 OK\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"
+      "\r\n\r\n0\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\n\r\n"};
+  for (const std::string& text : texts) {
+    SCOPED_TRACE(text);
+    const Result result = Receive(text);
+    EXPECT_TRUE(absl::IsDataLoss(result.status())) << result.status();
+    EXPECT_THAT(std::string(result.status().message()),
+                Not(HasSubstr("OpenSSH")));
+  }
+  std::string interim;
+  for (int i = 0; i < 11; ++i) interim += "HTTP/1.1 100 Continue\r\n\r\n";
+  ExpectError(Receive(interim + kHello), absl::StatusCode::kDataLoss,
+              "too many interim responses");
+  EXPECT_EQ(client().stats().malformed, texts.size() + 1);
+}
+
+TEST_F(ClientTest, AResponseThatIsCutIsAnError) {
+  const std::string text = kHello;
+  for (size_t size = 1; size < text.size(); ++size) {
+    SCOPED_TRACE(size);
+    const Result result = Receive(text.substr(0, size));
+    EXPECT_TRUE(absl::IsDataLoss(result.status())) << result.status();
+  }
+  ExpectError(Receive("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                      "5\r\nhel"),
+              absl::StatusCode::kDataLoss, "ends early");
+  ScriptedServer server([](Connection* connection) {
+    connection->ReadRequest();
+    connection->Send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel");
+    connection->ResetAtEnd();
+  });
+  ExpectError(Send(Get(server)), absl::StatusCode::kDataLoss, "ends early");
+}
+
+TEST_F(ClientTest, AConnectionThatEndsBeforeTheResponseIsUnavailable) {
+  ExpectError(Receive(""), absl::StatusCode::kUnavailable,
+              "closed the connection without a response");
+  ScriptedServer server([](Connection* connection) {
+    connection->ReadRequest();
+    connection->ResetAtEnd();
+  });
+  ExpectError(Send(Get(server)), absl::StatusCode::kUnavailable,
+              "closed the connection without a response");
+  EXPECT_EQ(client().stats().unreachable, 2u);
+}
+
+TEST_F(ClientTest, TooLargeResponsesAreRefused) {
+  options_.header_bytes_max = 1024;
+  const auto head = [](size_t size) {
+    return absl::StrCat("HTTP/1.1 200 OK\r\nX: ", std::string(size, 'x'),
+                        "\r\nContent-Length: 5\r\n\r\nhello");
+  };
+  EXPECT_TRUE(Receive(head(900)).ok());
+  for (const size_t size : {1024u, 100000u, 1000000u}) {
+    ExpectError(Receive(head(size)), absl::StatusCode::kResourceExhausted,
+                "the head of the response exceeds 1024 bytes");
+  }
+  for (const char* text :
+       {"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"}) {
+    ScriptedServer server(AnswerAndStay(text));
+    ClientRequest request = Get(server);
+    request.response_bytes_max = 100;
+    ExpectError(Send(std::move(request)), absl::StatusCode::kResourceExhausted,
+                "the body of the response exceeds 100 bytes");
+  }
+  for (const char* framing : {"", "Content-Length: 1000000\r\n"}) {
+    ScriptedServer server(Answer(absl::StrCat(
+        "HTTP/1.1 200 OK\r\n", framing, "\r\n", std::string(1000000, 'x'))));
+    ClientRequest request = Get(server);
+    request.response_bytes_max = 999999;
+    ExpectError(Send(request), absl::StatusCode::kResourceExhausted,
+                "the body of the response exceeds 999999 bytes");
+    request.response_bytes_max = 1000000;
+    const Result response = Send(request);
+    ASSERT_TRUE(response.ok()) << response.status();
+    EXPECT_EQ(response->body.size(), 1000000u);
+  }
+  EXPECT_EQ(client().stats().too_large, 9u);
+}
+
+TEST_F(ClientTest, ASlowServerMeetsTheDeadline) {
+  for (const char* text :
+       {"", "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
+        "HTTP/1.1 200 OK\r\n\r\nhello", "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n5\r\nhello\r\n"}) {
+    SCOPED_TRACE(text);
+    ScriptedServer server(AnswerAndStay(text));
+    ClientRequest request = Get(server);
+    request.timeout = absl::Milliseconds(100);
+    const absl::Time begin = absl::Now();
+    ExpectError(Send(std::move(request)), absl::StatusCode::kDeadlineExceeded,
+                "no complete response in 100ms");
+    EXPECT_GE(absl::Now() - begin, absl::Milliseconds(99));
+  }
+  EXPECT_EQ(client().stats().timed_out, 6u);
+}
+
+TEST_F(ClientTest, AServerThatSendsByteByByteMeetsTheDeadline) {
+  ScriptedServer server([](Connection* connection) {
+    connection->ReadRequest();
+    connection->Send("HTTP/1.1 200 OK\r\n");
+    // Until the client resets the connection.
+    std::atomic<bool> is_closed{false};
+    std::thread drip([&] {
+      while (!is_closed) {
+        connection->Send("X: y\r\n");
+        absl::SleepFor(absl::Milliseconds(10));
+      }
+    });
+    connection->AwaitClose();
+    is_closed = true;
+    drip.join();
+  });
+  ClientRequest request = Get(server);
+  request.timeout = absl::Milliseconds(200);
+  ExpectError(Send(std::move(request)), absl::StatusCode::kDeadlineExceeded,
+              "no complete response");
+}
+
+TEST_F(ClientTest, AServerThatReadsNothingMeetsTheDeadline) {
+  std::promise<void> release;
+  std::shared_future<void> released = release.get_future().share();
+  ScriptedServer server([released](Connection*) { released.wait(); });
+  ClientRequest request = Get(server);
+  request.method = "POST";
+  request.body = std::string(64 << 20, 'x');
+  request.timeout = absl::Milliseconds(300);
+  ExpectError(Send(std::move(request)), absl::StatusCode::kDeadlineExceeded,
+              "no complete response");
+  release.set_value();
+}
+
+TEST_F(ClientTest, AResponseBeforeTheEndOfTheRequestCounts) {
+  ScriptedServer server([](Connection* connection) {
+    connection->ReadRequest();
+    connection->Send("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
+    connection->AwaitClose();
+  });
+  ClientRequest request = Get(server);
+  request.method = "POST";
+  request.body = std::string(64 << 20, 'x');
+  options_.close_timeout = absl::Milliseconds(10);
+  const Result response = Send(std::move(request));
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->status, 413);
+}
+
+TEST_F(ClientTest, APortWithoutServerIsUnavailable) {
+  SocketAddress address;
+  { address = ScriptedServer(nullptr).address(); }
+  ClientRequest request;
+  request.server = address;
+  ExpectError(
+      Send(std::move(request)), absl::StatusCode::kUnavailable,
+      absl::StrCat(address.ToString(), ": cannot connect: Connection refused"));
+  EXPECT_EQ(client().stats().unreachable, 1u);
+}
+
+TEST_F(ClientTest, AServerThatDoesNotReplyToConnectMeetsTheDeadline) {
+  // Its queue of connections is full, so the kernel drops further ones.
+  ScriptedServer server(nullptr, 0);
+  std::vector<udpgate::internal::UniqueFd> held;
+  held.push_back(test::TcpConnect(server.address()).value());
+  ClientRequest request = Get(server);
+  request.timeout = absl::Milliseconds(200);
+  ExpectError(Send(std::move(request)), absl::StatusCode::kDeadlineExceeded,
+              "no connection in 200ms");
+}
+
+TEST_F(ClientTest, InvalidRequestsAreRefused) {
+  ScriptedServer server(Answer(kHello));
+  const auto expect_invalid = [this](const ClientRequest& request,
+                                     const std::string& text) {
+    ExpectError(Send(request), absl::StatusCode::kInvalidArgument, text);
+  };
+  ClientRequest request = Get(server);
+  request.server = SocketAddress();
+  expect_invalid(request, "server: ");
+  request = Get(server);
+  for (const char* method : {"", "G ET", "GET\r\n"}) {
+    request.method = method;
+    expect_invalid(request, "method: ");
+  }
+  request = Get(server);
+  for (const std::string& target :
+       {std::string(), std::string("v1"), std::string("/a b"),
+        std::string("/a\r\nX: y"), std::string("/\xff"), std::string("/\0", 2),
+        absl::StrCat("/", std::string(9000, 'x'))}) {
+    request.target = target;
+    expect_invalid(request, "target: ");
+  }
+  request = Get(server);
+  for (const Header& header :
+       {Header{"", "a"}, Header{"a b", "c"}, Header{"a:", "b"},
+        Header{"a", "secret\r\nX: y"}, Header{"a", "secret\n"},
+        Header{"Content-Length", "1"}, Header{"connection", "keep-alive"},
+        Header{"Transfer-Encoding", "chunked"},
+        Header{"a", std::string(20000, 'x')}}) {
+    request.headers = {header};
+    expect_invalid(request, "headers: ");
+    EXPECT_THAT(std::string(Send(request).status().message()),
+                Not(HasSubstr("secret")));
+  }
+  request = Get(server);
+  request.timeout = absl::ZeroDuration();
+  expect_invalid(request, "timeout: ");
+  request = Get(server);
+  request.response_bytes_max = size_t{1} << 40;
+  expect_invalid(request, "response_bytes_max: ");
+  EXPECT_EQ(server.accepted(), 0);
+  EXPECT_EQ(client().stats().refused, client().stats().requests);
+}
+
+TEST_F(ClientTest, FurtherRequestsWaitInABoundedQueue) {
+  options_.connections_max = 2;
+  options_.queue_size = 3;
+  std::promise<void> release;
+  std::shared_future<void> released = release.get_future().share();
+  ScriptedServer server([released](Connection* connection) {
+    connection->ReadRequest();
+    released.wait();
+    connection->Send(kHello);
+  });
+  std::vector<std::future<Result>> results;
+  for (int i = 0; i < 5; ++i) results.push_back(Begin(Get(server)));
+  EXPECT_TRUE(AwaitTrue([&] { return server.accepted() == 2; }));
+  EXPECT_EQ(client().stats().open, 2u);
+  EXPECT_EQ(client().stats().waiting, 3u);
+  ExpectError(Send(Get(server)), absl::StatusCode::kResourceExhausted,
+              "wait for a connection");
+  release.set_value();
+  for (std::future<Result>& result : results) EXPECT_TRUE(result.get().ok());
+  EXPECT_EQ(server.accepted(), 5);
+  EXPECT_LE(server.open_max(), 4);  // two may still close
+  EXPECT_EQ(client().stats().refused, 1u);
+  EXPECT_EQ(client().stats().responses, 5u);
+}
+
+TEST_F(ClientTest, TheDeadlineHoldsInTheQueueToo) {
+  options_.connections_max = 1;
+  ScriptedServer server(AnswerAndStay(""));
+  std::future<Result> first = Begin(Get(server));
+  ClientRequest request = Get(server);
+  request.timeout = absl::Milliseconds(100);
+  ExpectError(Send(std::move(request)), absl::StatusCode::kDeadlineExceeded,
+              "no connection in 100ms");
+  EXPECT_EQ(client().stats().waiting, 0u);
+  EXPECT_EQ(client().stats().open, 1u);
+  client().Stop();
+  EXPECT_TRUE(absl::IsCancelled(first.get().status()));
+}
+
+TEST_F(ClientTest, StopCancelsWhatIsUnderWay) {
+  options_.connections_max = 4;
+  ScriptedServer server(AnswerAndStay("HTTP/1.1 200 OK\r\nContent-"));
+  std::vector<std::future<Result>> results;
+  for (int i = 0; i < 10; ++i) results.push_back(Begin(Get(server)));
+  EXPECT_TRUE(AwaitTrue([&] { return server.accepted() == 4; }));
+  client().Stop();
+  for (std::future<Result>& result : results) {
+    ASSERT_EQ(result.wait_for(std::chrono::seconds(0)),
+              std::future_status::ready);
+    EXPECT_TRUE(absl::IsCancelled(result.get().status()));
+  }
+  EXPECT_TRUE(absl::IsCancelled(Send(Get(server)).status()));
+  const ClientStats stats = client().stats();
+  EXPECT_EQ(stats.cancelled, 11u);
+  EXPECT_EQ(stats.open, 0u);
+  EXPECT_EQ(stats.waiting, 0u);
+  client().Stop();
+}
+
+TEST_F(ClientTest, StopDoesNotWaitForServersToClose) {
+  options_.close_timeout = absl::Minutes(1);
+  ScriptedServer server(AnswerAndStay(kHello));
+  EXPECT_TRUE(Send(Get(server)).ok());
+  client().Stop();
+  EXPECT_EQ(client().stats().resets, 1u);
+}
+
+TEST_F(ClientTest, AConnectionThatTheServerLeavesOpenIsReset) {
+  options_.close_timeout = absl::Milliseconds(50);
+  std::atomic<int> closed{0};
+  ScriptedServer server([&closed](Connection* connection) {
+    connection->ReadRequest();
+    connection->Send(kHello);
+    if (connection->AwaitClose()) ++closed;
+  });
+  EXPECT_TRUE(Send(Get(server)).ok());
+  EXPECT_TRUE(AwaitTrue([&] { return closed == 1; }));
+  EXPECT_EQ(client().stats().resets, 1u);
+  EXPECT_EQ(CountTimeWait(server.address()), 0);
+}
+
+TEST_F(ClientTest, WhatFollowsTheResponseIsNotRead) {
+  ScriptedServer server(AnswerAndStay(
+      absl::StrCat(kHello, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbye")));
+  const Result response = Send(Get(server));
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->body, "hello");
+  EXPECT_TRUE(AwaitTrue([&] { return client().stats().resets == 1; }));
+}
+
+TEST_F(ClientTest, AThousandRequestsLeaveNoPortInTimeWait) {
+  options_.connections_max = 50;
+  ScriptedServer server(Answer(kHello));
+  std::vector<std::future<Result>> results;
+  for (int i = 0; i < 1000; ++i) results.push_back(Begin(Get(server)));
+  for (std::future<Result>& result : results) {
+    const Result response = result.get();
+    ASSERT_TRUE(response.ok()) << response.status();
+    EXPECT_EQ(response->body, "hello");
+  }
+  EXPECT_TRUE(AwaitTrue([&] { return client_->stats().closing == 0; }));
+  EXPECT_EQ(client().stats().resets, 0u);
+  EXPECT_EQ(server.accepted(), 1000);
+  EXPECT_LE(server.open_max(), 100);
+  EXPECT_EQ(client().stats().responses, 1000u);
+  EXPECT_EQ(CountTimeWait(server.address()), 0);
+}
+
+TEST_F(ClientTest, TheResultMaySendTheNextRequest) {
+  options_.connections_max = 1;
+  options_.queue_size = 0;
+  ScriptedServer server(Answer(kHello));
+  std::promise<Result> second;
+  const ClientRequest request = Get(server);
+  client().Send(request, [&](Result first) {
+    EXPECT_TRUE(first.ok()) << first.status();
+    client().Send(request,
+                  [&](Result result) { second.set_value(std::move(result)); });
+  });
+  const Result result = second.get_future().get();
+  EXPECT_TRUE(result.ok()) << result.status();
+}
+
+TEST_F(ClientTest, InvalidOptionsAreErrors) {
+  options_.connections_max = 0;
+  EXPECT_THAT(
+      std::string(Client::Create(engine_.get(), options_).status().message()),
+      HasSubstr("connections_max is 0"));
+  options_ = ClientOptions();
+  options_.queue_size = -1;
+  EXPECT_FALSE(options_.Validate().ok());
+  options_ = ClientOptions();
+  options_.header_bytes_max = 65537;
+  EXPECT_FALSE(options_.Validate().ok());
+  options_ = ClientOptions();
+  options_.close_timeout = absl::Minutes(2);
+  EXPECT_FALSE(options_.Validate().ok());
+  EXPECT_TRUE(ClientOptions().Validate().ok());
+}
+
+}  // namespace
+}  // namespace http
+}  // namespace udpgate
