@@ -78,13 +78,15 @@ bool IsTemporary(absl::string_view error) {
 
 Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
                        absl::string_view what_for,
-                       absl::string_view thread_name, ConnectionOwner* owner)
+                       absl::string_view thread_name, ConnectionOwner* owner,
+                       const FrameLimits& limits)
     : options_(WithDefaults(std::move(options))),
       text_prefix_(
           absl::StrCat("Redis ", options_.address, " (", what_for, "): ")),
       lookup_(std::move(lookup)),
       thread_name_(thread_name),
       owner_(owner),
+      limits_(limits),
       health_(Unavailable("not connected yet")),
       backoff_(options_.reconnect_backoff_min, options_.reconnect_backoff_max,
                RandomSeed()),
@@ -352,7 +354,7 @@ void Connection::FinishConnect() {
 
 void Connection::LogIn() {
   state_ = State::kLoggingIn;
-  reader_ = std::make_unique<ReplyReader>();
+  reader_ = std::make_unique<ReplyReader>(limits_);
   replied_nanoseconds_ = Now();
   if (!options_.username.empty()) {
     Queue(Command::Kind::kAuth, {"AUTH", options_.username, options_.password});

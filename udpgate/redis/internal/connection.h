@@ -65,10 +65,11 @@ class Connection {
   static constexpr absl::Duration kAddressCheckInterval = absl::Seconds(1);
 
   // `options` must be valid. `what_for` names the connection in texts, since
-  // one Redis may have several. `owner` must live until `Stop`.
+  // one Redis may have several. `owner` must live until `Stop`. `limits` are
+  // those of a reply.
   Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
              absl::string_view what_for, absl::string_view thread_name,
-             ConnectionOwner* owner);
+             ConnectionOwner* owner, const FrameLimits& limits = FrameLimits());
   ~Connection() { Stop(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -188,6 +189,7 @@ class Connection {
   const std::shared_ptr<HostLookup> lookup_;
   const std::string thread_name_;
   ConnectionOwner* const owner_;
+  const FrameLimits limits_;
   udpgate::internal::SysCalls* const sys_calls_ =
       udpgate::internal::SysCalls::Real();
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();

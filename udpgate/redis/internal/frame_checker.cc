@@ -19,12 +19,12 @@ absl::Status NotAllowed(absl::string_view what) {
       absl::StrCat("the reply is not valid Redis protocol: ", what));
 }
 
-absl::Status TooLong() {
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the reply is longer than ", FrameChecker::kFrameBytesMax, " bytes"));
-}
-
 }  // namespace
+
+absl::Status FrameChecker::TooLong() const {
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the reply is longer than ", limits_.frame_bytes_max, " bytes"));
+}
 
 absl::Status FrameChecker::Check(absl::string_view bytes, size_t* safe_bytes) {
   *safe_bytes = 0;
@@ -48,7 +48,7 @@ absl::Status FrameChecker::Check(absl::string_view bytes, size_t* safe_bytes) {
     if (!status.ok()) return status;
     position += used;
     frame_bytes_ += static_cast<int64_t>(used);
-    if (frame_bytes_ > kFrameBytesMax) return TooLong();
+    if (frame_bytes_ > limits_.frame_bytes_max) return TooLong();
     if (expect_ == Expect::kType && elements_left_.empty()) {
       frame_bytes_ = 0;
       *safe_bytes = position;
@@ -116,10 +116,10 @@ absl::Status FrameChecker::BeginPayload(int64_t size) {
     return absl::OkStatus();
   }
   if (size < 0) return NotAllowed(absl::StrCat("string length ", size));
-  if (size > kFrameBytesMax) return TooLong();
+  if (size > limits_.frame_bytes_max) return TooLong();
   payload_bytes_left_ = size + 2;
   // The line feed of the header is not counted yet.
-  if (frame_bytes_ + 1 + payload_bytes_left_ > kFrameBytesMax) {
+  if (frame_bytes_ + 1 + payload_bytes_left_ > limits_.frame_bytes_max) {
     return TooLong();
   }
   expect_ = Expect::kPayload;
@@ -127,11 +127,12 @@ absl::Status FrameChecker::BeginPayload(int64_t size) {
 }
 
 absl::Status FrameChecker::BeginArray(int64_t elements) {
-  if (elements < -1 || elements > kElementsMax) {
+  if (elements < -1 || elements > limits_.elements_max) {
     return NotAllowed(absl::StrCat("array of ", elements,
-                                   " elements; the maximum is ", kElementsMax));
+                                   " elements; the maximum is ",
+                                   limits_.elements_max));
   }
-  if (elements_left_.size() == kDepthMax) {
+  if (elements_left_.size() == limits_.depth_max) {
     return NotAllowed("arrays are nested too deeply");
   }
   if (elements <= 0) {  // nil, empty

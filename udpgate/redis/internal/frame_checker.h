@@ -15,15 +15,24 @@ namespace udpgate {
 namespace redis {
 namespace internal {
 
+// What a reply may have at most.
+struct FrameLimits {
+  int64_t frame_bytes_max = 64 * 1024;  // headers included
+  int64_t elements_max = 8;             // of an array
+  size_t depth_max = 3;                 // nested arrays
+};
+
 // Follows the frames of RESP2 (https://redis.io/docs/reference/protocol-spec/)
 // in a stream that may be split anywhere. Stores no payload. Threads: one.
 class FrameChecker {
  public:
-  // A whole reply, headers included.
-  static constexpr int64_t kFrameBytesMax = 64 * 1024;
-  static constexpr int64_t kElementsMax = 8;
-  // Nested arrays.
-  static constexpr size_t kDepthMax = 3;
+  // The defaults.
+  static constexpr int64_t kFrameBytesMax = FrameLimits().frame_bytes_max;
+  static constexpr int64_t kElementsMax = FrameLimits().elements_max;
+  static constexpr size_t kDepthMax = FrameLimits().depth_max;
+
+  explicit FrameChecker(const FrameLimits& limits = FrameLimits())
+      : limits_(limits) {}
 
   // Checks the next bytes of the stream. Sets `safe_bytes` to the number of
   // bytes that the parser may read: all if the result is OK, else those up to
@@ -48,6 +57,9 @@ class FrameChecker {
   // One element is complete, and maybe the arrays that contain it.
   void EndElement();
 
+  absl::Status TooLong() const;
+
+  const FrameLimits limits_;
   Expect expect_ = Expect::kType;
   char type_ = 0;
   bool after_carriage_return_ = false;

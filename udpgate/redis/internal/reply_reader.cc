@@ -6,7 +6,8 @@ namespace udpgate {
 namespace redis {
 namespace internal {
 
-ReplyReader::ReplyReader() : reader_(redisReaderCreate()) {}
+ReplyReader::ReplyReader(const FrameLimits& limits)
+    : checker_(limits), reader_(redisReaderCreate()) {}
 
 absl::Status ReplyReader::Feed(absl::string_view bytes) {
   if (reader_ == nullptr) return absl::ResourceExhaustedError("out of memory");

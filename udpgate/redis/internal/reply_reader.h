@@ -24,7 +24,7 @@ using Reply = std::unique_ptr<redisReply, ReplyDeleter>;
 // and the bytes of one `Feed`. One per connection. Threads: one.
 class ReplyReader {
  public:
-  ReplyReader();
+  explicit ReplyReader(const FrameLimits& limits = FrameLimits());
 
   // Takes the next bytes. An error (see `FrameChecker::Check`) ends the
   // stream; the replies before it can still be taken.

@@ -1,0 +1,435 @@
+#include "udpgate/redis/redis_stream.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <random>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "udpgate/clock.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/logging.h"
+#include "udpgate/option_error.h"
+#include "udpgate/redis/internal/connection.h"
+#include "udpgate/redis/redis_option_ranges.h"
+
+namespace udpgate {
+namespace {
+
+using internal::Mutex;
+using internal::MutexLock;
+using redis::internal::Connection;
+using redis::internal::ConnectionOwner;
+using redis::internal::FrameLimits;
+using redis::internal::ReplyText;
+
+// Entries of one reply to XREAD.
+constexpr int kEntriesPerRead = 64;
+// XADDs without a reply.
+constexpr size_t kWritesInFlightMax = 128;
+// The name of the only field of an entry.
+constexpr char kField[] = "e";
+// Two numbers of 64 bits.
+constexpr size_t kIdBytesMax = 41;
+constexpr absl::Duration kBlockMax = absl::Seconds(1);
+constexpr absl::Duration kExpireInterval = absl::Seconds(30);
+constexpr absl::Duration kLogInterval = absl::Seconds(10);
+
+RedisOptions WithClock(RedisOptions options) {
+  if (options.clock == nullptr) options.clock = Clock::Monotonic();
+  return options;
+}
+
+// The reply to XREAD: streams, a stream, its entries, an entry, its fields.
+FrameLimits ReadLimits(const RedisStreamOptions& options) {
+  constexpr int64_t kBytesBesideText = 256;
+  FrameLimits limits;
+  limits.frame_bytes_max =
+      kEntriesPerRead *
+          (static_cast<int64_t>(options.entry_bytes_max) + kBytesBesideText) +
+      static_cast<int64_t>(options.key.size()) + kBytesBesideText;
+  limits.elements_max = kEntriesPerRead;
+  limits.depth_max = 5;
+  return limits;
+}
+
+std::string RandomText() {
+  std::random_device device;
+  return absl::StrCat(
+      absl::Hex((uint64_t{device()} << 32) | device(), absl::kZeroPad16));
+}
+
+// The time of an entry, which is the first part of its id
+// (https://redis.io/docs/data-types/streams/#entry-ids). False for other text.
+bool ReadIdMilliseconds(absl::string_view id, int64_t* milliseconds) {
+  return absl::SimpleAtoi(id.substr(0, id.find('-')), milliseconds) &&
+         *milliseconds >= 0;
+}
+
+absl::string_view TextOf(const redisReply* reply) {
+  return reply != nullptr && reply->type == REDIS_REPLY_STRING
+             ? ReplyText(*reply)
+             : absl::string_view();
+}
+
+}  // namespace
+
+absl::Status RedisStreamOptions::Validate() const {
+  const auto invalid = [](absl::string_view field, absl::string_view allowed) {
+    return OptionError(absl::StatusCode::kInvalidArgument,
+                       absl::StrCat("RedisStreamOptions::", field),
+                       absl::StrCat(" must be ", allowed));
+  };
+  if (key.empty() || key.size() > redis_ranges::kNameBytesMax) {
+    return invalid(
+        "key", absl::StrCat("1 to ", redis_ranges::kNameBytesMax, " bytes"));
+  }
+  if (entries_max < 1 || entries_max > 10'000'000) {
+    return invalid("entries_max", "1 to 10000000");
+  }
+  if (backlog < absl::ZeroDuration() || backlog > absl::Hours(1)) {
+    return invalid("backlog", "0 to 1 hour");
+  }
+  if (key_lifetime < absl::Minutes(1) || key_lifetime > absl::Hours(24)) {
+    return invalid("key_lifetime", "1 minute to 24 hours");
+  }
+  if (entry_bytes_max < 1 || entry_bytes_max > 16384) {
+    return invalid("entry_bytes_max", "1 to 16384");
+  }
+  if (queue_entries_max < 1 || queue_entries_max > 1'000'000) {
+    return invalid("queue_entries_max", "1 to 1000000");
+  }
+  return absl::OkStatus();
+}
+
+class RedisStream::Impl {
+ public:
+  Impl(const RedisOptions& options, RedisStreamOptions stream_options,
+       const std::shared_ptr<HostLookup>& lookup)
+      : options_(WithClock(options)),
+        stream_options_(std::move(stream_options)),
+        key_name_(absl::StrCat("stream \"",
+                               absl::CHexEscape(stream_options_.key), "\"")),
+        reader_(this, lookup),
+        writer_(this, lookup) {}
+
+  absl::Status Start(Handler handler) {
+    handler_ = std::move(handler);
+    absl::Status status = reader_.connection.Start();
+    return status.ok() ? writer_.connection.Start() : status;
+  }
+  void Stop() {
+    reader_.connection.Stop();
+    writer_.connection.Stop();
+  }
+  bool Append(absl::string_view entry) { return writer_.Append(entry); }
+  RedisStreamStats GetStats() const;
+
+ private:
+  struct Reader final : public ConnectionOwner {
+    Reader(Impl* impl, std::shared_ptr<HostLookup> lookup)
+        : owner(impl),
+          connection(impl->options_, std::move(lookup), "stream, reading",
+                     "udpgate-redis-r", this,
+                     ReadLimits(impl->stream_options_)) {}
+    void OnConnected() override {
+      is_reading = false;
+      connection.Send({"TIME"});
+    }
+    void OnReply(const redisReply& reply) override;
+    void OnMessage(const redisReply&) override {}
+    void OnLost(const absl::Status& why) override;
+    int64_t OnIteration(int64_t) override { return Connection::kNever; }
+
+    // False if the reply is not one of TIME or XREAD.
+    bool ReadTime(const redisReply& reply);
+    bool ReadStreams(const redisReply& reply);
+    bool ReadEntry(const redisReply& reply);
+    void SendRead();
+    int64_t Now() const { return owner->options_.clock->NowNanoseconds(); }
+
+    Impl* const owner;
+    bool is_reading = false;  // the reply to TIME has come
+    // The time of Redis, and when it was so.
+    int64_t redis_milliseconds = 0;
+    int64_t redis_time_nanoseconds = 0;
+    std::string last_id;
+    // The entries of the backlog have made a reply that is too long.
+    bool skips_backlog = false;
+    Connection connection;
+  };
+
+  struct Writer final : public ConnectionOwner {
+    Writer(Impl* impl, std::shared_ptr<HostLookup> lookup)
+        : owner(impl),
+          log_limiter(impl->options_.clock, kLogInterval),
+          connection(impl->options_, std::move(lookup), "stream, writing",
+                     "udpgate-redis-w", this) {}
+    bool Append(absl::string_view entry);
+    void OnConnected() override {
+      next_expire_nanoseconds = INT64_MIN;
+      connection.LogRecovery(absl::StrCat("writes ", owner->key_name_));
+    }
+    void OnReply(const redisReply& reply) override;
+    void OnMessage(const redisReply&) override {}
+    void OnLost(const absl::Status& why) override;
+    int64_t OnIteration(int64_t now_nanoseconds) override;
+
+    void Write(std::string entry, int64_t now_nanoseconds);
+    void LogError(const redisReply& reply);
+
+    Impl* const owner;
+    mutable Mutex mutex;
+    std::deque<std::string> queue ABSL_GUARDED_BY(mutex);
+    // What was sent and has no reply; an empty text is a PEXPIRE.
+    std::deque<std::string> in_flight;
+    int64_t next_expire_nanoseconds = INT64_MIN;
+    LogRateLimiter log_limiter;
+    Connection connection;
+  };
+
+  const RedisOptions options_;
+  const RedisStreamOptions stream_options_;
+  const std::string key_name_;
+  // Begins each entry of this process.
+  const std::string prefix_ = RandomText() + " ";
+  Handler handler_;
+  std::atomic<uint64_t> entries_written_{0};
+  std::atomic<uint64_t> entries_read_{0};
+  std::atomic<uint64_t> entries_dropped_{0};
+  std::atomic<uint64_t> entries_invalid_{0};
+  Reader reader_;
+  Writer writer_;
+};
+
+RedisStreamStats RedisStream::Impl::GetStats() const {
+  RedisStreamStats stats;
+  stats.is_reading = reader_.connection.Health().ok();
+  stats.is_writing = writer_.connection.Health().ok();
+  stats.entries_written = entries_written_.load();
+  stats.entries_read = entries_read_.load();
+  stats.entries_dropped = entries_dropped_.load();
+  stats.entries_invalid = entries_invalid_.load();
+  MutexLock lock(&writer_.mutex);
+  stats.entries_waiting = static_cast<int64_t>(writer_.queue.size());
+  return stats;
+}
+
+void RedisStream::Impl::Reader::OnReply(const redisReply& reply) {
+  if (reply.type == REDIS_REPLY_ERROR) {
+    connection.Drop(connection.ErrorToStatus(reply));
+    return;
+  }
+  if (!is_reading) {
+    if (!ReadTime(reply)) {
+      connection.Drop(absl::DataLossError("unexpected reply to TIME"));
+      return;
+    }
+    is_reading = true;
+    connection.LogRecovery(absl::StrCat("reads ", owner->key_name_));
+  } else if (!ReadStreams(reply)) {
+    connection.Drop(absl::DataLossError("unexpected reply to XREAD"));
+    return;
+  }
+  SendRead();
+}
+
+// https://redis.io/commands/time/
+bool RedisStream::Impl::Reader::ReadTime(const redisReply& reply) {
+  int64_t seconds;
+  int64_t microseconds;
+  if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 2 ||
+      !absl::SimpleAtoi(TextOf(reply.element[0]), &seconds) ||
+      !absl::SimpleAtoi(TextOf(reply.element[1]), &microseconds) ||
+      seconds < 0 || seconds > INT64_MAX / 2000) {
+    return false;
+  }
+  redis_milliseconds = seconds * 1000 + microseconds / 1000;
+  redis_time_nanoseconds = Now();
+  const int64_t backlog =
+      skips_backlog ? 0
+                    : absl::ToInt64Milliseconds(owner->stream_options_.backlog);
+  skips_backlog = false;
+  // The first id of a time is that with -0.
+  last_id =
+      absl::StrCat(std::max<int64_t>(redis_milliseconds - backlog, 0), "-0");
+  return true;
+}
+
+void RedisStream::Impl::Reader::SendRead() {
+  // It must return before the connection gives up.
+  const absl::Duration block = std::clamp(owner->options_.command_timeout / 2,
+                                          absl::Milliseconds(1), kBlockMax);
+  connection.Send({"XREAD", "COUNT", absl::StrCat(kEntriesPerRead), "BLOCK",
+                   absl::StrCat(absl::ToInt64Milliseconds(block)), "STREAMS",
+                   owner->stream_options_.key, last_id});
+}
+
+// https://redis.io/commands/xread/
+bool RedisStream::Impl::Reader::ReadStreams(const redisReply& reply) {
+  if (reply.type == REDIS_REPLY_NIL) return true;
+  if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 1) return false;
+  const redisReply& stream = *reply.element[0];
+  if (stream.type != REDIS_REPLY_ARRAY || stream.elements != 2) return false;
+  const redisReply& entries = *stream.element[1];
+  // Without a new id the same would be read for ever.
+  if (entries.type != REDIS_REPLY_ARRAY || entries.elements == 0) return false;
+  for (size_t i = 0; i < entries.elements; ++i) {
+    if (!ReadEntry(*entries.element[i])) return false;
+  }
+  return true;
+}
+
+bool RedisStream::Impl::Reader::ReadEntry(const redisReply& entry) {
+  if (entry.type != REDIS_REPLY_ARRAY || entry.elements != 2) return false;
+  int64_t milliseconds;
+  const absl::string_view id = TextOf(entry.element[0]);
+  if (id.size() > kIdBytesMax || !ReadIdMilliseconds(id, &milliseconds)) {
+    return false;
+  }
+  last_id = std::string(id);
+  const redisReply& fields = *entry.element[1];
+  absl::string_view text;
+  if (fields.type == REDIS_REPLY_ARRAY && fields.elements == 2 &&
+      TextOf(fields.element[0]) == kField) {
+    text = TextOf(fields.element[1]);
+  }
+  if (absl::StartsWith(text, owner->prefix_)) return true;
+  const size_t begin = text.find(' ');
+  if (begin != owner->prefix_.size() - 1 ||
+      text.size() - owner->prefix_.size() >
+          owner->stream_options_.entry_bytes_max) {
+    owner->entries_invalid_.fetch_add(1);
+    return true;
+  }
+  owner->entries_read_.fetch_add(1);
+  const int64_t passed = (Now() - redis_time_nanoseconds) /
+                         absl::ToInt64Nanoseconds(absl::Milliseconds(1));
+  const absl::Duration age =
+      absl::Milliseconds(redis_milliseconds + passed - milliseconds);
+  owner->handler_(text.substr(begin + 1), std::max(age, absl::ZeroDuration()));
+  return true;
+}
+
+void RedisStream::Impl::Reader::OnLost(const absl::Status& why) {
+  is_reading = false;
+  if (!absl::IsResourceExhausted(why)) return;
+  skips_backlog = true;
+  owner->entries_invalid_.fetch_add(1);
+}
+
+bool RedisStream::Impl::Writer::Append(absl::string_view entry) {
+  {
+    MutexLock lock(&mutex);
+    if (entry.size() > owner->stream_options_.entry_bytes_max ||
+        queue.size() >=
+            static_cast<size_t>(owner->stream_options_.queue_entries_max)) {
+      owner->entries_dropped_.fetch_add(1);
+      return false;
+    }
+    queue.push_back(absl::StrCat(owner->prefix_, entry));
+  }
+  connection.Wake();
+  return true;
+}
+
+int64_t RedisStream::Impl::Writer::OnIteration(int64_t now_nanoseconds) {
+  while (connection.is_connected() && in_flight.size() < kWritesInFlightMax) {
+    std::string entry;
+    {
+      MutexLock lock(&mutex);
+      if (queue.empty()) break;
+      entry = std::move(queue.front());
+      queue.pop_front();
+    }
+    Write(std::move(entry), now_nanoseconds);
+  }
+  return Connection::kNever;
+}
+
+void RedisStream::Impl::Writer::Write(std::string entry,
+                                      int64_t now_nanoseconds) {
+  const RedisStreamOptions& options = owner->stream_options_;
+  connection.Send({"XADD", options.key, "MAXLEN", "~",
+                   absl::StrCat(options.entries_max), "*", kField, entry});
+  in_flight.push_back(std::move(entry));
+  if (now_nanoseconds < next_expire_nanoseconds) return;
+  next_expire_nanoseconds =
+      now_nanoseconds + absl::ToInt64Nanoseconds(kExpireInterval);
+  connection.Send(
+      {"PEXPIRE", options.key,
+       absl::StrCat(absl::ToInt64Milliseconds(options.key_lifetime))});
+  in_flight.emplace_back();
+}
+
+void RedisStream::Impl::Writer::OnReply(const redisReply& reply) {
+  if (in_flight.empty()) {
+    connection.Drop(absl::DataLossError("unexpected reply"));
+    return;
+  }
+  const bool is_entry = !in_flight.front().empty();
+  in_flight.pop_front();
+  if (reply.type == REDIS_REPLY_ERROR) {
+    if (is_entry) owner->entries_dropped_.fetch_add(1);
+    LogError(reply);
+    connection.OnErrorReply(reply);
+  } else if (is_entry) {
+    owner->entries_written_.fetch_add(1);
+  }
+}
+
+void RedisStream::Impl::Writer::LogError(const redisReply& reply) {
+  int64_t suppressed;
+  if (owner->options_.log_sink == nullptr || !log_limiter.Admit(&suppressed)) {
+    return;
+  }
+  owner->options_.log_sink(
+      LogSeverity::kWarning,
+      absl::StrCat(connection.ErrorToStatus(reply).message(), " to a write of ",
+                   owner->key_name_));
+}
+
+// They may have been written: an entry may come twice.
+void RedisStream::Impl::Writer::OnLost(const absl::Status&) {
+  MutexLock lock(&mutex);
+  while (!in_flight.empty()) {
+    if (!in_flight.back().empty()) {
+      queue.push_front(std::move(in_flight.back()));
+    }
+    in_flight.pop_back();
+  }
+}
+
+absl::StatusOr<std::unique_ptr<RedisStream>> RedisStream::Create(
+    RedisOptions options, RedisStreamOptions stream_options,
+    std::shared_ptr<HostLookup> lookup) {
+  if (absl::Status status = options.Validate(); !status.ok()) return status;
+  if (absl::Status status = stream_options.Validate(); !status.ok()) {
+    return status;
+  }
+  return std::unique_ptr<RedisStream>(new RedisStream(
+      std::make_unique<Impl>(options, std::move(stream_options), lookup)));
+}
+
+RedisStream::RedisStream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+RedisStream::~RedisStream() { Stop(); }
+
+absl::Status RedisStream::Start(Handler handler) {
+  return impl_->Start(std::move(handler));
+}
+
+void RedisStream::Stop() { impl_->Stop(); }
+
+bool RedisStream::Append(absl::string_view entry) {
+  return impl_->Append(entry);
+}
+
+RedisStreamStats RedisStream::GetStats() const { return impl_->GetStats(); }
+
+}  // namespace udpgate
