@@ -48,7 +48,7 @@ struct Response {
   std::string content_type;  // empty: no Content-Type header
   std::string body;
   // Further headers; Content-Length, Connection and Date are the server's.
-  std::vector<Header> headers;
+  std::vector<Header> headers = {};
 
   const std::string* FindHeader(absl::string_view name) const {
     return http::FindHeader(headers, name);

@@ -22,12 +22,10 @@
 #include <functional>
 #include <memory>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "udpgate/cidr.h"
 #include "udpgate/http/engine.h"
-#include "udpgate/http/message.h"
 #include "udpgate/http/server_options.h"
 #include "udpgate/socket_address.h"
 
@@ -41,13 +39,8 @@ namespace http {
 // Ownership: the Engine must outlive it.
 class Server {
  public:
-  // Gives the response of one request, from any thread, once; even after
-  // `Stop`, when it has no effect. The response is a 500 if it is dropped
-  // without a call, and a 503 if it does not come within `response_timeout`.
-  using Respond = absl::AnyInvocable<void(Response)>;
-  // Called on a thread of the Engine, from several at once if it has several.
-  // Must not block. Not called after `Stop` has returned.
-  using Handler = std::function<void(Request, Respond)>;
+  using Respond = http::Respond;
+  using Handler = http::Handler;
 
   // Binds and listens; connections wait until `Start`. Errors of
   // `ServerOptions::Validate`; of bind(2) and the like, with the address in the

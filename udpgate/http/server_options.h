@@ -7,14 +7,25 @@
 #include <functional>
 #include <string>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "udpgate/cidr.h"
+#include "udpgate/http/message.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace http {
+
+// Gives the response of one request, from any thread, once; even after the
+// server has stopped, when it has no effect. The response is a 500 if it is
+// dropped without a call, and a 503 if it does not come within
+// `response_timeout`.
+using Respond = absl::AnyInvocable<void(Response)>;
+// Called on a thread of the Engine, from several at once if it has several.
+// Must not block. Not called after `Server::Stop` has returned.
+using Handler = std::function<void(Request, Respond)>;
 
 // Threads: as a std::string.
 struct ServerOptions {

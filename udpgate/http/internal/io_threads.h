@@ -31,6 +31,8 @@ class IoThreads {
   IoThreads& operator=(const IoThreads&) = delete;
 
   void Stop();
+  // By the thread that calls `Stop`.
+  bool is_running() const { return !threads_.empty(); }
 
   size_t size() const { return contexts_.size(); }
   boost::asio::io_context& context(size_t index) { return *contexts_[index]; }

@@ -1,0 +1,238 @@
+#include "udpgate/http/internal/request_reader.h"
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/basic_parser.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/optional.hpp>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "udpgate/http/internal/request_rules.h"
+
+namespace udpgate {
+namespace http {
+namespace internal {
+namespace {
+
+namespace beast = ::boost::beast;
+using ::boost::system::error_code;
+
+std::string ToString(beast::string_view text) {
+  return std::string(text.data(), text.size());
+}
+
+constexpr size_t kBodyReserveBytesMax = 16384;
+
+}  // namespace
+
+// Writes what Beast finds straight into a `Request`.
+class RequestReader::Parser final : public beast::http::basic_parser<true> {
+ public:
+  explicit Parser(RequestReader* reader) : reader_(reader) {
+    header_limit(static_cast<uint32_t>(reader->limits_.header_bytes_max) + 4);
+    body_limit(reader->limits_.body_bytes_max);
+    eager(true);
+  }
+
+  Request request;
+  bool expects_continue = false;
+
+ private:
+  void on_request_impl(beast::http::verb, beast::string_view method,
+                       beast::string_view target, int version,
+                       error_code&) override {
+    request.method = ToString(method);
+    request.target = ToString(target);
+    reader_->is_http10_ = version == 10;
+    request.headers.reserve(std::max(reader_->line_count_ - 2, 0));
+  }
+  void on_response_impl(int, beast::string_view, int, error_code&) override {}
+  void on_field_impl(beast::http::field, beast::string_view name,
+                     beast::string_view value, error_code&) override {
+    if (is_header_done()) return;  // a trailer: discarded (RFC 9110 6.5.1)
+    request.headers.push_back({ToString(name), ToString(value)});
+  }
+  void on_header_impl(error_code& error) override {
+    reader_->keep_alive_ = keep_alive();
+    const Refusal refusal =
+        CheckAndNormalize(reader_->is_http10_, &request, &expects_continue);
+    if (refusal.status == 0) return;
+    reader_->Refuse(refusal.status, refusal.error);
+    error = beast::http::error::bad_value;
+  }
+  void on_body_init_impl(const boost::optional<uint64_t>& length,
+                         error_code&) override {
+    if (!length.has_value()) return;
+    request.body.reserve(
+        static_cast<size_t>(std::min<uint64_t>(*length, kBodyReserveBytesMax)));
+  }
+  size_t on_body_impl(beast::string_view bytes, error_code&) override {
+    request.body.append(bytes.data(), bytes.size());
+    return bytes.size();
+  }
+  void on_chunk_header_impl(uint64_t, beast::string_view,
+                            error_code&) override {}
+  size_t on_chunk_body_impl(uint64_t, beast::string_view bytes,
+                            error_code&) override {
+    request.body.append(bytes.data(), bytes.size());
+    return bytes.size();
+  }
+  void on_finish_impl(error_code&) override {}
+
+  RequestReader* const reader_;
+};
+
+RequestReader::RequestReader(const Limits& limits) : limits_(limits) {}
+
+RequestReader::~RequestReader() = default;
+
+RequestReader::State RequestReader::Append(absl::string_view bytes) {
+  if (state_ != State::kIncomplete) {
+    pending_.append(bytes.data(), bytes.size());
+    return state_;
+  }
+  size_t consumed = 0;
+  if (pending_.empty()) {
+    Read(bytes, &consumed);
+    bytes.remove_prefix(consumed);
+    pending_.assign(bytes.data(), bytes.size());
+  } else {
+    pending_.append(bytes.data(), bytes.size());
+    Read(pending_, &consumed);
+    pending_.erase(0, consumed);
+  }
+  return state_;
+}
+
+RequestReader::State RequestReader::ReadNext() {
+  if (pending_.empty() || state_ != State::kIncomplete) return state_;
+  size_t consumed = 0;
+  Read(pending_, &consumed);
+  pending_.erase(0, consumed);
+  return state_;
+}
+
+bool RequestReader::expects_continue() const {
+  return state_ == State::kIncomplete && parser_ != nullptr &&
+         parser_->expects_continue && !has_rest() &&
+         parser_->request.body.empty();
+}
+
+Request RequestReader::Take() {
+  Request request = std::move(parser_->request);
+  StartRequest();
+  return request;
+}
+
+void RequestReader::StartRequest() {
+  state_ = State::kIncomplete;
+  parser_.reset();
+  has_begun_ = false;
+  skipped_empty_line_ = false;
+  line_start_ = 0;
+  scanned_ = 0;
+  line_count_ = 0;
+}
+
+RequestReader::State RequestReader::Read(absl::string_view bytes,
+                                         size_t* consumed) {
+  if (parser_ == nullptr) {
+    // A client of old may send an empty line behind a body (RFC 9112 2.2).
+    if (!skipped_empty_line_ && bytes == "\r") return state_;
+    if (!skipped_empty_line_ && absl::StartsWith(bytes, "\r\n")) {
+      skipped_empty_line_ = true;
+      *consumed = 2;
+      bytes.remove_prefix(2);
+    }
+    if (!CheckHead(bytes)) return state_;
+    parser_ = std::make_unique<Parser>(this);
+    has_begun_ = true;
+  }
+  while (!parser_->is_done() && state_ == State::kIncomplete) {
+    error_code error;
+    const size_t size =
+        parser_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
+    *consumed += size;
+    bytes.remove_prefix(size);
+    if (!error) {
+      if (bytes.empty()) break;
+      continue;
+    }
+    if (error == beast::http::error::need_more) {
+      // All of a body is consumed; what is left is the framing of a chunk.
+      if (bytes.size() > limits_.header_bytes_max) {
+        return Refuse(431, "chunk header or trailer too large");
+      }
+      break;
+    }
+    if (state_ == State::kRefused) return state_;
+    if (error == beast::http::error::body_limit) {
+      return Refuse(413, "request body too large");
+    }
+    return Refuse(400, "malformed request");
+  }
+  if (parser_->is_done()) state_ = State::kComplete;
+  return state_;
+}
+
+bool RequestReader::CheckHead(absl::string_view bytes) {
+  if (!bytes.empty() && bytes[0] != '\r' && !IsTokenCharacter(bytes[0])) {
+    Refuse(400, bytes[0] == '\x16' ? "TLS is not served on this port"
+                                   : "no HTTP request");
+    return false;
+  }
+  while (true) {
+    const size_t line_end = bytes.find('\n', scanned_);
+    const size_t seen = std::min(line_end, bytes.size());
+    if (seen >= limits_.header_bytes_max) {
+      Refuse(431, "request headers too large");
+      return false;
+    }
+    if (line_end == absl::string_view::npos) {
+      scanned_ = bytes.size();
+      return false;
+    }
+    const absl::string_view line =
+        bytes.substr(line_start_, line_end - line_start_);
+    line_start_ = scanned_ = line_end + 1;
+    ++line_count_;
+    if (line.empty() || line.back() != '\r') {
+      Refuse(400, "line does not end with CR LF");
+      return false;
+    }
+    if (line.size() == 1 && line_count_ > 1) return true;
+    if (!CheckLine(line.substr(0, line.size() - 1))) return false;
+  }
+}
+
+bool RequestReader::CheckLine(absl::string_view line) {
+  absl::string_view error;
+  if (line_count_ == 1) {
+    error = CheckRequestLine(line);
+  } else if (line_count_ - 1 > limits_.header_count_max) {
+    Refuse(431, "too many request headers");
+    return false;
+  } else {
+    error = CheckHeaderLine(line);
+  }
+  if (error.empty()) return true;
+  Refuse(400, error);
+  return false;
+}
+
+RequestReader::State RequestReader::Refuse(int status,
+                                           absl::string_view error) {
+  state_ = State::kRefused;
+  error_status_ = status;
+  error_ = error;
+  return state_;
+}
+
+}  // namespace internal
+}  // namespace http
+}  // namespace udpgate
