@@ -37,6 +37,11 @@ class RecordingSessionObserver : public SessionObserver {
     return events_;
   }
 
+  void Clear() {
+    internal::MutexLock lock(&mutex_);
+    events_.clear();
+  }
+
  private:
   mutable internal::Mutex mutex_;
   std::vector<SessionEvent> events_ ABSL_GUARDED_BY(mutex_);

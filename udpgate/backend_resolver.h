@@ -7,6 +7,7 @@
 #ifndef UDPGATE_BACKEND_RESOLVER_H_
 #define UDPGATE_BACKEND_RESOLVER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -51,9 +52,11 @@ struct ResolveRequest {
 // They must return within microseconds.
 class SessionTag {
  public:
+  static constexpr size_t kBytesMax = 256;
+
   // `key` identifies the tag in a takeover, see `BackendResolver::RestoreTag`.
   // `text` is what lists, logs and events show; it must contain no secret. Both
-  // are at most 256 bytes.
+  // are at most `kBytesMax` long.
   SessionTag(std::string key, std::string text)
       : key_(std::move(key)), text_(std::move(text)) {}
   virtual ~SessionTag() = default;

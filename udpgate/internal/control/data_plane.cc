@@ -308,6 +308,7 @@ void DataPlane::ForgetSessions() {
 }
 
 absl::Status DataPlane::Prepare(absl::Span<HandedSession> sessions) {
+  handed_tags_.Restore(sessions, context_->resolver.get());
   for (HandedSession& session : sessions) {
     Worker& worker = *workers_[ShardOf(session.client)];
     if (absl::Status status = worker.Prepare(&session); !status.ok()) {
@@ -326,6 +327,9 @@ absl::Status DataPlane::TakeOver(HandedGate* gate) {
   for (size_t i = 0; i < readers_.size(); ++i) {
     readers_[i]->SetKernelDrops(gate->kernel_drops[i]);
   }
+  handed_tags_.Restore(absl::MakeSpan(gate->sessions),
+                       context_->resolver.get());
+  handed_tags_ = HandedTags();
   uint64_t session_number = gate->session_number;
   std::vector<std::vector<HandedSession*>> parts(workers_.size());
   for (HandedSession& session : gate->sessions) {

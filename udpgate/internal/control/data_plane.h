@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "udpgate/internal/control/handed_tags.h"
 #include "udpgate/internal/net/network_watcher.h"
 #include "udpgate/internal/session/handover.h"
 #include "udpgate/internal/shard/gate_context.h"
@@ -112,6 +113,7 @@ class DataPlane {
   std::vector<std::unique_ptr<Reader>> readers_;
   std::vector<std::unique_ptr<ReaderThread>> reader_threads_;
   std::vector<std::thread> threads_;
+  HandedTags handed_tags_;  // from Prepare to TakeOver
 };
 
 }  // namespace internal

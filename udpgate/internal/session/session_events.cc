@@ -84,6 +84,8 @@ int64_t SessionEvents::Deliver() {
                                               entry.time_nanoseconds);
         observer_->Observe(entry.event);
       }
+      // Else the tag would live until the ring has gone round.
+      entry.event.tag = nullptr;
       queue->read_.store(i + 1, std::memory_order_release);
       if (is_stopping_) {
         MutexLock lock(&mutex_);

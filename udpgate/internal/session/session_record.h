@@ -3,8 +3,10 @@
 #define UDPGATE_INTERNAL_SESSION_SESSION_RECORD_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
+#include "udpgate/backend_resolver.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 
@@ -23,6 +25,10 @@ struct SessionRecord {
   SocketAddress backend;
   SocketAddress relay;  // source address and port of the upstream socket
   std::string label;    // see ResolveResult
+  // Null if there is none, and while pending. If it is set `OnBegin` was
+  // called, and `OnEnd` follows, except in a process that hands the session
+  // over.
+  std::shared_ptr<SessionTag> tag;
   // While pending: when the resolution times out.
   int64_t resolve_deadline_nanoseconds = 0;
   // See AddressValidation.

@@ -85,6 +85,9 @@ void Lifecycle::End(EndReason end, DropReason held_drop, Session** ended) {
   }
   shard_->counters->End(end);
   shard_->gate->admission.End(session->client, session->state);
+  if (session->tag != nullptr) {
+    session->tag->OnEnd(session->client, session->relay, end);
+  }
   Erase(ended);
 }
 
@@ -157,6 +160,7 @@ void Lifecycle::Report(SessionEvent::Kind kind, const Session& session,
       listen.is_any() ? session.local.WithPort(listen.port()) : listen;
   event.backend = session.backend;
   event.relay = session.relay;
+  event.tag = session.tag;
   event.age =
       absl::Nanoseconds(shard_->now_nanoseconds - session.created_nanoseconds);
   event.client_datagrams_forwarded = session.client_datagrams_forwarded;

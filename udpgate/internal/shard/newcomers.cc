@@ -265,6 +265,10 @@ void Newcomers::Connect(const UpstreamOpener::Result& opened,
   session->relay = opened.relay;
   session->backend = backend;
   session->label = std::move(result->label);
+  session->tag = std::move(result->tag);
+  if (session->tag != nullptr) {
+    session->tag->OnBegin(session->client, session->relay);
+  }
   lifecycle_->MoveTo(SessionState::kUnconfirmed, session);
   if (result->is_client_proven) {
     lifecycle_->MoveTo(SessionState::kConfirmed, session);

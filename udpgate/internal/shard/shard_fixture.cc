@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "udpgate/internal/net/client_hash.h"
 #include "udpgate/internal/net/listen_socket.h"
 #include "udpgate/internal/session/relay_ports.h"
@@ -25,6 +26,26 @@ Screening HeldResolver::Screen(const SocketAddress& /*client*/,
                                absl::Span<const char> datagram) {
   screened.emplace_back(datagram.data(), datagram.size());
   return screening;
+}
+
+void RecordingTag::OnBegin(const SocketAddress& client,
+                           const SocketAddress& relay) {
+  calls.push_back(BeginText(client, relay));
+}
+
+void RecordingTag::OnEnd(const SocketAddress& client,
+                         const SocketAddress& relay, EndReason reason) {
+  calls.push_back(EndText(client, relay, reason));
+}
+
+std::string BeginText(const SocketAddress& client, const SocketAddress& relay) {
+  return absl::StrCat("begin ", client.ToString(), " ", relay.ToString());
+}
+
+std::string EndText(const SocketAddress& client, const SocketAddress& relay,
+                    EndReason reason) {
+  return absl::StrCat("end ", client.ToString(), " ", relay.ToString(), " ",
+                      EndReasonName(reason));
 }
 
 SysCallResult HookedSysCalls::Connect(int fd, const sockaddr* address,

@@ -58,6 +58,24 @@ class HeldResolver : public BackendResolver {
   std::vector<std::string> screened;
 };
 
+// Keeps what it was told, as text: `begin CLIENT RELAY`, `end CLIENT RELAY
+// REASON`.
+class RecordingTag final : public SessionTag {
+ public:
+  explicit RecordingTag(const std::string& key)
+      : SessionTag(key, key + " text") {}
+
+  void OnBegin(const SocketAddress& client,
+               const SocketAddress& relay) override;
+  void OnEnd(const SocketAddress& client, const SocketAddress& relay,
+             EndReason reason) override;
+
+  std::vector<std::string> calls;
+};
+std::string BeginText(const SocketAddress& client, const SocketAddress& relay);
+std::string EndText(const SocketAddress& client, const SocketAddress& relay,
+                    EndReason reason);
+
 // Lets a test act between two system calls.
 class HookedSysCalls : public test::FailingSysCalls {
  public:

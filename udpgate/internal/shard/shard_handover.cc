@@ -190,6 +190,9 @@ absl::Status ShardHandover::TakeOverOne(HandedSession* handed) {
   }
   session->record() = handed->record();
   lifecycle_->Enlist(handed->state, handed->proof_count, session);
+  if (session->tag != nullptr) {
+    session->tag->OnBegin(session->client, session->relay);
+  }
   if (session->state == SessionState::kConfirmed) {
     shard_->offload.Adopt(handed->flow_slot, handed->flow_counted, session);
   }
@@ -207,6 +210,7 @@ absl::Status ShardHandover::TakeOverPending(HandedSession* handed) {
   if (!inserted.ok()) return inserted.status();
   Session* session = *inserted;
   session->record() = handed->record();
+  session->tag = nullptr;  // it gets one with its backend
   session->held = std::make_unique<HeldDatagrams>();
   for (const std::string& payload : handed->held) {
     session->held->bytes.append(payload);

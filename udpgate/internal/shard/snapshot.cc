@@ -36,6 +36,7 @@ void Snapshot::ListSessions(ShardMessage* message) {
     info.backend = session->backend;
     info.relay = session->relay;
     info.label = session->label;
+    if (session->tag != nullptr) info.tag = session->tag->text();
     info.age = absl::Nanoseconds(shard_->now_nanoseconds -
                                  session->created_nanoseconds);
     info.idle = absl::Nanoseconds(shard_->now_nanoseconds -

@@ -32,6 +32,9 @@ bool UpstreamRecovery::MoveToNewSource(ReopenReason reason, Session* session) {
   upstreams_->Close(session);
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
+  if (session->tag != nullptr) {
+    session->tag->OnBegin(session->client, session->relay);
+  }
   session->has_answered = false;
   session->refusals = 0;
   shard_->counters->Reopen(reason);

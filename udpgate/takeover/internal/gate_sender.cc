@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
+#include "udpgate/backend_resolver.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/takeover/internal/gate_state.h"
 #include "udpgate/takeover/internal/message_fields.h"
@@ -26,7 +27,7 @@ using udpgate::internal::HandedSession;
 using Need = KnownSessions::Need;
 
 constexpr size_t kPortsPerMessage = 8192;
-// Enough for all fields of a session but its label.
+// Enough for all fields of a session but its label and its tag.
 constexpr size_t kSessionBytes = 300;
 constexpr uint32_t kNoFlow = UINT32_MAX;
 
@@ -173,6 +174,9 @@ absl::Status SendSessions(absl::Span<const HandedSession> sessions,
         descriptors.push_back(session.upstream_fd.get());
       }
       bytes += kSessionBytes + session.label.size();
+      if (session.tag != nullptr) {
+        bytes += session.tag->key().size() + session.tag->text().size();
+      }
       if (bytes < kFullBytes &&
           descriptors.size() < kDescriptorsPerMessageMax) {
         continue;

@@ -1,8 +1,11 @@
 #include "udpgate/takeover/internal/session_columns.h"
 
 #include <cstddef>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "udpgate/backend_resolver.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/takeover/internal/message_fields.h"
@@ -93,6 +96,43 @@ constexpr Column FlowNumber(const char* name) {
           }};
 }
 
+// As binary data, which may hold any byte.
+json WriteText(const std::string& text) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
+  return json::binary({bytes, bytes + text.size()});
+}
+
+bool ReadText(const json& value, std::string* text) {
+  if (!value.is_binary()) return false;
+  text->assign(value.get_binary().begin(), value.get_binary().end());
+  return true;
+}
+
+// Key and text of a tag in an array; null if there is none.
+json WriteTag(const HandedSession& session) {
+  if (session.tag == nullptr) return nullptr;
+  const std::string& key = session.tag->key();
+  const std::string& text = session.tag->text();
+  if (key.size() > SessionTag::kBytesMax ||
+      text.size() > SessionTag::kBytesMax) {
+    return nullptr;  // against the contract: it is not worth the takeover
+  }
+  return json::array({WriteText(key), WriteText(text)});
+}
+
+bool ReadTag(const json& value, HandedSession* session) {
+  session->tag = nullptr;
+  if (value.is_null()) return true;
+  std::string key, text;
+  if (!value.is_array() || value.size() != 2 || !ReadText(value[0], &key) ||
+      !ReadText(value[1], &text) || key.size() > SessionTag::kBytesMax ||
+      text.size() > SessionTag::kBytesMax) {
+    return false;
+  }
+  session->tag = std::make_shared<SessionTag>(std::move(key), std::move(text));
+  return true;
+}
+
 constexpr Column kColumns[] = {
     Integer<&HandedSession::id>("id", true),
     {"state", true, /*is_flow=*/false,
@@ -124,17 +164,11 @@ constexpr Column kColumns[] = {
     Address<&HandedSession::backend>("backend", false),
     Address<&HandedSession::relay>("relay", false),
     {"label", false, /*is_flow=*/false,
-     [](const HandedSession& session) {
-       const auto* bytes =
-           reinterpret_cast<const uint8_t*>(session.label.data());
-       return json::binary({bytes, bytes + session.label.size()});
-     },
+     [](const HandedSession& session) { return WriteText(session.label); },
      [](const json& value, HandedSession* session) {
-       if (!value.is_binary()) return false;
-       session->label.assign(value.get_binary().begin(),
-                             value.get_binary().end());
-       return true;
+       return ReadText(value, &session->label);
      }},
+    {"tag", false, /*is_flow=*/false, &WriteTag, &ReadTag},
     Integer<&HandedSession::listener>("listener", true),
     Integer<&HandedSession::refusals>("refusals", true),
     Boolean<&HandedSession::has_answered>("has_answered"),

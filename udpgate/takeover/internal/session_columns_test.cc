@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -29,6 +31,7 @@ HandedSession FullSession() {
   session.backend = SocketAddress::Ipv4Loopback(3);
   session.relay = SocketAddress::Ipv4Loopback(4);
   session.label = std::string("a\0\xff", 3);
+  session.tag = std::make_shared<SessionTag>(std::string("k\0", 2), "text");
   session.listener = UINT16_MAX;
   session.refusals = -5;
   session.has_answered = true;
@@ -106,6 +109,39 @@ TEST(SessionColumnsTest, EveryColumnCarriesOneField) {
           << column.name << " changes " << other.name;
     }
   }
+}
+
+TEST(SessionColumnsTest, ATagKeepsItsKeyAndItsText) {
+  const Column* const column = FindColumn("tag");
+  ASSERT_NE(column, nullptr);
+  const HandedSession session = FullSession();
+  HandedSession read;
+  ASSERT_TRUE(column->read(column->write(session), &read));
+  EXPECT_EQ(read.tag->key(), session.tag->key());
+  EXPECT_EQ(read.tag->text(), session.tag->text());
+  ASSERT_TRUE(column->read(column->write(HandedSession()), &read));
+  EXPECT_EQ(read.tag, nullptr);
+}
+
+TEST(SessionColumnsTest, ATagOfAnotherShapeIsRefused) {
+  using nlohmann::json;
+  const json text = json::binary({'t'});
+  const json long_text = json::binary(
+      std::vector<uint8_t>(SessionTag::kBytesMax + 1, uint8_t{'t'}));
+  HandedSession read;
+  for (const json& value :
+       {json(1), json("tag"), json::array(), json::array({text}),
+        json::array({text, 1}), json::array({text, text, text}),
+        json::array({long_text, text}), json::array({text, long_text})}) {
+    EXPECT_FALSE(FindColumn("tag")->read(value, &read)) << value;
+  }
+}
+
+TEST(SessionColumnsTest, ATagThatIsTooLongIsLeftOut) {
+  HandedSession session;
+  session.tag = std::make_shared<SessionTag>(
+      std::string(SessionTag::kBytesMax + 1, 'k'), "text");
+  EXPECT_TRUE(FindColumn("tag")->write(session).is_null());
 }
 
 TEST(SessionColumnsTest, ANumberIsTheSameInARow) {
