@@ -22,6 +22,7 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   options.address = settings.redis_address;
   options.username = settings.redis_username;
   options.password = settings.redis_password;
+  options.password_file = settings.redis_password_file;
   options.database = settings.redis_database;
   options.backend_key = settings.redis_backend_key;
   options.disconnect_channel = settings.redis_disconnect_channel;

@@ -120,7 +120,8 @@ void AddRedisConnectionSettings(TableBuilder* table) {
       .is_secret = true;
   table->AddText("REDIS_PASSWORD_FILE", "", kPathBytesMax,
                  "File that holds the password instead. One trailing line "
-                 "break is removed.",
+                 "break is removed. It is read again at each connect and when "
+                 "it changes.",
                  &Settings::redis_password_file);
   table->AddInteger("REDIS_DB", "0", redis_ranges::kDatabase, "Database index.",
                     InSettings(&Settings::redis_database));

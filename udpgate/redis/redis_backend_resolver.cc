@@ -28,6 +28,7 @@ namespace {
 using redis::internal::Connection;
 using redis::internal::ConnectionOwner;
 using redis::internal::GetPace;
+using redis::internal::IsLoginRevoked;
 using redis::internal::kGetsPerRequestMax;
 using redis::internal::ReplyText;
 using redis::internal::ResultLog;
@@ -162,6 +163,8 @@ class RedisBackendResolver::Impl final : public ConnectionOwner {
   // The reply to the oldest GET holds no usable backend.
   void OnNoBackend(const absl::Status& why);
   void OnError(const absl::Status& why);
+  // The reply to the oldest GET is that the connection is not logged in.
+  void OnLoginRevoked(const absl::Status& why);
 
   const RedisOptions options_;
   const Clock* const clock_;
@@ -369,6 +372,10 @@ void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
     case REDIS_REPLY_ERROR: {
       const absl::string_view text = ReplyText(reply);
       const absl::Status status = connection_.ErrorToStatus(reply);
+      if (IsLoginRevoked(reply)) {
+        OnLoginRevoked(About(key_name_, status));
+        return;
+      }
       // The key is wrong, not Redis.
       if (absl::StartsWith(text, "WRONGTYPE")) {
         OnNoBackend(
@@ -377,8 +384,6 @@ void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
         OnError(About(key_name_, status));
       }
       connection_.OnErrorReply(reply);
-      // The login was revoked: log in again.
-      if (absl::StartsWith(text, "NOAUTH")) connection_.Drop(status);
       return;
     }
     default: {
@@ -474,6 +479,17 @@ void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
 void RedisBackendResolver::Impl::OnError(const absl::Status& why) {
   log_->SetRedisAway(log_->Begin(clock_->NowNanoseconds()), why);
   FailOrServeStale(TakeOldest(), why);
+}
+
+void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why) {
+  // The requests are asked again after the next login. If that has not helped,
+  // this is an error like others.
+  const Requests& oldest = in_flight_.front();
+  const bool is_repeated =
+      std::any_of(oldest.begin(), oldest.end(),
+                  [](const Request& request) { return request.gets > 1; });
+  if (oldest.empty() || is_repeated) OnError(why);
+  connection_.DropClosed(why);
 }
 
 void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {

@@ -44,9 +44,13 @@ struct RedisBackendResolverStats {
 // no resolution fails because of that: for `RedisOptions::reconnect_patience`
 // pending and new resolutions wait for the next connection, each within its own
 // timeout. The GET is sent again, since it changes nothing: at most 3 GETs per
-// resolution. If Redis replies with a temporary error (MASTERDOWN, LOADING),
-// its host name is looked up again, at most once per second. If it has other
-// addresses then, the connection is replaced.
+// resolution. The attempt starts at once if the last one is
+// `RedisOptions::reconnect_backoff_min` ago. A connection whose peer no longer
+// acknowledges what is sent (a firewall has forgotten it) counts as closed
+// after half of `RedisOptions::command_timeout`, and so does one that wants a
+// new login (NOAUTH). If Redis replies with a temporary error (MASTERDOWN,
+// LOADING), its host name is looked up again, at most once per second. If it
+// has other addresses then, the connection is replaced.
 //
 // Rate limit: Redis gets at most `RedisOptions::gets_per_second_max` GETs,
 // however many clients arrive. After a failure (a reply without a usable

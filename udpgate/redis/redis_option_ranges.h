@@ -15,6 +15,8 @@ namespace redis_ranges {
 inline constexpr size_t kNameBytesMax = 1024;
 inline constexpr size_t kUsernameBytesMax = 1024;
 inline constexpr size_t kPasswordBytesMax = 4096;
+// Of the options that name a file.
+inline constexpr size_t kPathBytesMax = 1024;
 
 // Redis' own configuration sets how many databases exist.
 inline constexpr IntegerRange kDatabase{"RedisOptions::database", 0, 1'000'000};

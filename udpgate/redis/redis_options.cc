@@ -14,6 +14,7 @@ namespace {
 
 using redis_ranges::kNameBytesMax;
 using redis_ranges::kPasswordBytesMax;
+using redis_ranges::kPathBytesMax;
 using redis_ranges::kUsernameBytesMax;
 constexpr size_t kUnixPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
 
@@ -96,6 +97,11 @@ absl::Status RedisOptions::Validate() const {
   if (password.size() > kPasswordBytesMax) {
     return Invalid("password",
                    absl::StrCat("up to ", kPasswordBytesMax, " bytes"));
+  }
+  if (password_file.size() > kPathBytesMax ||
+      password_file.find('\0') != std::string::npos) {
+    return Invalid("password_file",
+                   absl::StrCat("a path of up to ", kPathBytesMax, " bytes"));
   }
   if (absl::Status status = redis_ranges::kDatabase.Check(database);
       !status.ok()) {

@@ -33,6 +33,13 @@ struct RedisOptions {
   std::string username;
   std::string password;
 
+  // File that holds the password instead, with one trailing line break or none.
+  // `password` is used until the file can be read. It is read for each attempt
+  // to connect and once a second; if the password has changed, a connection in
+  // use sends AUTH again, so that credentials can rotate. (Not a subscription:
+  // Redis allows no AUTH there, and keeps its login.) Up to 1024 bytes.
+  std::string password_file;
+
   // For SELECT. 0 to 1,000,000; Redis' own configuration sets how many exist.
   int database = 0;
 

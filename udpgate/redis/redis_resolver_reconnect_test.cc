@@ -198,6 +198,20 @@ TEST_F(RedisBackendResolverTest, ResolutionsWaitForTheReconnect) {
   EXPECT_EQ(resolution.Await(), kBackend);
 }
 
+// As after the server's or a proxy's limit for idle connections.
+TEST_F(RedisBackendResolverTest, ReconnectsAtOnceIfAnIdleConnectionWasClosed) {
+  ScriptedRedis redis(ScriptedPeer::Bulk("1.2.3.4:5"));
+  options_.clock = &clock_;
+  options_.reconnect_backoff_min = absl::Minutes(1);
+  options_.reconnect_backoff_max = absl::Minutes(1);
+  options_.ping_interval = absl::Hours(1);
+  const auto resolver = MakeConnected(redis.address());
+  clock_.Advance(absl::Minutes(1));
+  redis.CloseConnections();
+  ASSERT_TRUE(AwaitTrue([&] { return !resolver->Health().ok(); }));
+  EXPECT_EQ(Resolution(resolver.get()).Await(), kBackend);
+}
+
 TEST_F(RedisBackendResolverTest, TheWaitForAReconnectEndsWithTheTimeout) {
   ScriptedRedis redis(ScriptedPeer::Bulk("1.2.3.4:5"));
   options_.reconnect_patience = absl::Minutes(1);

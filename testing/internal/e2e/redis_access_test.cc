@@ -51,6 +51,36 @@ TEST_F(RedisAccessTest, ReadsThePasswordFromAFile) {
   EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
 }
 
+TEST_F(RedisAccessTest, APasswordThatChangesCostsNoClientADatagram) {
+  RedisServerOptions options;
+  options.extra_arguments = {"--user", "gate", "on",   ">first",
+                             "~*",     "&*",   "+@all"};
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  TemporaryDirectory directory;
+  StartGate(
+      {{"REDIS_ADDR", server.tcp_address()},
+       {"REDIS_USERNAME", "gate"},
+       {"REDIS_PASSWORD_FILE", directory.WriteFile("password", "first")}});
+  LoopbackPeer live;
+  ASSERT_TRUE(IsServedBy(&live, address(), "lobby"));
+  ASSERT_TRUE(AwaitSubscriber(&server));
+  ASSERT_TRUE(server.Command({"ACL", "SETUSER", "gate", ">second"}).ok());
+  directory.WriteFile("password", "second");
+  ASSERT_TRUE(gate().AwaitLog("logged in with the changed password"));
+  ASSERT_TRUE(server.Command({"ACL", "SETUSER", "gate", "<first"}).ok());
+  ASSERT_TRUE(server.Command({"CLIENT", "KILL", "USER", "gate"}).ok());
+  LoopbackPeer newcomer;
+  EXPECT_TRUE(IsServedBy(&newcomer, address(), "lobby"));
+  EXPECT_TRUE(IsServedBy(&live, address(), "lobby"));
+  EXPECT_TRUE(AwaitSubscriber(&server));
+  EXPECT_EQ(gate().log().find("login rejected"), std::string::npos)
+      << gate().log();
+}
+
 TEST_F(RedisAccessTest, AWrongPasswordIsLoggedWithoutIt) {
   RedisServerOptions options;
   options.extra_arguments = {"--requirepass", "right"};

@@ -1,7 +1,6 @@
 #include "udpgate/redis/internal/connection.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,14 +12,12 @@
 #include <random>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "udpgate/dns/host_port.h"
 #include "udpgate/internal/util/thread.h"
 #include "udpgate/internal/util/unshared_status.h"
+#include "udpgate/redis/internal/tcp_socket.h"
 
 namespace udpgate {
 namespace redis {
@@ -31,18 +28,12 @@ using udpgate::internal::ErrnoToStatus;
 using udpgate::internal::MutexLock;
 using udpgate::internal::StartThread;
 using udpgate::internal::SysCallResult;
-using udpgate::internal::SysCalls;
 using udpgate::internal::ThreadRole;
 using udpgate::internal::Unshared;
 
-constexpr absl::Duration kLogInterval = absl::Seconds(2);
 constexpr size_t kReadBytes = 16 * 1024;
 // Limits what a flooding peer gets of one iteration.
 constexpr int kReadsPerIterationMax = 16;
-// Of an error reply, in logs and errors.
-constexpr size_t kQuotedBytesMax = 200;
-// Error kinds of Redis, such as WRONGPASS, are shorter.
-constexpr size_t kErrorKindBytesMax = 16;
 
 uint64_t RandomSeed() {
   std::random_device device;
@@ -63,17 +54,6 @@ bool IsMessage(const redisReply& reply) {
          ReplyText(*reply.element[0]) == "message";
 }
 
-// Temporary states of Redis (https://redis.io/docs/reference/
-// protocol-spec/#simple-errors: the first word is the kind).
-bool IsTemporary(absl::string_view error) {
-  for (const absl::string_view kind :
-       {"LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN",
-        "NOREPLICAS", "OOM", "ERR max number of clients"}) {
-    if (absl::StartsWith(error, kind)) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
@@ -83,20 +63,20 @@ Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
     : options_(WithDefaults(std::move(options))),
       text_prefix_(
           absl::StrCat("Redis ", options_.address, " (", what_for, "): ")),
-      lookup_(std::move(lookup)),
+      finder_(std::move(lookup)),
       thread_name_(thread_name),
       owner_(owner),
       limits_(limits),
       health_(Unavailable("not connected yet")),
       backoff_(options_.reconnect_backoff_min, options_.reconnect_backoff_max,
                RandomSeed()),
-      lost_limiter_(options_.clock, kLogInterval) {}
+      password_(options_.password_file, options_.password),
+      log_(options_.clock, options_.log_sink) {}
 
 absl::Status Connection::Start() {
-  const SysCallResult wakeup = sys_calls_->EventFd();
-  if (!wakeup.ok()) return ErrnoToStatus(wakeup.error, "eventfd");
-  mailbox_->wakeup.Reset(wakeup.value);
+  if (absl::Status status = finder_.Start(); !status.ok()) return status;
   retry_nanoseconds_ = Now();
+  if (password_.has_file()) next_password_check_nanoseconds_ = Now();
   absl::StatusOr<std::thread> thread =
       StartThread(thread_name_, ThreadRole::kControlPlane, [this] { Run(); });
   if (!thread.ok()) return thread.status();
@@ -112,8 +92,6 @@ void Connection::Stop() {
   socket_.Reset();
   SetHealth(Unavailable("stopped"));
 }
-
-void Connection::Wake() { sys_calls_->EventFdAdd(mailbox_->wakeup.get()); }
 
 absl::Status Connection::Health() const {
   MutexLock lock(&health_mutex_);
@@ -135,10 +113,12 @@ void Connection::Run() {
 
 void Connection::PollOnce() {
   TakeLookup();
+  CheckPassword();
   if (state_ == State::kWaiting && Now() >= retry_nanoseconds_) BeginAttempt();
   const int64_t owner_nanoseconds = owner_->OnIteration(Now());
   if (!output_.empty()) Flush();
-  WaitForEvents(std::min(owner_nanoseconds, NextDeadline()));
+  WaitForEvents(std::min(
+      {owner_nanoseconds, NextDeadline(), next_password_check_nanoseconds_}));
   // After reading, since a reply may have arrived in time.
   CheckDeadlines();
 }
@@ -155,7 +135,10 @@ int64_t Connection::NextDeadline() const {
     case State::kConnected:
       break;
   }
-  if (!commands_.empty()) return commands_.front().deadline_nanoseconds;
+  if (!commands_.empty()) {
+    return std::min(commands_.front().deadline_nanoseconds,
+                    next_silence_check_nanoseconds_);
+  }
   return replied_nanoseconds_ +
          absl::ToInt64Nanoseconds(options_.ping_interval);
 }
@@ -167,16 +150,29 @@ void Connection::CheckDeadlines() {
         absl::StrCat("connect timed out after ",
                      absl::FormatDuration(options_.command_timeout))));
   } else if (!commands_.empty()) {
-    Drop(Unavailable(absl::StrCat(
-        "no reply within ", absl::FormatDuration(options_.command_timeout))));
+    CheckSilence();
   } else if (state_ == State::kConnected && !owner_->OnIdle()) {
     Queue(Command::Kind::kPing, {"PING"});
   }
 }
 
+void Connection::CheckSilence() {
+  if (IsUnacknowledged(socket_.get())) {
+    DropClosed(Unavailable("the network no longer delivers to Redis"));
+    return;
+  }
+  if (Now() < commands_.front().deadline_nanoseconds) {
+    next_silence_check_nanoseconds_ =
+        Now() + absl::ToInt64Nanoseconds(options_.command_timeout / 4);
+    return;
+  }
+  Drop(Unavailable(absl::StrCat(
+      "no reply within ", absl::FormatDuration(options_.command_timeout))));
+}
+
 void Connection::WaitForEvents(int64_t until_nanoseconds) {
   std::array<pollfd, 2> polled{};
-  polled[0] = {mailbox_->wakeup.get(), POLLIN, 0};
+  polled[0] = {finder_.wakeup_fd(), POLLIN, 0};
   polled[1] = {socket_.get(), POLLIN,
                0};  // poll(2) ignores a negative descriptor
   if (state_ == State::kConnecting) {
@@ -191,9 +187,7 @@ void Connection::WaitForEvents(int64_t until_nanoseconds) {
         (until_nanoseconds - Now() + 999'999) / 1'000'000, 0, INT_MAX));
   }
   if (poll(polled.data(), polled.size(), timeout_milliseconds) <= 0) return;
-  if (polled[0].revents != 0) {
-    sys_calls_->EventFdReset(mailbox_->wakeup.get());
-  }
+  if (polled[0].revents != 0) finder_.ResetWakeup();
   if (polled[1].revents == 0 || stopping_.load()) return;
   if (state_ == State::kConnecting) {
     FinishConnect();
@@ -205,6 +199,7 @@ void Connection::WaitForEvents(int64_t until_nanoseconds) {
 
 void Connection::BeginAttempt() {
   ++attempts_;
+  attempt_nanoseconds_ = Now();
   if (absl::StartsWith(options_.address, "unix:")) {
     ConnectUnix();
   } else {
@@ -218,42 +213,15 @@ void Connection::BeginLookup() {
 }
 
 void Connection::LookUp() {
-  const absl::StatusOr<HostPort> host_port = HostPort::Parse(options_.address);
-  ++lookup_number_;
-  {
-    MutexLock lock(&mailbox_->mutex);
-    mailbox_->awaited_number = lookup_number_;
-    mailbox_->is_full = false;
-  }
-  lookup_->Lookup(
-      host_port->host, options_.command_timeout,
-      [mailbox = mailbox_, port = host_port->port, number = lookup_number_](
-          absl::StatusOr<std::vector<SocketAddress>> found) {
-        if (found.ok()) {
-          for (SocketAddress& address : *found) {
-            address = address.WithPort(port);
-          }
-        }
-        {
-          MutexLock lock(&mailbox->mutex);
-          if (mailbox->awaited_number != number) return;
-          mailbox->found = std::move(found);
-          mailbox->is_full = true;
-        }
-        SysCalls::Real()->EventFdAdd(mailbox->wakeup.get());
-      });
+  finder_.Begin(options_.address, options_.command_timeout);
   TakeLookup();  // an IP address is resolved inline
 }
 
 void Connection::TakeLookup() {
   if (state_ != State::kLookingUp && !is_checking_name_) return;
-  absl::StatusOr<std::vector<SocketAddress>> found;
-  {
-    MutexLock lock(&mailbox_->mutex);
-    if (!mailbox_->is_full) return;
-    mailbox_->is_full = false;
-    found = std::move(mailbox_->found);
-  }
+  const auto taken = finder_.Take();
+  if (!taken.has_value()) return;
+  const absl::StatusOr<AddressFinder::Addresses>& found = *taken;
   if (state_ != State::kLookingUp) {
     is_checking_name_ = false;
     if (found.ok()) CheckAddress(*found);
@@ -268,7 +236,7 @@ void Connection::TakeLookup() {
 
 void Connection::OnErrorReply(const redisReply& error) {
   if (state_ != State::kConnected || !peer_.is_valid() || is_checking_name_ ||
-      !IsTemporary(ReplyText(error)) || Now() < next_check_nanoseconds_) {
+      !IsTemporaryError(ReplyText(error)) || Now() < next_check_nanoseconds_) {
     return;
   }
   next_check_nanoseconds_ =
@@ -312,7 +280,7 @@ void Connection::Connect(int family, const sockaddr* address, socklen_t size) {
     return;
   }
   socket_.Reset(made.value);
-  if (family != AF_UNIX) SetTcpOptions();
+  if (family != AF_UNIX) SetTcpOptions(socket_.get());
   state_ = State::kConnecting;
   connect_deadline_nanoseconds_ =
       Now() + absl::ToInt64Nanoseconds(options_.command_timeout);
@@ -323,20 +291,6 @@ void Connection::Connect(int family, const sockaddr* address, socklen_t size) {
   } else if (connected.error != EINPROGRESS) {
     Drop(Unavailable(ErrnoToStatus(connected.error, "connect").message()));
   }
-}
-
-// Failures are ignored: the options do not change what is sent.
-void Connection::SetTcpOptions() {
-  const auto set = [this](int level, int name, int value) {
-    sys_calls_->SetSockOpt(socket_.get(), level, name, &value, sizeof(value));
-  };
-  set(IPPROTO_TCP, TCP_NODELAY, 1);
-  // PINGs detect a dead peer sooner; keepalive preserves the state of
-  // firewalls.
-  set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, 30);
-  set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
-  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
 }
 
 void Connection::FinishConnect() {
@@ -352,54 +306,6 @@ void Connection::FinishConnect() {
   LogIn();
 }
 
-void Connection::LogIn() {
-  state_ = State::kLoggingIn;
-  reader_ = std::make_unique<ReplyReader>(limits_);
-  replied_nanoseconds_ = Now();
-  if (!options_.username.empty()) {
-    Queue(Command::Kind::kAuth, {"AUTH", options_.username, options_.password});
-  } else if (!options_.password.empty()) {
-    Queue(Command::Kind::kAuth, {"AUTH", options_.password});
-  }
-  if (options_.database != 0) {
-    Queue(Command::Kind::kSelect, {"SELECT", absl::StrCat(options_.database)});
-  }
-  // Always sent: the reply shows that this is Redis, that the login is
-  // complete, and that the data is loaded.
-  Queue(Command::Kind::kLastLogin, {"PING"});
-}
-
-void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
-  const bool is_last = kind == Command::Kind::kLastLogin;
-  if (kind == Command::Kind::kAuth && reply.type == REDIS_REPLY_ERROR) {
-    // The text may quote the password, truncated or with other line breaks.
-    // Only the first word, the kind of the error in capitals, is safe to show.
-    const absl::string_view text = ReplyText(reply);
-    const absl::string_view kind_of_error = text.substr(0, text.find(' '));
-    const bool is_kind = std::all_of(kind_of_error.begin(), kind_of_error.end(),
-                                     absl::ascii_isupper);
-    Drop(absl::FailedPreconditionError(absl::StrCat(
-        "login rejected", is_kind ? ": " : "",
-        is_kind ? kind_of_error.substr(0, kErrorKindBytesMax) : "")));
-    return;
-  }
-  // A user without permission for PING is logged in, too.
-  const bool may_not_ping = is_last && reply.type == REDIS_REPLY_ERROR &&
-                            absl::StartsWith(ReplyText(reply), "NOPERM");
-  if (reply.type != REDIS_REPLY_STATUS && !may_not_ping) {
-    Drop(reply.type == REDIS_REPLY_ERROR
-             ? ErrorToStatus(reply)
-             : absl::DataLossError(
-                   "unexpected reply during login; is this a Redis server?"));
-    return;
-  }
-  if (!is_last) return;
-  state_ = State::kConnected;
-  connected_nanoseconds_ = Now();
-  SetHealth(absl::OkStatus());
-  owner_->OnConnected();
-}
-
 void Connection::Send(std::initializer_list<absl::string_view> arguments) {
   Queue(Command::Kind::kOwner, arguments);
 }
@@ -409,6 +315,10 @@ void Connection::Queue(Command::Kind kind,
   absl::StrAppend(&output_, "*", arguments.size(), "\r\n");
   for (const absl::string_view argument : arguments) {
     absl::StrAppend(&output_, "$", argument.size(), "\r\n", argument, "\r\n");
+  }
+  if (commands_.empty()) {
+    next_silence_check_nanoseconds_ =
+        Now() + absl::ToInt64Nanoseconds(options_.command_timeout / 2);
   }
   commands_.push_back(
       {kind, Now() + absl::ToInt64Nanoseconds(options_.command_timeout)});
@@ -502,7 +412,12 @@ void Connection::Dispatch(const redisReply& reply) {
       return;
     case Command::Kind::kPing:
       // Any reply shows that Redis is alive, an error too.
-      if (reply.type == REDIS_REPLY_ERROR) OnErrorReply(reply);
+      if (reply.type != REDIS_REPLY_ERROR) return;
+      OnErrorReply(reply);
+      if (IsLoginRevoked(reply)) DropClosed(ErrorToStatus(reply));
+      return;
+    case Command::Kind::kAuthAgain:
+      OnAuthAgainReply(reply);
       return;
     case Command::Kind::kOwner:
       owner_->OnReply(reply);
@@ -539,53 +454,20 @@ void Connection::Drop(const absl::Status& why) {
   retry_nanoseconds_ =
       now_nanoseconds + absl::ToInt64Nanoseconds(backoff_.Next());
   earliest_retry_nanoseconds_ =
-      now_nanoseconds +
+      (was_closed_in_use_ ? attempt_nanoseconds_ : now_nanoseconds) +
       absl::ToInt64Nanoseconds(options_.reconnect_backoff_min);
   SetHealth(named);
-  LogLost(named);
+  log_.Lost(named.message());
+  is_dropping_ = true;
   owner_->OnLost(named);
+  is_dropping_ = false;
 }
 
 void Connection::ReconnectSoon() {
   if (state_ != State::kWaiting) return;
   retry_nanoseconds_ =
       std::min(retry_nanoseconds_, earliest_retry_nanoseconds_);
-  if (Now() >= retry_nanoseconds_) BeginAttempt();
-}
-
-absl::Status Connection::ErrorToStatus(const redisReply& error) const {
-  const absl::string_view text = ReplyText(error);
-  std::string quoted = absl::StrCat(
-      "replied \"", absl::CHexEscape(text.substr(0, kQuotedBytesMax)), "\"");
-  if (!options_.password.empty() &&
-      absl::StrContains(text, options_.password)) {
-    quoted = "replied with an error that contains the password";
-  }
-  absl::Status status = Unavailable(quoted);
-  if (IsTemporary(text)) return status;
-  return absl::FailedPreconditionError(status.message());
-}
-
-void Connection::LogLost(const absl::Status& why) {
-  // Once per outage, and again if the reason changes.
-  if (!is_recovery_logged_ && why.message() == lost_logged_) return;
-  int64_t suppressed;
-  if (!lost_limiter_.Admit(&suppressed)) return;
-  is_recovery_logged_ = false;
-  lost_logged_ = std::string(why.message());
-  options_.log_sink(LogSeverity::kWarning,
-                    suppressed == 0
-                        ? absl::StrCat(why.message(), "; retrying")
-                        : absl::StrCat(why.message(), "; retrying (",
-                                       suppressed, " failures not shown)"));
-}
-
-void Connection::LogRecovery(absl::string_view what) {
-  // At most once per logged failure, so at a limited rate.
-  if (is_recovery_logged_) return;
-  is_recovery_logged_ = true;
-  lost_logged_.clear();
-  options_.log_sink(LogSeverity::kInfo, absl::StrCat(text_prefix_, what));
+  if (!is_dropping_ && Now() >= retry_nanoseconds_) BeginAttempt();
 }
 
 }  // namespace internal

@@ -16,7 +16,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/clock.h"
@@ -24,8 +24,10 @@
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/util/unique_fd.h"
-#include "udpgate/logging.h"
+#include "udpgate/redis/internal/address_finder.h"
 #include "udpgate/redis/internal/backoff.h"
+#include "udpgate/redis/internal/outage_log.h"
+#include "udpgate/redis/internal/password.h"
 #include "udpgate/redis/internal/reply_reader.h"
 #include "udpgate/redis/redis_options.h"
 #include "udpgate/socket_address.h"
@@ -56,13 +58,26 @@ class ConnectionOwner {
   // Redis was silent for `RedisOptions::ping_interval`, and no command is
   // pending. Returns true if it sent a command; else the Connection sends PING.
   virtual bool OnIdle() { return false; }
+  // False if Redis allows no AUTH on a connection that is in use, as while it
+  // is subscribed (RESP2).
+  virtual bool may_log_in_again() const { return true; }
 };
+
+// True if the error reply tells of a temporary state of Redis
+// (https://redis.io/docs/reference/protocol-spec/#simple-errors: the first word
+// is the kind).
+bool IsTemporaryError(absl::string_view error);
+
+// True if the error reply says that the connection is not logged in (NOAUTH).
+bool IsLoginRevoked(const redisReply& error);
 
 class Connection {
  public:
   static constexpr int64_t kNever = INT64_MAX;
   // The interval of address lookups while Redis replies with errors.
   static constexpr absl::Duration kAddressCheckInterval = absl::Seconds(1);
+  // The interval at which the password file is read, besides at each connect.
+  static constexpr absl::Duration kPasswordCheckInterval = absl::Seconds(1);
 
   // `options` must be valid. `what_for` names the connection in texts, since
   // one Redis may have several. `owner` must live until `Stop`. `limits` are
@@ -83,7 +98,7 @@ class Connection {
   void Stop();
 
   // Wakes the thread up. Threads: any.
-  void Wake();
+  void Wake() { finder_.Wake(); }
 
   // OK while connected and logged in, else the reason. Threads: any.
   absl::Status Health() const;
@@ -101,9 +116,15 @@ class Connection {
   // Closes the connection and reconnects after the back-off. Calls `OnLost`.
   void Drop(const absl::Status& why);
 
+  // The same, for a connection that Redis or the network ended: see
+  // `was_closed_in_use`.
+  void DropClosed(const absl::Status& why);
+
   // Shortens the wait for the next attempt to
-  // `RedisOptions::reconnect_backoff_min`. If that has passed, starts an
-  // attempt, which may have failed when this returns.
+  // `RedisOptions::reconnect_backoff_min`, counted from the begin of the last
+  // attempt if the connection was closed in use, else from its end. If that has
+  // passed, starts an attempt, which may have failed when this returns; in
+  // `OnLost`, the attempt starts later.
   void ReconnectSoon();
 
   // Call if Redis replied with `error`. If the error is temporary, looks up the
@@ -121,7 +142,9 @@ class Connection {
   absl::Status ErrorToStatus(const redisReply& error) const;
 
   // Logs `what`, if a failure or nothing was logged before.
-  void LogRecovery(absl::string_view what);
+  void LogRecovery(absl::string_view what) {
+    log_.Recovered(absl::StrCat(text_prefix_, what));
+  }
 
  private:
   enum class State {
@@ -133,21 +156,11 @@ class Connection {
   };
 
   struct Command {
-    // kLastLogin is the PING that ends the login.
-    enum class Kind { kAuth, kSelect, kLastLogin, kPing, kOwner };
+    // kLastLogin is the PING that ends the login; kAuthAgain is the AUTH of a
+    // connection that is in use.
+    enum class Kind { kAuth, kSelect, kLastLogin, kAuthAgain, kPing, kOwner };
     Kind kind;
     int64_t deadline_nanoseconds;
-  };
-
-  // Receives lookup results on the thread of the HostLookup; may outlive the
-  // Connection.
-  struct Mailbox {
-    udpgate::internal::UniqueFd wakeup;
-    udpgate::internal::Mutex mutex;
-    // The number of the current lookup; results of earlier ones are ignored.
-    uint64_t awaited_number ABSL_GUARDED_BY(mutex) = 0;
-    bool is_full ABSL_GUARDED_BY(mutex) = false;
-    absl::StatusOr<std::vector<SocketAddress>> found ABSL_GUARDED_BY(mutex);
   };
 
   void Run();
@@ -155,6 +168,8 @@ class Connection {
   void WaitForEvents(int64_t until_nanoseconds);
   int64_t NextDeadline() const;
   void CheckDeadlines();
+  // A command has had no reply for a while.
+  void CheckSilence();
 
   void BeginAttempt();
   void BeginLookup();
@@ -164,15 +179,17 @@ class Connection {
   void Connect(int family, const sockaddr* address, socklen_t size);
   void ConnectTcp(const SocketAddress& address);
   void ConnectUnix();
-  void SetTcpOptions();
   void FinishConnect();
   void LogIn();
+  void QueueAuth(Command::Kind kind);
+  // Reads the password file, and uses a password that has changed.
+  void CheckPassword();
+  void OnAuthAgainReply(const redisReply& reply);
 
   void Queue(Command::Kind kind,
              std::initializer_list<absl::string_view> arguments);
   void Flush();
   void Read();
-  void DropClosed(const absl::Status& why);
   // False if this iteration must read no more.
   bool Consume(absl::string_view bytes);
   void Dispatch(const redisReply& reply);
@@ -181,18 +198,16 @@ class Connection {
   int64_t Now() const { return options_.clock->NowNanoseconds(); }
   absl::Status Unavailable(absl::string_view what) const;
   void SetHealth(const absl::Status& health);
-  void LogLost(const absl::Status& why);
 
   RedisOptions options_;
   // The prefix of every text: "Redis ADDRESS (WHAT_FOR): ".
   const std::string text_prefix_;
-  const std::shared_ptr<HostLookup> lookup_;
+  AddressFinder finder_;
   const std::string thread_name_;
   ConnectionOwner* const owner_;
   const FrameLimits limits_;
   udpgate::internal::SysCalls* const sys_calls_ =
       udpgate::internal::SysCalls::Real();
-  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 
@@ -208,7 +223,6 @@ class Connection {
   std::deque<Command> commands_;
   Backoff backoff_;
   size_t attempts_ = 0;
-  uint64_t lookup_number_ = 0;
   // While connected: the host name is being looked up again; the earliest time
   // of the next such lookup.
   bool is_checking_name_ = false;
@@ -216,14 +230,22 @@ class Connection {
   SocketAddress peer_;  // not set for a unix socket
   bool is_closed_in_use_ = false;
   bool was_closed_in_use_ = false;
+  bool is_dropping_ = false;
+  Password password_;
+  int64_t next_password_check_nanoseconds_ = kNever;
+  // The password has changed since the login; when to send AUTH again.
+  int64_t next_auth_nanoseconds_ = kNever;
+  bool is_auth_failure_logged_ = false;
+  bool was_login_rejected_ = false;
+  std::string password_problem_logged_;
+  int64_t attempt_nanoseconds_ = 0;
+  int64_t next_silence_check_nanoseconds_ = kNever;
   int64_t retry_nanoseconds_ = 0;
   int64_t earliest_retry_nanoseconds_ = 0;
   int64_t connect_deadline_nanoseconds_ = 0;
   int64_t connected_nanoseconds_ = 0;
   int64_t replied_nanoseconds_ = 0;
-  LogRateLimiter lost_limiter_;
-  std::string lost_logged_;
-  bool is_recovery_logged_ = false;
+  OutageLog log_;
 };
 
 }  // namespace internal

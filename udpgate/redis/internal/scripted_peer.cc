@@ -1,6 +1,7 @@
 #include "udpgate/redis/internal/scripted_peer.h"
 
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -99,6 +100,19 @@ void ScriptedPeer::CloseAll() {
   internal::MutexLock lock(&mutex_);
   // The thread reads the end of the stream and removes the connection.
   for (const auto& [fd, connection] : connections_) shutdown(fd, SHUT_RDWR);
+}
+
+bool ScriptedPeer::StopHearing() {
+  sock_filter drop_all[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+  const sock_fprog program = {1, drop_all};
+  internal::MutexLock lock(&mutex_);
+  for (const auto& [fd, connection] : connections_) {
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
+                   sizeof(program)) != 0) {
+      return false;
+    }
+  }
+  return true;
 }
 
 int ScriptedPeer::accepted_count() const {

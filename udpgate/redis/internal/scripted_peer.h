@@ -64,6 +64,11 @@ class ScriptedPeer {
   // Closes every connection.
   void CloseAll();
 
+  // From now on the kernel drops what arrives on the existing connections and
+  // acknowledges nothing, like a firewall that has forgotten them. False if the
+  // kernel does not permit that.
+  bool StopHearing();
+
   int accepted_count() const;
   int open_count() const;
   // Commands of this name, on all connections so far.
