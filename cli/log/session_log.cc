@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "udpgate/backend_resolver.h"
 #include "udpgate/proxy_stats.h"
 
 namespace udpgate {
@@ -27,6 +28,9 @@ std::vector<LogField> FieldsOf(const SessionEvent& event) {
     fields.push_back({"backend", event.backend.ToString()});
     fields.push_back({"relay", event.relay.ToString()});
     fields.push_back({"relay_port", uint64_t{event.relay.port()}});
+  }
+  if (event.tag != nullptr) {
+    fields.push_back({"network_id", event.tag->text()});
   }
   if (event.kind != SessionEvent::Kind::kEnded) return fields;
   const int64_t milliseconds = absl::ToInt64Milliseconds(event.age);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "testing/simulated_clock.h"
+#include "udpgate/backend_resolver.h"
 
 namespace udpgate {
 namespace cli {
@@ -83,6 +85,22 @@ TEST_F(SessionLogTest, AnEndIsALineWithAllThatIsKnown) {
                         "relay_port=40123 duration_seconds=61.5 "
                         "client_datagrams=1 client_bytes=2 "
                         "backend_datagrams=3 backend_bytes=4 reason=idle"));
+}
+
+TEST_F(SessionLogTest, TheSessionOfAJoinNamesThePlayer) {
+  Logger logger(LogSeverity::kInfo, LogFormat::kText, writer());
+  SessionLogger session_log(SessionLog::kAll, 0, &clock_, &logger);
+  SessionEvent event = Event(SessionEvent::Kind::kOpened);
+  event.tag = std::make_shared<SessionTag>("secret", "1234567890");
+  session_log.Observe(event);
+  event.kind = SessionEvent::Kind::kEnded;
+  session_log.Observe(event);
+  const std::vector<std::string> lines = Lines();
+  ASSERT_THAT(lines, SizeIs(2));
+  for (const std::string& line : lines) {
+    EXPECT_THAT(line, HasSubstr("relay_port=40123 network_id=1234567890"));
+    EXPECT_THAT(line, ::testing::Not(HasSubstr("secret")));
+  }
 }
 
 TEST_F(SessionLogTest, InJsonTheFieldsAreTyped) {

@@ -1,5 +1,6 @@
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "udpgate/admin/admin_fixture.h"
 #include "udpgate/admin/admin_options.h"
 #include "udpgate/admin/session_history.h"
+#include "udpgate/backend_resolver.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/socket_address.h"
@@ -143,6 +145,61 @@ TEST_F(AdminApiTest, EndsAreListedNewestFirst) {
   EXPECT_EQ(Json(Get("/api/v1/ends?backend=10.9.9.9"))["ends"].size(), 0u);
   EXPECT_EQ(Get("/api/v1/ends?limit=0").status, 400);
   EXPECT_EQ(Get("/api/v1/ends?client=x").status, 400);
+}
+
+TEST_F(AdminApiTest, SessionsAndEndsOfAJoinNameThePlayer) {
+  Serve();
+  LoopbackPeer other, player;
+  Play(&other);
+  resolver_->tag = std::make_shared<SessionTag>("secret key", "1234567890");
+  Play(&player);
+  const HttpReply sessions = Get("/api/v1/sessions");
+  EXPECT_FALSE(Json(sessions)["sessions"][0].contains("network_id"));
+  EXPECT_EQ(Json(sessions)["sessions"][1]["network_id"], "1234567890");
+  EXPECT_THAT(sessions.body, ::testing::Not(HasSubstr("secret")));
+  End(other);
+  End(player);
+  const json ends = Json(Get("/api/v1/ends"))["ends"];
+  EXPECT_EQ(ends[0]["network_id"], "1234567890");
+  EXPECT_FALSE(ends[1].contains("network_id"));
+}
+
+TEST_F(AdminApiTest, JoinsAreListedInPages) {
+  hooks_.joins = [] {
+    std::vector<ListedJoin> joins(3);
+    joins[1] = {"1234567890",
+                "203.0.113.7",
+                "10.0.0.5:19132",
+                "lobby",
+                "10.0.0.5:19133",
+                "live",
+                2,
+                absl::Seconds(1.5),
+                true};
+    return joins;
+  };
+  Serve();
+  const json all = Json(Get("/api/v1/joins"));
+  EXPECT_EQ(all["total"], 3);
+  EXPECT_EQ(all["joins"].size(), 3u);
+  const json page = Json(Get("/api/v1/joins?offset=1&limit=1"));
+  EXPECT_EQ(page["total"], 3);
+  EXPECT_EQ(page["joins"], json::parse(R"([{
+      "network_id": "1234567890", "player": "203.0.113.7",
+      "backend": "10.0.0.5:19132", "label": "lobby",
+      "media": "10.0.0.5:19133", "state": "live", "sessions": 2,
+      "age_seconds": 1.5, "shared": true}])"));
+  EXPECT_EQ(Json(Get("/api/v1/joins?offset=9"))["joins"].size(), 0u);
+  EXPECT_EQ(Get("/api/v1/joins?limit=0").status, 400);
+  EXPECT_EQ(Get("/api/v1/joins?limit=1001").status, 400);
+}
+
+TEST_F(AdminApiTest, JoinsNeedAHostProgramThatServesThem) {
+  Serve();
+  const HttpReply reply = Get("/api/v1/joins");
+  EXPECT_EQ(reply.status, 501);
+  EXPECT_THAT(Json(reply)["error"].get<std::string>(),
+              HasSubstr("serves no joins"));
 }
 
 TEST_F(AdminApiTest, EndsNeedASessionHistory) {

@@ -54,16 +54,20 @@ inline nlohmann::json Json(const test::HttpReply& reply) {
   return value.is_object() ? value : nlohmann::json::object();
 }
 
-// Resolves to one backend, with a label that the test can set.
+// Resolves to one backend, with a label and a tag that the test can set.
 class LabelResolver final : public BackendResolver {
  public:
   explicit LabelResolver(const SocketAddress& backend)
       : label(backend.ToString()), backend_(backend) {}
   void Resolve(const ResolveRequest&, Callback done) override {
-    done(ResolveResult{backend_, label});
+    ResolveResult result{backend_, label};
+    result.tag = tag;
+    done(std::move(result));
   }
 
-  std::string label;  // set it before the first client sends
+  // Set them before the first client sends.
+  std::string label;
+  std::shared_ptr<SessionTag> tag;
 
  private:
   const SocketAddress backend_;

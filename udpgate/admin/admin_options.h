@@ -48,7 +48,8 @@ struct AdminOptions {
   absl::Duration backends_age_max = absl::Seconds(1);
   // Maximum number of ends in one response of /api/v1/ends.
   int ends_page_max = 1000;
-  // Maximum number of sessions in one response of /api/v1/sessions.
+  // Maximum number of sessions in one response of /api/v1/sessions, and of
+  // joins in one of /api/v1/joins.
   int sessions_page_max = 1000;
   // How long a disconnect may take, and the event-loop iteration of each worker
   // that /healthz waits for.
@@ -73,6 +74,20 @@ struct ComponentHealth {
 
 using HostMetric = udpgate::HostMetric;
 
+// A player's join that is under way, as /api/v1/joins shows it. Texts are shown
+// as they are, and must contain no secret.
+struct ListedJoin {
+  std::string network_id;
+  std::string player;   // IP address
+  std::string backend;  // address
+  std::string label;    // of the backend
+  std::string media;    // where the player's datagrams are sent
+  std::string state;    // "waiting", "live", "lingering"
+  int session_count = 0;
+  absl::Duration age;
+  bool is_shared = false;  // another gateway has answered it
+};
+
 // Functions of the host program; each may be null. Called from several threads
 // at once, until `AdminServer::Stop` returns. Must not block for long.
 struct AdminHooks {
@@ -82,6 +97,8 @@ struct AdminHooks {
   // Reads the settings again; the text says what has changed. Null: 501.
   std::function<absl::StatusOr<std::string>()> reload;
   std::function<std::vector<HostMetric>()> metrics;
+  // Joins, the oldest first. Null: no /api/v1/joins.
+  std::function<std::vector<ListedJoin>()> joins;
   // Null: no /api/v1/ends, and no ends by backend in /metrics.
   std::shared_ptr<SessionHistory> history;
 };

@@ -2,12 +2,14 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
+#include "udpgate/backend_resolver.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 #include "udpgate/session_observer.h"
@@ -23,6 +25,7 @@ using ::nlohmann::json;
 constexpr size_t kEndsMax = 100000;
 constexpr size_t kBackendsMax = 10000;
 constexpr size_t kCountersMax = 10000;
+constexpr size_t kTagBytesMax = 256;  // as SessionTag says
 
 constexpr const char* kStates[] = {"pending", "unconfirmed", "confirmed"};
 
@@ -66,6 +69,7 @@ json WriteEnd(const SessionHistory::End& end) {
   for (const EventAddress& address : kEventAddresses) {
     value[address.name] = AddressText(end.event.*address.value);
   }
+  if (end.event.tag != nullptr) value["network_id"] = end.event.tag->text();
   return value;
 }
 
@@ -110,6 +114,14 @@ bool ReadAddress(const json& value, SocketAddress* address) {
   return parsed.ok();
 }
 
+bool ReadTag(const json& value, std::shared_ptr<const SessionTag>* tag) {
+  if (!value.is_string()) return false;
+  const auto& text = value.get_ref<const std::string&>();
+  if (text.size() > kTagBytesMax) return false;
+  *tag = std::make_shared<SessionTag>("", text);
+  return true;
+}
+
 // A reason that this version does not have is left at its default.
 bool ReadReason(const json& value, EndReason* reason) {
   for (size_t i = 0; i < kEndReasonCount; ++i) {
@@ -151,6 +163,9 @@ bool ReadEnd(const json& value, SessionHistory::End* end) {
                 [&](const json& member) {
                   return ReadReason(member, &event.end_reason);
                 }) &&
+         Member(
+             value, "network_id",
+             [&](const json& member) { return ReadTag(member, &event.tag); }) &&
          Member(value, "age_nanoseconds",
                 [&](const json& member) {
                   if (!member.is_number_integer()) return false;

@@ -1,11 +1,13 @@
 #include "udpgate/admin/carried_over.h"
 
+#include <memory>
 #include <string>
 
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "udpgate/backend_resolver.h"
 
 namespace udpgate {
 namespace admin {
@@ -35,6 +37,8 @@ CarriedOver MakeCarriedOver() {
   carried.counters = {{"a_total", 3}, {"b_total", 0.25}};
   carried.history.ends = {MakeEnd(256), MakeEnd(512)};
   carried.history.ends[1].event.backend = SocketAddress();
+  carried.history.ends[1].event.tag =
+      std::make_shared<SessionTag>("", "1234567890");
   SessionHistory::RecordedBackend named;
   named.backend.address = *SocketAddress::Parse("10.0.0.5:19132");
   named.backend.opened = 9;
@@ -60,6 +64,9 @@ TEST(CarriedOverTest, WhatIsWrittenIsRead) {
   EXPECT_FALSE(read->history.ends[1].event.backend.is_valid());
   EXPECT_EQ(read->history.backends[0].backend.ended,
             carried.history.backends[0].backend.ended);
+  EXPECT_EQ(read->history.ends[0].event.tag, nullptr);
+  ASSERT_NE(read->history.ends[1].event.tag, nullptr);
+  EXPECT_EQ(read->history.ends[1].event.tag->text(), "1234567890");
   // The rest by way of the text, which has all of it.
   EXPECT_EQ(EncodeCarriedOver(*read), text);
 }
@@ -86,6 +93,7 @@ TEST(CarriedOverTest, WhatIsWrongIsRefused) {
        {"[]", "1", "{", "{\"counters\": []}", "{\"counters\": {\"a\": -1}}",
         "{\"counters\": {\"a\": \"1\"}}", "{\"ends\": {}}", "{\"ends\": [1]}",
         "{\"ends\": [{\"id\": -1}]}", "{\"ends\": [{\"client\": \"here\"}]}",
+        "{\"ends\": [{\"network_id\": 5}]}",
         "{\"ends\": [{\"age_nanoseconds\": 1.5}]}", "{\"backends\": 1}",
         "{\"backends\": [{\"opened\": \"1\"}]}",
         "{\"backends\": [{\"ended\": {\"idle\": -1}}]}"}) {

@@ -1,8 +1,11 @@
 #include "udpgate/admin/session_history.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
+
+#include "udpgate/backend_resolver.h"
 
 namespace udpgate {
 namespace admin {
@@ -29,6 +32,11 @@ void SessionHistory::Observe(const SessionEvent& event) {
   }
   if (ends_.size() == options_.ends_max) ends_.pop_front();
   ends_.push_back({event, now - event.delay});
+  // The resolver's own tag may hold more than its text.
+  if (event.tag != nullptr) {
+    ends_.back().event.tag =
+        std::make_shared<SessionTag>("", event.tag->text());
+  }
 }
 
 SessionHistory::Backend* SessionHistory::Find(const SocketAddress& address,

@@ -28,7 +28,8 @@ namespace udpgate {
 namespace admin {
 
 struct SessionHistoryOptions {
-  // Number of ends that are kept; each takes less than 250 bytes.
+  // Number of ends that are kept; each takes less than 250 bytes, and 700 with
+  // a tag.
   size_t ends_max = 1000;
   // Number of backends that are counted individually. A further backend
   // replaces one without an event for `backend_idle_min`; if there is none, it
@@ -43,7 +44,7 @@ struct SessionHistoryOptions {
 class SessionHistory final : public SessionObserver {
  public:
   struct End {
-    SessionEvent event;
+    SessionEvent event;  // its tag has a text and no key
     absl::Time time;
   };
   // Counts since the backend is counted individually.

@@ -259,6 +259,34 @@ TEST_F(StatusPageTest, ShowsTheGateway) {
   EXPECT_THAT(document, ContainsRegex("aria-label=\"Drops/s, now 0\""));
   EXPECT_THAT(document, ContainsRegex("id=\"problem\"[^>]* hidden"));
   EXPECT_THAT(document, ContainsRegex("id=\"login\"[^>]* hidden"));
+  EXPECT_THAT(document, ContainsRegex("id=\"joining\"[^>]* hidden"));
+}
+
+TEST_F(StatusPageTest, ShowsJoinsIfThereAreAny) {
+  hooks_.joins = [] {
+    std::vector<ListedJoin> joins(12);
+    joins[0] = {"1234567890",
+                "203.0.113.7",
+                "10.0.0.5:19132",
+                "",
+                "10.0.0.5:19133",
+                "waiting",
+                0,
+                absl::Seconds(61),
+                true};
+    return joins;
+  };
+  Serve();
+  std::string document;
+  Browse(&document);
+  if (IsSkipped() || HasFatalFailure()) return;
+  EXPECT_THAT(document, Not(ContainsRegex("id=\"joining\"[^>]* hidden")));
+  EXPECT_THAT(document, HasSubstr("the oldest of 12"));
+  EXPECT_THAT(document,
+              HasSubstr("<td>1234567890</td><td>203.0.113.7</td>"
+                        "<td>10.0.0.5:19132</td>"
+                        "<td>waiting, of another gateway</td><td>0</td>"
+                        "<td>1 min 1 s</td>"));
 }
 
 TEST_F(StatusPageTest, ShowsWhyTheGatewayIsNotReady) {

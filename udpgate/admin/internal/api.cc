@@ -66,6 +66,7 @@ json SessionJson(const SessionInfo& session) {
     value["backend"] = session.backend.ToString();
   }
   if (session.relay.is_valid()) value["relay"] = session.relay.ToString();
+  if (!session.tag.empty()) value["network_id"] = session.tag;
   AddTraffic(session, &value);
   return value;
 }
@@ -86,8 +87,21 @@ json EndJson(const SessionHistory::End& end) {
     value["backend"] = event.backend.ToString();
     value["relay"] = event.relay.ToString();
   }
+  if (event.tag != nullptr) value["network_id"] = event.tag->text();
   AddTraffic(event, &value);
   return value;
+}
+
+json JoinJson(const ListedJoin& join) {
+  return {{"network_id", join.network_id},
+          {"player", join.player},
+          {"backend", join.backend},
+          {"label", join.label},
+          {"media", join.media},
+          {"state", join.state},
+          {"sessions", join.session_count},
+          {"age_seconds", absl::ToDoubleSeconds(join.age)},
+          {"shared", join.is_shared}};
 }
 
 json BackendJson(const BackendLoad& load) {
@@ -117,6 +131,7 @@ void Api::AddRoutes(Router* router) {
   router->Get("/api/v1/sessions", bind(&Api::Sessions));
   router->Get("/api/v1/backends", bind(&Api::Backends));
   router->Get("/api/v1/ends", bind(&Api::Ends));
+  router->Get("/api/v1/joins", bind(&Api::Joins));
   router->Post("/api/v1/disconnect", bind(&Api::Disconnect));
   router->Post("/api/v1/drain", bind(&Api::Drain));
   router->Post("/api/v1/reload", bind(&Api::Reload));
@@ -240,6 +255,29 @@ void Api::Ends(const Request& request, Response* response) {
       {"ends", json::array()}};
   for (const SessionHistory::End& end : ends) {
     value["ends"].push_back(EndJson(end));
+  }
+  SetJson(response, 200, value);
+}
+
+void Api::Joins(const Request& request, Response* response) {
+  if (hooks_->joins == nullptr) {
+    return SetError(response, 501, "this program serves no joins");
+  }
+  const uint64_t page_max = static_cast<uint64_t>(options_->sessions_page_max);
+  uint64_t limit = std::min<uint64_t>(100, page_max);
+  uint64_t offset = 0;
+  if (!ParseCount(request, "limit", 1, page_max, &limit, response) ||
+      !ParseCount(request, "offset", 0, 1000000000, &offset, response)) {
+    return;
+  }
+  const std::vector<ListedJoin> joins = hooks_->joins();
+  json value = {{"total", joins.size()},
+                {"offset", offset},
+                {"limit", limit},
+                {"joins", json::array()}};
+  const uint64_t end = std::min<uint64_t>(offset + limit, joins.size());
+  for (uint64_t i = offset; i < end; ++i) {
+    value["joins"].push_back(JoinJson(joins[i]));
   }
   SetJson(response, 200, value);
 }

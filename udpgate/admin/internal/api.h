@@ -42,6 +42,7 @@ class Api {
   void Sessions(const Request& request, Response* response);
   void Backends(const Request& request, Response* response);
   void Ends(const Request& request, Response* response);
+  void Joins(const Request& request, Response* response);
   void Disconnect(const Request& request, Response* response);
   void Drain(const Request& request, Response* response);
   void Reload(const Request& request, Response* response);
