@@ -74,6 +74,11 @@ class Server::Impl {
     return absl::OkStatus();
   }
 
+  void StopAccepting() {
+    state_->is_leaving = true;
+    if (listener_ != nullptr) listener_->StopAccepting();
+  }
+
   void Stop() {
     if (state_->is_stopped()) return;
     // From here on a new connection closes itself.
@@ -168,6 +173,8 @@ Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
 
 absl::Status Server::Start() { return impl_->Start(); }
+
+void Server::StopAccepting() { impl_->StopAccepting(); }
 
 void Server::Stop() { impl_->Stop(); }
 

@@ -224,6 +224,43 @@ TEST_F(ServerTest, StopClosesConnectionsAndIgnoresLateResponses) {
   late.clear();
 }
 
+TEST_F(ServerTest, StopAcceptingLeavesFurtherConnectionsToAnotherServer) {
+  Respond held;
+  std::atomic<bool> is_held{false};
+  handler_ = [&](Request, Respond respond) {
+    held = std::move(respond);
+    is_held = true;
+  };
+  Serve();
+  RawClient waiting(address_);
+  ASSERT_TRUE(waiting.Send(GetText("/")));
+  ASSERT_TRUE(test::AwaitTrue([&] { return is_held.load(); }));
+  ServerOptions other_options = options_;
+  other_options.listen_fd = dup(server_->listen_fd());
+  absl::StatusOr<std::unique_ptr<Server>> other = Server::Create(
+      engine_.get(), other_options, [](Request, Respond respond) {
+        respond({200, "text/plain", "other"});
+      });
+  ASSERT_TRUE(other.ok()) << other.status();
+  server_->StopAccepting();
+  // The listener's thread has nothing to do before this.
+  std::atomic<bool> is_done{false};
+  engine_->Post([&] { is_done = true; });
+  ASSERT_TRUE(test::AwaitTrue([&] { return is_done.load(); }));
+  RawClient newcomer(address_);
+  ASSERT_TRUE(newcomer.Send(GetText("/")));
+  ASSERT_TRUE((*other)->Start().ok());
+  EXPECT_EQ(newcomer.Receive().body, "other");
+  EXPECT_EQ(server_->stats().accepted, 1u);
+  // What was under way ends as if nothing had happened.
+  held({200, "text/plain", "late"});
+  const test::HttpReply reply = waiting.Receive();
+  EXPECT_EQ(reply.body, "late");
+  EXPECT_THAT(reply.head, HasSubstr("Connection: close\r\n"));
+  EXPECT_TRUE(waiting.IsClosed());
+  (*other)->Stop();
+}
+
 TEST_F(ServerTest, ListensOnIpv6AndServesIpv4Too) {
   options_.listen_address = SocketAddress::Ipv6Any(0);
   Serve();

@@ -412,6 +412,7 @@ Connection::Step Connection::Refuse(int status, absl::string_view error) {
 }
 
 Connection::Step Connection::WriteResponse(const Response& response) {
+  if (state_->is_leaving) closes_ = true;
   output_ = ResponseText(response, {is_head_, is_http10_, closes_});
   written_bytes_ = 0;
   state_->table.Move(&entry_, Phase::kWriting);

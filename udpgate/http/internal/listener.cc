@@ -97,17 +97,24 @@ Listener::~Listener() {
 void Listener::Start() {
   asio::post(threads_->context(0), [self = shared_from_this()] {
     if (self->is_stopped_) return;
-    self->AwaitConnections();
+    if (self->is_accepting_) self->AwaitConnections();
     if (self->certificate_->has_certificate()) self->WatchCertificate();
   });
 }
 
-void Listener::Stop() {
+void Listener::StopAccepting() {
   asio::post(threads_->context(0), [self = shared_from_this()] {
-    self->is_stopped_ = true;
-    // Ends the waits; the socket stays open.
+    self->is_accepting_ = false;
+    // Ends the wait; the socket stays open.
     if (self->descriptor_.is_open()) self->descriptor_.release();
     self->pause_timer_.cancel();
+  });
+}
+
+void Listener::Stop() {
+  StopAccepting();
+  asio::post(threads_->context(0), [self = shared_from_this()] {
+    self->is_stopped_ = true;
     self->deadline_timer_.cancel();
     self->certificate_timer_.cancel();
   });
@@ -121,7 +128,7 @@ void Listener::AwaitConnections() {
   }
   descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
                          [self = shared_from_this()](const error_code&) {
-                           if (!self->is_stopped_) self->AcceptSome();
+                           if (self->is_accepting_) self->AcceptSome();
                          });
 }
 
@@ -169,7 +176,7 @@ bool Listener::HandleAcceptError(int error) {
 void Listener::PauseAccepting() {
   pause_timer_.expires_after(kAcceptPause);
   pause_timer_.async_wait([self = shared_from_this()](const error_code&) {
-    if (!self->is_stopped_) self->AcceptSome();
+    if (self->is_accepting_) self->AcceptSome();
   });
 }
 

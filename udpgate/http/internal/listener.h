@@ -41,6 +41,8 @@ class Listener : public std::enable_shared_from_this<Listener> {
   Listener& operator=(const Listener&) = delete;
 
   void Start();
+  // Deadlines are watched on.
+  void StopAccepting();
   void Stop();
 
  private:
@@ -70,6 +72,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
   Timer certificate_timer_;
   LogRateLimiter accept_error_limiter_;
   bool is_watching_deadlines_ = false;
+  bool is_accepting_ = true;
   bool is_stopped_ = false;
 };
 

@@ -66,6 +66,8 @@ class ServerState {
   const Handler handler;
   ConnectionTable table;
   ServerCounters counters;
+  // Connections close after their next response.
+  std::atomic<bool> is_leaving{false};
 
   std::shared_ptr<const AccessRules> rules() const {
     udpgate::internal::MutexLock lock(&mutex_);
