@@ -26,6 +26,7 @@ std::string ToString(beast::string_view text) {
   return std::string(text.data(), text.size());
 }
 
+constexpr char kFramingTooLarge[] = "chunk header or trailer too large";
 constexpr size_t kBodyReserveBytesMax = 16384;
 
 }  // namespace
@@ -53,8 +54,10 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
   }
   void on_response_impl(int, beast::string_view, int, error_code&) override {}
   void on_field_impl(beast::http::field, beast::string_view name,
-                     beast::string_view value, error_code&) override {
-    if (is_header_done()) return;  // a trailer: discarded (RFC 9110 6.5.1)
+                     beast::string_view value, error_code& error) override {
+    if (is_header_done()) {  // a trailer: discarded (RFC 9110 section 6.5.1)
+      return CountFraming(name.size() + value.size(), &error);
+    }
     request.headers.push_back({ToString(name), ToString(value)});
   }
   void on_header_impl(error_code& error) override {
@@ -75,8 +78,10 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
     request.body.append(bytes.data(), bytes.size());
     return bytes.size();
   }
-  void on_chunk_header_impl(uint64_t, beast::string_view,
-                            error_code&) override {}
+  void on_chunk_header_impl(uint64_t, beast::string_view extensions,
+                            error_code& error) override {
+    CountFraming(extensions.size(), &error);
+  }
   size_t on_chunk_body_impl(uint64_t, beast::string_view bytes,
                             error_code&) override {
     request.body.append(bytes.data(), bytes.size());
@@ -84,7 +89,16 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
   }
   void on_finish_impl(error_code&) override {}
 
+  // Extensions of all chunks and the trailer together have the limit of a head.
+  void CountFraming(size_t bytes, error_code* error) {
+    framing_bytes_ += bytes;
+    if (framing_bytes_ <= reader_->limits_.header_bytes_max) return;
+    reader_->Refuse(431, kFramingTooLarge);
+    *error = beast::http::error::header_limit;
+  }
+
   RequestReader* const reader_;
+  size_t framing_bytes_ = 0;
 };
 
 RequestReader::RequestReader(const Limits& limits) : limits_(limits) {}
@@ -166,7 +180,7 @@ RequestReader::State RequestReader::Read(absl::string_view bytes,
     if (error == beast::http::error::need_more) {
       // All of a body is consumed; what is left is the framing of a chunk.
       if (bytes.size() > limits_.header_bytes_max) {
-        return Refuse(431, "chunk header or trailer too large");
+        return Refuse(431, kFramingTooLarge);
       }
       break;
     }
