@@ -7,6 +7,7 @@
 #ifndef UDPGATE_BACKEND_RESOLVER_H_
 #define UDPGATE_BACKEND_RESOLVER_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,6 +26,9 @@
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
+namespace internal {
+class TagReplies;
+}  // namespace internal
 
 // What is known about the client. A struct, so that fields can be added without
 // breaking implementations.
@@ -83,8 +87,11 @@ class SessionTag {
   }
 
  private:
+  friend class internal::TagReplies;
+
   const std::string key_;
   const std::string text_;
+  std::atomic<int64_t> replied_nanoseconds_{INT64_MIN};
 };
 
 struct ResolveResult {

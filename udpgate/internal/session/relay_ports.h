@@ -112,6 +112,14 @@ class RelayPorts {
       int64_t now_nanoseconds, absl::Span<const SocketAddress> avoided = {},
       bool is_ours_first = false, bool takes_busy = true);
 
+  // Takes exactly this address and port, out of quarantine too: it is the same
+  // player's again. False if a session or another program has it, or if `Take`
+  // would not choose the address. The port may be another session's at another
+  // address.
+  bool TakeExactly(const SocketAddress& relay,
+                   const SocketAddress& route_source, const RelayOwner& owner,
+                   int64_t now_nanoseconds);
+
   // Releases a port, after its socket was closed. A port that was taken out of
   // quarantine returns there, unless that time is over. Ignored if it is not
   // taken.
@@ -197,19 +205,27 @@ class RelayPorts {
   absl::optional<uint16_t> TakeFree() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteUse(size_t source, uint16_t port_index, const Use& use)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::optional<uint16_t> IndexOfAdopted(uint16_t port)
+  absl::optional<uint16_t> IndexOfKnown(uint16_t port)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsSource(const SocketAddress& ip,
+                const SocketAddress& route_source) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A port that is blocked at other addresses, or in use there. The lowest bit
   // of a word first, so that few ports are shared, by many sessions.
   absl::optional<Choice> FindUnique() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::optional<Choice> FindShared() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   size_t NextSearchWord() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes a port out of a queue, wherever it is in it.
+  static absl::optional<BlockedPort> TakeOut(uint16_t port_index,
+                                             BlockedQueue* queue);
   absl::optional<Choice> TakeOldest(BlockedQueue Source::*row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::vector<uint16_t> ports_;  // constant from the first Take on
+  // Elements change their places with the lock held, and only those that were
+  // never taken.
+  std::vector<uint16_t> ports_;
   const int64_t quarantine_nanoseconds_;
-  std::vector<uint16_t> index_by_port_;  // index in `ports_` by port
+  std::vector<uint16_t> index_by_port_;  // index in `ports_` by port, likewise
   std::vector<size_t> ipv4_bind_sources_;
   std::vector<size_t> ipv6_bind_sources_;
 

@@ -61,6 +61,11 @@ class Model {
     state.is_used = true;
     return "";
   }
+  // Whether this pair can be had by its name.
+  bool TakeExactly(int source, uint16_t port) {
+    State& state = pairs_.at({source, port});
+    return !std::exchange(state.is_used, true);
+  }
   void GiveBack(int source, uint16_t port, bool is_answered, int64_t now) {
     State& state = pairs_.at({source, port});
     if (is_answered || state.quarantined_until > now) {
@@ -120,7 +125,16 @@ TEST_P(RelayPortsModelTest, EachChoiceIsTheOneOfTheModel) {
       now += static_cast<int64_t>(random() % (kSecond / 4));
       // From nearly nothing to nearly everything in use, and back.
       const bool is_filling = step / 400 % 2 == 0;
-      if (random() % 3 == 0 ? !is_filling : is_filling) {
+      if (is_filling && random() % 8 == 0) {
+        const int source = 1 + static_cast<int>(random() % source_count);
+        const SocketAddress relay =
+            Source(source).WithPort(all[random() % all.size()]);
+        const bool is_taken =
+            ports.TakeExactly(relay, Source(1), Owner(step), now);
+        ASSERT_EQ(is_taken, model.TakeExactly(source, relay.port()))
+            << relay.ToString() << " at step " << step;
+        if (is_taken) used.push_back(relay);
+      } else if (random() % 3 == 0 ? !is_filling : is_filling) {
         const auto relay = ports.Take(Source(1), Owner(step), now);
         ASSERT_EQ(relay.has_value(), model.HasRoom());
         if (!relay.has_value()) continue;

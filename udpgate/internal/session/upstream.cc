@@ -206,15 +206,44 @@ UpstreamOpener::Result UpstreamOpener::Open(
     result.is_without_port = avoided.size() < source_count;
     return result;
   }
+  SetOptions(result.fd, backend, receive_buffer_bytes);
+  return result;
+}
+
+UpstreamOpener::Result UpstreamOpener::OpenExactly(const SocketAddress& relay,
+                                                   const SocketAddress& source,
+                                                   const SocketAddress& backend,
+                                                   const RelayOwner& owner,
+                                                   int64_t receive_buffer_bytes,
+                                                   int64_t now_nanoseconds) {
+  Result result;
+  result.error = EADDRINUSE;
+  result.failed_call = "the relay port is taken";
+  if (relay.family() != backend.family() || relay.port() == 0 ||
+      !ports_->TakeExactly(relay, source, owner, now_nanoseconds)) {
+    return result;
+  }
+  const Verdict verdict = OpenOn(relay, backend, &result);
+  if (verdict == Verdict::kOpen) {
+    SetOptions(result.fd, backend, receive_buffer_bytes);
+  } else {
+    ports_->GiveBack(relay,
+                     verdict == Verdict::kPortIsBusy ? PortFate::kBusy
+                                                     : PortFate::kUnanswered,
+                     now_nanoseconds);
+  }
+  return result;
+}
+
+void UpstreamOpener::SetOptions(int fd, const SocketAddress& backend,
+                                int64_t receive_buffer_bytes) {
   // Linux has had these options since 3.15, and refuses none of them.
-  SetTrafficOptions(sys_calls_, result.fd, /*has_ipv4=*/backend.is_ipv4(),
+  SetTrafficOptions(sys_calls_, fd, /*has_ipv4=*/backend.is_ipv4(),
                     /*has_ipv6=*/!backend.is_ipv4(), traffic_)
       .IgnoreError();
   SetReceiveBufferBytes(
-      sys_calls_, result.fd,
-      std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));
-  EnableErrorQueue(sys_calls_, result.fd, backend.family());
-  return result;
+      sys_calls_, fd, std::min(receive_buffer_bytes, kUpstreamBufferBytesMax));
+  EnableErrorQueue(sys_calls_, fd, backend.family());
 }
 
 UpstreamOpener::Verdict UpstreamOpener::OpenOn(const SocketAddress& relay,

@@ -91,6 +91,12 @@ class UpstreamOpener {
               int64_t now_nanoseconds, bool takes_busy = true,
               int attempt_count = 0);
 
+  // The same on exactly the source address and port `relay`. An error if they
+  // are taken, or are not for `backend`; `Open` is for that case.
+  Result OpenExactly(const SocketAddress& relay, const SocketAddress& source,
+                     const SocketAddress& backend, const RelayOwner& owner,
+                     int64_t receive_buffer_bytes, int64_t now_nanoseconds);
+
   // Whether the port at `relay` would do if `Open` found none.
   bool IsOfUse(const SocketAddress& relay, const SocketAddress& source) const;
 
@@ -113,6 +119,8 @@ class UpstreamOpener {
 
   // The result of an attempt; all but the first leave an error and no socket.
   enum class Verdict { kOpen, kPortIsBusy, kSourceIsUseless, kFailed };
+  void SetOptions(int fd, const SocketAddress& backend,
+                  int64_t receive_buffer_bytes);
   Verdict OpenOn(const SocketAddress& relay, const SocketAddress& backend,
                  Result* result);
   Verdict BindAndConnect(int fd, const SocketAddress& relay,

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "udpgate/internal/net/socket_options.h"
+#include "udpgate/internal/session/tag_replies.h"
 
 namespace udpgate {
 namespace internal {
@@ -230,6 +231,7 @@ bool Endings::SweepSlots(uint32_t end_slot, int* ended_count) {
       continue;
     }
     lifecycle_->UpdateOffload(session);
+    TagReplies::Note(*session);
     const absl::optional<EndReason> reason = SilenceOf(*session);
     if (!reason.has_value()) {
       validation_->AllowOneReply(session);
@@ -263,6 +265,10 @@ absl::optional<EndReason> Endings::SilenceOf(const Session& session) const {
       limits.backend_silent_timeout > absl::ZeroDuration() &&
       IsOver(session.unanswered_since_nanoseconds,
              limits.backend_silent_timeout) &&
+      !TagReplies::HasReplyAfter(
+          shard_->now_nanoseconds -
+              absl::ToInt64Nanoseconds(limits.backend_silent_timeout),
+          session) &&
       !NextDatagramBytes(shard_->sys_calls, session.upstream_fd).has_value()) {
     return EndReason::kBackendSilent;
   }

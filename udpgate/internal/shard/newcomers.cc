@@ -215,7 +215,9 @@ void Newcomers::OpenUpstream(ResolveResult result, Session** session) {
            session);
     return;
   }
-  if (opened.error == 0) opened = OpenSocket(**session, source, backend);
+  if (opened.error == 0) {
+    opened = OpenSocket(**session, result.relay, source, backend);
+  }
   if (opened.error != 0) {
     if (opened.LacksRoom()) evictions_->AskOtherShards();
     const auto why = [&] {
@@ -275,13 +277,19 @@ void Newcomers::Connect(const UpstreamOpener::Result& opened,
   }
 }
 
-// A socket for a new session. If ports, descriptors or memory run out,
-// unconfirmed sessions of this shard are evicted. Only then is a port tried
-// that another program was found to have: that is expensive, and mostly in
-// vain.
+// A socket for a new session, on `preferred` if that is possible. If ports,
+// descriptors or memory run out, unconfirmed sessions of this shard are
+// evicted. Only then is a port tried that another program was found to have:
+// that is expensive, and mostly in vain.
 UpstreamOpener::Result Newcomers::OpenSocket(const Session& session,
+                                             const SocketAddress& preferred,
                                              const SocketAddress& source,
                                              const SocketAddress& backend) {
+  if (preferred.is_valid()) {
+    UpstreamOpener::Result opened =
+        upstreams_->OpenExactly(session, preferred, source, backend);
+    if (opened.error == 0) return opened;
+  }
   bool takes_busy = false;
   int attempt_count = 0;
   for (int evicted_count = 0;;) {

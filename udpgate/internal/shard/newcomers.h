@@ -68,6 +68,7 @@ class Newcomers {
   const char* FindSource(const SocketAddress& backend, SocketAddress* source,
                          UpstreamOpener::Result* failure);
   UpstreamOpener::Result OpenSocket(const Session& session,
+                                    const SocketAddress& preferred,
                                     const SocketAddress& source,
                                     const SocketAddress& backend);
   void Connect(const UpstreamOpener::Result& opened,

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "udpgate/internal/net/sys_calls.h"
+#include "udpgate/internal/session/tag_replies.h"
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/session_info.h"
 
@@ -192,6 +193,7 @@ absl::Status ShardHandover::TakeOverOne(HandedSession* handed) {
   lifecycle_->Enlist(handed->state, handed->proof_count, session);
   if (session->tag != nullptr) {
     session->tag->OnBegin(session->client, session->relay);
+    TagReplies::Note(*session);  // before the first sweep looks at others
   }
   if (session->state == SessionState::kConfirmed) {
     shard_->offload.Adopt(handed->flow_slot, handed->flow_counted, session);

@@ -23,10 +23,25 @@ UpstreamOpener::Result UpstreamSockets::Open(const Session& session,
                                              const SocketAddress& backend,
                                              bool takes_busy,
                                              int attempt_count) {
-  UpstreamOpener::Result opened =
+  return WatchOpened(
+      session,
       opener_.Open(source, backend, {shard_->number, session.ref()},
                    shard_->gate->options.receive_buffer_bytes,
-                   shard_->now_nanoseconds, takes_busy, attempt_count);
+                   shard_->now_nanoseconds, takes_busy, attempt_count));
+}
+
+UpstreamOpener::Result UpstreamSockets::OpenExactly(
+    const Session& session, const SocketAddress& relay,
+    const SocketAddress& source, const SocketAddress& backend) {
+  return WatchOpened(
+      session, opener_.OpenExactly(relay, source, backend,
+                                   {shard_->number, session.ref()},
+                                   shard_->gate->options.receive_buffer_bytes,
+                                   shard_->now_nanoseconds));
+}
+
+UpstreamOpener::Result UpstreamSockets::WatchOpened(
+    const Session& session, UpstreamOpener::Result opened) {
   if (opened.error != 0) return opened;
   RequestReceiveTimes(opened.fd);
   const SysCallResult watched = Watch(session, opened.fd);

@@ -47,6 +47,11 @@ class UpstreamSockets {
                               const SocketAddress& source,
                               const SocketAddress& backend,
                               bool takes_busy = true, int attempt_count = 0);
+  // The same on one source address and port; see UpstreamOpener::OpenExactly.
+  UpstreamOpener::Result OpenExactly(const Session& session,
+                                     const SocketAddress& relay,
+                                     const SocketAddress& source,
+                                     const SocketAddress& backend);
   // Watches a socket to `backend` that another process has opened for
   // `session`, and sets its options. If it fails, `fd` stays the caller's.
   SysCallResult Adopt(const Session& session, const SocketAddress& backend,
@@ -63,6 +68,8 @@ class UpstreamSockets {
   void Resume(Session* session);
 
  private:
+  UpstreamOpener::Result WatchOpened(const Session& session,
+                                     UpstreamOpener::Result opened);
   SysCallResult Watch(const Session& session, int fd);
   void RequestReceiveTimes(int fd);
   void EndPause(Session* session);
