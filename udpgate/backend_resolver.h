@@ -186,9 +186,13 @@ class BackendResolver {
 
   // Called for each disconnect event, before the sessions end, on the thread
   // that reports it. A resolver that remembers players forgets those that the
-  // event names.
-  virtual void HandleDisconnect(const DisconnectTarget& target) {
+  // event names, and returns the client addresses of their sessions: these end
+  // as well, also those that the event does not name. Not called if a relay
+  // port fits several sessions, since then none ends.
+  virtual std::vector<SocketAddress> HandleDisconnect(
+      const DisconnectTarget& target) {
     (void)target;
+    return {};
   }
 
   // In a takeover: returns this resolver's own tag with the key of `tag`, which

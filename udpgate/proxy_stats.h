@@ -153,10 +153,12 @@ namespace udpgate {
   X(kPendingLimit, pending_limit,                                             \
     "New session rejected: too many sessions, or bytes, wait for a backend.") \
   X(kStunUnknownUfrag, stun_unknown_ufrag,                                    \
-    "STUN request of a new client that names no known join.")                 \
+    "STUN message of a new client that names no join, or is malformed.")      \
   X(kStunWrongIntegrity, stun_wrong_integrity,                                \
     "STUN request of a new client whose MESSAGE-INTEGRITY is wrong or "       \
     "missing.")                                                               \
+  X(kStunAddressLimit, stun_address_limit,                                    \
+    "STUN request of a player who has as many addresses as a join may have.") \
   X(kDtlsWithoutSession, dtls_without_session,                                \
     "DTLS datagram of a client without a session (NETHERNET_ADDR).")          \
   X(kNoUpstreamSocket, no_upstream_socket,                                    \

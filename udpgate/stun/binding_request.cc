@@ -122,6 +122,14 @@ bool IsBindingRequest(absl::Span<const char> datagram) {
          Read16(datagram.data()) == internal::kBindingRequestType;
 }
 
+bool IsBindingReply(absl::Span<const char> datagram) {
+  if (!IsStun(datagram)) return false;
+  const uint16_t type = Read16(datagram.data());
+  return type == internal::kBindingIndicationType ||
+         type == internal::kBindingResponseType ||
+         type == internal::kBindingErrorType;
+}
+
 bool IsDtls(absl::Span<const char> datagram) {
   if (datagram.empty()) return false;
   const uint8_t first = static_cast<uint8_t>(datagram[0]);

@@ -25,6 +25,8 @@ namespace stun {
 bool IsStun(absl::Span<const char> datagram);
 // The same for a Binding request. `ParseBindingRequest` may still refuse it.
 bool IsBindingRequest(absl::Span<const char> datagram);
+// The same for a Binding response, of success or error, or indication.
+bool IsBindingReply(absl::Span<const char> datagram);
 
 // True if the first byte is one of DTLS (20 to 63, RFC 7983 section 7).
 bool IsDtls(absl::Span<const char> datagram);

@@ -170,6 +170,14 @@ TEST(BindingRequestTest, KnowsStunAndDtlsByTheirFirstBytes) {
   response[0] = 1;
   EXPECT_TRUE(IsStun(response));
   EXPECT_FALSE(IsBindingRequest(response));
+  EXPECT_TRUE(IsBindingReply(response));
+  EXPECT_FALSE(IsBindingReply(stun));
+  response[1] = 0x11;
+  EXPECT_TRUE(IsBindingReply(response));
+  response[0] = 0;
+  EXPECT_TRUE(IsBindingReply(response));
+  response[1] = 3;  // Allocate, a method of TURN
+  EXPECT_FALSE(IsBindingReply(response));
   EXPECT_FALSE(ParseBindingRequest(response).has_value());
   std::string without_cookie = stun;
   without_cookie[7] = 0x43;

@@ -22,6 +22,11 @@ ShardMessage::Kind KindOf(const DisconnectTarget& target) {
   }
 }
 
+bool IsForOneSession(const DisconnectTarget& target) {
+  return target.kind() == DisconnectTarget::Kind::kClient ||
+         target.kind() == DisconnectTarget::Kind::kRelayPort;
+}
+
 }  // namespace
 
 DisconnectRouter::DisconnectRouter(GateContext* context,
@@ -104,52 +109,46 @@ void DisconnectRouter::LogIgnoredEvent(absl::string_view why) {
 void DisconnectRouter::Disconnect(const DisconnectTarget& target,
                                   int64_t came_nanoseconds, Done done) {
   disconnects_received_.fetch_add(1, std::memory_order_relaxed);
+  if (!IsUnambiguous(target)) return ReportNone(std::move(done));
   // First, so that no client gets what the resolver remembers after its session
   // has ended.
-  context_->resolver->HandleDisconnect(target);
-  switch (target.kind()) {
-    case DisconnectTarget::Kind::kClient:
-      return DisconnectClient(target.client(), came_nanoseconds,
-                              std::move(done));
-    case DisconnectTarget::Kind::kRelayPort:
-      return DisconnectRelayPort(target.relay_port(), came_nanoseconds,
-                                 std::move(done));
-    default:
-      return DisconnectInParts(target, came_nanoseconds, std::move(done));
+  const std::vector<SocketAddress> clients =
+      context_->resolver->HandleDisconnect(target);
+  std::vector<Part> parts = PartsOf(target);
+  for (Part& part : parts) part.message.came_nanoseconds = came_nanoseconds;
+  if (IsForOneSession(target) && clients.empty()) {
+    if (!parts.empty()) return Send(std::move(parts.front()), std::move(done));
+    CountUnmatched();
+    return ReportNone(std::move(done));
   }
+  // The sessions of these clients may have been created meanwhile.
+  const int64_t now_nanoseconds = context_->clock->NowNanoseconds();
+  for (const SocketAddress& client : clients) {
+    parts.push_back(PartOfClient(client));
+    parts.back().message.came_nanoseconds = now_nanoseconds;
+  }
+  SendParts(std::move(parts), std::move(done));
 }
 
-void DisconnectRouter::DisconnectClient(const SocketAddress& client,
-                                        int64_t came_nanoseconds, Done done) {
+bool DisconnectRouter::IsUnambiguous(const DisconnectTarget& target) {
+  if (target.kind() != DisconnectTarget::Kind::kRelayPort ||
+      context_->relay_ports.Find(target.relay_port()).size() <= 1) {
+    return true;
+  }
+  // To end another player's session would be worse than to end none.
+  disconnects_ambiguous_.fetch_add(1, std::memory_order_relaxed);
+  LogIgnoredEvent(absl::StrCat("relay port ", target.relay_port(),
+                               " fits several sessions"));
+  return false;
+}
+
+DisconnectRouter::Part DisconnectRouter::PartOfClient(
+    const SocketAddress& client) const {
   Part part;
   part.shard = context_->hash(client) % context_->inboxes.size();
   part.message.kind = ShardMessage::Kind::kDisconnectClient;
   part.message.client = client;
-  part.message.came_nanoseconds = came_nanoseconds;
-  Send(std::move(part), std::move(done));
-}
-
-void DisconnectRouter::DisconnectRelayPort(uint16_t port,
-                                           int64_t came_nanoseconds,
-                                           Done done) {
-  const std::vector<RelayOwner> owners = context_->relay_ports.Find(port);
-  if (owners.size() > 1) {
-    // To end another player's session would be worse than to end none.
-    disconnects_ambiguous_.fetch_add(1, std::memory_order_relaxed);
-    LogIgnoredEvent(
-        absl::StrCat("relay port ", port, " fits several sessions"));
-    return ReportNone(std::move(done));
-  }
-  if (owners.empty()) {
-    CountUnmatched();
-    return ReportNone(std::move(done));
-  }
-  Part part;
-  part.shard = owners.front().shard;
-  part.message.kind = ShardMessage::Kind::kEndSession;
-  part.message.session = owners.front().session;
-  part.message.came_nanoseconds = came_nanoseconds;
-  Send(std::move(part), std::move(done));
+  return part;
 }
 
 void DisconnectRouter::Send(Part part, Done done) {
@@ -166,25 +165,42 @@ void DisconnectRouter::Send(Part part, Done done) {
 std::vector<DisconnectRouter::Part> DisconnectRouter::PartsOf(
     const DisconnectTarget& target) const {
   std::vector<Part> parts;
-  if (target.kind() == DisconnectTarget::Kind::kRelay) {
-    for (const RelayOwner& owner :
-         context_->relay_ports.Find(target.address().port())) {
-      parts.push_back({owner.shard, ShardMessage()});
-      parts.back().message.kind = ShardMessage::Kind::kEndSession;
-      parts.back().message.session = owner.session;
-    }
-    return parts;
+  const auto add_owner = [&](const RelayOwner& owner) {
+    parts.push_back({owner.shard, ShardMessage()});
+    parts.back().message.kind = ShardMessage::Kind::kEndSession;
+    parts.back().message.session = owner.session;
+  };
+  switch (target.kind()) {
+    case DisconnectTarget::Kind::kClient:
+      parts.push_back(PartOfClient(target.client()));
+      return parts;
+    case DisconnectTarget::Kind::kRelayPort:
+      for (const RelayOwner& owner :
+           context_->relay_ports.Find(target.relay_port())) {
+        add_owner(owner);
+      }
+      return parts;
+    case DisconnectTarget::Kind::kRelay:
+      for (const RelayOwner& owner :
+           context_->relay_ports.Find(target.address().port())) {
+        add_owner(owner);
+        parts.back().message.address = target.address();
+      }
+      return parts;
+    default:
+      break;
   }
+  const auto text = std::make_shared<const std::string>(target.text());
   for (size_t i = 0; i < context_->inboxes.size(); ++i) {
     parts.push_back({i, ShardMessage()});
     parts.back().message.kind = KindOf(target);
+    parts.back().message.address = target.address();
+    parts.back().message.text = text;
   }
   return parts;
 }
 
-void DisconnectRouter::DisconnectInParts(const DisconnectTarget& target,
-                                         int64_t came_nanoseconds, Done done) {
-  std::vector<Part> parts = PartsOf(target);
+void DisconnectRouter::SendParts(std::vector<Part> parts, Done done) {
   if (parts.empty() || !context_->is_running) {
     CountUnmatched();
     return ReportNone(std::move(done));
@@ -198,11 +214,7 @@ void DisconnectRouter::DisconnectInParts(const DisconnectTarget& target,
   auto tally = std::make_shared<Tally>();
   tally->parts_left = parts.size();
   tally->done = std::move(done);
-  const auto text = std::make_shared<const std::string>(target.text());
   for (Part& part : parts) {
-    part.message.address = target.address();
-    part.message.text = text;
-    part.message.came_nanoseconds = came_nanoseconds;
     part.message.is_part = true;
     part.message.disconnect_done = [this, tally](int64_t ended_count) {
       tally->ended_count += ended_count;

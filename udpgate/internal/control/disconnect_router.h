@@ -79,13 +79,12 @@ class DisconnectRouter {
 
   void Disconnect(const DisconnectTarget& target, int64_t came_nanoseconds,
                   Done done);
-  void DisconnectClient(const SocketAddress& client, int64_t came_nanoseconds,
-                        Done done);
-  void DisconnectRelayPort(uint16_t port, int64_t came_nanoseconds, Done done);
-  // A target that may concern several sessions, or several shards.
-  void DisconnectInParts(const DisconnectTarget& target,
-                         int64_t came_nanoseconds, Done done);
+  // False if the port fits several sessions: then none ends.
+  bool IsUnambiguous(const DisconnectTarget& target);
+  // Those of the sessions, or of the shards, that it may concern.
   std::vector<Part> PartsOf(const DisconnectTarget& target) const;
+  Part PartOfClient(const SocketAddress& client) const;
+  void SendParts(std::vector<Part> parts, Done done);
   void Send(Part part, Done done);
   void CountUnmatched() {
     disconnects_unmatched_.fetch_add(1, std::memory_order_relaxed);

@@ -30,6 +30,7 @@ using test::MockDisconnectSource;
 using test::SimulatedClock;
 using ::testing::ElementsAre;
 using ::testing::NiceMock;
+using ::testing::UnorderedElementsAre;
 
 constexpr uint16_t kPort = 40000;
 constexpr int kShards = 3;
@@ -42,12 +43,15 @@ SocketAddress Client(uint16_t port) {
 class ToldResolver final : public BackendResolver {
  public:
   void Resolve(const ResolveRequest& /*request*/, Callback /*done*/) override {}
-  void HandleDisconnect(const DisconnectTarget& target) override {
+  std::vector<SocketAddress> HandleDisconnect(
+      const DisconnectTarget& target) override {
     targets.push_back(target);
     if (on_disconnect) on_disconnect();
+    return clients;
   }
 
   std::vector<DisconnectTarget> targets;
+  std::vector<SocketAddress> clients;  // what it returns
   std::function<void()> on_disconnect;
 };
 
@@ -168,6 +172,7 @@ TEST_F(DisconnectRouterTest, APortOfTwoSessionsIsAmbiguousAndEndsNone) {
   EXPECT_TRUE(TakeAll().empty());
   EXPECT_EQ(Stats().disconnects_ambiguous, 1u);
   EXPECT_EQ(Stats().disconnects_unmatched, 0u);
+  EXPECT_TRUE(resolver_->targets.empty());
   EXPECT_TRUE(AwaitTrue([this] { return !Lines().empty(); }));
   EXPECT_THAT(Lines(), ElementsAre("disconnect event ignored: relay port 40000 "
                                    "fits several sessions"));
@@ -257,6 +262,36 @@ TEST_F(DisconnectRouterTest, TheResolverIsToldOfATargetBeforeAnyShard) {
   }
   handler_(absl::InvalidArgumentError("garbage"));
   EXPECT_EQ(resolver_->targets.size(), targets.size() + 1);
+}
+
+// The player of the named session has two more, one of which exists.
+TEST_F(DisconnectRouterTest, SessionsThatTheResolverNamesEndAsWell) {
+  AdoptPort(SocketAddress::Ipv4Loopback(kPort), 2, {1, 10});
+  resolver_->clients = {Client(1), Client(2)};
+  resolver_->on_disconnect = [this] { clock_.Advance(absl::Seconds(1)); };
+  const int64_t came_nanoseconds = clock_.NowNanoseconds();
+  Disconnect(DisconnectTarget::ForRelayPort(kPort));
+  std::vector<ShardMessage> messages = TakeAll();
+  ASSERT_EQ(messages.size(), 3u);
+  std::vector<SocketAddress> clients;
+  for (ShardMessage& message : messages) {
+    EXPECT_TRUE(message.is_part);
+    if (message.kind == ShardMessage::Kind::kEndSession) {
+      EXPECT_EQ(message.session, (SessionRef{1, 10}));
+      EXPECT_EQ(message.came_nanoseconds, came_nanoseconds);
+    } else {
+      EXPECT_EQ(message.kind, ShardMessage::Kind::kDisconnectClient);
+      // Their sessions may be newer than the event.
+      EXPECT_EQ(message.came_nanoseconds, clock_.NowNanoseconds());
+      clients.push_back(message.client);
+    }
+    const int64_t ended_count = message.client == Client(2) ? 0 : 1;
+    Report(std::move(message), ended_count);
+  }
+  EXPECT_THAT(clients, UnorderedElementsAre(Client(1), Client(2)));
+  EXPECT_TRUE(AwaitEndedCount(2));
+  EXPECT_EQ(Stats().disconnects_matched, 1u);
+  EXPECT_EQ(Stats().disconnects_unmatched, 0u);
 }
 
 TEST_F(DisconnectRouterTest, TheResolverIsToldIfNoSessionCanExist) {

@@ -16,6 +16,9 @@ inline constexpr size_t kCookieOffset = 4;
 inline constexpr size_t kTransactionIdOffset = 8;
 
 inline constexpr uint16_t kBindingRequestType = 0x0001;
+inline constexpr uint16_t kBindingIndicationType = 0x0011;
+inline constexpr uint16_t kBindingResponseType = 0x0101;
+inline constexpr uint16_t kBindingErrorType = 0x0111;
 inline constexpr uint32_t kMagicCookie = 0x2112a442;
 
 // Attributes (RFC 8489 section 18.3, RFC 8445 section 16.1).
