@@ -16,6 +16,7 @@
 #include "cli/settings/parsers.h"
 #include "cli/settings/table.h"
 #include "udpgate/redis/redis_option_ranges.h"
+#include "udpgate/redis/redis_url.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -95,10 +96,11 @@ absl::Status UnknownArgument(const std::string& argument) {
   const Setting* nearest = NearestSetting(variable);
   std::string hint = "see --help";
   if (nearest != nullptr && nearest->is_secret) {
-    hint = absl::StrCat(nearest->variable,
-                        " has no flag, set it in the environment, in .env or "
-                        "by ",
-                        nearest->variable, "_FILE");
+    const std::string file = absl::StrCat(nearest->variable, "_FILE");
+    hint = absl::StrCat(
+        nearest->variable, " has no flag, set it in the environment",
+        FindSetting(file) == nullptr ? " or in .env"
+                                     : absl::StrCat(", in .env or by ", file));
   } else if (nearest != nullptr) {
     hint = absl::StrCat("did you mean ", nearest->flag(), "? See --help");
   }
@@ -373,6 +375,23 @@ absl::Status CheckNetherNet(const Settings& settings) {
   return CheckForSignalingLoop(settings);
 }
 
+// Each part of REDIS_URL for which no setting of its own is given.
+void ApplyPartsOfRedisUrl(const ValuesByVariable& values, Settings* settings) {
+  const absl::StatusOr<RedisUrl> url = RedisUrl::Parse(settings->redis_url);
+  if (!url.ok()) return;  // not set
+  const auto is_open = [&values](const char* variable) {
+    return values.count(variable) == 0;
+  };
+  if (is_open("REDIS_ADDR")) settings->redis_address = url->address;
+  if (is_open("REDIS_USERNAME")) settings->redis_username = url->username;
+  if (is_open("REDIS_PASSWORD") && is_open("REDIS_PASSWORD_FILE")) {
+    settings->redis_password = url->password;
+  }
+  if (is_open("REDIS_DB")) {
+    settings->redis_database = url->database.value_or(settings->redis_database);
+  }
+}
+
 absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
   for (const Setting& setting : SettingTable()) {
     const auto found = values.find(setting.variable);
@@ -387,6 +406,7 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
           found->second.source, "): allowed: ", setting.allowed));
     }
   }
+  ApplyPartsOfRedisUrl(values, settings);
   if (absl::Status status = CheckForLoop(*settings); !status.ok()) {
     return status;
   }

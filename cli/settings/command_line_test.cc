@@ -258,6 +258,38 @@ TEST_F(CommandLineTest, Password) {
   EXPECT_EQ(ParseOk().redis_password, kSecret);
 }
 
+TEST_F(CommandLineTest, TheUrlOfRedisFillsInWhatIsNotSet) {
+  environment_["REDIS_URL"] =
+      absl::StrCat("redis://gate:", kSecret, "@redis.internal:7000/3");
+  Settings settings = ParseOk();
+  EXPECT_EQ(settings.redis_address, "redis.internal:7000");
+  EXPECT_EQ(settings.redis_username, "gate");
+  EXPECT_EQ(settings.redis_password, kSecret);
+  EXPECT_EQ(settings.redis_database, 3);
+  // Each setting of its own wins.
+  WriteDotenv("REDIS_DB=4\nREDIS_USERNAME=other\n");
+  arguments_ = {"--redis-addr=[::1]:1", "--redis-password-file",
+                directory_.WriteFile("password", "from the file")};
+  settings = ParseOk();
+  EXPECT_EQ(settings.redis_address, "[::1]:1");
+  EXPECT_EQ(settings.redis_username, "other");
+  EXPECT_EQ(settings.redis_password, "from the file");
+  EXPECT_EQ(settings.redis_database, 4);
+}
+
+TEST_F(CommandLineTest, TheUrlOfRedisHasNoFlagAndIsNotShown) {
+  arguments_ = {absl::StrCat("--redis-url=redis://:", kSecret, "@host")};
+  EXPECT_THAT(ParseError(),
+              AllOf(HasSubstr("REDIS_URL has no flag"), HasSubstr("in .env")));
+  EXPECT_THAT(ParseError(), Not(HasSubstr("_FILE")));
+  arguments_.clear();
+  environment_["REDIS_URL"] = absl::StrCat("redis://:", kSecret, "@host:0");
+  EXPECT_THAT(ParseError(), StartsWith("REDIS_URL=(hidden) (environment)"));
+  environment_.clear();
+  WriteDotenv(absl::StrCat("REDIS_URL='redis://:", kSecret, "@host\n"));
+  EXPECT_THAT(ParseError(), HasSubstr("test.env:1: REDIS_URL: "));
+}
+
 TEST_F(CommandLineTest, PasswordFile) {
   const auto read = [this](absl::string_view content) {
     arguments_ = {"--redis-password-file",

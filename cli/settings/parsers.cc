@@ -16,6 +16,7 @@
 #include "nlohmann/json.hpp"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/redis/redis_option_ranges.h"
+#include "udpgate/redis/redis_url.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -125,6 +126,16 @@ bool ApplyRedisAddress(absl::string_view value, Settings* settings) {
   if (!absl::StartsWith(path, "/") || path.size() > kUnixPathBytesMax)
     return false;
   settings->redis_address = std::string(value);
+  return true;
+}
+
+bool ApplyRedisUrl(absl::string_view value, Settings* settings) {
+  const absl::StatusOr<RedisUrl> url = RedisUrl::Parse(value);
+  Settings unused;
+  if (!url.ok() || url->is_tls || !ApplyRedisAddress(url->address, &unused)) {
+    return false;
+  }
+  settings->redis_url = std::string(value);
   return true;
 }
 

@@ -34,6 +34,7 @@ struct Settings {
   // `host:port` or `ip:port`; empty: resolve through Redis.
   std::string backend_address;
 
+  std::string redis_url;      // its parts are in the others; never logged
   std::string redis_address;  // `host:port` or `unix:/path`
   std::string redis_username;
   std::string redis_password;  // never logged

@@ -108,6 +108,17 @@ void AddRedisConnectionSettings(TableBuilder* table) {
             "unix:/path of at most 107 bytes",
             ApplyRedisAddress)
       .option = "RedisOptions::address";
+  Setting& url = table->Add(
+      "REDIS_URL", "",
+      "Address, user, password and database of Redis in one. Each setting of "
+      "its own wins over its part of the URL. It has no flag, because it may "
+      "hold the password.",
+      "redis://[user[:password]@]host[:port][/database] or "
+      "unix://[user[:password]@]/path[?db=database], with percent-encoded "
+      "special characters",
+      ApplyRedisUrl);
+  url.default_note = "none: the other settings";
+  url.is_secret = true;
   table
       ->AddText("REDIS_USERNAME", "", redis_ranges::kUsernameBytesMax,
                 "Redis ACL user.", &Settings::redis_username)
