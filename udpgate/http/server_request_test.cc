@@ -198,8 +198,8 @@ TEST_F(ServerRequestTest, RefusesMalformedChunks) {
        {"x\r\n"s, "3\nabc\n0\n\n\r\n"s, "3\r\nabcd\r\n0\r\n\r\n"s,
         "-1\r\n\r\n"s, " 3\r\nabc\r\n0\r\n\r\n"s, "3 \r\nabc\r\n"s,
         "0x3\r\nabc\r\n0\r\n\r\n"s, "\r\n\r\n"s, "3;\x01\r\nabc\r\n"s,
-        "3;a\nb\r\nabc\r\n0\r\n\r\n"s, "0\r\nX : y\r\n\r\n"s,
-        "0\r\nContent-Length: 5\r\n\r\n"s,
+        "3;a=\"b\"\r\nabc\r\n0\r\n\r\n"s, "3;a\nb\r\nabc\r\n0\r\n\r\n"s,
+        "0\r\nX : y\r\n\r\n"s, "0\r\nContent-Length: 5\r\n\r\n"s,
         "0\r\nTransfer-Encoding: chunked\r\n\r\n"s,
         "10000000000000003\r\nabc\r\n0\r\n\r\n"s}) {
     ExpectRefused(absl::StrCat("POST / HTTP/1.1\r\nHost: a\r\n"

@@ -26,6 +26,7 @@ std::string ToString(beast::string_view text) {
   return std::string(text.data(), text.size());
 }
 
+constexpr char kMalformed[] = "malformed request";
 constexpr char kFramingTooLarge[] = "chunk header or trailer too large";
 constexpr size_t kBodyReserveBytesMax = 16384;
 
@@ -37,8 +38,10 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
   explicit Parser(RequestReader* reader) : reader_(reader) {
     header_limit(static_cast<uint32_t>(reader->limits_.header_bytes_max) + 4);
     body_limit(reader->limits_.body_bytes_max);
-    eager(true);
   }
+
+  // The next bytes are the line of a chunk, after the end of the one before.
+  bool is_at_chunk_line() const { return is_at_chunk_line_; }
 
   Request request;
   bool expects_continue = false;
@@ -64,6 +67,7 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
     reader_->keep_alive_ = keep_alive();
     const Refusal refusal =
         CheckAndNormalize(reader_->is_http10_, &request, &expects_continue);
+    is_at_chunk_line_ = chunked();
     if (refusal.status == 0) return;
     reader_->Refuse(refusal.status, refusal.error);
     error = beast::http::error::bad_value;
@@ -80,10 +84,12 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
   }
   void on_chunk_header_impl(uint64_t, beast::string_view extensions,
                             error_code& error) override {
+    is_at_chunk_line_ = false;
     CountFraming(extensions.size(), &error);
   }
-  size_t on_chunk_body_impl(uint64_t, beast::string_view bytes,
+  size_t on_chunk_body_impl(uint64_t left, beast::string_view bytes,
                             error_code&) override {
+    is_at_chunk_line_ = left == bytes.size();
     request.body.append(bytes.data(), bytes.size());
     return bytes.size();
   }
@@ -99,6 +105,7 @@ class RequestReader::Parser final : public beast::http::basic_parser<true> {
 
   RequestReader* const reader_;
   size_t framing_bytes_ = 0;
+  bool is_at_chunk_line_ = false;
 };
 
 RequestReader::RequestReader(const Limits& limits) : limits_(limits) {}
@@ -168,6 +175,9 @@ RequestReader::State RequestReader::Read(absl::string_view bytes,
     has_begun_ = true;
   }
   while (!parser_->is_done() && state_ == State::kIncomplete) {
+    if (parser_->is_at_chunk_line() && !IsChunkLine(bytes)) {
+      return Refuse(400, kMalformed);
+    }
     error_code error;
     const size_t size =
         parser_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
@@ -188,7 +198,7 @@ RequestReader::State RequestReader::Read(absl::string_view bytes,
     if (error == beast::http::error::body_limit) {
       return Refuse(413, "request body too large");
     }
-    return Refuse(400, "malformed request");
+    return Refuse(400, kMalformed);
   }
   if (parser_->is_done()) state_ = State::kComplete;
   return state_;

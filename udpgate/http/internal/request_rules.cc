@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace udpgate {
 namespace http {
@@ -148,6 +149,18 @@ absl::string_view CheckHeaderLine(absl::string_view line) {
     return "header has control characters";
   }
   return "";
+}
+
+bool IsChunkLine(absl::string_view bytes) {
+  if (absl::StartsWith(bytes, "\r\n")) bytes.remove_prefix(2);
+  const size_t end = bytes.find('\n');
+  absl::string_view line = bytes.substr(0, end);
+  const bool has_return = absl::ConsumeSuffix(&line, "\r");
+  if (end != absl::string_view::npos && !has_return) return false;
+  return std::all_of(line.begin(), line.end(), [](char c) {
+    return c == '\t' ||
+           (absl::ascii_isprint(static_cast<unsigned char>(c)) && c != '"');
+  });
 }
 
 Refusal CheckAndNormalize(bool is_http10, Request* request,

@@ -16,6 +16,11 @@ bool IsTokenCharacter(char c);
 absl::string_view CheckRequestLine(absl::string_view line);
 absl::string_view CheckHeaderLine(absl::string_view line);
 
+// False if `bytes` cannot begin with the line of a chunk, after the line end of
+// the chunk before. Beast would look for the end of a quoted extension in later
+// lines, and clients have no use for quoted ones.
+bool IsChunkLine(absl::string_view bytes);
+
 // Status 0: none.
 struct Refusal {
   int status = 0;
