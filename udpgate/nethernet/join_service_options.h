@@ -147,8 +147,9 @@ struct JoinServiceStats {
   std::array<uint64_t, kAnswerBucketCount> answers_by_duration{};
   double answer_seconds_total = 0;
   uint64_t joins_in_progress =
-      0;                          // gauge: of requests without an answer so far
-  uint64_t status_questions = 0;  // sent to backends
+      0;  // gauge: of requests without an answer so far
+  // Questions to backends that have ended.
+  uint64_t status_questions_answered = 0;
   uint64_t status_questions_failed = 0;
   uint64_t status_waiters = 0;          // gauge
   uint64_t status_waiters_refused = 0;  // beyond `status_waiters_max`

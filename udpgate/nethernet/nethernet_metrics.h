@@ -4,10 +4,8 @@
 
 #include <vector>
 
-#include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 #include "udpgate/host_metric.h"
-#include "udpgate/nethernet/join_table.h"
+#include "udpgate/nethernet/join.h"
 #include "udpgate/nethernet/signaling_server.h"
 
 namespace udpgate {
@@ -20,19 +18,10 @@ namespace nethernet {
 //                                                 joins->stats());
 //   };
 //
-// Requests are shown by path and status, joins by result, as soon as there was
-// one; everything else always. Threads: any.
+// nethernet_metric_infos.h says what they are. Requests by path and status are
+// there as soon as there was one; everything else always. Threads: any.
 std::vector<HostMetric> NetherNetMetrics(const SignalingStats& signaling,
                                          const JoinTableStats& joins);
-
-// What these metrics are, for documents.
-struct NetherNetMetricInfo {
-  absl::string_view name;
-  HostMetric::Kind kind;
-  absl::string_view labels;  // "path, status"; empty: none
-  absl::string_view help;
-};
-absl::Span<const NetherNetMetricInfo> NetherNetMetricInfos();
 
 }  // namespace nethernet
 }  // namespace udpgate

@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/cidr.h"
@@ -40,7 +41,9 @@ namespace nethernet {
 
 struct SignalingServerOptions {
   http::EngineOptions engine;
-  // `admit` is set by `SignalingServer`, from the lists in `join`.
+  // `SignalingServer` sets `admit`, from the lists in `join`, and
+  // `accepts_proxy_header`. `response_timeout` must be above the timeouts in
+  // `join`.
   http::ServerOptions server;
   http::ClientOptions client;
   JoinServiceOptions join;
@@ -60,6 +63,7 @@ struct SignalingDependencies {
 
 struct SignalingStats {
   http::ServerStats server;
+  http::ClientStats client;
   JoinServiceStats join;
 };
 
@@ -80,6 +84,9 @@ class SignalingServer {
   SignalingServer& operator=(const SignalingServer&) = delete;
 
   absl::Status Start();
+  // Leaves further connections in the listening socket, to another process that
+  // has it; requests under way are answered. `Stop` follows.
+  void StopAccepting();
   // Closes all connections and ends the threads. Joins stay in the JoinTable.
   // May be called twice.
   void Stop();
@@ -101,8 +108,10 @@ class SignalingServer {
   SignalingStats stats() const;
 
  private:
-  SignalingServer() = default;
+  explicit SignalingServer(absl::Duration response_timeout)
+      : response_timeout_(response_timeout) {}
 
+  const absl::Duration response_timeout_;
   // In the order in which they must be destroyed, the last one first.
   std::unique_ptr<http::Engine> engine_;
   std::unique_ptr<http::Client> client_;

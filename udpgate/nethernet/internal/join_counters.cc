@@ -57,7 +57,7 @@ JoinServiceStats JoinCounters::Get() const {
   stats.answer_seconds_total =
       static_cast<double>(Value(answer_nanoseconds_total_)) / 1e9;
   stats.joins_in_progress = Value(joins_in_progress);
-  stats.status_questions = Value(status_questions);
+  stats.status_questions_answered = Value(status_questions_answered);
   stats.status_questions_failed = Value(status_questions_failed);
   stats.status_waiters = Value(status_waiters);
   stats.status_waiters_refused = Value(status_waiters_refused);

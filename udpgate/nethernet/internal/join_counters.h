@@ -22,7 +22,7 @@ class JoinCounters {
   void CountAnswer(int64_t duration_nanoseconds);
 
   std::atomic<int64_t> joins_in_progress{0};
-  std::atomic<uint64_t> status_questions{0};
+  std::atomic<uint64_t> status_questions_answered{0};
   std::atomic<uint64_t> status_questions_failed{0};
   std::atomic<int64_t> status_waiters{0};
   std::atomic<uint64_t> status_waiters_refused{0};
