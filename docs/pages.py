@@ -22,7 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Which page holds which of the blocks that //docs:tables prints.
 PAGES = {
     "docs/settings.md": ("settings",),
-    "docs/metrics.md": ("numbers", "drop-reasons", "end-reasons", "reopen-reasons"),
+    "docs/metrics.md": (
+        "numbers",
+        "drop-reasons",
+        "end-reasons",
+        "reopen-reasons",
+        "nethernet-metrics",
+        "join-results",
+    ),
 }
 
 MAN_PAGE = "docs/udp-gate.8"

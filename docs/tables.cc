@@ -13,6 +13,9 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "cli/settings/table.h"
+#include "udpgate/host_metric.h"
+#include "udpgate/nethernet/join_service_options.h"
+#include "udpgate/nethernet/nethernet_metric_infos.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/version.h"
 
@@ -86,6 +89,33 @@ std::string ReasonTable(size_t count, absl::string_view (*name)(Reason),
   return text;
 }
 
+std::string NetherNetMetricTable() {
+  std::string text =
+      "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n";
+  for (const nethernet::NetherNetMetricInfo& info :
+       nethernet::NetherNetMetricInfos()) {
+    const char* type = "gauge";
+    if (info.kind == HostMetric::Kind::kCounter) type = "counter";
+    if (info.kind == HostMetric::Kind::kHistogram) type = "histogram";
+    text += Row({Code(info.name), type,
+                 info.labels.empty()
+                     ? ""
+                     : Code(absl::StrReplaceAll(info.labels, {{", ", "`, `"}})),
+                 std::string(info.help)});
+  }
+  return text;
+}
+
+std::string JoinResultTable() {
+  std::string text = "| Result | Meaning |\n|---|---|\n";
+  for (size_t i = 0; i < nethernet::kJoinResultCount; ++i) {
+    const auto result = static_cast<nethernet::JoinResult>(i);
+    text += Row({Code(nethernet::JoinResultName(result)),
+                 std::string(nethernet::JoinResultHelp(result))});
+  }
+  return text;
+}
+
 void PrintBlocks() {
   const auto print = [](absl::string_view name, const std::string& text) {
     std::fputs(absl::StrCat("=== ", name, "\n", text).c_str(), stdout);
@@ -96,6 +126,8 @@ void PrintBlocks() {
         ReasonTable(kDropReasonCount, DropReasonName, DropReasonHelp));
   print("end-reasons",
         ReasonTable(kEndReasonCount, EndReasonName, EndReasonHelp));
+  print("nethernet-metrics", NetherNetMetricTable());
+  print("join-results", JoinResultTable());
   print("reopen-reasons",
         ReasonTable(kReopenReasonCount, ReopenReasonName, ReopenReasonHelp));
 }
