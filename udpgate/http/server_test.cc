@@ -155,6 +155,10 @@ TEST_F(ServerTest, ReadsChunkedBodies) {
   const std::string text = absl::StrCat(head, "2\r\nxy\r\n0\r\n\r\n");
   for (const char c : text) EXPECT_TRUE(client.Send({&c, 1}));
   EXPECT_EQ(client.Receive().body, "POST /\nxy");
+  for (const char c : absl::StrCat(head, "0\r\n\r\n")) {
+    EXPECT_TRUE(client.Send({&c, 1}));
+  }
+  EXPECT_EQ(client.Receive().body, "POST /\n");
 }
 
 TEST_F(ServerTest, TurnsAbsoluteTargetsIntoOriginForm) {
