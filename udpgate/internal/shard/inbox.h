@@ -40,6 +40,8 @@ struct ShardMessage {
     kClientRefused,     // the host of `client` has refused a reply
     kFindSilent,        // find a session that `client` may replace
     kEndSilent,         // end `session` if its client is still silent
+    kEndMoved,          // end the session of `client`, see ClientMoves
+    kMoved,             // that was done; continue `session` with its result
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
   // Called by the shard's owner. `next_slot` is where the next slice begins, 0
@@ -72,7 +74,10 @@ struct ShardMessage {
   bool is_silent_confirmed = false;
   int64_t silent_since_nanoseconds = 0;
   size_t shards_left = 0;
-  // Of kResolved: the result, and of which of the session's resolutions.
+  // Of kEndMoved: the shard of `session`, which waits for kMoved.
+  uint32_t asking_shard = 0;
+  // Of kResolved, kEndMoved and kMoved: the result, and of which of the
+  // session's resolutions.
   absl::StatusOr<ResolveResult> result;
   uint32_t resolution = 0;
   DisconnectDone disconnect_done;

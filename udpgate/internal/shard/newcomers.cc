@@ -169,21 +169,32 @@ void Newcomers::StartResolution(absl::Span<const char> first_datagram,
       });
 }
 
+// Null if the message is too late, or of a second result.
+Session* Newcomers::FindWaiting(const ShardMessage& message) {
+  Session* session = shard_->sessions.Find(message.session);
+  const bool is_waiting = session != nullptr &&
+                          session->state == SessionState::kPending &&
+                          session->resolution == message.resolution;
+  return is_waiting ? session : nullptr;
+}
+
+bool Newcomers::MustResolveAgain(const Session& session) const {
+  return session.must_resolve_again ||
+         shard_->inbox->HasDisconnectSince(session.resolve_begin_nanoseconds,
+                                           session.client);
+}
+
 void Newcomers::HandleResult(ShardMessage* message) {
-  Session* session = shard_->sessions.Find(message->session);
-  if (session == nullptr || session->state != SessionState::kPending ||
-      session->resolution != message->resolution) {
-    return;  // too late, or a second result
-  }
+  Session* session = FindWaiting(*message);
+  if (session == nullptr) return;
   shard_->counters->Resolve(shard_->now_nanoseconds -
                             session->resolve_begin_nanoseconds);
-  if (session->must_resolve_again ||
-      shard_->inbox->HasDisconnectSince(session->resolve_begin_nanoseconds,
-                                        session->client)) {
+  if (MustResolveAgain(*session)) {
     StartResolution(session->held->first(), session);
     return;
   }
   if (message->result.ok()) {
+    if (!moves_->EndOldSession(&*message->result, session)) return;
     OpenUpstream(*std::move(message->result), &session);
     return;
   }
@@ -198,6 +209,16 @@ void Newcomers::HandleResult(ShardMessage* message) {
   };
   Refuse(is_timeout ? EndReason::kResolveTimedOut : EndReason::kResolveFailed,
          reason, why, &session);
+}
+
+void Newcomers::HandleMoved(ShardMessage* message) {
+  Session* session = FindWaiting(*message);
+  if (session == nullptr) return;
+  if (MustResolveAgain(*session)) {
+    StartResolution(session->held->first(), session);
+    return;
+  }
+  OpenUpstream(*std::move(message->result), &session);
 }
 
 void Newcomers::OpenUpstream(ResolveResult result, Session** session) {

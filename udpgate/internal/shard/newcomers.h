@@ -12,6 +12,7 @@
 #include "udpgate/internal/net/datagram_batch.h"
 #include "udpgate/internal/session/session_table.h"
 #include "udpgate/internal/session/upstream.h"
+#include "udpgate/internal/shard/client_moves.h"
 #include "udpgate/internal/shard/evictions.h"
 #include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/lifecycle.h"
@@ -33,12 +34,14 @@ class Newcomers {
  public:
   // All must outlive it.
   Newcomers(ShardContext* shard, UpstreamSockets* upstreams,
-            Lifecycle* lifecycle, Relay* relay, Evictions* evictions)
+            Lifecycle* lifecycle, Relay* relay, Evictions* evictions,
+            ClientMoves* moves)
       : shard_(shard),
         upstreams_(upstreams),
         lifecycle_(lifecycle),
         relay_(relay),
-        evictions_(evictions) {}
+        evictions_(evictions),
+        moves_(moves) {}
   Newcomers(const Newcomers&) = delete;
   Newcomers& operator=(const Newcomers&) = delete;
 
@@ -53,6 +56,9 @@ class Newcomers {
   void StartResolution(absl::Span<const char> first_datagram, Session* session);
   // kResolved.
   void HandleResult(ShardMessage* message);
+  // kMoved: the old session of a client with a new address has ended, if it was
+  // there.
+  void HandleMoved(ShardMessage* message);
 
   // Ends sessions whose backend was not resolved in time.
   void ExpirePending();
@@ -64,6 +70,8 @@ class Newcomers {
   void Keep(const ClientDatagram& datagram, Session* session);
   // The session ends if there is no socket, or if the backend refuses what it
   // has held.
+  Session* FindWaiting(const ShardMessage& message);
+  bool MustResolveAgain(const Session& session) const;
   void OpenUpstream(ResolveResult result, Session** session);
   const char* FindSource(const SocketAddress& backend, SocketAddress* source,
                          UpstreamOpener::Result* failure);
@@ -83,6 +91,7 @@ class Newcomers {
   Lifecycle* const lifecycle_;
   Relay* const relay_;
   Evictions* const evictions_;
+  ClientMoves* const moves_;
 };
 
 }  // namespace internal

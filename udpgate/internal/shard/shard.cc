@@ -39,7 +39,9 @@ Shard::Shard(GateContext* gate, uint32_t number, int epoll_fd,
       relay_(&context_, &upstreams_, &replies_, &validation_, &recovery_),
       endings_(&context_, &lifecycle_, &validation_),
       evictions_(&context_, &upstreams_, &lifecycle_),
-      newcomers_(&context_, &upstreams_, &lifecycle_, &relay_, &evictions_),
+      moves_(&context_, &lifecycle_),
+      newcomers_(&context_, &upstreams_, &lifecycle_, &relay_, &evictions_,
+                 &moves_),
       snapshot_(&context_),
       handover_(&context_, &upstreams_, &lifecycle_, &newcomers_) {
   queued_.reserve(gate->options.batch_size);
@@ -141,6 +143,12 @@ void Shard::DrainMessages() {
       case ShardMessage::Kind::kFindSilent:
       case ShardMessage::Kind::kEndSilent:
         evictions_.HandleMessage(&message);
+        break;
+      case ShardMessage::Kind::kEndMoved:
+        moves_.HandleMessage(&message);
+        break;
+      case ShardMessage::Kind::kMoved:
+        newcomers_.HandleMoved(&message);
         break;
       case ShardMessage::Kind::kClientRefused:
         endings_.HandleClientRefused(message.client);

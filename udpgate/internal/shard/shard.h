@@ -15,6 +15,7 @@
 #include "udpgate/internal/net/datagram_batch.h"
 #include "udpgate/internal/session/handover.h"
 #include "udpgate/internal/shard/address_validation.h"
+#include "udpgate/internal/shard/client_moves.h"
 #include "udpgate/internal/shard/endings.h"
 #include "udpgate/internal/shard/evictions.h"
 #include "udpgate/internal/shard/gate_context.h"
@@ -37,7 +38,7 @@ namespace internal {
 // each other in one direction only:
 //
 //   Shard -> Newcomers, Endings, Relay, Snapshot, ShardHandover
-//   Newcomers -> Evictions, Relay
+//   Newcomers -> Evictions, ClientMoves, Relay
 //   Relay -> AddressValidation, UpstreamRecovery
 //   Endings -> AddressValidation
 //   all -> Lifecycle -> UpstreamSockets, ReplyBatch
@@ -106,6 +107,7 @@ class Shard {
   Relay relay_;
   Endings endings_;
   Evictions evictions_;
+  ClientMoves moves_;
   Newcomers newcomers_;
   Snapshot snapshot_;
   ShardHandover handover_;
