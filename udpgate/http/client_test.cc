@@ -218,6 +218,23 @@ TEST_F(ClientTest, ReadsEachKindOfBody) {
   EXPECT_EQ(interim->FindHeader("X-A"), nullptr);
 }
 
+TEST_F(ClientTest, ReadsAResponseByteByByte) {
+  for (const std::string& body : {std::string(), std::string("hello")}) {
+    const std::string text = absl::StrCat(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        body.empty() ? "" : "3\r\nhel\r\n2\r\nlo\r\n", "0\r\n\r\n");
+    ScriptedServer server([&text](Connection* connection) {
+      connection->ReadRequest();
+      for (const char byte : text) connection->SendAlone(byte);
+    });
+    for (int i = 0; i < 20; ++i) {
+      const Result response = Send(Get(server));
+      ASSERT_TRUE(response.ok()) << response.status();
+      EXPECT_EQ(response->body, body);
+    }
+  }
+}
+
 TEST_F(ClientTest, TheResponseToHeadHasNoBody) {
   ScriptedServer server(Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
   ClientRequest request = Get(server);

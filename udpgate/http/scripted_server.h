@@ -3,8 +3,12 @@
 #ifndef UDPGATE_HTTP_SCRIPTED_SERVER_H_
 #define UDPGATE_HTTP_SCRIPTED_SERVER_H_
 
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -49,6 +53,17 @@ class ScriptedServer {
         if (count <= 0) return;
         text.remove_prefix(static_cast<size_t>(count));
       }
+    }
+    // As a segment of its own, after the client's kernel has the ones before.
+    void SendAlone(char byte) const {
+      const int on = 1;
+      setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+      int unacknowledged = 1;
+      while (unacknowledged > 0 &&
+             ioctl(fd_.get(), SIOCOUTQ, &unacknowledged) == 0) {
+        std::this_thread::yield();
+      }
+      Send(absl::string_view(&byte, 1));
     }
     // True if the client closed or reset the connection; false if the server
     // ends first.
