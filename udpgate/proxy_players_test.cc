@@ -95,9 +95,11 @@ class PlayerResolver final : public BackendResolver {
     result.relay = player->relay();
     done(std::move(result));
   }
-  void HandleDisconnect(const DisconnectTarget& target) override {
+  std::vector<SocketAddress> HandleDisconnect(
+      const DisconnectTarget& target) override {
     internal::MutexLock lock(&mutex_);
     disconnects_.push_back(target);
+    return {};
   }
 
   PlayerTag& player(int number) {
