@@ -33,4 +33,45 @@ std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
   };
 }
 
+std::vector<HostMetric> RedisStreamMetrics(const RedisStreamStats& stats) {
+  using Kind = HostMetric::Kind;
+  const auto number = [](auto value) { return static_cast<double>(value); };
+  return {
+      {Kind::kGauge, "udpgate_redis_stream_reading",
+       "1 while messages of other gateways are read from the stream.",
+       stats.is_reading ? 1.0 : 0.0},
+      {Kind::kGauge, "udpgate_redis_stream_writing",
+       "1 while messages for other gateways can be written to the stream.",
+       stats.is_writing ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_stream_entries_written_total",
+       "Messages written to the stream.", number(stats.entries_written)},
+      {Kind::kCounter, "udpgate_redis_stream_entries_read_total",
+       "Messages of other gateways read from the stream.",
+       number(stats.entries_read)},
+      {Kind::kCounter, "udpgate_redis_stream_entries_dropped_total",
+       "Messages that were too long, found the queue full, or were refused by "
+       "Redis.",
+       number(stats.entries_dropped)},
+      {Kind::kCounter, "udpgate_redis_stream_entries_invalid_total",
+       "Messages read from the stream that were of no use.",
+       number(stats.entries_invalid)},
+      {Kind::kGauge, "udpgate_redis_stream_entries_waiting",
+       "Messages that wait for Redis.", number(stats.entries_waiting)},
+  };
+}
+
+std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats) {
+  using Kind = HostMetric::Kind;
+  return {
+      {Kind::kGauge, "udpgate_redis_status_connected",
+       "1 while the status of the fleet can be read.",
+       stats.is_connected ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_status_reads_total",
+       "Reads of the status of the fleet.", static_cast<double>(stats.reads)},
+      {Kind::kCounter, "udpgate_redis_status_refused_total",
+       "Values that were too long or no string.",
+       static_cast<double>(stats.values_refused)},
+  };
+}
+
 }  // namespace udpgate

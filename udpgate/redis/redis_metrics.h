@@ -1,4 +1,4 @@
-// The metrics of the Redis resolver and disconnect source.
+// The metrics of what uses Redis.
 #ifndef UDPGATE_REDIS_REDIS_METRICS_H_
 #define UDPGATE_REDIS_REDIS_METRICS_H_
 
@@ -7,6 +7,8 @@
 #include "udpgate/host_metric.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_key_watch.h"
+#include "udpgate/redis/redis_stream.h"
 
 namespace udpgate {
 
@@ -19,6 +21,10 @@ namespace udpgate {
 // Threads: any, while both arguments live.
 std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
                                      const RedisDisconnectSource& source);
+
+// The same of a stream, and of a key that is watched.
+std::vector<HostMetric> RedisStreamMetrics(const RedisStreamStats& stats);
+std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats);
 
 }  // namespace udpgate
 

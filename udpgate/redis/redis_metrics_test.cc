@@ -65,6 +65,41 @@ TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
                          "udpgate_redis_questions_waiting"));
 }
 
+TEST(RedisStreamMetricsTest, ShowEveryNumber) {
+  RedisStreamStats stream;
+  stream.is_reading = true;
+  stream.entries_written = 1;
+  stream.entries_read = 2;
+  stream.entries_dropped = 3;
+  stream.entries_invalid = 4;
+  stream.entries_waiting = 5;
+  std::map<std::string, double> values;
+  for (const HostMetric& metric : RedisStreamMetrics(stream)) {
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    values[metric.name] = metric.value;
+  }
+  const std::string prefix = "udpgate_redis_stream_";
+  EXPECT_THAT(values, ::testing::UnorderedElementsAre(
+                          std::make_pair(prefix + "reading", 1),
+                          std::make_pair(prefix + "writing", 0),
+                          std::make_pair(prefix + "entries_written_total", 1),
+                          std::make_pair(prefix + "entries_read_total", 2),
+                          std::make_pair(prefix + "entries_dropped_total", 3),
+                          std::make_pair(prefix + "entries_invalid_total", 4),
+                          std::make_pair(prefix + "entries_waiting", 5)));
+  values.clear();
+  for (const HostMetric& metric :
+       RedisKeyWatchMetrics({/*is_connected=*/true, 6, 7})) {
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    values[metric.name] = metric.value;
+  }
+  EXPECT_THAT(values,
+              ::testing::UnorderedElementsAre(
+                  std::make_pair("udpgate_redis_status_connected", 1),
+                  std::make_pair("udpgate_redis_status_reads_total", 6),
+                  std::make_pair("udpgate_redis_status_refused_total", 7)));
+}
+
 TEST_F(RedisMetricsTest, FollowTheResolverAndTheSource) {
   EXPECT_EQ(Values()["udpgate_redis_subscribed"], 0);
   EXPECT_TRUE(
