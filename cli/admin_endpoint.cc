@@ -27,11 +27,14 @@ class SessionObservers : public SessionObserver {
 };
 
 // What the program adds to /metrics.
-HostMetrics MetricsOfProgram(const std::function<HostMetrics()>& redis_metrics,
-                             const SessionLogger* session_log,
-                             const Logger& logger) {
-  HostMetrics metrics =
-      redis_metrics == nullptr ? HostMetrics() : redis_metrics();
+HostMetrics MetricsOfProgram(
+    const std::vector<std::function<HostMetrics()>>& sources,
+    const SessionLogger* session_log, const Logger& logger) {
+  HostMetrics metrics;
+  for (const std::function<HostMetrics()>& source : sources) {
+    if (source == nullptr) continue;
+    for (HostMetric& metric : source()) metrics.push_back(std::move(metric));
+  }
   metrics.push_back(
       {admin::HostMetric::Kind::kCounter, "udpgate_log_lines_dropped_total",
        "Log lines dropped because standard error did not accept them "
@@ -98,9 +101,14 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
   };
   hooks.reload = std::move(sources.reload);
   hooks.history = std::move(sources.observers.history);
-  hooks.metrics = [logger, redis_metrics = std::move(sources.backends.metrics),
+  hooks.drain = std::move(sources.drain);
+  hooks.joins = std::move(sources.joins);
+  std::vector<std::function<HostMetrics()>> metrics = {
+      std::move(sources.backends.metrics),
+      std::move(sources.nethernet_metrics)};
+  hooks.metrics = [logger, metrics = std::move(metrics),
                    session_log = std::move(sources.observers.log)] {
-    return MetricsOfProgram(redis_metrics, session_log.get(), *logger);
+    return MetricsOfProgram(metrics, session_log.get(), *logger);
   };
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> server =
       admin::AdminServer::Create(std::move(options), proxy, std::move(hooks));

@@ -6,12 +6,14 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "cli/backend_source.h"
 #include "cli/log/logger.h"
 #include "cli/log/session_log.h"
 #include "cli/settings/settings.h"
+#include "udpgate/admin/admin_options.h"
 #include "udpgate/admin/admin_server.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/proxy.h"
@@ -35,6 +37,10 @@ struct AdminSources {
   BackendSource backends;
   Observers observers;
   std::function<absl::StatusOr<std::string>()> reload;
+  // Null without NETHERNET_ADDR.
+  std::function<void()> drain;
+  std::function<HostMetrics()> nethernet_metrics;
+  std::function<std::vector<admin::ListedJoin>()> joins;
 };
 
 // The endpoint, bound but not started; null if ADMIN_ADDR is off. It uses the

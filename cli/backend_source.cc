@@ -81,6 +81,7 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   };
   source.resolver = *std::move(resolver);
   source.disconnects = *std::move(disconnects);
+  source.redis = RedisAccess{options, *lookup};
   return source;
 }
 

@@ -9,15 +9,24 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "cli/settings/settings.h"
 #include "udpgate/admin/admin_server.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/disconnect_source.h"
+#include "udpgate/dns/host_lookup.h"
+#include "udpgate/redis/redis_options.h"
 
 namespace udpgate {
 namespace cli {
 
 using HostMetrics = std::vector<admin::HostMetric>;
+
+// How other parts of the program reach the same Redis.
+struct RedisAccess {
+  RedisOptions options;
+  std::shared_ptr<HostLookup> lookup;
+};
 
 struct BackendSource {
   std::shared_ptr<BackendResolver> resolver;
@@ -26,6 +35,7 @@ struct BackendSource {
   std::function<HostMetrics()> metrics;
   // Calls `HostLookup::Reload`; null without a HostLookup.
   std::function<void()> reload_names;
+  absl::optional<RedisAccess> redis;  // nullopt without Redis
 };
 
 // Checks rules that are not ranges of single settings.

@@ -36,6 +36,10 @@ constexpr absl::Duration kStartupTimeMax = absl::Seconds(30);
 // What the service manager is told that shutdown may take, after the drain.
 constexpr absl::Duration kShutdownTimeMax = absl::Seconds(10);
 
+// How long a process that was taken over from waits for the answers of joins
+// under way, whose result the new process must know.
+constexpr absl::Duration kLastJoinsTimeMax = absl::Seconds(2);
+
 // How long a new process may need this one after the takeover, until the
 // service manager knows it.
 constexpr absl::Duration kNewProcessTimeMax = absl::Seconds(10);
@@ -75,8 +79,8 @@ absl::Status Gateway::Start() {
   // A function that ends Start early leaves what is there to the destructor.
   for (const auto step :
        {&Gateway::ObtainSockets, &Gateway::AwaitOwnAddresses, &Gateway::Compose,
-        &Gateway::StartProxy, &Gateway::StartAdmin, &Gateway::StartTakeover,
-        &Gateway::Announce}) {
+        &Gateway::StartProxy, &Gateway::StartSignaling, &Gateway::StartAdmin,
+        &Gateway::StartTakeover, &Gateway::Announce}) {
     if (absl::Status status = (this->*step)(); !status.ok()) {
       return ForUser(status);
     }
@@ -133,13 +137,18 @@ absl::Status Gateway::Compose() {
   absl::StatusOr<BackendSource> backends = MakeBackendSource(settings_);
   if (!backends.ok()) return backends.status();
   backends_ = *std::move(backends);
+  absl::StatusOr<std::unique_ptr<Signaling>> signaling =
+      Signaling::Create(settings_, backends_, logger_);
+  if (!signaling.ok()) return signaling.status();
+  signaling_ = *std::move(signaling);
   absl::StatusOr<std::shared_ptr<FlowOffload>> fast_path =
       MakeFastPath(settings_, old_process_.get(), logger_);
   if (!fast_path.ok()) return fast_path.status();
   observers_ = MakeObservers(settings_, logger_);
 
   ProxyDependencies dependencies;
-  dependencies.resolver = backends_.resolver;
+  dependencies.resolver =
+      signaling_ == nullptr ? backends_.resolver : signaling_->resolver();
   dependencies.disconnects = backends_.disconnects;
   dependencies.flow_offload = *std::move(fast_path);
   dependencies.session_observer = observers_.all;
@@ -147,14 +156,32 @@ absl::Status Gateway::Compose() {
       Proxy::Create(settings_.proxy, std::move(dependencies));
   if (!proxy.ok()) return proxy.status();
   proxy_ = *std::move(proxy);
+  Reloader::Parts parts;
+  parts.reload_names = backends_.reload_names;
+  if (signaling_ != nullptr) {
+    const absl::Status bound =
+        signaling_->Bind(settings_, old_process_.get(), proxy_.get());
+    if (!bound.ok()) return bound;
+    parts.apply = [this](const Settings& settings) {
+      return signaling_->Reload(settings);
+    };
+  }
   reloader_ = std::make_unique<Reloader>(
       options_.sources, options_.command_line, ValidateSettings,
-      backends_.reload_names, proxy_.get(), logger_);
+      std::move(parts), proxy_.get(), logger_);
+  return ComposeAdmin();
+}
 
+absl::Status Gateway::ComposeAdmin() {
   AdminSources sources;
   sources.backends = backends_;
   sources.observers = observers_;
   sources.reload = [this] { return reloader_->Reload(); };
+  if (signaling_ != nullptr) {
+    sources.drain = [this] { signaling_->SetDraining(); };
+    sources.nethernet_metrics = [this] { return signaling_->Metrics(); };
+    sources.joins = [this] { return signaling_->Joins(); };
+  }
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin = MakeAdminServer(
       settings_, std::move(sources), old_process_.get(), proxy_.get(), logger_);
   if (!admin.ok()) return admin.status();
@@ -167,13 +194,26 @@ absl::Status Gateway::StartProxy() {
   // signal that arrives right then.
   stop_signal_->SetDrainTimeout(settings_.drain_timeout);
   if (old_process_ == nullptr) return proxy_->Start();
-  if (absl::Status status =
-          TakeOverSessions(old_process_.get(), proxy_.get(), logger_);
+  if (absl::Status status = TakeOverSessions(
+          old_process_.get(), signaling_.get(), proxy_.get(), logger_);
       !status.ok()) {
     return status;
   }
-  notes_ = ReadNotes(old_process_.get(), admin_.get(), observers_.history.get(),
-                     logger_);
+  return absl::OkStatus();
+}
+
+// First of all once the sessions are served: a player's connection waits for
+// nobody else.
+absl::Status Gateway::StartSignaling() {
+  if (signaling_ != nullptr) {
+    const absl::Status status = UnlessTakenOver(signaling_->Start());
+    if (!status.ok()) return status;
+    LogSignaling(settings_, *signaling_, logger_);
+  }
+  if (old_process_ != nullptr) {
+    notes_ = ReadNotes(old_process_.get(), admin_.get(),
+                       observers_.history.get(), signaling_.get(), logger_);
+  }
   return absl::OkStatus();
 }
 
@@ -188,7 +228,10 @@ absl::Status Gateway::StartAdmin() {
 absl::Status Gateway::StartTakeover() {
   absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> server =
       StartTakeoverServer(settings_, options_.command_line.takeover_path,
-                          admin_.get(), proxy_.get(), [this] {
+                          admin_.get(), signaling_.get(), proxy_.get(), [this] {
+                            if (signaling_ != nullptr) {
+                              signaling_->StopAccepting();
+                            }
                             is_handed_over_ = true;
                             stop_signal_->Cancel();
                           });
@@ -207,6 +250,10 @@ absl::Status Gateway::Announce() {
   }
   const std::string text = absl::StrCat(
       "listening on ", proxy_->listen_addresses().front().ToString(), ", ",
+      signaling_ == nullptr
+          ? ""
+          : absl::StrCat("NetherNet on ", signaling_->address().ToString(),
+                         ", "),
       DescribeBackendSource(settings_));
   if (old_process_ == nullptr) {
     service_manager_.NotifyReady(text);
@@ -237,6 +284,7 @@ void Gateway::Wait() {
 void Gateway::Drain() {
   constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
   proxy_->Drain();
+  if (signaling_ != nullptr) signaling_->SetDraining();
   const auto live = [this] {
     const ProxyStats stats = proxy_->GetStats();
     return stats.sessions_active + stats.sessions_pending;
@@ -262,13 +310,16 @@ void Gateway::Stop() {
   if (admin_ != nullptr) admin_->Stop();
   service_manager_.StopWatchdog();
   if (is_handed_over_) {
+    if (signaling_ != nullptr) signaling_->AwaitAnswers(kLastJoinsTimeMax);
     takeover_server_->AwaitSuccessor(
         kNewProcessTimeMax,
         NotesForNewProcess(admin_.get(), observers_.history.get(),
-                           std::move(notes_)));
+                           signaling_.get(), std::move(notes_)));
+    if (signaling_ != nullptr) signaling_->Stop();
     return;
   }
   if (takeover_server_ != nullptr) takeover_server_->Stop();
+  if (signaling_ != nullptr) signaling_->Stop();
   proxy_->Stop();
   for (const std::string& line : StopLines(proxy_->GetStats())) {
     logger_->Log(LogSeverity::kInfo, line);

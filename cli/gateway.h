@@ -20,6 +20,7 @@
 #include "cli/reload.h"
 #include "cli/settings/command_line.h"
 #include "cli/settings/settings.h"
+#include "cli/signaling.h"
 #include "cli/system/service_manager.h"
 #include "cli/system/signal_calls.h"
 #include "cli/system/stop_signal.h"
@@ -71,6 +72,8 @@ class Gateway {
 
   // After Start.
   const Proxy& proxy() const { return *proxy_; }
+  // Null if NETHERNET_ADDR is off.
+  const Signaling* signaling() const { return signaling_.get(); }
   // Null if ADMIN_ADDR is off.
   const admin::AdminServer* admin() const { return admin_.get(); }
 
@@ -79,7 +82,9 @@ class Gateway {
   absl::Status ObtainSockets();
   absl::Status AwaitOwnAddresses();
   absl::Status Compose();
+  absl::Status ComposeAdmin();
   absl::Status StartProxy();
+  absl::Status StartSignaling();
   absl::Status StartAdmin();
   absl::Status StartTakeover();
   absl::Status Announce();
@@ -103,6 +108,7 @@ class Gateway {
   std::unique_ptr<takeover::Predecessor> old_process_;  // null: none
   HeldLog held_log_;
   BackendSource backends_;
+  std::unique_ptr<Signaling> signaling_;  // null: off
   Observers observers_;
   std::unique_ptr<Proxy> proxy_;
   std::unique_ptr<Reloader> reloader_;

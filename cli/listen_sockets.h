@@ -1,5 +1,5 @@
-// The sockets of PROXY_ADDR and NETHERNET_ADDR: bound by this process, passed by
-// the service manager, or taken over from a running gateway.
+// The sockets of PROXY_ADDR and NETHERNET_ADDR: bound by this process, passed
+// by the service manager, or taken over from a running gateway.
 #ifndef UDPGATE_CLI_LISTEN_SOCKETS_H_
 #define UDPGATE_CLI_LISTEN_SOCKETS_H_
 

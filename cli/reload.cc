@@ -16,11 +16,10 @@ namespace udpgate {
 namespace cli {
 
 Reloader::Reloader(SettingSources sources, const CommandLine& running,
-                   Validate validate, std::function<void()> reload_names,
-                   Proxy* proxy, Logger* logger)
+                   Validate validate, Parts parts, Proxy* proxy, Logger* logger)
     : sources_(std::move(sources)),
       validate_(std::move(validate)),
-      reload_names_(std::move(reload_names)),
+      parts_(std::move(parts)),
       proxy_(proxy),
       logger_(logger),
       values_(running.values) {}
@@ -28,7 +27,7 @@ Reloader::Reloader(SettingSources sources, const CommandLine& running,
 absl::StatusOr<std::string> Reloader::Reload() {
   const std::lock_guard<std::mutex> lock(mutex_);
   // Even if the settings are invalid: these are other files.
-  if (reload_names_ != nullptr) reload_names_();
+  if (parts_.reload_names != nullptr) parts_.reload_names();
   absl::StatusOr<std::string> done = Apply();
   if (done.ok()) {
     logger_->Log(LogSeverity::kInfo, *done);
@@ -83,6 +82,8 @@ absl::StatusOr<std::string> Reloader::Apply() {
     logger_->Log(LogSeverity::kWarning, limit_warning);
   }
   logger_->SetLevel(fresh->settings.log_level);
+  absl::Status others;
+  if (parts_.apply != nullptr) others = parts_.apply(fresh->settings);
   std::string text = "reload: ";
   absl::StrAppend(&text,
                   applied.empty()
@@ -91,6 +92,11 @@ absl::StatusOr<std::string> Reloader::Apply() {
   if (!kept.empty()) {
     absl::StrAppend(&text, "; restart required for ",
                     absl::StrJoin(kept, ", "));
+  }
+  if (!others.ok()) {
+    logger_->Log(LogSeverity::kError,
+                 absl::StrCat("reload: ", others.message()));
+    absl::StrAppend(&text, "; failed: ", others.message());
   }
   return text;
 }

@@ -24,13 +24,19 @@ class Reloader {
  public:
   using Validate = std::function<absl::Status(const Settings& settings)>;
 
+  // Other parts that a reload concerns; each may be null.
+  struct Parts {
+    // Makes the lookup of host names read the system's files again.
+    std::function<void()> reload_names;
+    // Applies live settings that are not limits of the Proxy. An error is
+    // logged; what is valid is applied.
+    std::function<absl::Status(const Settings& settings)> apply;
+  };
+
   // `running` is what the process runs with; `validate` checks what
-  // ParseCommandLine does not. `reload_names` makes the lookup of host names
-  // read the system's files again; it may be null. `proxy` and `logger` must
-  // outlive the object.
+  // ParseCommandLine does not. `proxy` and `logger` must outlive the object.
   Reloader(SettingSources sources, const CommandLine& running,
-           Validate validate, std::function<void()> reload_names, Proxy* proxy,
-           Logger* logger);
+           Validate validate, Parts parts, Proxy* proxy, Logger* logger);
 
   // Returns and logs one line that says what was done. If the settings are not
   // valid, nothing changes, and the error says what is wrong.
@@ -42,7 +48,7 @@ class Reloader {
 
   const SettingSources sources_;
   const Validate validate_;
-  const std::function<void()> reload_names_;
+  const Parts parts_;
   Proxy* const proxy_;
   Logger* const logger_;
   std::mutex mutex_;  // guards what follows

@@ -49,9 +49,15 @@ class ReloadTest : public ::testing::Test {
                                      SocketAddress::Ipv4Loopback(9))});
     ASSERT_TRUE(proxy.ok()) << proxy.status();
     proxy_ = *std::move(proxy);
-    reloader_ = std::make_unique<Reloader>(
-        sources_, *running, ValidateSettings, [this] { ++name_reloads_; },
-        proxy_.get(), &logger_);
+    Reloader::Parts parts;
+    parts.reload_names = [this] { ++name_reloads_; };
+    parts.apply = [this](const Settings& settings) {
+      backend_port_ = settings.nethernet_backend_port;
+      return apply_status_;
+    };
+    reloader_ =
+        std::make_unique<Reloader>(sources_, *running, ValidateSettings,
+                                   std::move(parts), proxy_.get(), &logger_);
   }
 
   // What a reload of this `.env` says.
@@ -74,6 +80,8 @@ class ReloadTest : public ::testing::Test {
   std::unique_ptr<Proxy> proxy_;
   std::unique_ptr<Reloader> reloader_;
   int name_reloads_ = 0;
+  int backend_port_ = -1;
+  absl::Status apply_status_;
 };
 
 TEST_F(ReloadTest, AppliesLiveSettings) {
@@ -112,8 +120,8 @@ TEST_F(ReloadTest, TreatsEverySettingAsTheTableSays) {
     std::string value = setting.default_text;
     for (const char* candidate :
          {"7", "70000", "off", "all", "json", "clear", "on", "auto", "fail",
-          "10.0.0.0/8", "127.0.0.1", "127.0.0.1:99", "0123456789abcdef",
-          "{}"}) {
+          "10.0.0.0/8", "127.0.0.1", "127.0.0.1:99", "0123456789abcdef", "{}",
+          "redis://127.0.0.1:99"}) {
       Settings settings;
       if (candidate != setting.default_text &&
           setting.apply(candidate, &settings)) {
@@ -150,6 +158,23 @@ TEST_F(ReloadTest, ChangesTheLogLevel) {
   EXPECT_EQ(Reload("LOG_LEVEL=error\n"), "reload: changed LOG_LEVEL");
   logger_.Log(LogSeverity::kInfo, "hidden");
   EXPECT_THAT(Log(), Not(HasSubstr("hidden")));
+}
+
+TEST_F(ReloadTest, AppliesWhatOtherPartsHaveLive) {
+  Start();
+  EXPECT_EQ(Reload("NETHERNET_BACKEND_PORT=19132\n"),
+            "reload: changed NETHERNET_BACKEND_PORT");
+  EXPECT_EQ(backend_port_, 19132);
+  apply_status_ = absl::InvalidArgumentError("NETHERNET_CERTIFICATE_FILE: no");
+  EXPECT_EQ(Reload("MAX_SESSIONS=50\n"),
+            "reload: changed MAX_SESSIONS, NETHERNET_BACKEND_PORT; failed: "
+            "NETHERNET_CERTIFICATE_FILE: no");
+  EXPECT_EQ(backend_port_, 0);
+  EXPECT_THAT(Log(), HasSubstr("error reload: NETHERNET_CERTIFICATE_FILE: no"));
+  backend_port_ = -1;
+  EXPECT_THAT(Reload("NETHERNET_BACKEND_PORT=x\n"),
+              HasSubstr("NETHERNET_BACKEND_PORT"));
+  EXPECT_EQ(backend_port_, -1);
 }
 
 TEST_F(ReloadTest, ReadsNamesAgainEvenIfASettingIsInvalid) {

@@ -2,22 +2,36 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "cli/admin_endpoint.h"
+#include "cli/listen_sockets.h"
 #include "cli/system/new_process.h"
+#include "nlohmann/json.hpp"
 #include "udpgate/admin/carried_over.h"
 #include "udpgate/logging.h"
 
 namespace udpgate {
 namespace cli {
+namespace {
 
-absl::Status TakeOverSessions(takeover::Predecessor* old_process, Proxy* proxy,
+constexpr char kJoinsMember[] = "joins";
+// Below what AwaitSuccessor leaves out.
+constexpr size_t kNotesBytesMax = 3 << 20;
+
+}  // namespace
+
+absl::Status TakeOverSessions(takeover::Predecessor* old_process,
+                              Signaling* signaling, Proxy* proxy,
                               Logger* logger) {
-  const absl::StatusOr<takeover::TakenOver> taken =
-      old_process->TakeOver(proxy);
+  const absl::StatusOr<takeover::TakenOver> taken = old_process->TakeOver(
+      proxy, [signaling](const std::string& joins, bool /*is_late*/) {
+        if (signaling != nullptr) signaling->ImportJoins(joins);
+      });
   if (!taken.ok()) {
     return absl::Status(taken.status().code(),
                         absl::StrCat("--takeover: ", taken.status().message()));
@@ -34,7 +48,7 @@ absl::Status TakeOverSessions(takeover::Predecessor* old_process, Proxy* proxy,
 
 absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
     const Settings& settings, const std::string& old_path,
-    const admin::AdminServer* admin, Proxy* proxy,
+    const admin::AdminServer* admin, Signaling* signaling, Proxy* proxy,
     std::function<void()> on_handed_over) {
   if (settings.takeover_socket.empty()) return nullptr;
   takeover::TakeoverServerOptions options;
@@ -42,6 +56,12 @@ absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
   options.predecessor_path = old_path;
   if (admin != nullptr) {
     options.extra_sockets[kAdminSocket] = admin->listen_fd();
+  }
+  if (signaling != nullptr) {
+    options.extra_sockets[kNetherNetSocket] = signaling->listen_fd();
+    options.host_state = [signaling](bool is_late) {
+      return signaling->ExportJoins(is_late);
+    };
   }
   options.log_sink = settings.proxy.log_sink;
   absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> server =
@@ -55,19 +75,59 @@ absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
 
 std::string NotesForNewProcess(const admin::AdminServer* admin,
                                const admin::SessionHistory* history,
-                               std::string given) {
-  if (admin == nullptr) return given;
-  admin::CarriedOver carried;
-  carried.counters = admin->Counters();
-  if (history != nullptr) carried.history = history->Save();
-  return admin::EncodeCarriedOver(carried);
+                               Signaling* signaling, std::string given) {
+  std::string notes = std::move(given);
+  if (admin != nullptr) {
+    admin::CarriedOver carried;
+    carried.counters = admin->Counters();
+    if (history != nullptr) carried.history = history->Save();
+    notes = admin::EncodeCarriedOver(carried);
+  }
+  if (signaling == nullptr) return notes;
+  return AddJoinsToNotes(std::move(notes),
+                         signaling->ExportJoins(/*is_late=*/true));
+}
+
+std::string AddJoinsToNotes(std::string notes, std::string joins) {
+  // They are binary data.
+  joins = absl::Base64Escape(joins);
+  if (joins.empty() || notes.size() + joins.size() > kNotesBytesMax) {
+    return notes;
+  }
+  nlohmann::json object =
+      nlohmann::json::parse(notes, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) object = nlohmann::json::object();
+  object[kJoinsMember] = std::move(joins);
+  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string TakeJoinsFromNotes(std::string* notes) {
+  nlohmann::json object =
+      nlohmann::json::parse(*notes, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return "";
+  const auto found = object.find(kJoinsMember);
+  if (found == object.end()) return "";
+  std::string joins;
+  if (!found->is_string() ||
+      !absl::Base64Unescape(found->get_ref<const std::string&>(), &joins)) {
+    joins.clear();
+  }
+  object.erase(found);
+  *notes =
+      object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return joins;
 }
 
 std::string ReadNotes(takeover::Predecessor* old_process,
                       admin::AdminServer* admin, admin::SessionHistory* history,
-                      Logger* logger) {
-  constexpr absl::Duration kTimeMax = absl::Seconds(2);
+                      Signaling* signaling, Logger* logger) {
+  // Longer than the old process waits for its last joins.
+  constexpr absl::Duration kTimeMax = absl::Seconds(4);
   absl::StatusOr<std::string> notes = old_process->ReadNotes(kTimeMax);
+  if (notes.ok()) {
+    const std::string joins = TakeJoinsFromNotes(&*notes);
+    if (signaling != nullptr) signaling->ImportJoins(joins);
+  }
   const absl::StatusOr<admin::CarriedOver> carried =
       notes.ok() ? admin::DecodeCarriedOver(*notes) : notes.status();
   if (!carried.ok()) {

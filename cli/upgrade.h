@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "cli/log/logger.h"
 #include "cli/settings/settings.h"
+#include "cli/signaling.h"
 #include "udpgate/admin/admin_server.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/proxy.h"
@@ -24,28 +25,37 @@ namespace cli {
 
 // Starts `proxy` with the sessions of the old process. Cancelled if the old
 // process's connection was made with `is_cancelled` and that says so.
-absl::Status TakeOverSessions(takeover::Predecessor* old_process, Proxy* proxy,
+// `signaling`, which may be null, gets the joins before them.
+absl::Status TakeOverSessions(takeover::Predecessor* old_process,
+                              Signaling* signaling, Proxy* proxy,
                               Logger* logger);
 
 // Where a new process can take over, started; null if TAKEOVER_SOCKET is not
 // set. `old_path` is the socket of the process that this one took over from, or
-// empty; `admin` may be null. Errors name the setting.
+// empty; `admin` and `signaling` may be null. Errors name the setting.
 absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
     const Settings& settings, const std::string& old_path,
-    const admin::AdminServer* admin, Proxy* proxy,
+    const admin::AdminServer* admin, Signaling* signaling, Proxy* proxy,
     std::function<void()> on_handed_over);
 
 // For the new process: what this process's endpoint has counted, or, if it has
-// none, what it was given itself. `admin` and `history` may be null.
+// none, what it was given itself; and the joins of the last moment. `admin`,
+// `history` and `signaling` may be null.
 std::string NotesForNewProcess(const admin::AdminServer* admin,
                                const admin::SessionHistory* history,
-                               std::string given);
+                               Signaling* signaling, std::string given);
 
-// Continues the counters and the list of ended sessions of the old process.
-// Returns its notes. `admin` and `history` may be null.
+// Continues the counters and the list of ended sessions of the old process, and
+// takes its last joins. Returns its notes, without the joins. `admin`,
+// `history` and `signaling` may be null.
 std::string ReadNotes(takeover::Predecessor* old_process,
                       admin::AdminServer* admin, admin::SessionHistory* history,
-                      Logger* logger);
+                      Signaling* signaling, Logger* logger);
+
+// The two parts of the notes, which are one JSON object. The joins are left out
+// if they would make the notes too long.
+std::string AddJoinsToNotes(std::string notes, std::string joins);
+std::string TakeJoinsFromNotes(std::string* notes);
 
 // Why SIGUSR2 cannot start a new process; empty if it can. `process_id` is this
 // process's.

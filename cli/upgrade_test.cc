@@ -23,7 +23,32 @@ TEST(UpgradeObjectionTest, NamesTheReasonAgainstANewProcess) {
 }
 
 TEST(NotesForNewProcessTest, PassesOnWhatItWasGivenWithoutAnEndpoint) {
-  EXPECT_EQ(NotesForNewProcess(nullptr, nullptr, "given"), "given");
+  EXPECT_EQ(NotesForNewProcess(nullptr, nullptr, nullptr, "given"), "given");
+}
+
+TEST(NotesTest, JoinsComeBesideWhatIsThere) {
+  const std::string joins("\xff\0[\"", 4);
+  std::string notes = AddJoinsToNotes("{\"counters\":{}}", joins);
+  EXPECT_NE(notes, "{\"counters\":{}}");
+  EXPECT_EQ(TakeJoinsFromNotes(&notes), joins);
+  EXPECT_EQ(notes, "{\"counters\":{}}");
+  EXPECT_EQ(TakeJoinsFromNotes(&notes), "");
+  // Of a process without an endpoint.
+  notes = AddJoinsToNotes("", "[2]");
+  EXPECT_EQ(TakeJoinsFromNotes(&notes), "[2]");
+  EXPECT_EQ(AddJoinsToNotes("{}", ""), "{}");
+}
+
+TEST(NotesTest, JoinsThatAreTooLongAreLeftOut) {
+  EXPECT_EQ(AddJoinsToNotes("{}", std::string(4 << 20, 'j')), "{}");
+}
+
+TEST(NotesTest, NotesThatAreNoObjectHaveNoJoins) {
+  for (const char* text :
+       {"", "[]", "{", "{\"joins\":5}", "{\"joins\":\"?\"}"}) {
+    std::string notes = text;
+    EXPECT_EQ(TakeJoinsFromNotes(&notes), "") << text;
+  }
 }
 
 }  // namespace

@@ -405,7 +405,8 @@ TEST_F(CommandLineTest, BackendIsNotTheGateItself) {
 TEST_F(CommandLineTest, NetherNetIsOffWithoutASetting) {
   const Settings settings = ParseOk();
   EXPECT_FALSE(settings.nethernet_address.is_valid());
-  EXPECT_EQ(settings.nethernet_forward_client, ForwardClient::kXForwardedFor);
+  EXPECT_EQ(settings.nethernet_forward_client,
+            nethernet::ForwardClient::kXForwardedFor);
   EXPECT_EQ(settings.nethernet_joins_max, 10000);
   EXPECT_EQ(settings.nethernet_join_timeout, absl::Seconds(60));
   EXPECT_EQ(settings.redis_status_key, "");

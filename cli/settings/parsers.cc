@@ -221,13 +221,14 @@ bool ApplyNetherNetPublicAddresses(absl::string_view value,
 
 bool ApplyNetherNetForwardClient(absl::string_view value, Settings* settings) {
   if (value == "off") {
-    settings->nethernet_forward_client = ForwardClient::kOff;
+    settings->nethernet_forward_client = nethernet::ForwardClient::kOff;
   } else if (value == "x-forwarded-for") {
-    settings->nethernet_forward_client = ForwardClient::kXForwardedFor;
+    settings->nethernet_forward_client =
+        nethernet::ForwardClient::kXForwardedFor;
   } else if (value == "proxy-v1") {
-    settings->nethernet_forward_client = ForwardClient::kProxyV1;
+    settings->nethernet_forward_client = nethernet::ForwardClient::kProxyV1;
   } else if (value == "proxy-v2") {
-    settings->nethernet_forward_client = ForwardClient::kProxyV2;
+    settings->nethernet_forward_client = nethernet::ForwardClient::kProxyV2;
   } else {
     return false;
   }

@@ -10,6 +10,7 @@
 #include "cli/log/log_options.h"
 #include "udpgate/cidr.h"
 #include "udpgate/logging.h"
+#include "udpgate/nethernet/join_service_options.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/socket_address.h"
 
@@ -18,9 +19,6 @@ namespace cli {
 
 // Whether the kernel relays confirmed sessions (udpgate/fastpath).
 enum class FastPath { kOff, kAuto, kRequired };
-
-// How a backend's signaling learns the player's address (NetherNet).
-enum class ForwardClient { kOff, kXForwardedFor, kProxyV1, kProxyV2 };
 
 struct Settings {
   ProxyOptions proxy;
@@ -61,7 +59,8 @@ struct Settings {
   // What players are told. Port 0: that of PROXY_ADDR.
   std::vector<SocketAddress> nethernet_public_addresses;
   uint16_t nethernet_backend_port = 0;  // 0: the port of the backend's address
-  ForwardClient nethernet_forward_client = ForwardClient::kXForwardedFor;
+  nethernet::ForwardClient nethernet_forward_client =
+      nethernet::ForwardClient::kXForwardedFor;
   CidrList nethernet_trusted_proxies;
   int64_t nethernet_joins_max = 0;
   absl::Duration nethernet_join_timeout;

@@ -470,9 +470,10 @@ TEST(SettingTableTest, NetherNetArrives) {
   apply("NETHERNET_BACKEND_PORT", "86");
   EXPECT_EQ(settings.nethernet_backend_port, 86);
   apply("NETHERNET_FORWARD_CLIENT", "proxy-v2");
-  EXPECT_EQ(settings.nethernet_forward_client, ForwardClient::kProxyV2);
+  EXPECT_EQ(settings.nethernet_forward_client,
+            nethernet::ForwardClient::kProxyV2);
   apply("NETHERNET_FORWARD_CLIENT", "off");
-  EXPECT_EQ(settings.nethernet_forward_client, ForwardClient::kOff);
+  EXPECT_EQ(settings.nethernet_forward_client, nethernet::ForwardClient::kOff);
   apply("NETHERNET_TRUSTED_PROXIES", "10.0.0.0/8");
   EXPECT_EQ(settings.nethernet_trusted_proxies, *ParseCidrList("10.0.0.0/8"));
   apply("NETHERNET_JOINS_MAX", "87");
