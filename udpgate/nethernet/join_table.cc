@@ -1,5 +1,6 @@
 #include "udpgate/nethernet/join_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,9 @@ JoinInfo InfoOf(const JoinTag& tag, int64_t now_nanoseconds) {
   info.media = join.media.ToString();
   info.state = StateOf(tag.state.list);
   info.session_count = tag.state.clients.session_count();
-  info.age = absl::Nanoseconds(now_nanoseconds - tag.state.created_nanoseconds);
+  // A join may be newer than the beginning of a list.
+  info.age = absl::Nanoseconds(
+      std::max<int64_t>(now_nanoseconds - tag.state.created_nanoseconds, 0));
   info.is_shared = tag.state.is_shared;
   return info;
 }

@@ -1,4 +1,5 @@
 // The part of the table that other processes and other gateways use.
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -18,8 +19,10 @@ using internal::JoinList;
 using internal::JoinTag;
 using ::udpgate::internal::MutexLock;
 
+// Never negative: what happens during an export is newer than its begin.
 absl::Duration Age(int64_t time_nanoseconds, int64_t now_nanoseconds) {
-  return absl::Nanoseconds(now_nanoseconds - time_nanoseconds);
+  return absl::Nanoseconds(
+      std::max<int64_t>(now_nanoseconds - time_nanoseconds, 0));
 }
 
 int64_t TimeOf(absl::Duration age, int64_t now_nanoseconds) {
