@@ -141,6 +141,41 @@ TEST_P(NetherNetProxyTest, SeveralAddressesOfAPlayerReachOneBackend) {
   EXPECT_EQ(joins_->List()[0].session_count, 3);
 }
 
+TEST_P(NetherNetProxyTest, APlayerWhoMovesKeepsItsSourcePort) {
+  AddJoin("abcd");
+  Start();
+  LoopbackPeer before, after;
+  ASSERT_TRUE(IsServed(before, "abcd"));
+  ASSERT_TRUE(IsServed(after, "abcd"));
+  EXPECT_THAT(backend_.sources(), SizeIs(1));
+  EXPECT_TRUE(AwaitEnded(EndReason::kClientMoved, 1));
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 1);
+  EXPECT_EQ(joins_->stats().clients_moved, 1u);
+  EXPECT_EQ(joins_->List()[0].session_count, 1);
+  // What the backend sends goes to the new address.
+  ASSERT_TRUE(backend_.Send(backend_.sources()[0], "news").ok());
+  const auto received = after.Receive();
+  ASSERT_TRUE(received.ok()) << received.status();
+  EXPECT_EQ(received->payload, "news");
+}
+
+// A network may translate one socket of the player to a port for each address
+// of the gateway.
+TEST_P(NetherNetProxyTest, AddressesThatAreBothInUseBothKeepTheirSessions) {
+  AddJoin("abcd");
+  Start();
+  LoopbackPeer first, second;
+  ASSERT_TRUE(IsServed(first, "abcd"));
+  ASSERT_TRUE(IsServed(second, "abcd"));
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(IsServed(first, "abcd"));
+    ASSERT_TRUE(IsServed(second, "abcd"));
+  }
+  EXPECT_EQ(joins_->stats().clients_moved, 1u);
+  EXPECT_EQ(proxy_->GetStats().sessions_active, 2);
+  EXPECT_EQ(proxy_->GetStats().sessions_created, 3u);
+}
+
 // As the spare addresses of libwebrtc do, which it checks every 25 s.
 TEST_P(NetherNetProxyTest, AnAddressThatComesBackKeepsItsSourcePort) {
   options_.limits.session_idle_timeout = absl::Milliseconds(50);
