@@ -57,8 +57,8 @@ class Server {
 
   absl::Status Start();
   // Leaves further connections in the listening socket, to another process that
-  // has it. Those that are open go on, and close after a response. Asynchronous:
-  // one more connection may be accepted. `Stop` follows.
+  // has it. Those that are open go on, and close after a response.
+  // Asynchronous: one more connection may be accepted. `Stop` follows.
   void StopAccepting();
   // Closes all connections and the listening socket. Returns after the last
   // call of the handler has returned. May be called twice.

@@ -44,6 +44,8 @@ class RawClient {
     if (fd.ok()) fd_ = *std::move(fd);
   }
 
+  explicit RawClient(udpgate::internal::UniqueFd fd) : fd_(std::move(fd)) {}
+
   int fd() const { return fd_.get(); }
   // False if the server has closed the connection.
   bool Send(absl::string_view text) {
