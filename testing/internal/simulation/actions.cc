@@ -1,10 +1,12 @@
 #include "testing/internal/simulation/actions.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "testing/internal/simulation/payload.h"
 
 namespace udpgate {
@@ -91,7 +93,32 @@ void Actions::GiveResult(int index) {
   }
   resolution.is_good = true;
   state_->Note("resolution ", index, " gets its result");
-  resolution.done(ResolveResult{resolution.backend, ""});
+  ResolveResult result{resolution.backend, ""};
+  result.is_client_proven = resolution.is_proven = state_->random.OneIn(8);
+  if (state_->random.OneIn(2)) NamePlayer(index, &result);
+  resolution.done(std::move(result));
+}
+
+// The client is a new player, or one who had another address until now.
+void Actions::NamePlayer(int index, ResolveResult* result) {
+  Resolution& resolution = state_->resolutions[index];
+  resolution.tag = std::make_shared<SessionTag>(absl::StrCat(index), "");
+  const int client = state_->sessions[resolution.session].client;
+  const int old_index = state_->LiveSession();
+  ModelSession* const old =
+      old_index == kNone ? nullptr : &state_->sessions[old_index];
+  if (old != nullptr && old->client != client && state_->random.OneIn(2)) {
+    state_->Note("client ", client, " is that of session ", old_index,
+                 ", says the result");
+    result->moved_from = state_->clients[old->client].address;
+    result->relay = old->relay;
+    if (old->tag != nullptr) {
+      old->may_move = true;
+      // No two sessions that stay have one tag, so each has its own silence.
+      resolution.tag = std::exchange(old->tag, nullptr);
+    }
+  }
+  result->tag = resolution.tag;
 }
 
 void Actions::RepeatResult(int index) {

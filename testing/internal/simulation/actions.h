@@ -28,6 +28,8 @@ class Actions {
   void Interrupt();
 
  private:
+  void NamePlayer(int resolution, ResolveResult* result);
+
   SimulationState* const state_;
 };
 

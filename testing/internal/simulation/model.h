@@ -3,6 +3,7 @@
 #define UDPGATE_TESTING_INTERNAL_SIMULATION_MODEL_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "udpgate/backend_resolver.h"
@@ -44,6 +45,8 @@ struct Resolution {
   BackendResolver::Callback done;
   bool has_result = false;
   bool is_good = false;
+  bool is_proven = false;  // see ResolveResult::is_client_proven
+  std::shared_ptr<SessionTag> tag = nullptr;  // of the result
   bool is_stale = false;  // a disconnect came before the result
   // A disconnect came after the result: the session is resolved again, or is
   // opened and then ended.
@@ -75,10 +78,12 @@ struct ModelSession {
   int resolution = kNone;  // the latest
   bool is_live = true;
   bool must_end = false;  // a disconnect was posted
+  bool may_move = false;  // a result says that its client has another address
   // Once it has a backend:
   int fd = kNone;
   SocketAddress relay;
   SocketAddress backend;
+  std::shared_ptr<SessionTag> tag;  // null also once it was given to another
   uint64_t active_event = 0;
   int64_t last_active_nanoseconds = 0;
   int64_t client_active_nanoseconds = 0;

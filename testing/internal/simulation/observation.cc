@@ -105,6 +105,8 @@ void Observation::OnWatched(int fd) {
   session.fd = fd;
   session.relay = state_->sys_calls.local(fd);
   session.backend = backend;
+  session.tag = resolution->tag;
+  session.is_confirmed = resolution->is_proven;
   session.active_event = state_->event;
   session.last_active_nanoseconds = state_->now();
   session.client_active_nanoseconds = state_->now();
@@ -514,6 +516,7 @@ void Observation::OnClosed(int fd) {
         silent_nanoseconds >= state_->ClientSilentNanoseconds()) ||
            (session.client_refusals >= state_->limits().backend_refusals_max &&
             silent_nanoseconds >= Endings::kClientQuietNanoseconds)},
+      {EndReason::kClientMoved, session.may_move},
       {EndReason::kStopped, state_->is_stopping},
   };
   bool is_explained = false;

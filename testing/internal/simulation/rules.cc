@@ -101,7 +101,7 @@ void Rules::CheckLimits(const ProxyStats& stats) {
        {EndReason::kIdle, EndReason::kUnconfirmed, EndReason::kEvicted,
         EndReason::kReplaced, EndReason::kDisconnected,
         EndReason::kBackendRefused, EndReason::kBackendSilent,
-        EndReason::kClientSilent}) {
+        EndReason::kClientSilent, EndReason::kClientMoved}) {
     state_->Require(
         stats.ended(reason) <=
             state_->ends_explained[static_cast<size_t>(reason)],

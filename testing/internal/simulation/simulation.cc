@@ -196,6 +196,14 @@ void Simulation::Resolve(const ResolveRequest& request, Callback done) {
   observation_.Resolve(request, std::move(done));
 }
 
+Screening Simulation::Screen(const SocketAddress& /*client*/,
+                             absl::Span<const char> /*datagram*/) {
+  Screening screening;
+  if (state_.random.OneIn(16)) screening.drop = DropReason::kStunUnknownUfrag;
+  screening.is_known_player = state_.random.OneIn(4);
+  return screening;
+}
+
 }  // namespace simulation
 }  // namespace internal
 }  // namespace udpgate

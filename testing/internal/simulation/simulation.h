@@ -60,6 +60,8 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
   void OnClosed(int fd) override;
   void OnSleep(int64_t timeout_nanoseconds) override;
   void Resolve(const ResolveRequest& request, Callback done) override;
+  Screening Screen(const SocketAddress& client,
+                   absl::Span<const char> datagram) override;
 
   SimulationState state_;
   Actions actions_;

@@ -37,8 +37,6 @@ uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
 void ExpectToHaveMet(const Coverage& coverage) {
   const ProxyStats& stats = coverage.stats;
   for (size_t i = 0; i < kEndReasonCount; ++i) {
-    // Its resolver knows no players; and none moves.
-    if (static_cast<EndReason>(i) == EndReason::kClientMoved) continue;
     EXPECT_GT(stats.sessions_ended[i], 0u)
         << EndReasonName(static_cast<EndReason>(i));
   }
@@ -55,6 +53,7 @@ void ExpectToHaveMet(const Coverage& coverage) {
                                   DropReason::kUnconfirmedLimitPerIp,
                                   DropReason::kNewSessionRate,
                                   DropReason::kPendingLimit,
+                                  DropReason::kStunUnknownUfrag,
                                   DropReason::kNoUpstreamSocket,
                                   DropReason::kDraining,
                                   DropReason::kSessionEnded,
