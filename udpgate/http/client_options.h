@@ -48,6 +48,9 @@ struct ClientRequest {
   size_t response_bytes_max = 262144;
   // From `Send` to the end of the response, with the wait for a connection.
   absl::Duration timeout = absl::Seconds(10);
+  // Part of it: from the attempt to connect to the connection. Then the result
+  // is Unavailable, and nothing has been sent.
+  absl::Duration connect_timeout = absl::InfiniteDuration();
 };
 
 // Totals since `Create`, except the three gauges. Each request is one of

@@ -429,6 +429,26 @@ TEST_F(ClientTest, AServerThatDoesNotReplyToConnectMeetsTheDeadline) {
               "no connection in 200ms");
 }
 
+TEST_F(ClientTest, AConnectionMayTakeLessTimeThanTheResponse) {
+  ScriptedServer silent(nullptr, 0);
+  std::vector<udpgate::internal::UniqueFd> held;
+  held.push_back(test::TcpConnect(silent.address()).value());
+  ClientRequest request = Get(silent);
+  request.connect_timeout = absl::Milliseconds(20);
+  ExpectError(Send(std::move(request)), absl::StatusCode::kUnavailable,
+              "no connection in 20ms");
+
+  ScriptedServer slow([](Connection* connection) {
+    connection->ReadRequest();
+    absl::SleepFor(absl::Milliseconds(60));  // on purpose
+    connection->Send(kHello);
+  });
+  request = Get(slow);
+  request.connect_timeout = absl::Milliseconds(20);
+  const Result result = Send(std::move(request));
+  EXPECT_TRUE(result.ok()) << result.status();
+}
+
 TEST_F(ClientTest, InvalidRequestsAreRefused) {
   ScriptedServer server(Answer(kHello));
   const auto expect_invalid = [this](const ClientRequest& request,

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "testing/internal/support/http_client.h"
 #include "udpgate/http/proxy_header.h"
 #include "udpgate/nethernet/internal/sample_sdp.h"
 #include "udpgate/nethernet/join_service_fixture.h"
@@ -185,6 +186,26 @@ TEST_F(JoinServiceTest, AnAlternativeIsAskedIfThePreferredAddressRefuses) {
   EXPECT_EQ(joins_->List()[0].backend, refusing.ToString());
   // The address that answered gets the media.
   EXPECT_EQ(joins_->List()[0].media, "127.0.0.1:42305");
+}
+
+TEST_F(JoinServiceTest, AnAlternativeIsAskedIfThePreferredAddressIsSilent) {
+  UseBackendWith(RawResponse(200, "application/sdp", kAnswer));
+  // Linux queues one connection more than the backlog, and ignores others.
+  http::ScriptedServer full(nullptr, /*backlog=*/0);
+  const auto queued = test::TcpConnect(full.address());
+  ASSERT_TRUE(queued.ok()) << queued.status();
+  ON_CALL(*resolver_, Resolve)
+      .WillByDefault([&](const ResolveRequest& /*request*/,
+                         BackendResolver::Callback done) {
+        ResolveResult result = {full.address(), "lobby"};
+        result.alternatives = {backend_->address()};
+        done(result);
+      });
+  options_.connect_timeout = absl::Milliseconds(50);
+  Serve();
+  EXPECT_EQ(Post(kOffer).status, 200);
+  EXPECT_EQ(Get().status, 200);
+  EXPECT_EQ(requests_.size(), 2u);
 }
 
 TEST_F(JoinServiceTest, EachJoinAsksForTheBackendWithThePlayersAddress) {

@@ -79,6 +79,7 @@ absl::Status JoinServiceOptions::Validate() const {
            number("status_backends_max", 1, 10'000, status_backends_max),
            time("answer_timeout", kTimeoutMin, kTimeoutMax, answer_timeout),
            time("resolve_timeout", kTimeoutMin, kTimeoutMax, resolve_timeout),
+           time("connect_timeout", kTimeoutMin, kTimeoutMax, connect_timeout),
            number("answer_bytes_max", 1, 16 << 20,
                   static_cast<int64_t>(answer_bytes_max)),
            number("joins_in_progress_max", 1, kCountMax, joins_in_progress_max),

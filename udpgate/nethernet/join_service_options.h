@@ -62,6 +62,9 @@ struct JoinServiceOptions {
   absl::Duration answer_timeout = absl::Seconds(10);
   // Part of it: how long the resolution may take. 10 ms to 1 hour.
   absl::Duration resolve_timeout = absl::Seconds(3);
+  // Part of it and of `status_timeout`: how long one address of a backend may
+  // take to connect. Then the next one is tried. 10 ms to 1 hour.
+  absl::Duration connect_timeout = absl::Seconds(3);
   // Limit on the answer of a backend. 1 to 16 MiB.
   size_t answer_bytes_max = 256 * 1024;
   // Joins whose backend has not answered. 1 to 1,000,000.

@@ -42,6 +42,9 @@ TEST(JoinServiceOptionsTest, ErrorsNameTheOption) {
       "answer_timeout");
   EXPECT_EQ(FaultAfter([](Options* o) { o->resolve_timeout = absl::Hours(2); }),
             "resolve_timeout");
+  EXPECT_EQ(
+      FaultAfter([](Options* o) { o->connect_timeout = absl::ZeroDuration(); }),
+      "connect_timeout");
   EXPECT_EQ(FaultAfter([](Options* o) { o->status_age_max = absl::Hours(1); }),
             "status_age_max");
   EXPECT_EQ(FaultAfter([](Options* o) { o->status_waiters_max = 0; }),

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "testing/internal/support/http_client.h"
@@ -76,6 +78,13 @@ class SignalingServerTest : public ::testing::Test {
         absl::string_view(kOffer).size(), "\r\n", headers, "\r\n", kOffer);
   }
 
+  // With a ufrag of its own.
+  std::string Answer() {
+    return absl::StrReplaceAll(kAnswer,
+                               {{"gKiI", absl::StrCat("ufrag", ++answers_)}});
+  }
+
+  std::atomic<int> answers_{0};
   Requests requests_;
   http::ScriptedServer backend_{
       [this](http::ScriptedServer::Connection* connection) {
@@ -83,7 +92,7 @@ class SignalingServerTest : public ::testing::Test {
         requests_.Add(request);
         connection->Send(request.rfind("GET", 0) == 0
                              ? RawResponse(200, "application/json", kStatus)
-                             : RawResponse(200, "application/sdp", kAnswer));
+                             : RawResponse(200, "application/sdp", Answer()));
       }};
   std::shared_ptr<JoinTable> joins_ =
       std::make_shared<JoinTable>(JoinTableOptions(), Clock::Monotonic());
@@ -215,6 +224,24 @@ TEST_F(SignalingServerTest, APlayerWhoLeavesDoesNotHarmTheJoin) {
   // It waits for its media until its time is over.
   EXPECT_TRUE(AwaitTrue([&] { return joins_->List().size() == 1; }));
   EXPECT_EQ(Get().status, 200);
+}
+
+TEST_F(SignalingServerTest, FiftyPlayersAtOnceAreAnswered) {
+  Serve();
+  constexpr int kPlayers = 50;
+  std::vector<HttpReply> replies(kPlayers);
+  std::vector<std::thread> players;
+  for (int i = 0; i < kPlayers; ++i) {
+    players.emplace_back([this, &reply = replies[static_cast<size_t>(i)]] {
+      reply = Ask(JoinText());
+    });
+  }
+  for (std::thread& player : players) player.join();
+  for (const HttpReply& reply : replies) EXPECT_EQ(reply.status, 200);
+  const SignalingStats stats = server_->stats();
+  EXPECT_EQ(stats.join.joins[static_cast<size_t>(JoinResult::kJoined)], 50u);
+  EXPECT_EQ(stats.client.responses, 50u);
+  EXPECT_EQ(joins_->List().size(), 50u);
 }
 
 TEST_F(SignalingServerTest, StopsWhileRequestsAreUnderWay) {

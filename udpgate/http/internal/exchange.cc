@@ -133,6 +133,9 @@ absl::Status Exchange::Check(const ClientRequest& request) {
   if (request.timeout < kTimeoutMin || request.timeout > kTimeoutMax) {
     return invalid("timeout: must be from 1ms to 1h");
   }
+  if (request.connect_timeout < kTimeoutMin) {
+    return invalid("connect_timeout: must be 1ms or more");
+  }
   return absl::OkStatus();
 }
 
@@ -144,11 +147,13 @@ Exchange::Exchange(asio::io_context* context, const ClientOptions& options,
       header_bytes_max_(options.header_bytes_max),
       body_bytes_max_(request.response_bytes_max),
       timeout_(request.timeout),
+      connect_timeout_(request.connect_timeout),
       close_timeout_(options.close_timeout),
       done_(std::move(done)),
       closed_(std::move(closed)),
       socket_(*context),
       timer_(*context),
+      connect_timer_(*context),
       buffer_(options.header_bytes_max + kReadBytesMax) {
   timer_.expires_after(absl::ToChronoNanoseconds(timeout_));
   BuildMessage(std::move(request));
@@ -188,6 +193,7 @@ void Exchange::Connect() {
          absl::StrCat("cannot open a socket: ", error.message()));
     return;
   }
+  if (connect_timeout_ < timeout_) WatchConnect();
   // A refusal shows below, in time instead of data.
   socket_.set_option(tcp::no_delay(true), error);
   socket_.async_connect(endpoint,
@@ -196,8 +202,19 @@ void Exchange::Connect() {
                         });
 }
 
+void Exchange::WatchConnect() {
+  connect_timer_.expires_after(absl::ToChronoNanoseconds(connect_timeout_));
+  connect_timer_.async_wait([self = shared_from_this()](const Error& error) {
+    if (error || self->is_done_ || self->is_connected_) return;
+    self->Fail(Outcome::kUnreachable, absl::StatusCode::kUnavailable,
+               absl::StrCat("no connection in ",
+                            absl::FormatDuration(self->connect_timeout_)));
+  });
+}
+
 void Exchange::HandleConnect(const Error& error) {
   if (is_done_) return;
+  connect_timer_.cancel();
   if (error) {
     Fail(Outcome::kUnreachable, absl::StatusCode::kUnavailable,
          absl::StrCat("cannot connect: ", error.message()));
@@ -350,6 +367,7 @@ void Exchange::Close(bool resets) {
   if (is_closed_) return;
   is_closed_ = true;
   timer_.cancel();
+  connect_timer_.cancel();
   const bool was_open = socket_.is_open();
   Error error;
   // No TIME_WAIT: nothing is under way that the server still has to get.

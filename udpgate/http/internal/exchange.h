@@ -78,6 +78,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void HandleReadError(const Error& error);
   void HandleResponse();
   void HandleDeadline();
+  void WatchConnect();
   void WaitForClose();
   void Fail(Outcome outcome, absl::StatusCode code, absl::string_view problem);
   void Close(bool resets);
@@ -88,12 +89,14 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   const size_t header_bytes_max_;
   const size_t body_bytes_max_;
   const absl::Duration timeout_;
+  const absl::Duration connect_timeout_;
   const absl::Duration close_timeout_;
   Done done_;
   Closed closed_;
   boost::beast::http::request<boost::beast::http::string_body> message_;
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
+  boost::asio::steady_timer connect_timer_;
   boost::beast::flat_buffer buffer_;
   absl::optional<Parser> parser_;
   int interim_responses_ = 0;

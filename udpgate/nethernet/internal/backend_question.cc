@@ -54,6 +54,7 @@ class Asking : public std::enable_shared_from_this<Asking> {
     request.target = question_.target;
     request.body = question_.body;
     request.response_bytes_max = question_.response_bytes_max;
+    request.connect_timeout = context_->options()->connect_timeout;
     if (!question_.body.empty()) {
       request.headers.push_back({"Content-Type", "application/sdp"});
     }
