@@ -10,6 +10,7 @@
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_metrics.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_tls.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/static_backend_resolver.h"
 
@@ -30,6 +31,14 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   options.stale_backend_age_max = settings.backend_stale_max;
   options.gets_per_second_max = settings.resolves_per_second;
   options.log_sink = settings.proxy.log_sink;
+  if (settings.redis_tls) {
+    RedisTlsOptions tls;
+    tls.ca_file = settings.redis_tls_ca_file;
+    tls.server_name = settings.redis_tls_server_name;
+    tls.certificate_file = settings.redis_tls_certificate_file;
+    tls.key_file = settings.redis_tls_key_file;
+    options.transport = MakeRedisTls(std::move(tls));
+  }
   return options;
 }
 
@@ -103,7 +112,8 @@ std::string DescribeBackendSource(const Settings& settings) {
                         ", without Redis");
   }
   return absl::StrCat(
-      "backends from Redis at ", settings.redis_address, ", database ",
+      "backends from Redis at ", settings.redis_address,
+      settings.redis_tls ? " (TLS)" : "", ", database ",
       settings.redis_database, ", key ", settings.redis_backend_key,
       ", disconnect events from channel ", settings.redis_disconnect_channel);
 }

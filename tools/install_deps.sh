@@ -20,7 +20,7 @@ packages=(
   libhiredis-dev libspdlog-dev libssl-dev
   libclang-rt-14-dev libsystemd-dev lld
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
-  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config python3
+  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config openssl python3
   redis-server
   ethtool iproute2 nftables
 )

@@ -387,9 +387,33 @@ void ApplyPartsOfRedisUrl(const ValuesByVariable& values, Settings* settings) {
   if (is_open("REDIS_PASSWORD") && is_open("REDIS_PASSWORD_FILE")) {
     settings->redis_password = url->password;
   }
+  if (is_open("REDIS_TLS")) settings->redis_tls = url->is_tls;
   if (is_open("REDIS_DB")) {
     settings->redis_database = url->database.value_or(settings->redis_database);
   }
+}
+
+// Rules between the settings of TLS to Redis.
+absl::Status CheckRedisTls(const Settings& settings) {
+  const bool has_certificate = !settings.redis_tls_certificate_file.empty();
+  if (has_certificate != !settings.redis_tls_key_file.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("REDIS_TLS_", has_certificate ? "CERTIFICATE" : "KEY",
+                     "_FILE is set without REDIS_TLS_",
+                     has_certificate ? "KEY" : "CERTIFICATE",
+                     "_FILE; allowed: both or neither"));
+  }
+  const bool has_files = has_certificate || !settings.redis_tls_ca_file.empty();
+  if (has_files && !settings.redis_tls) {
+    return absl::InvalidArgumentError(
+        "REDIS_TLS is off, and files of TLS are set (REDIS_TLS_..._FILE); "
+        "allowed: on, or a REDIS_URL with rediss://");
+  }
+  if (settings.redis_tls && absl::StartsWith(settings.redis_address, "unix:")) {
+    return absl::InvalidArgumentError(
+        "REDIS_TLS is on, and Redis has a unix socket; allowed: off");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
@@ -407,6 +431,9 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
     }
   }
   ApplyPartsOfRedisUrl(values, settings);
+  if (absl::Status status = CheckRedisTls(*settings); !status.ok()) {
+    return status;
+  }
   if (absl::Status status = CheckForLoop(*settings); !status.ok()) {
     return status;
   }

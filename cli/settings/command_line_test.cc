@@ -277,6 +277,31 @@ TEST_F(CommandLineTest, TheUrlOfRedisFillsInWhatIsNotSet) {
   EXPECT_EQ(settings.redis_database, 4);
 }
 
+TEST_F(CommandLineTest, TheUrlOfRedisMayAskForTls) {
+  environment_["REDIS_URL"] = "rediss://redis.internal";
+  EXPECT_TRUE(ParseOk().redis_tls);
+  arguments_ = {"--redis-tls=off"};
+  EXPECT_FALSE(ParseOk().redis_tls);
+  environment_["REDIS_URL"] = "redis://redis.internal";
+  arguments_ = {"--redis-tls=on"};
+  EXPECT_TRUE(ParseOk().redis_tls);
+}
+
+TEST_F(CommandLineTest, TlsOfRedisNeedsBothFilesAndItself) {
+  arguments_ = {"--redis-tls=on", "--redis-tls-key-file=/k"};
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_TLS_KEY_FILE is set without "
+                                      "REDIS_TLS_CERTIFICATE_FILE"));
+  arguments_ = {"--redis-tls=on", "--redis-tls-certificate-file=/c"};
+  EXPECT_THAT(ParseError(), HasSubstr("without REDIS_TLS_KEY_FILE"));
+  arguments_.push_back("--redis-tls-key-file=/k");
+  EXPECT_TRUE(ParseOk().redis_tls);
+  // The operator believes that it is encrypted.
+  arguments_ = {"--redis-tls-ca-file=/a"};
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_TLS is off"));
+  arguments_ = {"--redis-tls=on", "--redis-addr=unix:/run/redis.sock"};
+  EXPECT_THAT(ParseError(), HasSubstr("unix socket"));
+}
+
 TEST_F(CommandLineTest, TheUrlOfRedisHasNoFlagAndIsNotShown) {
   arguments_ = {absl::StrCat("--redis-url=redis://:", kSecret, "@host")};
   EXPECT_THAT(ParseError(),
@@ -359,19 +384,20 @@ TEST_F(CommandLineTest, BadDotenvIsAnError) {
 
 TEST_F(CommandLineTest, UnknownNamesInDotenvAreWarnedAbout) {
   WriteDotenv(absl::StrCat("REDIS_PASWORD=", kSecret, "\n",
-                           "HOME=/\nREDIS_TLS=1\nworker_count=3\n"
+                           "HOME=/\nREDIS_CLUSTER=1\nworker_count=3\n"
                            "UDP_GATE_X=1\nCOMPOSE_PROJECT_NAME=x\n"));
   const absl::StatusOr<CommandLine> command_line = Parse();
   ASSERT_TRUE(command_line.ok()) << command_line.status();
   EXPECT_THAT(
       command_line->warnings,
-      ElementsAre(AllOf(HasSubstr("test.env:1: REDIS_PASWORD"),
-                        HasSubstr("did you mean REDIS_PASSWORD?"),
-                        Not(HasSubstr(kSecret))),
-                  HasSubstr("test.env:3: REDIS_TLS: unknown setting, ignored"),
-                  AllOf(HasSubstr("test.env:4: worker_count"),
-                        HasSubstr("did you mean WORKER_COUNT?")),
-                  HasSubstr("test.env:5: UDP_GATE_X")));
+      ElementsAre(
+          AllOf(HasSubstr("test.env:1: REDIS_PASWORD"),
+                HasSubstr("did you mean REDIS_PASSWORD?"),
+                Not(HasSubstr(kSecret))),
+          HasSubstr("test.env:3: REDIS_CLUSTER: unknown setting, ignored"),
+          AllOf(HasSubstr("test.env:4: worker_count"),
+                HasSubstr("did you mean WORKER_COUNT?")),
+          HasSubstr("test.env:5: UDP_GATE_X")));
 }
 
 TEST_F(CommandLineTest, BackendIsNotTheGateItself) {

@@ -132,10 +132,23 @@ bool ApplyRedisAddress(absl::string_view value, Settings* settings) {
 bool ApplyRedisUrl(absl::string_view value, Settings* settings) {
   const absl::StatusOr<RedisUrl> url = RedisUrl::Parse(value);
   Settings unused;
-  if (!url.ok() || url->is_tls || !ApplyRedisAddress(url->address, &unused)) {
+  if (!url.ok() || !ApplyRedisAddress(url->address, &unused)) return false;
+  settings->redis_url = std::string(value);
+  return true;
+}
+
+bool ApplyRedisTls(absl::string_view value, Settings* settings) {
+  if (value != "on" && value != "off") return false;
+  settings->redis_tls = value == "on";
+  return true;
+}
+
+bool ApplyRedisTlsServerName(absl::string_view value, Settings* settings) {
+  if (!ValidateHostName(value).ok() &&
+      !SocketAddress::FromIpAndPort(value, 1).ok()) {
     return false;
   }
-  settings->redis_url = std::string(value);
+  settings->redis_tls_server_name = std::string(value);
   return true;
 }
 

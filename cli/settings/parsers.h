@@ -39,6 +39,8 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result);
 bool ApplyListenAddress(absl::string_view value, Settings* settings);
 bool ApplyRedisAddress(absl::string_view value, Settings* settings);
 bool ApplyRedisUrl(absl::string_view value, Settings* settings);
+bool ApplyRedisTls(absl::string_view value, Settings* settings);
+bool ApplyRedisTlsServerName(absl::string_view value, Settings* settings);
 // `off` is an empty name, because an empty value means "not set".
 bool ApplyRedisJoinsKey(absl::string_view value, Settings* settings);
 bool ApplyBindAddresses(absl::string_view value, Settings* settings);

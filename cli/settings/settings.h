@@ -38,6 +38,11 @@ struct Settings {
   std::string redis_password;  // never logged
   std::string redis_password_file;
   int redis_database = 0;
+  bool redis_tls = false;
+  std::string redis_tls_ca_file;           // empty: the system's authorities
+  std::string redis_tls_server_name;       // empty: the host of the address
+  std::string redis_tls_certificate_file;  // empty: no client certificate
+  std::string redis_tls_key_file;
   std::string redis_backend_key;
   std::string redis_disconnect_channel;
   std::string redis_status_key;  // empty: the backend's own response

@@ -51,7 +51,9 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
   EXPECT_THAT(
       variables,
       ::testing::UnorderedElementsAre(
-          "PROXY_ADDR", "REDIS_ADDR", "REDIS_URL", "REDIS_USERNAME",
+          "PROXY_ADDR", "REDIS_ADDR", "REDIS_URL", "REDIS_TLS",
+          "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
+          "REDIS_TLS_CERTIFICATE_FILE", "REDIS_TLS_KEY_FILE", "REDIS_USERNAME",
           "REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "REDIS_DB",
           "REDIS_BACKEND_KEY", "REDIS_DISCONNECT_CHANNEL",
           "SESSION_IDLE_TIMEOUT_SECS", "WORKER_COUNT", "QUEUE_SIZE",
@@ -376,9 +378,17 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"TAKEOVER_SOCKET", {"/run/t.sock"}, {std::string(108, 'f')}},
            {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
            {"REDIS_URL",
-            {"redis://h", "redis://u:p@h:1/2", "unix://:p@/run/r.sock?db=1"},
+            {"redis://h", "rediss://h", "redis://u:p@h:1/2",
+             "unix://:p@/run/r.sock?db=1"},
             {"h:1", "redis://", "redis://0.0.0.0", "redis://h?a=b", "http://h",
              "redis://h/x"}},
+           {"REDIS_TLS", {"on", "off"}, {"1", "ON", "required"}},
+           {"REDIS_TLS_CA_FILE", {"/f"}, {std::string(1025, 'f')}},
+           {"REDIS_TLS_SERVER_NAME",
+            {"redis.internal", "10.0.0.1", "::1"},
+            {"a b", "redis.internal:6379", "-a"}},
+           {"REDIS_TLS_CERTIFICATE_FILE", {"/f"}, {std::string(1025, 'f')}},
+           {"REDIS_TLS_KEY_FILE", {"/f"}, {std::string(1025, 'f')}},
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
            {"REDIS_DISCONNECT_CHANNEL", {"c"}, {std::string(1025, 'c')}},
@@ -422,6 +432,18 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.redis_address, "unix:/run/redis.sock");
   apply("REDIS_ADDR", "[::1]:80");
   EXPECT_EQ(settings.redis_address, "[::1]:80");
+  apply("REDIS_TLS", "on");
+  EXPECT_TRUE(settings.redis_tls);
+  apply("REDIS_TLS", "off");
+  EXPECT_FALSE(settings.redis_tls);
+  apply("REDIS_TLS_CA_FILE", "a");
+  EXPECT_EQ(settings.redis_tls_ca_file, "a");
+  apply("REDIS_TLS_SERVER_NAME", "n");
+  EXPECT_EQ(settings.redis_tls_server_name, "n");
+  apply("REDIS_TLS_CERTIFICATE_FILE", "c");
+  EXPECT_EQ(settings.redis_tls_certificate_file, "c");
+  apply("REDIS_TLS_KEY_FILE", "k");
+  EXPECT_EQ(settings.redis_tls_key_file, "k");
   apply("REDIS_USERNAME", "u");
   EXPECT_EQ(settings.redis_username, "u");
   apply("REDIS_PASSWORD", "p");

@@ -101,7 +101,7 @@ void AddRedisConnectionSettings(TableBuilder* table) {
   table->Group("Redis");
   table
       ->Add("REDIS_ADDR", "127.0.0.1:6379",
-            "Address of the Redis server. TLS, Sentinel and Cluster are not "
+            "Address of the Redis server. Sentinel and Cluster are not "
             "supported.",
             "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to "
             "65535, not a wildcard, multicast or broadcast address; or "
@@ -113,8 +113,9 @@ void AddRedisConnectionSettings(TableBuilder* table) {
       "Address, user, password and database of Redis in one. Each setting of "
       "its own wins over its part of the URL. It has no flag, because it may "
       "hold the password.",
-      "redis://[user[:password]@]host[:port][/database] or "
-      "unix://[user[:password]@]/path[?db=database], with percent-encoded "
+      "redis://[user[:password]@]host[:port][/database], the same with "
+      "rediss:// for TLS, or unix://[user[:password]@]/path[?db=database], "
+      "with percent-encoded "
       "special characters",
       ApplyRedisUrl);
   url.default_note = "none: the other settings";
@@ -138,8 +139,36 @@ void AddRedisConnectionSettings(TableBuilder* table) {
                     InSettings(&Settings::redis_database));
 }
 
+void AddRedisTlsSettings(TableBuilder* table) {
+  table->Add("REDIS_TLS", "off",
+             "Whether to use TLS 1.2 or newer to Redis. Its certificate and "
+             "the name in it are verified.",
+             "on or off", ApplyRedisTls);
+  table
+      ->AddText("REDIS_TLS_CA_FILE", "", kPathBytesMax,
+                "File of the certificate authorities (PEM). All files of TLS "
+                "are read again at each connect.",
+                &Settings::redis_tls_ca_file)
+      .default_note = "none: the system's authorities";
+  table
+      ->Add("REDIS_TLS_SERVER_NAME", "",
+            "Name that the certificate of Redis must have.",
+            "a host name or an IP address", ApplyRedisTlsServerName)
+      .default_note = "none: the host of REDIS_ADDR";
+  table
+      ->AddText("REDIS_TLS_CERTIFICATE_FILE", "", kPathBytesMax,
+                "File of the gateway's certificate chain (PEM), if Redis "
+                "requires one.",
+                &Settings::redis_tls_certificate_file)
+      .default_note = "none: no certificate";
+  table->AddText("REDIS_TLS_KEY_FILE", "", kPathBytesMax,
+                 "File of the certificate's private key (PEM).",
+                 &Settings::redis_tls_key_file);
+}
+
 void AddRedisSettings(TableBuilder* table) {
   AddRedisConnectionSettings(table);
+  AddRedisTlsSettings(table);
   table->AddText("REDIS_BACKEND_KEY", "udp_gate:backend",
                  redis_ranges::kNameBytesMax,
                  "Key that holds the current backend, host:port.",

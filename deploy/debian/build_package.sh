@@ -58,7 +58,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: The udpgate authors <udpgate@localhost>
 Installed-Size: $(du --summarize --block-size=1K "$root" | cut -f 1)
-Depends: $depends, procps
+Depends: $depends, ca-certificates, procps
 Suggests: redis-server
 Section: net
 Priority: optional

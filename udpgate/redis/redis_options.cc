@@ -2,6 +2,7 @@
 
 #include <sys/un.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -89,6 +90,9 @@ absl::Status RedisOptions::Validate() const {
       absl::StrCat("1 to ", kNameBytesMax, " bytes");
   if (absl::Status status = ValidateAddress(address); !status.ok()) {
     return status;
+  }
+  if (transport != nullptr && absl::StartsWith(address, "unix:")) {
+    return Invalid("address", "host:port with TLS");
   }
   if (username.size() > kUsernameBytesMax) {
     return Invalid("username",

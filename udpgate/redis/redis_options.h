@@ -7,16 +7,18 @@
 //   auto resolver = udpgate::RedisBackendResolver::Create(options, *lookup);
 //   auto source = udpgate::RedisDisconnectSource::Create(options, *lookup);
 //
-// TLS, Sentinel and Cluster are not supported.
+// Sentinel and Cluster are not supported. TLS: redis_tls.h.
 #ifndef UDPGATE_REDIS_REDIS_OPTIONS_H_
 #define UDPGATE_REDIS_REDIS_OPTIONS_H_
 
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
+#include "udpgate/redis/redis_transport.h"
 
 namespace udpgate {
 
@@ -39,6 +41,10 @@ struct RedisOptions {
   // use sends AUTH again, so that credentials can rotate. (Not a subscription:
   // Redis allows no AUTH there, and keeps its login.) Up to 1024 bytes.
   std::string password_file;
+
+  // TLS (`MakeRedisTls` of redis_tls.h). Null: the bytes go as they are. Not
+  // with a unix socket.
+  std::shared_ptr<const RedisTransportFactory> transport;
 
   // For SELECT. 0 to 1,000,000; Redis' own configuration sets how many exist.
   int database = 0;

@@ -1,9 +1,12 @@
 // How the gateway reaches Redis: addresses, login, database, key and channel.
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "testing/internal/e2e/e2e.h"
+#include "testing/internal/support/certificate_authority.h"
+#include "testing/internal/support/http_client.h"
 
 namespace udpgate {
 namespace test {
@@ -102,6 +105,61 @@ TEST_F(RedisAccessTest, AWrongPasswordIsLoggedWithoutIt) {
   ASSERT_TRUE(
       server.Command({"CONFIG", "SET", "requirepass", "not-this-one"}).ok());
   EXPECT_TRUE(AwaitServedBy(&client, address(), "lobby"));
+}
+
+// The configurations of docs/redis.md.
+TEST_F(RedisAccessTest, SpeaksTlsAndSaysInReadyzWhatIsWrong) {
+  CertificateAuthority authority;
+  const CertificateFiles files = authority.Issue("server", "IP:127.0.0.1");
+  const CertificateFiles client = authority.Issue("client", "DNS:gate");
+  RedisServerOptions options;
+  const uint16_t tls_port = FreeTcpPort();
+  options.extra_arguments = {"--tls-port",
+                             absl::StrCat(tls_port),
+                             "--tls-cert-file",
+                             files.certificate_file,
+                             "--tls-key-file",
+                             files.key_file,
+                             "--tls-ca-cert-file",
+                             authority.file(),
+                             "--user",
+                             "gate",
+                             "on",
+                             ">open=sesame",
+                             "~*",
+                             "&*",
+                             "+@all"};
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  const std::string url =
+      absl::StrCat("rediss://gate:open%3Dsesame@127.0.0.1:", tls_port);
+  {
+    StartGate({{"REDIS_ADDR", ""},
+               {"REDIS_URL", url},
+               {"REDIS_TLS_CA_FILE", authority.file()},
+               {"REDIS_TLS_CERTIFICATE_FILE", client.certificate_file},
+               {"REDIS_TLS_KEY_FILE", client.key_file}});
+    LoopbackPeer peer;
+    EXPECT_TRUE(IsServedBy(&peer, address(), "lobby"));
+    EXPECT_TRUE(AwaitSubscriber(&server));
+    EXPECT_EQ(gate().log().find("sesame"), std::string::npos) << gate().log();
+  }
+  StopGate();
+  const SocketAddress admin = SocketAddress::Ipv4Loopback(FreeTcpPort());
+  StartGate({{"REDIS_ADDR", ""},
+             {"REDIS_URL", url},
+             {"REDIS_TLS_CA_FILE", authority.file()},
+             {"ADMIN_ADDR", admin.ToString()}});
+  std::string body;
+  EXPECT_TRUE(AwaitTrue([&] {
+    const absl::StatusOr<HttpReply> reply = HttpGet(admin, "/readyz");
+    body = reply.ok() ? reply->body : reply.status().ToString();
+    return absl::StrContains(body,
+                             "TLS: the server requires a client certificate");
+  })) << body;
 }
 
 TEST_F(RedisAccessTest, AMissingPasswordIsLogged) {

@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "udpgate/dns/host_port.h"
 #include "udpgate/internal/util/thread.h"
 #include "udpgate/internal/util/unshared_status.h"
 #include "udpgate/redis/internal/tcp_socket.h"
@@ -130,6 +131,7 @@ int64_t Connection::NextDeadline() const {
     case State::kLookingUp:
       return kNever;  // the HostLookup has the time limit
     case State::kConnecting:
+    case State::kHandshaking:
       return connect_deadline_nanoseconds_;
     case State::kLoggingIn:
     case State::kConnected:
@@ -149,6 +151,11 @@ void Connection::CheckDeadlines() {
     Drop(Unavailable(
         absl::StrCat("connect timed out after ",
                      absl::FormatDuration(options_.command_timeout))));
+  } else if (state_ == State::kHandshaking) {
+    Drop(Unavailable(
+        absl::StrCat("no TLS handshake within ",
+                     absl::FormatDuration(options_.command_timeout),
+                     has_received_ ? "" : "; does the server speak TLS?")));
   } else if (!commands_.empty()) {
     CheckSilence();
   } else if (state_ == State::kConnected && !owner_->OnIdle()) {
@@ -287,7 +294,7 @@ void Connection::Connect(int family, const sockaddr* address, socklen_t size) {
   const SysCallResult connected =
       sys_calls_->Connect(socket_.get(), address, size);
   if (connected.ok()) {
-    LogIn();
+    OnConnectDone();
   } else if (connected.error != EINPROGRESS) {
     Drop(Unavailable(ErrnoToStatus(connected.error, "connect").message()));
   }
@@ -303,7 +310,31 @@ void Connection::FinishConnect() {
     Drop(Unavailable(ErrnoToStatus(error, "connect").message()));
     return;
   }
-  LogIn();
+  OnConnectDone();
+}
+
+void Connection::OnConnectDone() {
+  if (options_.transport == nullptr) {
+    LogIn();
+  } else {
+    BeginHandshake();
+  }
+}
+
+void Connection::BeginHandshake() {
+  state_ = State::kHandshaking;
+  connect_deadline_nanoseconds_ =
+      Now() + absl::ToInt64Nanoseconds(options_.command_timeout);
+  absl::StatusOr<std::unique_ptr<RedisTransport>> transport =
+      options_.transport->Create(HostPort::Parse(options_.address)->host);
+  if (!transport.ok()) {
+    Drop(transport.status());
+    return;
+  }
+  transport_ = *std::move(transport);
+  if (absl::Status status = transport_->Start(&output_); !status.ok()) {
+    Drop(status);
+  }
 }
 
 void Connection::Send(std::initializer_list<absl::string_view> arguments) {
@@ -312,10 +343,13 @@ void Connection::Send(std::initializer_list<absl::string_view> arguments) {
 
 void Connection::Queue(Command::Kind kind,
                        std::initializer_list<absl::string_view> arguments) {
-  absl::StrAppend(&output_, "*", arguments.size(), "\r\n");
+  std::string bytes;
+  std::string* const plain = transport_ == nullptr ? &output_ : &bytes;
+  absl::StrAppend(plain, "*", arguments.size(), "\r\n");
   for (const absl::string_view argument : arguments) {
-    absl::StrAppend(&output_, "$", argument.size(), "\r\n", argument, "\r\n");
+    absl::StrAppend(plain, "$", argument.size(), "\r\n", argument, "\r\n");
   }
+  if (transport_ != nullptr) transport_->Send(bytes, &output_);
   if (commands_.empty()) {
     next_silence_check_nanoseconds_ =
         Now() + absl::ToInt64Nanoseconds(options_.command_timeout / 2);
@@ -352,19 +386,52 @@ void Connection::Read() {
     if (size < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return;
-      DropClosed(Unavailable(ErrnoToStatus(errno, "recv").message()));
+      DropClosed(EndOfStream(ErrnoToStatus(errno, "recv").message()));
       return;
     }
     if (size == 0) {
-      DropClosed(Unavailable("closed the connection"));
+      DropClosed(EndOfStream("closed the connection"));
       return;
     }
-    if (!Consume({buffer.data(), static_cast<size_t>(size)})) return;
+    const absl::string_view bytes(buffer.data(), static_cast<size_t>(size));
+    if (!(transport_ == nullptr ? Consume(bytes) : Decrypt(bytes))) return;
+    has_received_ = true;
     if (static_cast<size_t>(size) < buffer.size()) return;
   }
 }
 
+absl::Status Connection::EndOfStream(absl::string_view what) const {
+  // A server that expects TLS closes after the first command.
+  const bool may_expect_tls = state_ == State::kLoggingIn && !has_received_ &&
+                              transport_ == nullptr && peer_.is_valid();
+  return Unavailable(absl::StrCat(
+      what,
+      may_expect_tls ? " at the login; does the server expect TLS?" : ""));
+}
+
+bool Connection::Decrypt(absl::string_view bytes) {
+  std::string plain;
+  const absl::Status status = transport_->Receive(bytes, &plain, &output_);
+  if (state_ == State::kHandshaking && transport_->is_ready()) LogIn();
+  if (!plain.empty() && !Consume(plain)) return false;
+  if (status.ok()) return true;
+  if (!output_.empty()) Flush();  // an alert, which the server may log
+  if (!socket_.is_open()) return false;
+  if (absl::IsUnavailable(status)) {
+    DropClosed(status);
+  } else {
+    Drop(status);
+  }
+  return false;
+}
+
 bool Connection::Consume(absl::string_view bytes) {
+  // A server that expects TLS may send an alert (RFC 8446 section 5.1).
+  if (state_ == State::kLoggingIn && !has_received_ && transport_ == nullptr &&
+      bytes[0] == '\x15') {
+    Drop(Unavailable("the server expects TLS"));
+    return false;
+  }
   const int64_t begin_nanoseconds = Now();
   const absl::Status fed = reader_->Feed(bytes);
   for (;;) {
@@ -448,6 +515,8 @@ void Connection::Drop(const absl::Status& why) {
     backoff_.Reset();
   }
   socket_.Reset();
+  transport_.reset();
+  has_received_ = false;
   output_.clear();
   commands_.clear();
   state_ = State::kWaiting;

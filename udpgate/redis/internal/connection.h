@@ -151,6 +151,7 @@ class Connection {
     kWaiting,
     kLookingUp,
     kConnecting,
+    kHandshaking,
     kLoggingIn,
     kConnected
   };
@@ -180,6 +181,8 @@ class Connection {
   void ConnectTcp(const SocketAddress& address);
   void ConnectUnix();
   void FinishConnect();
+  void OnConnectDone();
+  void BeginHandshake();
   void LogIn();
   void QueueAuth(Command::Kind kind);
   // Reads the password file, and uses a password that has changed.
@@ -190,6 +193,10 @@ class Connection {
              std::initializer_list<absl::string_view> arguments);
   void Flush();
   void Read();
+  // The same for bytes of the transport.
+  bool Decrypt(absl::string_view bytes);
+  // The reason for the end of the stream, from `what`.
+  absl::Status EndOfStream(absl::string_view what) const;
   // False if this iteration must read no more.
   bool Consume(absl::string_view bytes);
   void Dispatch(const redisReply& reply);
@@ -217,6 +224,8 @@ class Connection {
   // Used by the thread only.
   State state_ = State::kWaiting;
   udpgate::internal::UniqueFd socket_;
+  std::unique_ptr<RedisTransport> transport_;  // null: none
+  bool has_received_ = false;                  // on this connection
   std::unique_ptr<ReplyReader> reader_;
   std::string output_;
   // Sent, without a reply so far.
