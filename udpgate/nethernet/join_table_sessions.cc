@@ -12,7 +12,6 @@ namespace nethernet {
 using internal::FirstDatagram;
 using internal::JoinClients;
 using internal::JoinIndex;
-using internal::JoinList;
 using internal::JoinTag;
 using internal::StunResult;
 using ::udpgate::internal::MutexLock;

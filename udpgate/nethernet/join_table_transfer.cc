@@ -48,7 +48,7 @@ ExportedJoin ExportOne(const JoinTag& tag, int64_t now_nanoseconds) {
     if (client.moved_nanoseconds.has_value()) {
       copy.moved_age = Age(*client.moved_nanoseconds, now_nanoseconds);
     }
-    exported.clients.push_back(std::move(copy));
+    exported.clients.push_back(copy);
   }
   return exported;
 }

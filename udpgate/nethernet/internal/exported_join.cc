@@ -51,6 +51,23 @@ json WriteJoin(const ExportedJoin& exported) {
        Milliseconds(exported.listed_age), std::move(clients)});
 }
 
+// Refuses what is nested more deeply than joins are, since the parser calls
+// itself for each level.
+class ShapeGuard : public nlohmann::detail::json_sax_acceptor<json> {
+ public:
+  bool start_array(size_t /*size*/) { return ++depth_ <= kDepthMax; }
+  bool end_array() {
+    --depth_;
+    return true;
+  }
+  bool start_object(size_t /*size*/) { return false; }
+
+ private:
+  // All, the joins, a join, its clients, a client.
+  static constexpr int kDepthMax = 5;
+  int depth_ = 0;
+};
+
 // Takes the fields of an array in their order; what is malformed makes it
 // invalid.
 class FieldReader {
@@ -165,15 +182,20 @@ std::string WriteJoins(const ExportedJoins& joins) {
   const json all = json::array(
       {kVersion, joins.is_complete, std::move(array), joins.ended_ids});
   std::string text;
-  json::to_cbor(all, text);
+  json::to_msgpack(all, text);
   return text;
 }
 
 absl::StatusOr<ExportedJoins> ReadJoins(absl::string_view text) {
   const absl::Status malformed =
       absl::InvalidArgumentError("the joins of the old process are malformed");
-  const json all = json::from_cbor(text.begin(), text.end(), /*strict=*/true,
-                                   /*allow_exceptions=*/false);
+  ShapeGuard guard;
+  if (!json::sax_parse(text.begin(), text.end(), &guard,
+                       nlohmann::detail::input_format_t::msgpack)) {
+    return malformed;
+  }
+  const json all = json::from_msgpack(text.begin(), text.end(), /*strict=*/true,
+                                      /*allow_exceptions=*/false);
   if (!all.is_array() || all.size() != 4 || all[0] != kVersion ||
       !all[1].is_boolean() || !all[2].is_array() || !all[3].is_array()) {
     return malformed;

@@ -1,5 +1,5 @@
-// Joins on their way to another process, in CBOR (RFC 8949). They have
-// passwords in them.
+// Joins on their way to another process, in MessagePack
+// (https://msgpack.org). They have passwords in them.
 //
 // Threads: any.
 #ifndef UDPGATE_NETHERNET_INTERNAL_EXPORTED_JOIN_H_
