@@ -16,6 +16,7 @@ namespace udpgate {
 namespace http {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::udpgate::test::HttpReply;
 
@@ -109,6 +110,9 @@ TEST_F(ServerProxyTest, HeaderOfAnybodyElseIsRefused) {
   Serve();
   ExpectRefused(ProxyHeader::WriteV1(player_, public_), "not from a trusted");
   ExpectRefused(ProxyHeader::WriteV2(player_, public_), "not from a trusted");
+  EXPECT_THAT(
+      log(),
+      ElementsAre(HasSubstr(" refused: PROXY header, but not from a trusted")));
   EXPECT_EQ(Get("/").status, 200);
   server_->SetTrustedProxies(ParseCidrList("127.0.0.1").value());
   EXPECT_EQ(Exchange(absl::StrCat(ProxyHeader::WriteV1(player_, public_),
@@ -131,7 +135,7 @@ TEST_F(ServerProxyTest, MalformedHeaderIsRefused) {
 }
 
 TEST_F(ServerProxyTest, HeaderMustArriveInTime) {
-  options_.handshake_timeout = absl::Milliseconds(50);
+  options_.handshake_timeout = absl::Milliseconds(200);
   Serve();
   RawClient client(address_);
   EXPECT_TRUE(client.Send("PROXY TC"));

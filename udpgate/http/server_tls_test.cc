@@ -117,7 +117,7 @@ TEST_F(ServerTlsTest, RefusesPlainBytesAfterTheFirst) {
 }
 
 TEST_F(ServerTlsTest, HandshakeMustEndInTime) {
-  options_.handshake_timeout = absl::Milliseconds(50);
+  options_.handshake_timeout = absl::Milliseconds(200);
   Write(TestCertificate("a"));
   Serve();
   RawClient client(address_);
@@ -127,7 +127,7 @@ TEST_F(ServerTlsTest, HandshakeMustEndInTime) {
 }
 
 TEST_F(ServerTlsTest, RequestOverTlsMustArriveInTime) {
-  options_.read_timeout = absl::Milliseconds(50);
+  options_.read_timeout = absl::Milliseconds(200);
   Write(TestCertificate("a"));
   Serve();
   TlsClient client(address_);

@@ -19,11 +19,6 @@ std::string DateText(absl::Time time) {
 
 }  // namespace
 
-void CertificateKeeper::Log(LogSeverity severity,
-                            absl::string_view message) const {
-  if (state_->options.log_sink) state_->options.log_sink(severity, message);
-}
-
 absl::Status CertificateKeeper::LoadLocked() {
   const ServerOptions& options = state_->options;
   // Before they are read, so that a change meanwhile is found later.
@@ -34,7 +29,8 @@ absl::Status CertificateKeeper::LoadLocked() {
   if (!tls.ok()) return tls.status();
   const absl::string_view problem = (*tls)->DateProblem(absl::Now());
   if (!problem.empty()) {
-    Log(LogSeverity::kWarning,
+    state_->Log(
+        LogSeverity::kWarning,
         absl::StrCat("certificate ", options.certificate_file, " ", problem,
                      ": valid from ", DateText((*tls)->valid_from()), " to ",
                      DateText((*tls)->valid_until())));
@@ -68,13 +64,15 @@ void CertificateKeeper::ReloadIfChanged() {
     return;
   }
   if (absl::Status status = ReloadLocked(); !status.ok()) {
-    return Log(LogSeverity::kError,
-               absl::StrCat("certificate not reloaded, the old one stays: ",
-                            status.message()));
+    return state_->Log(
+        LogSeverity::kError,
+        absl::StrCat("certificate not reloaded, the old one stays: ",
+                     status.message()));
   }
-  Log(LogSeverity::kInfo, absl::StrCat("certificate ", options.certificate_file,
-                                       " reloaded, valid until ",
-                                       DateText(state_->tls()->valid_until())));
+  state_->Log(LogSeverity::kInfo,
+              absl::StrCat("certificate ", options.certificate_file,
+                           " reloaded, valid until ",
+                           DateText(state_->tls()->valid_until())));
 }
 
 }  // namespace internal

@@ -32,7 +32,6 @@ class CertificateKeeper {
  private:
   absl::Status LoadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status ReloadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Log(LogSeverity severity, absl::string_view message) const;
 
   const std::shared_ptr<ServerState> state_;
   udpgate::internal::Mutex mutex_;

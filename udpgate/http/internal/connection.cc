@@ -288,6 +288,13 @@ Connection::Step Connection::ReadProxyHeader(absl::string_view peeked) {
 Connection::Step Connection::RefuseProxyHeader(absl::string_view error) {
   ++state_->counters.proxy_headers_refused;
   preface_.clear();
+  int64_t suppressed = 0;
+  if (state_->proxy_header_limiter.Admit(&suppressed)) {
+    state_->Log(
+        LogSeverity::kWarning,
+        absl::StrCat("connection of ", peer_.ToString(), " refused: ", error,
+                     "; ", suppressed, " more since the last line"));
+  }
   return Refuse(400, error);
 }
 

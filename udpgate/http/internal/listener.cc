@@ -29,7 +29,6 @@ constexpr int kBacklog = 1024;
 constexpr int kAcceptsMax = 64;
 // How long no connection is accepted for want of descriptors or memory.
 constexpr std::chrono::milliseconds kAcceptPause(50);
-constexpr absl::Duration kAcceptErrorLogInterval = absl::Seconds(10);
 
 }  // namespace
 
@@ -88,7 +87,7 @@ Listener::Listener(std::shared_ptr<ServerState> state,
       pause_timer_(threads->context(0)),
       deadline_timer_(threads->context(0)),
       certificate_timer_(threads->context(0)),
-      accept_error_limiter_(Clock::Monotonic(), kAcceptErrorLogInterval) {}
+      accept_error_limiter_(Clock::Monotonic(), ServerState::kLogInterval) {}
 
 Listener::~Listener() {
   if (descriptor_.is_open()) descriptor_.release();
@@ -160,11 +159,10 @@ bool Listener::HandleAcceptError(int error) {
   if (!is_of_resources && !is_of_listener) return true;
   ++state_->counters.accept_failures;
   int64_t suppressed = 0;
-  if (state_->options.log_sink && accept_error_limiter_.Admit(&suppressed)) {
-    state_->options.log_sink(
-        LogSeverity::kWarning,
-        absl::StrCat("cannot accept HTTP connections: ", std::strerror(error),
-                     "; trying again"));
+  if (accept_error_limiter_.Admit(&suppressed)) {
+    state_->Log(LogSeverity::kWarning,
+                absl::StrCat("cannot accept HTTP connections: ",
+                             std::strerror(error), "; trying again"));
   }
   if (std::shared_ptr<Connection> evicted = state_->table.Evict()) {
     ++state_->counters.evicted;

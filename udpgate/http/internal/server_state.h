@@ -9,11 +9,15 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "udpgate/cidr.h"
+#include "udpgate/clock.h"
 #include "udpgate/http/internal/connection_table.h"
 #include "udpgate/http/internal/tls_context.h"
 #include "udpgate/http/server_options.h"
 #include "udpgate/internal/util/mutex.h"
+#include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -85,6 +89,13 @@ class ServerState {
   void set_tls(std::shared_ptr<const TlsContext> tls) {
     udpgate::internal::MutexLock lock(&mutex_);
     tls_ = std::move(tls);
+  }
+
+  // Warnings that clients can cause, each kind once in a while.
+  static constexpr absl::Duration kLogInterval = absl::Seconds(10);
+  LogRateLimiter proxy_header_limiter{Clock::Monotonic(), kLogInterval};
+  void Log(LogSeverity severity, absl::string_view message) const {
+    if (options.log_sink) options.log_sink(severity, message);
   }
 
   // Calls `post` unless the server has stopped: until then the threads of the
