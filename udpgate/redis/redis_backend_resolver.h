@@ -50,7 +50,10 @@ struct RedisBackendResolverStats {
 // after half of `RedisOptions::command_timeout`, and so does one that wants a
 // new login (NOAUTH). If Redis replies with a temporary error (MASTERDOWN,
 // LOADING), its host name is looked up again, at most once per second. If it
-// has other addresses then, the connection is replaced.
+// has other addresses then, the connection is replaced. Every 15 s the role
+// (INFO) and the name are looked at: a master that has become a replica counts
+// as such an error, and a name whose address has changed is followed after the
+// second time.
 //
 // Rate limit: Redis gets at most `RedisOptions::gets_per_second_max` GETs,
 // however many clients arrive. After a failure (a reply without a usable

@@ -41,7 +41,7 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
   void OnMessage(const redisReply& message) override;
   void OnLost(const absl::Status& why) override;
   int64_t OnIteration(int64_t) override { return Connection::kNever; }
-  bool may_log_in_again() const override { return false; }
+  bool takes_any_command() const override { return false; }
 
  private:
   const RedisOptions options_;

@@ -115,11 +115,13 @@ void Connection::Run() {
 void Connection::PollOnce() {
   TakeLookup();
   CheckPassword();
+  CheckUp();
   if (state_ == State::kWaiting && Now() >= retry_nanoseconds_) BeginAttempt();
   const int64_t owner_nanoseconds = owner_->OnIteration(Now());
   if (!output_.empty()) Flush();
-  WaitForEvents(std::min(
-      {owner_nanoseconds, NextDeadline(), next_password_check_nanoseconds_}));
+  WaitForEvents(
+      std::min({owner_nanoseconds, NextDeadline(),
+                next_password_check_nanoseconds_, next_checkup_nanoseconds_}));
   // After reading, since a reply may have arrived in time.
   CheckDeadlines();
 }
@@ -232,6 +234,7 @@ void Connection::TakeLookup() {
   if (state_ != State::kLookingUp) {
     is_checking_name_ = false;
     if (found.ok()) CheckAddress(*found);
+    check_reason_.clear();
     return;
   }
   if (!found.ok()) {
@@ -239,28 +242,6 @@ void Connection::TakeLookup() {
     return;
   }
   ConnectTcp((*found)[(attempts_ - 1) % found->size()]);
-}
-
-void Connection::OnErrorReply(const redisReply& error) {
-  if (state_ != State::kConnected || !peer_.is_valid() || is_checking_name_ ||
-      !IsTemporaryError(ReplyText(error)) || Now() < next_check_nanoseconds_) {
-    return;
-  }
-  next_check_nanoseconds_ =
-      Now() + absl::ToInt64Nanoseconds(kAddressCheckInterval);
-  is_checking_name_ = true;
-  LookUp();
-  // An inline result (an IP address, a cached name) is handled in the next
-  // iteration, since `Drop` must not run while a reply is processed.
-}
-
-void Connection::CheckAddress(const std::vector<SocketAddress>& found) {
-  const bool is_found =
-      std::find(found.begin(), found.end(), peer_) != found.end();
-  if (is_found && found.size() == 1) return;
-  DropClosed(Unavailable(absl::StrCat(
-      peer_.ToString(), " replies with errors, and the host name has ",
-      is_found ? "more addresses" : "another address now")));
 }
 
 void Connection::ConnectTcp(const SocketAddress& address) {
@@ -483,6 +464,9 @@ void Connection::Dispatch(const redisReply& reply) {
       OnErrorReply(reply);
       if (IsLoginRevoked(reply)) DropClosed(ErrorToStatus(reply));
       return;
+    case Command::Kind::kRole:
+      OnRoleReply(reply);
+      return;
     case Command::Kind::kAuthAgain:
       OnAuthAgainReply(reply);
       return;
@@ -516,6 +500,13 @@ void Connection::Drop(const absl::Status& why) {
   }
   socket_.Reset();
   transport_.reset();
+  next_checkup_nanoseconds_ = kNever;
+  // A proxy may end a connection because of a command that it does not know.
+  const bool awaits_role = std::any_of(
+      commands_.begin(), commands_.end(), [](const Command& command) {
+        return command.kind == Command::Kind::kRole;
+      });
+  if (awaits_role && was_closed_in_use_) PostponeRole();
   has_received_ = false;
   output_.clear();
   commands_.clear();

@@ -58,9 +58,9 @@ class ConnectionOwner {
   // Redis was silent for `RedisOptions::ping_interval`, and no command is
   // pending. Returns true if it sent a command; else the Connection sends PING.
   virtual bool OnIdle() { return false; }
-  // False if Redis allows no AUTH on a connection that is in use, as while it
-  // is subscribed (RESP2).
-  virtual bool may_log_in_again() const { return true; }
+  // False if Redis takes few commands on the connection, as while it is
+  // subscribed (RESP2): neither AUTH nor INFO.
+  virtual bool takes_any_command() const { return true; }
 };
 
 // True if the error reply tells of a temporary state of Redis
@@ -76,6 +76,9 @@ class Connection {
   static constexpr int64_t kNever = INT64_MAX;
   // The interval of address lookups while Redis replies with errors.
   static constexpr absl::Duration kAddressCheckInterval = absl::Seconds(1);
+  // The interval at which a connected Redis is asked for its role, and its host
+  // name is looked up.
+  static constexpr absl::Duration kCheckupInterval = absl::Seconds(15);
   // The interval at which the password file is read, besides at each connect.
   static constexpr absl::Duration kPasswordCheckInterval = absl::Seconds(1);
 
@@ -158,8 +161,16 @@ class Connection {
 
   struct Command {
     // kLastLogin is the PING that ends the login; kAuthAgain is the AUTH of a
-    // connection that is in use.
-    enum class Kind { kAuth, kSelect, kLastLogin, kAuthAgain, kPing, kOwner };
+    // connection that is in use; kRole is INFO.
+    enum class Kind {
+      kAuth,
+      kSelect,
+      kLastLogin,
+      kAuthAgain,
+      kRole,
+      kPing,
+      kOwner
+    };
     Kind kind;
     int64_t deadline_nanoseconds;
   };
@@ -175,7 +186,14 @@ class Connection {
   void BeginAttempt();
   void BeginLookup();
   void LookUp();
+  // Follows the host name of Redis: `found` are its addresses now.
   void CheckAddress(const std::vector<SocketAddress>& found);
+  // Asks for the role, and looks the name up, from time to time.
+  void CheckUp();
+  // Looks the name up, for a reason that texts tell or since it is time to.
+  void CheckName(absl::string_view reason);
+  void OnRoleReply(const redisReply& reply);
+  void PostponeRole();
   void TakeLookup();
   void Connect(int family, const sockaddr* address, socklen_t size);
   void ConnectTcp(const SocketAddress& address);
@@ -236,6 +254,15 @@ class Connection {
   // of the next such lookup.
   bool is_checking_name_ = false;
   int64_t next_check_nanoseconds_ = INT64_MIN;
+  // Why the name is being looked up: empty if only its time has come.
+  std::string check_reason_;
+  // The last lookup did not find the address of this connection.
+  bool has_moved_ = false;
+  int64_t next_checkup_nanoseconds_ = kNever;
+  // Redis has said so on this connection.
+  bool was_master_ = false;
+  // Not earlier, since Redis or a proxy has refused to tell it.
+  int64_t next_role_nanoseconds_ = INT64_MIN;
   SocketAddress peer_;  // not set for a unix socket
   bool is_closed_in_use_ = false;
   bool was_closed_in_use_ = false;

@@ -87,7 +87,7 @@ void Connection::CheckPassword() {
   if (has_changed && was_login_rejected_ && state_ == State::kWaiting) {
     backoff_.Reset();
     ReconnectSoon();
-  } else if (state_ == State::kConnected && owner_->may_log_in_again() &&
+  } else if (state_ == State::kConnected && owner_->takes_any_command() &&
              now_nanoseconds >= next_auth_nanoseconds_) {
     next_auth_nanoseconds_ =
         now_nanoseconds +
@@ -138,6 +138,11 @@ void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
   if (!is_last) return;
   was_login_rejected_ = false;
   state_ = State::kConnected;
+  was_master_ = false;
+  has_moved_ = false;
+  check_reason_.clear();
+  next_checkup_nanoseconds_ =
+      Now() + absl::ToInt64Nanoseconds(kCheckupInterval);
   connected_nanoseconds_ = Now();
   SetHealth(absl::OkStatus());
   owner_->OnConnected();

@@ -47,6 +47,8 @@ ScriptedPeer::Action ScriptedPeer::SayByteByByte(absl::string_view bytes) {
 ScriptedPeer::Action ScriptedPeer::Healthy(const Command& command) {
   if (command[0] == "PING") return Say("+PONG\r\n");
   if (command[0] == "AUTH" || command[0] == "SELECT") return Say("+OK\r\n");
+  if (command[0] == "INFO")
+    return Say(Bulk("# Replication\r\nrole:master\r\n"));
   if (command[0] == "SUBSCRIBE") {
     return Say(
         absl::StrCat("*3\r\n", Bulk("subscribe"), Bulk(command[1]), ":1\r\n"));

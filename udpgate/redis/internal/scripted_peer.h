@@ -41,8 +41,8 @@ class ScriptedPeer {
   static Action SayAndClose(absl::string_view bytes);
   static Action SayByteByByte(absl::string_view bytes);
   static Action SayNothing() { return {}; }
-  // The reply of Redis to AUTH, SELECT, PING and SUBSCRIBE; none to other
-  // commands.
+  // The reply of a Redis master to AUTH, SELECT, PING, INFO and SUBSCRIBE; none
+  // to other commands.
   static Action Healthy(const Command& command);
   static std::string Bulk(absl::string_view text);
   static std::string Message(absl::string_view channel,

@@ -1,0 +1,91 @@
+// How a Connection follows a Redis that moves: its role and its host name.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "udpgate/dns/host_port.h"
+#include "udpgate/redis/internal/connection.h"
+#include "udpgate/socket_address.h"
+
+namespace udpgate {
+namespace redis {
+namespace internal {
+namespace {
+
+constexpr absl::Duration kRolePostponed = absl::Minutes(10);
+
+bool IsHostName(const std::string& address) {
+  const absl::StatusOr<HostPort> parsed = HostPort::Parse(address);
+  return parsed.ok() &&
+         !SocketAddress::FromIpAndPort(parsed->host, parsed->port).ok();
+}
+
+}  // namespace
+
+void Connection::OnErrorReply(const redisReply& error) {
+  if (state_ != State::kConnected || !IsTemporaryError(ReplyText(error)) ||
+      Now() < next_check_nanoseconds_) {
+    return;
+  }
+  next_check_nanoseconds_ =
+      Now() + absl::ToInt64Nanoseconds(kAddressCheckInterval);
+  CheckName("replies with errors");
+}
+
+void Connection::CheckName(absl::string_view reason) {
+  if (!peer_.is_valid()) return;
+  if (!reason.empty()) check_reason_ = std::string(reason);
+  if (std::exchange(is_checking_name_, true)) return;
+  LookUp();
+}
+
+void Connection::CheckUp() {
+  if (Now() < next_checkup_nanoseconds_) return;
+  next_checkup_nanoseconds_ =
+      Now() + absl::ToInt64Nanoseconds(kCheckupInterval);
+  if (owner_->takes_any_command() && Now() >= next_role_nanoseconds_) {
+    Queue(Command::Kind::kRole, {"INFO", "replication"});
+  }
+  if (IsHostName(options_.address)) CheckName("");
+}
+
+// https://redis.io/commands/info/ has the role as ROLE does, but in a string
+// whose size does not depend on the number of replicas.
+void Connection::OnRoleReply(const redisReply& reply) {
+  if (reply.type != REDIS_REPLY_STRING) {
+    PostponeRole();
+    return;
+  }
+  const bool is_replica = absl::StrContains(ReplyText(reply), "\nrole:slave");
+  const bool was_master = std::exchange(was_master_, !is_replica);
+  if (was_master && is_replica) CheckName("has become a replica");
+}
+
+void Connection::PostponeRole() {
+  next_role_nanoseconds_ = Now() + absl::ToInt64Nanoseconds(kRolePostponed);
+}
+
+void Connection::CheckAddress(const std::vector<SocketAddress>& found) {
+  const bool is_found =
+      std::find(found.begin(), found.end(), peer_) != found.end();
+  const std::string reason = check_reason_;
+  const bool has_moved = std::exchange(has_moved_, !is_found);
+  if (reason.empty()) {
+    // Not after one lookup: a name may have more addresses than it shows.
+    if (is_found || !has_moved) return;
+    DropClosed(Unavailable(absl::StrCat(
+        "the host name has another address than ", peer_.ToString(), " now")));
+    return;
+  }
+  if (is_found && found.size() == 1) return;
+  DropClosed(Unavailable(
+      absl::StrCat(peer_.ToString(), " ", reason, ", and the host name has ",
+                   is_found ? "more addresses" : "another address now")));
+}
+
+}  // namespace internal
+}  // namespace redis
+}  // namespace udpgate
