@@ -43,6 +43,18 @@ class OneFlowOffload final : public FlowOffload {
   int remove_count = 0;
 };
 
+// Drops each datagram of a client without a session.
+class ScreeningResolver final : public BackendResolver {
+ public:
+  void Resolve(const ResolveRequest& /*request*/, Callback /*done*/) override {}
+  Screening Screen(const SocketAddress& /*client*/,
+                   absl::Span<const char> /*datagram*/) override {
+    Screening screening;
+    screening.drop = DropReason::kStunUnknownUfrag;
+    return screening;
+  }
+};
+
 class AllocationTest : public ::testing::Test {
  protected:
   void Start(std::shared_ptr<FlowOffload> offload) {
@@ -111,6 +123,22 @@ TEST_F(AllocationTest, ADatagramOfALiveSessionAllocatesNothing) {
   for (int i = 0; i < 1000; ++i) RelayPair();
   for (int i = 0; i < 1000; ++i) RelayQueued();
   EXPECT_EQ(AllocationCount(), before);
+}
+
+TEST_F(AllocationTest, ADatagramThatTheResolverDropsAllocatesNothing) {
+  Start(nullptr);
+  context_->resolver = std::make_shared<ScreeningResolver>();
+  const auto drop_one = [&] {
+    ASSERT_TRUE(client_.Send(gate_, payload_).ok());
+    reader_->ReadBatch();
+  };
+  for (int i = 0; i < 10; ++i) drop_one();
+  const int64_t before = AllocationCount();
+  for (int i = 0; i < 1000; ++i) drop_one();
+  EXPECT_EQ(AllocationCount(), before);
+  ProxyStats stats;
+  worker_->counters().AddTo(&stats);
+  EXPECT_EQ(stats.dropped(DropReason::kStunUnknownUfrag), 1010u);
 }
 
 // Nor what the shard does to have it relayed elsewhere; what the kernel's fast
