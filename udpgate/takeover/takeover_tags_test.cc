@@ -5,7 +5,10 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "udpgate/backend_resolver.h"
@@ -114,6 +117,46 @@ TEST_F(TakeoverTagsTest, ATagThatTheNewResolverLacksStaysInLists) {
   EXPECT_EQ(new_.Sessions().at(0).tag, "join 7");
   EXPECT_EQ(client_.Ask(address_, "b").value_or("nothing"), "first:b");
   EXPECT_THAT(resolver->tag->calls(), IsEmpty());
+}
+
+// A session that its backend ignores has been silent for longer than the
+// timeout, and is looked at first in the new process.
+TEST_F(TakeoverTagsTest, ASpareSessionStaysIfAnotherHasReplies) {
+  constexpr absl::Duration kTimeout = absl::Seconds(2);
+  LoopbackPeer backend, spare;
+  const auto resolver = std::make_shared<OneTagResolver>(backend.address(),
+                                                         /*key=*/"7");
+  ProxyOptions options = Options();
+  options.limits.backend_silent_timeout = kTimeout;
+  old_.Create(options, resolver);
+  ASSERT_TRUE(old_->Start().ok());
+  address_ = old_->listen_addresses().front();
+  old_.Serve();
+  // The first session is the spare one.
+  ASSERT_TRUE(spare.Send(address_, "spare").ok());
+  const absl::StatusOr<Datagram> first = backend.Receive();
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto exchange_for = [&](absl::Duration time) {
+    const absl::Time end = absl::Now() + time;
+    return AwaitTrue([&] {
+      EXPECT_TRUE(spare.Send(address_, "check").ok());
+      EXPECT_TRUE(client_.Send(address_, "check").ok());
+      for (auto got = backend.TryReceive(); got.ok();
+           got = backend.TryReceive()) {
+        if (got->from == first->from) continue;
+        EXPECT_TRUE(backend.Send(got->from, "reply").ok());
+      }
+      return absl::Now() >= end;
+    });
+  };
+  ASSERT_TRUE(exchange_for(kTimeout * 3 / 2));
+  ASSERT_EQ(old_.Sessions().size(), 2u);
+  const auto successor = std::make_shared<OneTagResolver>(backend.address(),
+                                                          /*key=*/"7");
+  ASSERT_TRUE(TakeOverWith(options, successor).ok());
+  ASSERT_TRUE(exchange_for(kTimeout / 2));
+  EXPECT_EQ(new_->GetStats().ended_total(), 0u);
+  EXPECT_EQ(new_.Sessions().size(), 2u);
 }
 
 TEST_F(TakeoverTagsTest, AfterAFailedTakeoverTheSessionKeepsItsTag) {
