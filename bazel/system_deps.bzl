@@ -143,8 +143,6 @@ cc_library(name = "beast", defines = ["BOOST_DISABLE_ASSERTS"])
         _system_libraries(name = "com_github_gabime_spdlog", libraries = {":spdlog": ["-lspdlog", "-lfmt"]})
     if not native.existing_rule("com_github_libbpf_libbpf"):
         _system_libraries(name = "com_github_libbpf_libbpf", libraries = {":libbpf": ["-lbpf"]})
-    if not native.existing_rule("com_github_yhirose_cpp_httplib"):
-        _system_libraries(name = "com_github_yhirose_cpp_httplib", libraries = {":cpp-httplib": ["-lcpp-httplib"]})
     if not native.existing_rule("com_github_nlohmann_json"):
         _system_libraries(name = "com_github_nlohmann_json", libraries = {":json": []})
     if not native.existing_rule("com_github_jupp0r_prometheus_cpp"):

@@ -19,8 +19,13 @@ packages=(
   libabsl-dev libboost1.81-dev libbpf-dev libc-ares-dev libcli11-dev
   libhiredis-dev libspdlog-dev libssl-dev
   libclang-rt-14-dev libsystemd-dev lld
+<<<<<<< HEAD
   libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
   libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config openssl python3
+=======
+  nlohmann-json3-dev prometheus-cpp-dev
+  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config python3
+>>>>>>> f08852d (Serve the admin endpoint by the HTTP server of the signaling)
   redis-server
   ethtool iproute2 nftables
 )

@@ -15,8 +15,8 @@ absl::Status AdminOptions::Validate() const {
   if (connections_max < 1) return invalid("connections_max: must be above 0");
   if (worker_count < 1) return invalid("worker_count: must be above 0");
   if (queue_size < 1) return invalid("queue_size: must be above 0");
-  if (header_bytes_max < 256) {
-    return invalid("header_bytes_max: must be at least 256");
+  if (header_bytes_max < 512) {
+    return invalid("header_bytes_max: must be at least 512");
   }
   if (read_timeout <= absl::ZeroDuration()) {
     return invalid("read_timeout: must be above 0");

@@ -36,9 +36,10 @@ struct AdminOptions {
   int worker_count = 2;
   // Requests that wait for a worker. Further ones are refused with 503.
   int queue_size = 32;
+  // Request line and headers, 512 bytes to 1 MiB; up to 64 MiB.
   size_t header_bytes_max = 16384;
   size_t body_bytes_max = 65536;
-  // For a complete request, and for a complete response.
+  // For a complete request, and for a complete response; 10 ms to 1 hour.
   absl::Duration read_timeout = absl::Seconds(5);
   absl::Duration write_timeout = absl::Seconds(5);
   // Values of the label `backend` of udpgate_backend_sessions in /metrics.

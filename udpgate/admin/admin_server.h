@@ -27,9 +27,9 @@
 namespace udpgate {
 namespace admin {
 
-// Threads: one for the sockets, and `worker_count` workers. They block all
-// signals, and none is a thread of the Proxy. Call `Create`, `Start` and `Stop`
-// from one thread, which must not be one of these.
+// Threads: one for the sockets (of a `http::Engine`), and `worker_count`
+// workers. They block all signals, and none is a thread of the Proxy. Call
+// `Create`, `Start` and `Stop` from one thread, which must not be one of these.
 //
 // Ownership: the Proxy must outlive it.
 class AdminServer {

@@ -2,9 +2,10 @@
 
 #include <string>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "udpgate/admin/internal/query.h"
 #include "udpgate/admin/internal/router.h"
 #include "udpgate/socket_address.h"
 
@@ -13,12 +14,12 @@ namespace admin {
 namespace internal {
 namespace {
 
-using ::httplib::Request;
-using ::httplib::Response;
+using http::Request;
+using http::Response;
 
 // Metrics and health reveal nothing about players, and machines request them.
 // The page is static; its numbers come from /api/v1.
-bool IsOpen(const std::string& path) {
+bool IsOpen(absl::string_view path) {
   return path == "/" || path == "/metrics" || path == "/healthz" ||
          path == "/readyz";
 }
@@ -29,20 +30,24 @@ std::string HostText(const SocketAddress& address, bool with_port) {
   return text.substr(0, text.rfind(':'));
 }
 
+// Empty without the header.
+std::string HeaderValue(const Request& request, absl::string_view name) {
+  const std::string* const value = request.FindHeader(name);
+  return value == nullptr ? "" : *value;
+}
+
 bool HostMatches(const Request& request) {
-  const std::string host =
-      absl::AsciiStrToLower(request.get_header_value("Host"));
-  const absl::StatusOr<SocketAddress> local = SocketAddress::FromIpAndPort(
-      request.local_addr, static_cast<uint16_t>(request.local_port));
-  if (!local.ok()) return false;
+  const std::string host = absl::AsciiStrToLower(HeaderValue(request, "Host"));
+  const SocketAddress& local = request.local;
+  if (!local.is_valid()) return false;
   // Clients omit port 80.
   for (const bool with_port : {true, false}) {
-    if (!with_port && local->port() != 80) continue;
-    if (host == HostText(*local, with_port)) return true;
-    if (local->is_loopback() &&
+    if (!with_port && local.port() != 80) continue;
+    if (host == HostText(local, with_port)) return true;
+    if (local.is_loopback() &&
         host ==
             absl::StrCat("localhost",
-                         with_port ? absl::StrCat(":", local->port()) : "")) {
+                         with_port ? absl::StrCat(":", local.port()) : "")) {
       return true;
     }
   }
@@ -59,7 +64,7 @@ AccessControl::AccessControl(const AdminOptions& options)
                    options.wrong_token_window) {}
 
 bool AccessControl::Admit(const Request& request, Response* response) {
-  if (IsOpen(request.path)) return true;
+  if (IsOpen(PathOf(request))) return true;
   const bool is_post = request.method == "POST";
   // A web page in the operator's browser can reach a loopback address through a
   // name of its own (DNS rebinding), but then the Host is that name.
@@ -71,7 +76,7 @@ bool AccessControl::Admit(const Request& request, Response* response) {
   }
   if (needs_token_ && !CheckToken(request, response)) return false;
   if (is_post) {
-    const std::string type = request.get_header_value("Content-Type");
+    const std::string type = HeaderValue(request, "Content-Type");
     const std::string plain = absl::AsciiStrToLower(
         absl::StripAsciiWhitespace(type.substr(0, type.find(';'))));
     if (plain != "application/json") {
@@ -90,17 +95,15 @@ bool AccessControl::CheckToken(const Request& request, Response* response) {
              "loopback serves only /, /metrics, /healthz and /readyz");
     return false;
   }
-  const absl::StatusOr<SocketAddress> client = SocketAddress::FromIpAndPort(
-      request.remote_addr, static_cast<uint16_t>(request.remote_port));
-  switch (token_guard_.Check(client.ok() ? *client : SocketAddress::Ipv4Any(0),
-                             request.get_header_value("Authorization"))) {
+  switch (
+      token_guard_.Check(request.peer, HeaderValue(request, "Authorization"))) {
     case Verdict::kRight:
       return true;
     case Verdict::kTooManyWrong:
       ++rate_limited_;
-      response->set_header("Retry-After",
-                           absl::StrCat(absl::ToInt64Seconds(absl::Ceil(
-                               wrong_token_window_, absl::Seconds(1)))));
+      response->headers.push_back(
+          {"Retry-After", absl::StrCat(absl::ToInt64Seconds(absl::Ceil(
+                              wrong_token_window_, absl::Seconds(1))))});
       SetError(response, 429, "too many invalid tokens from this address");
       return false;
     case Verdict::kWrong:
@@ -111,7 +114,7 @@ bool AccessControl::CheckToken(const Request& request, Response* response) {
       SetError(response, 401, "missing header Authorization: Bearer <token>");
       break;
   }
-  response->set_header("WWW-Authenticate", "Bearer");
+  response->headers.push_back({"WWW-Authenticate", "Bearer"});
   return false;
 }
 

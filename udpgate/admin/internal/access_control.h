@@ -3,14 +3,13 @@
 #ifndef UDPGATE_ADMIN_INTERNAL_ACCESS_CONTROL_H_
 #define UDPGATE_ADMIN_INTERNAL_ACCESS_CONTROL_H_
 
-#include <httplib.h>
-
 #include <atomic>
 #include <cstdint>
 
 #include "absl/time/time.h"
 #include "udpgate/admin/admin_options.h"
 #include "udpgate/admin/internal/token_guard.h"
+#include "udpgate/http/message.h"
 
 namespace udpgate {
 namespace admin {
@@ -27,7 +26,7 @@ class AccessControl {
   explicit AccessControl(const AdminOptions& options);
 
   // True if the request may be served. Else `response` is the refusal.
-  bool Admit(const httplib::Request& request, httplib::Response* response);
+  bool Admit(const http::Request& request, http::Response* response);
 
   // Requests refused since the token was wrong, and since the client's address
   // had too many wrong ones before.
@@ -35,7 +34,7 @@ class AccessControl {
   uint64_t rate_limited() const { return rate_limited_; }
 
  private:
-  bool CheckToken(const httplib::Request& request, httplib::Response* response);
+  bool CheckToken(const http::Request& request, http::Response* response);
 
   const bool has_token_;
   const bool needs_token_;

@@ -1,13 +1,14 @@
 #include "udpgate/admin/internal/access_control.h"
 
-#include <httplib.h>
-
+#include <algorithm>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "udpgate/http/message.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -15,8 +16,8 @@ namespace admin {
 namespace internal {
 namespace {
 
-using ::httplib::Request;
-using ::httplib::Response;
+using http::Request;
+using http::Response;
 using ::testing::HasSubstr;
 
 constexpr int kAdmitted = 0;
@@ -31,19 +32,22 @@ class AccessControlTest : public ::testing::Test {
                             const std::string& path) {
     Request request;
     request.method = method;
-    request.path = path;
-    request.remote_addr = "127.0.0.1";
-    request.remote_port = 50000;
-    request.local_addr = "127.0.0.1";
-    request.local_port = 9132;
-    request.set_header("Host", "127.0.0.1:9132");
-    if (method == "POST") request.set_header("Content-Type", kJson);
+    request.target = path;
+    request.peer = SocketAddress::Ipv4Loopback(50000);
+    request.local = SocketAddress::Ipv4Loopback(9132);
+    request.headers = {{"Host", "127.0.0.1:9132"}};
+    if (method == "POST") request.headers.push_back({"Content-Type", kJson});
     return request;
   }
   static Request WithHeader(Request request, const std::string& name,
                             const std::string& value) {
-    request.headers.erase(name);
-    request.set_header(name, value);
+    request.headers.erase(
+        std::remove_if(request.headers.begin(), request.headers.end(),
+                       [&name](const http::Header& header) {
+                         return absl::EqualsIgnoreCase(header.name, name);
+                       }),
+        request.headers.end());
+    request.headers.push_back({name, value});
     return request;
   }
   static Request WithToken(const Request& request, const std::string& token) {
@@ -54,6 +58,11 @@ class AccessControlTest : public ::testing::Test {
   static int Refusal(AccessControl* access, const Request& request,
                      Response* response) {
     return access->Admit(request, response) ? kAdmitted : response->status;
+  }
+  static std::string HeaderOf(const Response& response,
+                              const std::string& name) {
+    const std::string* const value = response.FindHeader(name);
+    return value == nullptr ? "none" : *value;
   }
   // By an access control of `options_` that saw no other request.
   int RefusalOf(const Request& request) const {
@@ -97,7 +106,7 @@ TEST_F(AccessControlTest, AConfiguredTokenIsNeeded) {
   AccessControl access(options_);
   Response response;
   EXPECT_EQ(Refusal(&access, get_, &response), 401);
-  EXPECT_EQ(response.get_header_value("WWW-Authenticate"), "Bearer");
+  EXPECT_EQ(HeaderOf(response, "WWW-Authenticate"), "Bearer");
 }
 
 TEST_F(AccessControlTest, WithoutATokenOnlyLoopbackIsServed) {
@@ -120,10 +129,10 @@ TEST_F(AccessControlTest, CountsWrongTokensAndRefusesFurtherOnes) {
   EXPECT_EQ(access.wrong_tokens(), 2u);
   Response limited;
   EXPECT_EQ(Refusal(&access, WithToken(get_, "secret"), &limited), 429);
-  EXPECT_EQ(limited.get_header_value("Retry-After"), "62");
+  EXPECT_EQ(HeaderOf(limited, "Retry-After"), "62");
   EXPECT_EQ(access.rate_limited(), 1u);
   Request other = WithToken(get_, "secret");
-  other.remote_addr = "127.0.0.2";
+  other.peer = SocketAddress::FromIpAndPort("127.0.0.2", 50000).value();
   EXPECT_EQ(Refusal(&access, other, &response), kAdmitted);
 }
 
@@ -153,7 +162,7 @@ TEST_F(AccessControlTest, ARightTokenMayGetWithAnyHost) {
 
 TEST_F(AccessControlTest, PortEightyMayBeOmitted) {
   Request request = get_;
-  request.local_port = 80;
+  request.local = SocketAddress::Ipv4Loopback(80);
   for (const char* host :
        {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}) {
     EXPECT_EQ(RefusalOf(WithHeader(request, "Host", host)), kAdmitted) << host;
@@ -163,7 +172,7 @@ TEST_F(AccessControlTest, PortEightyMayBeOmitted) {
 TEST_F(AccessControlTest, TheHostOfAnIpv6AddressHasBrackets) {
   options_.listen_address = SocketAddress::Ipv6Loopback(9132);
   Request request = get_;
-  request.local_addr = "::1";
+  request.local = SocketAddress::Ipv6Loopback(9132);
   EXPECT_EQ(RefusalOf(WithHeader(request, "Host", "[::1]:9132")), kAdmitted);
   EXPECT_EQ(RefusalOf(WithHeader(request, "Host", "localhost:9132")),
             kAdmitted);
@@ -188,7 +197,7 @@ TEST_F(AccessControlTest, TheRefusalIsJson) {
   AccessControl access(options_);
   Response response;
   EXPECT_EQ(Refusal(&access, WithHeader(get_, "Host", "x"), &response), 403);
-  EXPECT_EQ(response.get_header_value("Content-Type"), "application/json");
+  EXPECT_EQ(response.content_type, "application/json");
   EXPECT_THAT(response.body, HasSubstr("{\"error\":\"the Host header"));
 }
 

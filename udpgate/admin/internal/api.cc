@@ -123,8 +123,8 @@ struct DisconnectResult {
 
 void Api::AddRoutes(Router* router) {
   const auto bind = [this](void (Api::*handler)(const Request&, Response*)) {
-    return [this, handler](const Request& request, Response& response) {
-      (this->*handler)(request, &response);
+    return [this, handler](const Request& request, Response* response) {
+      (this->*handler)(request, response);
     };
   };
   router->Get("/api/v1/status", bind(&Api::Status));

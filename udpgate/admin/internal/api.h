@@ -2,14 +2,13 @@
 #ifndef UDPGATE_ADMIN_INTERNAL_API_H_
 #define UDPGATE_ADMIN_INTERNAL_API_H_
 
-#include <httplib.h>
-
 #include <atomic>
 
 #include "udpgate/admin/admin_options.h"
 #include "udpgate/admin/internal/backend_loads.h"
 #include "udpgate/admin/internal/health.h"
 #include "udpgate/admin/internal/router.h"
+#include "udpgate/http/message.h"
 #include "udpgate/proxy.h"
 
 namespace udpgate {
@@ -35,8 +34,8 @@ class Api {
   void Stop() { stopping_ = true; }
 
  private:
-  using Request = httplib::Request;
-  using Response = httplib::Response;
+  using Request = http::Request;
+  using Response = http::Response;
 
   void Status(const Request& request, Response* response);
   void Sessions(const Request& request, Response* response);

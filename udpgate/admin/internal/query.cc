@@ -1,17 +1,56 @@
 #include "udpgate/admin/internal/query.h"
 
 #include <algorithm>
-#include <string>
+#include <cstddef>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "udpgate/admin/internal/router.h"
 
 namespace udpgate {
 namespace admin {
 namespace internal {
+namespace {
+
+// A percent sign without two hexadecimal digits stands for itself.
+std::string Decode(absl::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() &&
+        absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 1])) &&
+        absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 2]))) {
+      decoded += absl::HexStringToBytes(text.substr(i + 1, 2));
+      i += 2;
+    } else {
+      decoded += text[i] == '+' ? ' ' : text[i];
+    }
+  }
+  return decoded;
+}
+
+}  // namespace
+
+absl::string_view PathOf(const http::Request& request) {
+  return absl::string_view(request.target).substr(0, request.target.find('?'));
+}
+
+absl::optional<std::string> ParameterOf(const http::Request& request,
+                                        absl::string_view name) {
+  const size_t begin = PathOf(request).size();
+  if (begin == request.target.size()) return absl::nullopt;
+  for (const absl::string_view pair : absl::StrSplit(
+           absl::string_view(request.target).substr(begin + 1), '&')) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(pair, absl::MaxSplits('=', 1));
+    if (Decode(parts.first) == name) return Decode(parts.second);
+  }
+  return absl::nullopt;
+}
 
 bool AddressFilter::Matches(const SocketAddress& other) const {
   if (!address.has_value()) return true;
@@ -19,10 +58,11 @@ bool AddressFilter::Matches(const SocketAddress& other) const {
   return any_port ? *address == other.WithPort(0) : *address == other;
 }
 
-bool ParseFilter(const httplib::Request& request, const char* name,
-                 AddressFilter* filter, httplib::Response* response) {
-  if (!request.has_param(name)) return true;
-  const std::string text = request.get_param_value(name);
+bool ParseFilter(const http::Request& request, const char* name,
+                 AddressFilter* filter, http::Response* response) {
+  const absl::optional<std::string> parameter = ParameterOf(request, name);
+  if (!parameter.has_value()) return true;
+  const std::string& text = *parameter;
   absl::StatusOr<SocketAddress> address = SocketAddress::Parse(text);
   if (!address.ok()) {
     address = SocketAddress::FromIpAndPort(text, 0);
@@ -39,11 +79,12 @@ bool ParseFilter(const httplib::Request& request, const char* name,
   return true;
 }
 
-bool ParseCount(const httplib::Request& request, const char* name,
+bool ParseCount(const http::Request& request, const char* name,
                 uint64_t minimum, uint64_t maximum, uint64_t* value,
-                httplib::Response* response) {
-  if (!request.has_param(name)) return true;
-  const std::string text = request.get_param_value(name);
+                http::Response* response) {
+  const absl::optional<std::string> parameter = ParameterOf(request, name);
+  if (!parameter.has_value()) return true;
+  const std::string& text = *parameter;
   const bool is_number =
       !text.empty() && text.size() <= 18 &&
       std::all_of(text.begin(), text.end(), absl::ascii_isdigit);

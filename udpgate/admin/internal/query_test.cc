@@ -1,12 +1,13 @@
 #include "udpgate/admin/internal/query.h"
 
-#include <httplib.h>
-
 #include <cstdint>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "udpgate/http/message.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -14,8 +15,8 @@ namespace admin {
 namespace internal {
 namespace {
 
-using ::httplib::Request;
-using ::httplib::Response;
+using http::Request;
+using http::Response;
 using ::testing::HasSubstr;
 
 SocketAddress Address(const std::string& text) {
@@ -24,8 +25,47 @@ SocketAddress Address(const std::string& text) {
 
 Request WithParameter(const std::string& value) {
   Request request;
-  request.params.emplace("name", value);
+  request.target = absl::StrCat("/path?name=", value);
   return request;
+}
+
+Request WithTarget(const std::string& target) {
+  Request request;
+  request.target = target;
+  return request;
+}
+
+TEST(PathOfTest, EndsAtTheQuestionMark) {
+  EXPECT_EQ(PathOf(WithTarget("/a/b")), "/a/b");
+  EXPECT_EQ(PathOf(WithTarget("/a?b=/c?d")), "/a");
+  EXPECT_EQ(PathOf(WithTarget("/?")), "/");
+  // Not decoded, so that it has one form.
+  EXPECT_EQ(PathOf(WithTarget("/%61?")), "/%61");
+}
+
+TEST(ParameterOfTest, IsTheFirstOfItsName) {
+  const Request request = WithTarget("/path?a=1&b=2&a=3&c&d=x=y&");
+  EXPECT_EQ(ParameterOf(request, "a"), "1");
+  EXPECT_EQ(ParameterOf(request, "b"), "2");
+  EXPECT_EQ(ParameterOf(request, "c"), "");
+  EXPECT_EQ(ParameterOf(request, "d"), "x=y");
+  EXPECT_EQ(ParameterOf(request, "e"), absl::nullopt);
+  for (const char* target : {"/a=1", "/path", "/path?", "/path?aa=1&A=1"}) {
+    EXPECT_EQ(ParameterOf(WithTarget(target), "a"), absl::nullopt) << target;
+  }
+}
+
+TEST(ParameterOfTest, IsDecoded) {
+  const auto value = [](const std::string& text) {
+    return ParameterOf(WithParameter(text), "name").value_or("none");
+  };
+  EXPECT_EQ(value("%5B%3a%3A1%5d%3A5"), "[::1]:5");
+  EXPECT_EQ(value("a+b%20c%2B"), "a b c+");
+  EXPECT_EQ(value("%00"), std::string("\0", 1));
+  EXPECT_EQ(value("%"), "%");
+  EXPECT_EQ(value("%1"), "%1");
+  EXPECT_EQ(value("%1g%zz%41"), "%1g%zzA");
+  EXPECT_EQ(ParameterOf(WithTarget("/?n%61me=1"), "name"), "1");
 }
 
 TEST(ParseFilterTest, AnAddressMatchesItself) {
@@ -85,8 +125,8 @@ TEST(ParseCountTest, TakesTheNumbersOfItsRange) {
 }
 
 TEST(ParseCountTest, AllElseIsAnErrorThatNamesTheRange) {
-  for (const char* text : {"", "0", "11", "-1", "+1", " 1", "1 ", "1e0", "0x1",
-                           "18446744073709551617"}) {
+  for (const char* text : {"", "0", "11", "-1", "%2b1", "%201", "1%20", "1e0",
+                           "0x1", "18446744073709551617"}) {
     Response response;
     uint64_t value = 7;
     EXPECT_FALSE(

@@ -1,95 +1,108 @@
 #include "udpgate/admin/internal/router.h"
 
-#include <cstddef>
-#include <exception>
-#include <utility>
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "udpgate/admin/internal/query.h"
 
 namespace udpgate {
 namespace admin {
 namespace internal {
 namespace {
 
-using ::httplib::Request;
-using ::httplib::Response;
 using ::nlohmann::json;
 
-// Reads a complete request, and collects the response.
-class MemoryStream final : public httplib::Stream {
- public:
-  explicit MemoryStream(const HttpRequestText& request)
-      : request_(request), input_(request.head + request.body) {}
+// RFC 9110 section 9, and PATCH of RFC 5789. Those without a route have no
+// path.
+constexpr absl::string_view kMethods[] = {"GET",     "HEAD",   "POST",
+                                          "PUT",     "DELETE", "CONNECT",
+                                          "OPTIONS", "TRACE",  "PATCH"};
+// If two readers took different ones, they would decide differently.
+constexpr absl::string_view kSingleHeaders[] = {"Authorization",
+                                                "Content-Type"};
 
-  std::string TakeOutput() { return std::move(output_); }
+constexpr struct {
+  const char* name;
+  const char* value;
+} kOfEachResponse[] = {
+    {"Cache-Control", "no-store"},
+    {"X-Content-Type-Options", "nosniff"},
+    {"Referrer-Policy", "no-referrer"},
+    {"Content-Security-Policy",
+     "default-src 'none'; style-src 'unsafe-inline'; script-src "
+     "'unsafe-inline'; connect-src 'self'; img-src data:; "
+     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"}};
 
-  bool is_readable() const override { return position_ < input_.size(); }
-  bool is_writable() const override { return true; }
-  ssize_t read(char* out, size_t size) override {
-    const size_t count = input_.copy(out, size, position_);
-    position_ += count;
-    return static_cast<ssize_t>(count);
+// False: `response` says what is wrong with the request.
+bool Check(const http::Request& request, http::Response* response) {
+  if (std::find(std::begin(kMethods), std::end(kMethods), request.method) ==
+      std::end(kMethods)) {
+    SetError(response, 400, "the request cannot be processed");
+    return false;
   }
-  ssize_t write(const char* data, size_t size) override {
-    output_.append(data, size);
-    return static_cast<ssize_t>(size);
+  if (request.FindHeader("Content-Encoding") != nullptr) {
+    SetError(response, 501, "a body must have no encoding");
+    return false;
   }
-  void get_remote_ip_and_port(std::string& ip, int& port) const override {
-    ip = request_.client.IpToString();
-    port = request_.client.port();
+  for (const absl::string_view name : kSingleHeaders) {
+    const auto is_same = [name](const http::Header& header) {
+      return absl::EqualsIgnoreCase(header.name, name);
+    };
+    if (std::count_if(request.headers.begin(), request.headers.end(), is_same) >
+        1) {
+      SetError(response, 400, absl::StrCat("duplicate header: ", name));
+      return false;
+    }
   }
-  void get_local_ip_and_port(std::string& ip, int& port) const override {
-    ip = request_.local.IpToString();
-    port = request_.local.port();
-  }
-  socket_t socket() const override { return INVALID_SOCKET; }
-
- private:
-  const HttpRequestText& request_;
-  const std::string input_;
-  size_t position_ = 0;
-  std::string output_;
-};
+  return true;
+}
 
 }  // namespace
 
-Router::Router() {
-  set_error_handler([](const Request&, Response& response) {
-    if (!response.body.empty()) return;
-    SetError(&response, response.status,
-             response.status == 404 ? "no such path"
-                                    : "the request cannot be processed");
-  });
-  set_exception_handler(
-      [](const Request&, Response& response, const std::exception_ptr&) {
-        SetError(&response, 500, "internal error");
-      });
-  set_default_headers(
-      {{"Cache-Control", "no-store"},
-       {"X-Content-Type-Options", "nosniff"},
-       {"Referrer-Policy", "no-referrer"},
-       {"Content-Security-Policy",
-        "default-src 'none'; style-src 'unsafe-inline'; script-src "
-        "'unsafe-inline'; connect-src 'self'; img-src data:; "
-        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"}});
+void Router::Get(const std::string& path, Handler handler) {
+  routes_[{"GET", path}] = std::move(handler);
 }
 
-std::string Router::Process(const HttpRequestText& request) {
-  MemoryStream stream(request);
-  bool closed = false;
-  process_request(stream, /*close_connection=*/true, closed, [](Request&) {});
-  std::string response = stream.TakeOutput();
-  if (response.empty()) return ErrorResponse(400, "not an HTTP/1.1 request");
+void Router::Post(const std::string& path, Handler handler) {
+  routes_[{"POST", path}] = std::move(handler);
+}
+
+http::Response Router::Process(const http::Request& request) const {
+  http::Response response;
+  if (Check(request, &response) && admit_(request, &response)) {
+    // A hook of the host program may throw.
+    try {
+      Route(request, &response);
+    } catch (...) {
+      response = http::Response();
+      SetError(&response, 500, "internal error");
+    }
+  }
+  for (const auto& header : kOfEachResponse) {
+    response.headers.push_back({header.name, header.value});
+  }
   return response;
 }
 
-void SetJson(Response* response, int status, const json& value) {
-  response->status = status;
-  // A label or message of the host program may be invalid UTF-8.
-  response->set_content(
-      value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
-      "application/json");
+void Router::Route(const http::Request& request,
+                   http::Response* response) const {
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
+  const auto route = routes_.find({method, std::string(PathOf(request))});
+  if (route == routes_.end()) return SetError(response, 404, "no such path");
+  route->second(request, response);
 }
 
-void SetError(Response* response, int status, const std::string& error) {
+void SetJson(http::Response* response, int status, const json& value) {
+  response->status = status;
+  // A label or message of the host program may be invalid UTF-8.
+  response->body =
+      value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  response->content_type = "application/json";
+}
+
+void SetError(http::Response* response, int status, const std::string& error) {
   SetJson(response, status, {{"error", error}});
 }
 
