@@ -218,16 +218,16 @@ TEST_F(ClientTest, ReadsEachKindOfBody) {
   EXPECT_EQ(interim->FindHeader("X-A"), nullptr);
 }
 
-TEST_F(ClientTest, ReadsAResponseByteByByte) {
+TEST_F(ClientTest, ReadsABodyByteByByte) {
   for (const std::string& body : {std::string(), std::string("hello")}) {
-    const std::string text = absl::StrCat(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    const std::string chunks = absl::StrCat(
         body.empty() ? "" : "3\r\nhel\r\n2\r\nlo\r\n", "0\r\n\r\n");
-    ScriptedServer server([&text](Connection* connection) {
+    ScriptedServer server([&chunks](Connection* connection) {
       connection->ReadRequest();
-      for (const char byte : text) connection->SendAlone(byte);
+      connection->Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      for (const char byte : chunks) connection->SendAlone(byte);
     });
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < 10; ++i) {
       const Result response = Send(Get(server));
       ASSERT_TRUE(response.ok()) << response.status();
       EXPECT_EQ(response->body, body);
