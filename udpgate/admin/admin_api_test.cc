@@ -153,9 +153,12 @@ TEST_F(AdminApiTest, SessionsAndEndsOfAJoinNameThePlayer) {
   Play(&other);
   resolver_->tag = std::make_shared<SessionTag>("secret key", "1234567890");
   Play(&player);
-  const HttpReply sessions = Get("/api/v1/sessions");
-  EXPECT_FALSE(Json(sessions)["sessions"][0].contains("network_id"));
-  EXPECT_EQ(Json(sessions)["sessions"][1]["network_id"], "1234567890");
+  const auto sessions_of = [this](const LoopbackPeer& peer) {
+    return Get("/api/v1/sessions?client=" + peer.address().ToString());
+  };
+  EXPECT_FALSE(Json(sessions_of(other))["sessions"][0].contains("network_id"));
+  const HttpReply sessions = sessions_of(player);
+  EXPECT_EQ(Json(sessions)["sessions"][0]["network_id"], "1234567890");
   EXPECT_THAT(sessions.body, ::testing::Not(HasSubstr("secret")));
   End(other);
   End(player);
