@@ -22,7 +22,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-using ::testing::UnorderedElementsAre;
 using ::udpgate::test::SimulatedClock;
 
 const SocketAddress kClient = Address("192.0.2.1:1000");

@@ -72,6 +72,7 @@ TEST(JoinThreadsTest, EachJoinIsCountedOnceWhateverHappensAtOnce) {
   std::atomic<bool> is_over{false};
   std::thread operator_thread(Operate, &is_over, &table);
   std::vector<std::thread> players;
+  players.reserve(kPlayers);
   for (int player = 0; player < kPlayers; ++player) {
     players.emplace_back(Play, player, &table);
   }

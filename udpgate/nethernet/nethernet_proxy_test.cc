@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/await.h"
 #include "testing/echo_backend.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/clock.h"
@@ -27,7 +26,6 @@ namespace {
 using ::testing::Each;
 using ::testing::Field;
 using ::testing::SizeIs;
-using ::udpgate::test::AwaitTrue;
 using ::udpgate::test::EchoBackend;
 using ::udpgate::test::LoopbackPeer;
 using ::udpgate::test::NameOf;
