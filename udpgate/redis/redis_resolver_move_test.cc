@@ -99,6 +99,8 @@ TEST_F(MovingRedisTest, LeavesAMasterThatHasBecomeAReplica) {
   const auto resolver = MakeConnected(address());
   ASSERT_TRUE(AwaitWithin(absl::Minutes(1), resolver.get(),
                           [&] { return first_.command_count("INFO") > 0; }));
+  // The reply to GET follows that to INFO.
+  EXPECT_EQ(Resolution(resolver.get()).Await(), "1.1.1.1:1 1.1.1.1:1");
   dns_.Set("redis.test", {"127.0.0.2"});
   is_replica_ = true;
   EXPECT_TRUE(AwaitWithin(absl::Seconds(20), resolver.get(),
