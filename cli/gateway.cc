@@ -289,6 +289,11 @@ void Gateway::Drain() {
     const ProxyStats stats = proxy_->GetStats();
     return stats.sessions_active + stats.sessions_pending;
   };
+  // A player who has an answer may still come.
+  const auto is_done = [this, &live] {
+    return live() == 0 &&
+           (signaling_ == nullptr || signaling_->waiting_joins() == 0);
+  };
   logger_->Log(LogSeverity::kInfo,
                absl::StrCat("draining: new clients are rejected, ", live(),
                             " live sessions have ",
@@ -298,7 +303,7 @@ void Gateway::Drain() {
   // backend right now may be in neither. So two looks must agree.
   bool was_empty = false;
   do {
-    const bool is_empty = live() == 0;
+    const bool is_empty = is_done();
     if (is_empty && was_empty) break;
     was_empty = is_empty;
   } while (!stop_signal_->AwaitStop(kLookInterval));

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "cli/listen_sockets.h"
 #include "cli/system/system.h"
 #include "udpgate/clock.h"
@@ -51,6 +52,17 @@ absl::Status NameNetherNetSetting(const absl::Status& status) {
   }
   return absl::Status(status.code(),
                       absl::StrCat("NETHERNET_ADDR: ", status.message()));
+}
+
+// The server names its options, of which a user knows nothing.
+LogSink SinkOfSettings(LogSink sink) {
+  return [sink = std::move(sink)](LogSeverity severity,
+                                  absl::string_view message) {
+    sink(severity,
+         absl::StrReplaceAll(
+             message, {{"certificate_file", "NETHERNET_CERTIFICATE_FILE"},
+                       {"private_key_file", "NETHERNET_PRIVATE_KEY_FILE"}}));
+  };
 }
 
 nethernet::JoinTableOptions TableOptions(const Settings& settings) {
@@ -165,7 +177,7 @@ absl::Status Signaling::Bind(const Settings& settings,
       descriptors / 16, 16, options.server.connections_max));
   options.client.connections_max = static_cast<int>(std::clamp<int64_t>(
       descriptors / 32, 16, options.client.connections_max));
-  options.server.log_sink = settings.proxy.log_sink;
+  options.server.log_sink = SinkOfSettings(settings.proxy.log_sink);
   options.join = ServiceOptions(settings, *proxy);
   // The inner resolver: a join asks which backend, not whose datagram it is.
   absl::StatusOr<std::unique_ptr<nethernet::SignalingServer>> server =
@@ -207,8 +219,8 @@ void Signaling::TakeFleetStatus(absl::optional<std::string> status) {
   // Not what it was: that status may be outdated.
   (void)server_->SetFleetStatus(absl::nullopt);
   logger_->Log(LogSeverity::kWarning,
-               absl::StrCat("REDIS_STATUS_KEY: the value", OptionProblem(taken),
-                            ": it counts as missing"));
+               absl::StrCat("REDIS_STATUS_KEY: ", taken.message(),
+                            "; it counts as missing"));
 }
 
 void Signaling::Stop() {

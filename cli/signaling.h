@@ -3,7 +3,7 @@
 #ifndef UDPGATE_CLI_SIGNALING_H_
 #define UDPGATE_CLI_SIGNALING_H_
 
-#include <functional>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -80,6 +80,9 @@ class Signaling {
   void StopAccepting() { server_->StopAccepting(); }
   // Waits for joins whose answer is under way, for `time_max` at most.
   void AwaitAnswers(absl::Duration time_max) const;
+
+  // Players who have an answer, or wait for one, and have no session so far.
+  int64_t waiting_joins() const { return joins_->stats().joins_waiting; }
 
   // For the admin endpoint.
   HostMetrics Metrics() const;
