@@ -17,7 +17,6 @@ namespace {
 
 using ::udpgate::http::internal::AccessRules;
 using ::udpgate::http::internal::CertificateKeeper;
-using ::udpgate::http::internal::Connection;
 using ::udpgate::http::internal::ConnectionTable;
 using ::udpgate::http::internal::Listener;
 using ::udpgate::http::internal::Phase;
