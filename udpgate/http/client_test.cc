@@ -1,21 +1,14 @@
 #include "udpgate/http/client.h"
 
 #include <atomic>
-#include <chrono>
-#include <fstream>
 #include <future>
-#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -23,8 +16,8 @@
 #include "gtest/gtest.h"
 #include "testing/await.h"
 #include "testing/internal/support/http_client.h"
+#include "udpgate/http/client_fixture.h"
 #include "udpgate/http/client_options.h"
-#include "udpgate/http/engine.h"
 #include "udpgate/http/message.h"
 #include "udpgate/http/scripted_server.h"
 #include "udpgate/internal/util/unique_fd.h"
@@ -41,100 +34,6 @@ using ::testing::Not;
 using ::testing::StartsWith;
 using ::udpgate::test::AwaitTrue;
 using Connection = ScriptedServer::Connection;
-using Result = absl::StatusOr<Response>;
-
-constexpr char kHello[] =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n"
-    "hello";
-
-// Reads the request and sends `text`, then closes.
-ScriptedServer::Script Answer(std::string text) {
-  return [text = std::move(text)](Connection* connection) {
-    connection->ReadRequest();
-    connection->Send(text);
-  };
-}
-
-// The same, but leaves the connection open.
-ScriptedServer::Script AnswerAndStay(std::string text) {
-  return [text = std::move(text)](Connection* connection) {
-    connection->ReadRequest();
-    connection->Send(text);
-    connection->AwaitClose();
-  };
-}
-
-// Sockets to `server` on the client's side that are in TIME_WAIT.
-int CountTimeWait(const SocketAddress& server) {
-  std::ifstream table("/proc/net/tcp");
-  const std::string remote = absl::StrFormat(":%04X", server.port());
-  int count = 0;
-  for (std::string line; std::getline(table, line);) {
-    const std::vector<std::string> words =
-        absl::StrSplit(line, ' ', absl::SkipEmpty());
-    if (words.size() > 3 && absl::EndsWith(words[2], remote) &&
-        words[3] == "06") {
-      ++count;
-    }
-  }
-  return count;
-}
-
-class ClientTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    EngineOptions options;
-    options.thread_count = 2;
-    absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(options);
-    ASSERT_TRUE(engine.ok()) << engine.status();
-    engine_ = *std::move(engine);
-  }
-  void TearDown() override {
-    client_.reset();
-    engine_->Stop();
-  }
-
-  Client& client() {
-    if (client_ == nullptr) {
-      absl::StatusOr<std::unique_ptr<Client>> client =
-          Client::Create(engine_.get(), options_);
-      EXPECT_TRUE(client.ok()) << client.status();
-      client_ = *std::move(client);
-    }
-    return *client_;
-  }
-
-  static ClientRequest Get(const ScriptedServer& server) {
-    ClientRequest request;
-    request.server = server.address();
-    request.target = "/v1/join";
-    request.timeout = test::kAwaitTimeout;
-    return request;
-  }
-  std::future<Result> Begin(ClientRequest request) {
-    auto promise = std::make_shared<std::promise<Result>>();
-    std::future<Result> future = promise->get_future();
-    client().Send(std::move(request), [promise](Result result) {
-      promise->set_value(std::move(result));
-    });
-    return future;
-  }
-  Result Send(ClientRequest request) { return Begin(std::move(request)).get(); }
-  // Of a response with this text, and then the end of the stream.
-  Result Receive(const std::string& text) {
-    ScriptedServer server(Answer(text));
-    return Send(Get(server));
-  }
-  void ExpectError(const Result& result, absl::StatusCode code,
-                   const std::string& text) {
-    EXPECT_EQ(result.status().code(), code) << result.status();
-    EXPECT_THAT(std::string(result.status().message()), HasSubstr(text));
-  }
-
-  ClientOptions options_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Client> client_;
-};
 
 TEST_F(ClientTest, SendsARequestAndReceivesTheResponse) {
   std::string received;
@@ -491,129 +390,6 @@ TEST_F(ClientTest, InvalidRequestsAreRefused) {
   expect_invalid(request, "response_bytes_max: ");
   EXPECT_EQ(server.accepted(), 0);
   EXPECT_EQ(client().stats().refused, client().stats().requests);
-}
-
-TEST_F(ClientTest, FurtherRequestsWaitInABoundedQueue) {
-  options_.connections_max = 2;
-  options_.queue_size = 3;
-  std::promise<void> release;
-  std::shared_future<void> released = release.get_future().share();
-  ScriptedServer server([released](Connection* connection) {
-    connection->ReadRequest();
-    released.wait();
-    connection->Send(kHello);
-  });
-  std::vector<std::future<Result>> results;
-  for (int i = 0; i < 5; ++i) results.push_back(Begin(Get(server)));
-  EXPECT_TRUE(AwaitTrue([&] { return server.accepted() == 2; }));
-  EXPECT_EQ(client().stats().open, 2u);
-  EXPECT_EQ(client().stats().waiting, 3u);
-  ExpectError(Send(Get(server)), absl::StatusCode::kResourceExhausted,
-              "wait for a connection");
-  release.set_value();
-  for (std::future<Result>& result : results) EXPECT_TRUE(result.get().ok());
-  EXPECT_EQ(server.accepted(), 5);
-  EXPECT_LE(server.open_max(), 4);  // two may still close
-  EXPECT_EQ(client().stats().refused, 1u);
-  EXPECT_EQ(client().stats().responses, 5u);
-}
-
-TEST_F(ClientTest, TheDeadlineHoldsInTheQueueToo) {
-  options_.connections_max = 1;
-  ScriptedServer server(AnswerAndStay(""));
-  std::future<Result> first = Begin(Get(server));
-  ClientRequest request = Get(server);
-  request.timeout = absl::Milliseconds(100);
-  ExpectError(Send(std::move(request)), absl::StatusCode::kDeadlineExceeded,
-              "no connection in 100ms");
-  EXPECT_EQ(client().stats().waiting, 0u);
-  EXPECT_EQ(client().stats().open, 1u);
-  client().Stop();
-  EXPECT_TRUE(absl::IsCancelled(first.get().status()));
-}
-
-TEST_F(ClientTest, StopCancelsWhatIsUnderWay) {
-  options_.connections_max = 4;
-  ScriptedServer server(AnswerAndStay("HTTP/1.1 200 OK\r\nContent-"));
-  std::vector<std::future<Result>> results;
-  for (int i = 0; i < 10; ++i) results.push_back(Begin(Get(server)));
-  EXPECT_TRUE(AwaitTrue([&] { return server.accepted() == 4; }));
-  client().Stop();
-  for (std::future<Result>& result : results) {
-    ASSERT_EQ(result.wait_for(std::chrono::seconds(0)),
-              std::future_status::ready);
-    EXPECT_TRUE(absl::IsCancelled(result.get().status()));
-  }
-  EXPECT_TRUE(absl::IsCancelled(Send(Get(server)).status()));
-  const ClientStats stats = client().stats();
-  EXPECT_EQ(stats.cancelled, 11u);
-  EXPECT_EQ(stats.open, 0u);
-  EXPECT_EQ(stats.waiting, 0u);
-  client().Stop();
-}
-
-TEST_F(ClientTest, StopDoesNotWaitForServersToClose) {
-  options_.close_timeout = absl::Minutes(1);
-  ScriptedServer server(AnswerAndStay(kHello));
-  EXPECT_TRUE(Send(Get(server)).ok());
-  client().Stop();
-  EXPECT_EQ(client().stats().resets, 1u);
-}
-
-TEST_F(ClientTest, AConnectionThatTheServerLeavesOpenIsReset) {
-  options_.close_timeout = absl::Milliseconds(50);
-  std::atomic<int> closed{0};
-  ScriptedServer server([&closed](Connection* connection) {
-    connection->ReadRequest();
-    connection->Send(kHello);
-    if (connection->AwaitClose()) ++closed;
-  });
-  EXPECT_TRUE(Send(Get(server)).ok());
-  EXPECT_TRUE(AwaitTrue([&] { return closed == 1; }));
-  EXPECT_EQ(client().stats().resets, 1u);
-  EXPECT_EQ(CountTimeWait(server.address()), 0);
-}
-
-TEST_F(ClientTest, WhatFollowsTheResponseIsNotRead) {
-  ScriptedServer server(AnswerAndStay(
-      absl::StrCat(kHello, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbye")));
-  const Result response = Send(Get(server));
-  ASSERT_TRUE(response.ok()) << response.status();
-  EXPECT_EQ(response->body, "hello");
-  EXPECT_TRUE(AwaitTrue([&] { return client().stats().resets == 1; }));
-}
-
-TEST_F(ClientTest, AThousandRequestsLeaveNoPortInTimeWait) {
-  options_.connections_max = 50;
-  ScriptedServer server(Answer(kHello));
-  std::vector<std::future<Result>> results;
-  for (int i = 0; i < 1000; ++i) results.push_back(Begin(Get(server)));
-  for (std::future<Result>& result : results) {
-    const Result response = result.get();
-    ASSERT_TRUE(response.ok()) << response.status();
-    EXPECT_EQ(response->body, "hello");
-  }
-  EXPECT_TRUE(AwaitTrue([&] { return client_->stats().closing == 0; }));
-  EXPECT_EQ(client().stats().resets, 0u);
-  EXPECT_EQ(server.accepted(), 1000);
-  EXPECT_LE(server.open_max(), 100);
-  EXPECT_EQ(client().stats().responses, 1000u);
-  EXPECT_EQ(CountTimeWait(server.address()), 0);
-}
-
-TEST_F(ClientTest, TheResultMaySendTheNextRequest) {
-  options_.connections_max = 1;
-  options_.queue_size = 0;
-  ScriptedServer server(Answer(kHello));
-  std::promise<Result> second;
-  const ClientRequest request = Get(server);
-  client().Send(request, [&](Result first) {
-    EXPECT_TRUE(first.ok()) << first.status();
-    client().Send(request,
-                  [&](Result result) { second.set_value(std::move(result)); });
-  });
-  const Result result = second.get_future().get();
-  EXPECT_TRUE(result.ok()) << result.status();
 }
 
 TEST_F(ClientTest, InvalidOptionsAreErrors) {
