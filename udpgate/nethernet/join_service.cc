@@ -22,7 +22,6 @@ namespace nethernet {
 namespace {
 
 using ::udpgate::internal::MutexLock;
-using ::udpgate::nethernet::internal::Asker;
 using ::udpgate::nethernet::internal::JoinAttempt;
 using ::udpgate::nethernet::internal::RateTable;
 using ::udpgate::nethernet::internal::ServiceContext;
@@ -120,7 +119,7 @@ class JoinService::Impl {
   }
 
   absl::Status SetOptions(JoinServiceOptions options) {
-    const absl::Status status = options.Validate();
+    absl::Status status = options.Validate();
     if (status.ok()) context_->SetOptions(std::move(options));
     return status;
   }
@@ -229,7 +228,7 @@ class JoinService::Impl {
 
 absl::StatusOr<std::unique_ptr<JoinService>> JoinService::Create(
     JoinServiceOptions options, JoinServiceDependencies dependencies) {
-  if (const absl::Status status = options.Validate(); !status.ok()) {
+  if (absl::Status status = options.Validate(); !status.ok()) {
     return status;
   }
   if (dependencies.resolver == nullptr || dependencies.joins == nullptr ||

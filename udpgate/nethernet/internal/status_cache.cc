@@ -26,21 +26,22 @@ void StatusCache::Get(const Asker& asker, Done done) {
     MutexLock lock(&mutex_);
     const bool is_full =
         counters.status_waiters.load() >= int64_t{options->status_waiters_max};
-    if (!is_full &&
-        context_->clock->NowNanoseconds() >= failed_until_nanoseconds_) {
+    const bool has_failed =
+        context_->clock->NowNanoseconds() < failed_until_nanoseconds_;
+    if (is_full) ++counters.status_waiters_refused;
+    if (!is_full && !has_failed) {
       ++counters.status_waiters;
       waiters_.push_back(std::move(done));
+      done = nullptr;
       if (is_resolving_) return;
       is_resolving_ = true;
       question = ++question_;
-    } else if (is_full) {
-      ++counters.status_waiters_refused;
     }
   }
-  if (question != 0) {
-    Resolve(asker, question);
-  } else {
+  if (done != nullptr) {
     done(nullptr);
+  } else {
+    Resolve(asker, question);
   }
 }
 
