@@ -110,7 +110,7 @@ class ScriptedServer {
     sockaddr_storage storage;
     socklen_t size = address.ToSockaddr(address.family(), &storage);
     sockaddr* const pointer = reinterpret_cast<sockaddr*>(&storage);
-    bind(listen_fd_.get(), pointer, size);
+    (void)bind(listen_fd_.get(), pointer, size);
     listen(listen_fd_.get(), backlog);
     size = sizeof(storage);
     getsockname(listen_fd_.get(), pointer, &size);

@@ -111,6 +111,7 @@ TEST_F(JoinStatusTest, AllWhoAskMeanwhileShareOneQuestion) {
   });
   Serve();
   std::vector<std::shared_ptr<Reply>> replies;
+  replies.reserve(kPlayers);
   for (int i = 0; i < kPlayers; ++i) {
     replies.push_back(SendGet(absl::StrCat("203.0.113.", i, ":5000")));
   }

@@ -231,6 +231,7 @@ TEST_F(SignalingServerTest, FiftyPlayersAtOnceAreAnswered) {
   constexpr int kPlayers = 50;
   std::vector<HttpReply> replies(kPlayers);
   std::vector<std::thread> players;
+  players.reserve(kPlayers);
   for (int i = 0; i < kPlayers; ++i) {
     players.emplace_back([this, &reply = replies[static_cast<size_t>(i)]] {
       reply = Ask(JoinText());
@@ -256,6 +257,7 @@ TEST_F(SignalingServerTest, StopsWhileRequestsAreUnderWay) {
   ASSERT_TRUE((*server)->Start().ok());
   const SocketAddress address = (*server)->address();
   std::vector<std::thread> players;
+  players.reserve(4);
   for (int i = 0; i < 4; ++i) {
     players.emplace_back([&, i] {
       (void)test::HttpExchange(address, i % 2 == 0
