@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 
+import joins
 import pages
 import report as reports
 import scale
@@ -86,6 +87,11 @@ def parse_options():
         "--scale",
         action="store_true",
         help="thousands of sessions instead; --scale --help says more",
+    )
+    add(
+        "--nethernet",
+        action="store_true",
+        help="joins of Bedrock players instead; --nethernet --help says more",
     )
     add(
         "--tuning",
@@ -191,6 +197,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     if "--scale" in sys.argv[1:]:
         return scale.main()  # has options of its own
+    if "--nethernet" in sys.argv[1:]:
+        return joins.main()  # the same
     options = parse_options()
     options.bin = options.bin.resolve()
     try:

@@ -26,6 +26,13 @@ class LatencyHistogram {
     max_nanoseconds_ = std::max(max_nanoseconds_, static_cast<int64_t>(value));
   }
 
+  // Adds all that the other one has recorded.
+  void Add(const LatencyHistogram& other) {
+    for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+    count_ += other.count_;
+    max_nanoseconds_ = std::max(max_nanoseconds_, other.max_nanoseconds_);
+  }
+
   int64_t count() const { return count_; }
   int64_t max_nanoseconds() const { return max_nanoseconds_; }
 

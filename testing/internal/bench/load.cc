@@ -20,6 +20,11 @@
 // at the given rate. With --await-line a program that directs several
 // generators says when: `ready` is printed once all is prepared, and the rest
 // waits for a line on standard input.
+//
+// With --join each client is a player of NetherNet: it joins by the signaling
+// at that address, and its first datagram is the STUN request of that join.
+// What it sends then is no WebRTC; the gateway does not look at it.
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -43,6 +48,7 @@
 #include "testing/internal/bench/load_messages.h"
 #include "testing/internal/bench/load_options.h"
 #include "testing/internal/bench/probe.h"
+#include "testing/internal/bench/signaling_client.h"
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
@@ -130,6 +136,8 @@ class Load {
 
  private:
   bool Open(size_t index);
+  // Each client joins, and gets its STUN request back from the echo backend.
+  bool JoinAll();
   bool AwaitReplies();
   void DriveClosedLoop(int64_t until);
   void DriveOpenLoop(int64_t until);
@@ -214,7 +222,35 @@ bool Load::Setup() {
     return false;
   }
   if (!options_.addresses_path.empty() && !WriteAddresses()) return false;
+  if (options_.signaling.is_valid() && !JoinAll()) return false;
   return options_.is_cold || AwaitReplies();
+}
+
+bool Load::JoinAll() {
+  for (size_t i = 0; i < clients_.size(); ++i) {
+    absl::StatusOr<SignalingClient> player =
+        SignalingClient::Connect(options_.signaling);
+    const absl::StatusOr<JoinAnswer> answer =
+        player.ok() ? player->Join(i + 1) : player.status();
+    if (!answer.ok()) {
+      std::fprintf(stderr, "load: client %zu: %s\n", i,
+                   answer.status().ToString().c_str());
+      return false;
+    }
+    const std::string first = FirstDatagramOf(*answer);
+    const int fd = clients_[i].fd.get();
+    std::string reply(first.size() + 1, '\0');
+    pollfd readable{fd, POLLIN, 0};
+    if (send(fd, first.data(), first.size(), 0) < 0 ||
+        poll(&readable, 1, 1000) != 1 ||
+        recv(fd, &reply[0], reply.size(), 0) !=
+            static_cast<ssize_t>(first.size())) {
+      std::fprintf(stderr, "load: client %zu: no reply to its STUN request\n",
+                   i);
+      return false;
+    }
+  }
+  return true;
 }
 
 bool Load::WriteAddresses() const {

@@ -12,7 +12,7 @@ const char kLoadUsage[] =
     "usage: load --target ADDRESS (--window N | --rate N [--burst N])\n"
     "  [--clients N] [--size BYTES] [--warmup SECONDS] [--seconds SECONDS]\n"
     "  [--drain SECONDS] [--cpu-pid PID]... [--check]\n"
-    "  [--cold] [--await-line] [--addresses FILE]\n";
+    "  [--cold] [--await-line] [--addresses FILE] [--join ADDRESS]\n";
 
 namespace {
 
@@ -65,6 +65,11 @@ bool ParseOption(int name, const char* value, LoadOptions* options) {
     case 'f':
       options->addresses_path = value;
       return true;
+    case 'j': {
+      const auto signaling = SocketAddress::Parse(value);
+      if (signaling.ok()) options->signaling = *signaling;
+      return signaling.ok();
+    }
     default:
       return false;
   }
@@ -88,6 +93,7 @@ bool ParseLoadOptions(int argc, char** argv, LoadOptions* options) {
       {"cold", no_argument, nullptr, 'l'},
       {"await-line", no_argument, nullptr, 'a'},
       {"addresses", required_argument, nullptr, 'f'},
+      {"join", required_argument, nullptr, 'j'},
       {}};
   int name;
   while ((name = getopt_long(argc, argv, "", kOptions, nullptr)) != -1) {

@@ -32,6 +32,9 @@ struct LoadOptions {
   bool is_cold = false;
   bool awaits_line = false;
   std::string addresses_path;
+  // Valid: each client joins here first, and its first datagram is that of the
+  // join.
+  SocketAddress signaling;
 };
 
 extern const char kLoadUsage[];

@@ -146,6 +146,7 @@ class Gate:
             "PROXY_ADDR": self.address,
             **MANY_CLIENTS_PER_ADDRESS,
             **settings,
+            **self._settings_for(backend),
         }
         if redis is None:
             environment["BACKEND_ADDR"] = backend
@@ -164,6 +165,10 @@ class Gate:
     def __exit__(self, *unused):
         self._process.__exit__()
         self._echo.__exit__()
+
+    def _settings_for(self, _backend):
+        """More settings, once there is a backend."""
+        return {}
 
     def resident_bytes(self):
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
