@@ -27,7 +27,7 @@ NETWORK = [
     "no-sandbox",
 ]
 
-def gateway_tests(names, fast_path_tags = None, size = "medium", **kwargs):
+def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], **kwargs):
     """Makes an end-to-end test of the source file of each name.
 
     Args:
@@ -35,6 +35,7 @@ def gateway_tests(names, fast_path_tags = None, size = "medium", **kwargs):
       fast_path_tags: if given, there is an `a_test_on_fast_path` as well, with
         these tags: the same with the kernel's fast path.
       size: as of cc_test.
+      deps: beside those of all tests.
       **kwargs: passed on to cc_test.
     """
     for name in names:
@@ -42,7 +43,7 @@ def gateway_tests(names, fast_path_tags = None, size = "medium", **kwargs):
             name = name + "_cases",
             testonly = True,
             srcs = [name + ".cc"],
-            deps = _DEPS,
+            deps = _DEPS + deps,
             alwayslink = True,
         )
         variants = [("", {}, kwargs)]

@@ -228,7 +228,9 @@ absl::StatusOr<std::string> IceAgent::Receive(absl::Duration timeout) {
 }
 
 absl::Status IceAgent::Ask(absl::string_view prefix, absl::Duration timeout) {
-  const std::string question = absl::StrCat("question ", ++question_);
+  // Begins as DTLS does (23, application data): media of WebRTC is nothing
+  // else.
+  const std::string question = absl::StrCat("\x17 question ", ++question_);
   const std::string answer = absl::StrCat(prefix, question);
   const absl::Time deadline = absl::Now() + timeout;
   std::string other = "nothing";

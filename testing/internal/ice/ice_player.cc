@@ -56,6 +56,10 @@ absl::Status IcePlayer::Join(const SocketAddress& signaling) {
 }
 
 absl::Status IcePlayer::Ask(absl::string_view backend, absl::Duration timeout) {
+  if (!agent_->AwaitConnected(timeout)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("no path by ICE; state ", agent_->state()));
+  }
   return agent_->Ask(absl::StrCat(backend, ":"), timeout);
 }
 
