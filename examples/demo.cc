@@ -1,5 +1,6 @@
 // A demonstration of a few seconds: a private redis-server, two sample game
-// servers, the gateway, and three players. Each step is printed.
+// servers, the gateway, three players, and one more server and player that
+// speak NetherNet as Bedrock does today. Each step is printed.
 //
 //   ./tools/run.sh --demo
 //
@@ -17,18 +18,23 @@
 #include "absl/time/time.h"
 #include "testing/await.h"
 #include "testing/echo_backend.h"
+#include "testing/internal/ice/ice_backend.h"
+#include "testing/internal/ice/ice_player.h"
 #include "testing/internal/support/gate_process.h"
 #include "testing/internal/support/redis_server.h"
 #include "testing/loopback_peer.h"
 
 namespace {
 
+using udpgate::SocketAddress;
 using udpgate::test::AwaitServedBy;
 using udpgate::test::AwaitTrue;
 using udpgate::test::EchoBackend;
 using udpgate::test::ExitResult;
 using udpgate::test::GateProcess;
 using udpgate::test::GateProcessOptions;
+using udpgate::test::IceBackend;
+using udpgate::test::IcePlayer;
 using udpgate::test::LoopbackPeer;
 using udpgate::test::RedisServer;
 
@@ -44,13 +50,14 @@ struct Player {
 class Demo {
  public:
   explicit Demo(const std::string& gate_path)
-      : gate_(gate_path, GateOptions(redis_)) {}
+      : gate_(gate_path, GateOptions(redis_, signaling_)) {}
 
   // True if every check passed.
   bool Run();
 
  private:
-  static GateProcessOptions GateOptions(const RedisServer& redis);
+  static GateProcessOptions GateOptions(const RedisServer& redis,
+                                        const SocketAddress& signaling);
 
   // Each returns false if the demonstration cannot continue.
   bool StartAll();
@@ -59,6 +66,7 @@ class Demo {
   void DisconnectByAddress();
   void DisconnectByPort();
   void EndAnIdleSession();
+  void JoinByNetherNet();
   void Stop();
 
   void Step(absl::string_view title);
@@ -67,6 +75,7 @@ class Demo {
   void Check(bool seen, absl::string_view promise);
 
   void SetKey(const EchoBackend& server);
+  void SetKey(const std::string& name, const SocketAddress& address);
   void Publish(const std::string& payload);
   // Sends a datagram and checks which backend replies.
   void ExpectAnswerFrom(Player* player, const EchoBackend& server);
@@ -74,6 +83,10 @@ class Demo {
   RedisServer redis_;
   EchoBackend lobby_{"lobby"};
   EchoBackend arena_{"arena"};
+  IceBackend plaza_{{"plaza"}};
+  // Where players of NetherNet ask, over TCP.
+  const SocketAddress signaling_ =
+      SocketAddress::Ipv4Loopback(udpgate::test::FreeTcpPort());
   GateProcess gate_;
   Player ann_{"Ann", LoopbackPeer()};
   Player ben_{"Ben", LoopbackPeer()};
@@ -82,9 +95,11 @@ class Demo {
   int failures_ = 0;
 };
 
-GateProcessOptions Demo::GateOptions(const RedisServer& redis) {
+GateProcessOptions Demo::GateOptions(const RedisServer& redis,
+                                     const SocketAddress& signaling) {
   GateProcessOptions options;
   options.environment = {{"REDIS_ADDR", redis.tcp_address()},
+                         {"NETHERNET_ADDR", signaling.ToString()},
                          {"SESSION_IDLE_TIMEOUT_SECS",
                           absl::StrCat(absl::ToInt64Seconds(kIdleTimeout))}};
   return options;
@@ -107,9 +122,13 @@ void Demo::Check(bool seen, absl::string_view promise) {
 }
 
 void Demo::SetKey(const EchoBackend& server) {
-  Say(absl::StrCat("$ redis-cli SET ", kKey, " ", server.address().ToString(),
-                   "    (", server.name(), ")"));
-  if (!redis_.Command({"SET", kKey, server.address().ToString()}).ok()) {
+  SetKey(server.name(), server.address());
+}
+
+void Demo::SetKey(const std::string& name, const SocketAddress& address) {
+  Say(absl::StrCat("$ redis-cli SET ", kKey, " ", address.ToString(), "    (",
+                   name, ")"));
+  if (!redis_.Command({"SET", kKey, address.ToString()}).ok()) {
     Check(false, "Redis takes the key");
   }
 }
@@ -216,6 +235,35 @@ void Demo::EndAnIdleSession() {
   ExpectAnswerFrom(&ann_, arena_);
 }
 
+void Demo::JoinByNetherNet() {
+  Step("A current Bedrock client joins by NetherNet, beside the old ones");
+  SetKey("plaza", plaza_.address());
+  Say(absl::StrCat("$ curl http://", signaling_.ToString(), "/v1/join"));
+  const absl::StatusOr<udpgate::test::HttpReply> status =
+      udpgate::test::HttpGet(signaling_, "/v1/join");
+  Check(status.ok() && status->status == 200,
+        status.ok() ? absl::StrCat("the response is plaza's: ", status->body)
+                    : status.status().ToString());
+  IcePlayer dan;
+  Say(absl::StrCat("Dan offers a connection: POST http://",
+                   signaling_.ToString(), "/v1/join/4611686018427387904"));
+  const absl::Status offered = dan.Offer(signaling_);
+  const bool names_gateway = offered.ok() &&
+                             dan.answer().candidates.size() == 1 &&
+                             dan.answer().candidates[0] == gate_.address();
+  Check(names_gateway,
+        offered.ok() ? absl::StrCat("plaza's answer names the gateway's UDP "
+                                    "address, ",
+                                    gate_.address().ToString())
+                     : offered.ToString());
+  if (!offered.ok()) return;
+  Check(dan.StartMedia().ok() && dan.agent().AwaitConnected(),
+        "ICE finds the way through the gateway");
+  SetKey(lobby_);
+  Check(dan.Ask("plaza").ok(), "Dan says hello; plaza answers");
+  ExpectAnswerFrom(&ann_, arena_);
+}
+
 void Demo::Stop() {
   Step("SIGTERM ends the gateway");
   const absl::StatusOr<ExitResult> end = gate_.Terminate();
@@ -233,6 +281,7 @@ bool Demo::Run() {
     DisconnectByAddress();
     DisconnectByPort();
     EndAnIdleSession();
+    JoinByNetherNet();
     Stop();
   }
   if (failures_ == 0) {
