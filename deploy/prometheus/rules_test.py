@@ -27,7 +27,7 @@ def metrics_of(gate):
     """The text of /metrics of a gateway of its own."""
     process = subprocess.Popen(
         [gate, "--proxy-addr=127.0.0.1:0", "--redis-addr=127.0.0.1:9",
-         "--admin-addr=127.0.0.1:0"],
+         "--admin-addr=127.0.0.1:0", "--nethernet-addr=127.0.0.1:0"],
         stderr=subprocess.PIPE, text=True)
     try:
         for line in process.stderr:
@@ -58,6 +58,9 @@ def main():
     known = set(re.findall(r"^# TYPE (\w+)", metrics_of(gate), re.MULTILINE))
     for name in ("", "_opened_total", "_ended_total"):
         known.add("udpgate_backend_sessions" + name)
+    # With the first player.
+    for name in ("requests_total", "joins_total"):
+        known.add("udpgate_nethernet_" + name)
     if len(used) < 10 or used - known:
         sys.exit(f"unknown metrics: {sorted(used - known)}")
     print(f"{len(used)} metrics are known")
