@@ -315,7 +315,10 @@ void Gateway::Stop() {
   if (admin_ != nullptr) admin_->Stop();
   service_manager_.StopWatchdog();
   if (is_handed_over_) {
-    if (signaling_ != nullptr) signaling_->AwaitAnswers(kLastJoinsTimeMax);
+    if (signaling_ != nullptr) {
+      signaling_->AwaitAnswers(kLastJoinsTimeMax);
+      signaling_->StopAnswering();
+    }
     takeover_server_->AwaitSuccessor(
         kNewProcessTimeMax,
         NotesForNewProcess(admin_.get(), observers_.history.get(),

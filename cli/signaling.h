@@ -81,6 +81,10 @@ class Signaling {
   // Waits for joins whose answer is under way, for `time_max` at most.
   void AwaitAnswers(absl::Duration time_max) const;
 
+  // For a takeover, before the last export: drops the requests under way. A
+  // join that was answered from now on would be unknown to the new process.
+  void StopAnswering() { server_->Stop(); }
+
   // Players who have an answer, or wait for one, and have no session so far.
   int64_t waiting_joins() const { return joins_->stats().joins_waiting; }
 

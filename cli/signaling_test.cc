@@ -275,6 +275,11 @@ TEST_F(SignalingTest, AnotherProcessTakesTheJoins) {
   EXPECT_THAT(new_process->signaling()->Joins(), SizeIs(1));
   old_process->signaling()->StopAccepting();
   old_process->signaling()->AwaitAnswers(test::kAwaitTimeout);
+  // What it exports last is complete: nobody joins any more.
+  const SocketAddress address = old_process->signaling()->address();
+  old_process->signaling()->StopAnswering();
+  EXPECT_FALSE(test::HttpGet(address, "/v1/join").ok());
+  EXPECT_NE(old_process->signaling()->ExportJoins(/*is_late=*/true), "");
 }
 
 }  // namespace
