@@ -1,4 +1,5 @@
 // Disconnects end joins, those that wait among them.
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 using ::udpgate::test::SimulatedClock;
 
@@ -29,12 +31,14 @@ const SocketAddress kSpareRelay = Address("[fd00::1]:40001");
 class RecordingObserver final : public JoinObserver {
  public:
   void OnAdded(const Join& join) override {
+    if (on_added != nullptr) on_added();
     calls.push_back("added " + join.ufrag);
   }
   void OnDisconnected(const Join& join) override {
     calls.push_back("disconnected " + join.ufrag);
   }
   std::vector<std::string> calls;
+  std::function<void()> on_added;
 };
 
 class JoinDisconnectTest : public ::testing::Test {
@@ -177,6 +181,44 @@ TEST_F(JoinDisconnectTest, CancelsAJoinWhoseAnswerIsUnderWay) {
   auto reservation = table_.Reserve(kClient, kRelay, "another");
   table_.HandleDisconnect(*DisconnectTarget::Parse("ip 192.0.2.77"));
   EXPECT_TRUE(table_.Commit(*std::move(reservation), JoinWith("abcd")).ok());
+}
+
+TEST_F(JoinDisconnectTest, MakesAJoinAskAgainForItsBackend) {
+  const Join join = JoinWith("abcd");
+  for (const char* target : {"ip 192.0.2.1", "backend 10.0.0.5:19132",
+                             "backend lobby.internal:19132"}) {
+    auto reservation = table_.Reserve(join.player);
+    ASSERT_TRUE(reservation.ok());
+    EXPECT_EQ(table_.stats().joins_waiting, 1);
+    table_.HandleDisconnect(*DisconnectTarget::Parse(target));
+    EXPECT_EQ(table_.SetBackend(*reservation, join.backend, join.backend_label)
+                  .code(),
+              absl::StatusCode::kAborted)
+        << target;
+    // What was asked for after the disconnect is the current backend.
+    EXPECT_TRUE(
+        table_.SetBackend(*reservation, join.backend, join.backend_label).ok());
+    EXPECT_TRUE(table_.Commit(*std::move(reservation), join).ok());
+    table_.HandleDisconnect(*DisconnectTarget::Parse(target));
+  }
+  auto reservation = table_.Reserve(join.player);
+  table_.HandleDisconnect(*DisconnectTarget::Parse("ip 192.0.2.77"));
+  EXPECT_TRUE(
+      table_.SetBackend(*reservation, join.backend, join.backend_label).ok());
+  table_.HandleDisconnect(DisconnectTarget::ForBackend(join.backend));
+  EXPECT_EQ(table_.Commit(*std::move(reservation), join).code(),
+            absl::StatusCode::kAborted);
+}
+
+// Other gateways would keep a join that ends before they hear of it.
+TEST_F(JoinDisconnectTest, IsReportedAfterTheJoinEvenIfItComesMeanwhile) {
+  observer_->on_added = [this] {
+    table_.HandleDisconnect(*DisconnectTarget::Parse("ip 192.0.2.1"));
+  };
+  EXPECT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  ASSERT_THAT(observer_->calls, Not(IsEmpty()));
+  EXPECT_EQ(observer_->calls.back(), "disconnected abcd");
+  EXPECT_EQ(table_.stats().joins_disconnected, 1u);
 }
 
 }  // namespace

@@ -242,6 +242,44 @@ TEST_F(JoinFailureTest, ADisconnectOfTheBackendEndsAJoinUnderWay) {
   ExpectFailure(Post(), 503, JoinResult::kDisconnected);
 }
 
+TEST_F(JoinFailureTest, ADisconnectMakesAJoinAskAgainForItsBackend) {
+  UseBackendWith(RawResponse(200, "application/sdp", kAnswer));
+  std::vector<BackendResolver::Callback> questions;
+  EXPECT_CALL(*resolver_, Resolve)
+      .Times(2)
+      .WillRepeatedly([&](const ResolveRequest&, auto done) {
+        questions.push_back(std::move(done));
+      });
+  Serve();
+  const std::shared_ptr<Reply> reply = Send(JoinRequest());
+  ASSERT_EQ(questions.size(), 1u);
+  joins_->HandleDisconnect(DisconnectTarget::ForClientIp(JoinRequest().client));
+  ResolveResult outdated;
+  outdated.backend = *SocketAddress::Parse("192.0.2.200:19132");
+  questions[0](outdated);
+  ASSERT_EQ(questions.size(), 2u);
+  ResolveResult current;
+  current.backend = backend_->address();
+  questions[1](current);
+  EXPECT_EQ(reply->Await().status, 200);
+}
+
+// An endless row of disconnects must not make a join ask for ever.
+TEST_F(JoinFailureTest, AJoinAsksForItsBackendThreeTimesAtMost) {
+  EXPECT_CALL(*resolver_, Resolve)
+      .Times(3)
+      .WillRepeatedly([&](const ResolveRequest&, auto done) {
+        joins_->HandleDisconnect(
+            DisconnectTarget::ForClientIp(JoinRequest().client));
+        ResolveResult result;
+        result.backend = *SocketAddress::Parse("192.0.2.200:19132");
+        done(result);
+      });
+  Serve();
+  ExpectFailure(Post(), 503, JoinResult::kDisconnected);
+  EXPECT_EQ(joins_->stats().joins_waiting, 0);
+}
+
 TEST_F(JoinFailureTest, TheNextJoinAsksAnew) {
   UseBackendWith(RawResponse(200, "application/sdp", kAnswer));
   EXPECT_CALL(*resolver_, Resolve)

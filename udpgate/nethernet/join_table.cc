@@ -83,8 +83,12 @@ void JoinTable::Impl::ReportDisconnected(const JoinTag& tag) {
 
 void JoinTable::Impl::CancelReservations(const DisconnectTarget& target) {
   MutexLock lock(&mutex);
+  const bool names_any_backend =
+      target.kind() == DisconnectTarget::Kind::kBackend ||
+      target.kind() == DisconnectTarget::Kind::kBackendText;
   for (auto& [number, reserved] : reservations) {
     if (internal::NamesPlayer(target, reserved.player) ||
+        (names_any_backend && !reserved.backend.is_valid()) ||
         internal::NamesBackend(target, reserved.backend,
                                reserved.backend_label)) {
       reserved.is_cancelled = true;
@@ -154,6 +158,25 @@ absl::StatusOr<JoinTable::Reservation> JoinTable::Reserve(
   return Reservation(this, number);
 }
 
+absl::StatusOr<JoinTable::Reservation> JoinTable::Reserve(
+    const SocketAddress& player) {
+  return Reserve(player, SocketAddress(), "");
+}
+
+absl::Status JoinTable::SetBackend(const Reservation& reservation,
+                                   const SocketAddress& backend,
+                                   absl::string_view backend_label) {
+  MutexLock lock(&impl_->mutex);
+  Impl::Reserved& reserved =
+      impl_->reservations.find(reservation.number_)->second;
+  if (std::exchange(reserved.is_cancelled, false)) {
+    return absl::AbortedError("a disconnect came during the resolution");
+  }
+  reserved.backend = backend;
+  reserved.backend_label = std::string(backend_label);
+  return absl::OkStatus();
+}
+
 absl::Status JoinTable::Commit(Reservation reservation, Join join) {
   join.id = internal::NewJoinId();
   auto tag = std::make_shared<JoinTag>(std::move(join), impl_.get());
@@ -176,7 +199,15 @@ absl::Status JoinTable::Commit(Reservation reservation, Join join) {
     impl_->index.Add(tag, JoinList::kWaiting, now_nanoseconds, now_nanoseconds);
     observer = impl_->observer;
   }
-  if (observer != nullptr) observer->OnAdded(tag->join());
+  if (observer == nullptr) return absl::OkStatus();
+  observer->OnAdded(tag->join());
+  bool has_ended;
+  {
+    MutexLock lock(&impl_->mutex);
+    has_ended = tag->state.list == JoinList::kNone;
+  }
+  // Its end may have been reported before: that of a join nobody knew.
+  if (has_ended) observer->OnDisconnected(tag->join());
   return absl::OkStatus();
 }
 

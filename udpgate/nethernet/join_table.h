@@ -76,6 +76,14 @@ class JoinTable {
   absl::StatusOr<Reservation> Reserve(const SocketAddress& player,
                                       const SocketAddress& backend,
                                       absl::string_view backend_label);
+  // The same for a join whose backend is not known yet: before the resolution.
+  absl::StatusOr<Reservation> Reserve(const SocketAddress& player);
+  // Names the backend, once. Aborted, and no change, if a disconnect of the
+  // player or of any backend came since `Reserve` or the last call: the
+  // resolution may be outdated.
+  absl::Status SetBackend(const Reservation& reservation,
+                          const SocketAddress& backend,
+                          absl::string_view backend_label);
   // From now on the join's datagrams are known. Aborted if a disconnect named
   // the player or the backend since `Reserve`; AlreadyExists if too many joins
   // have this ufrag. The password, not the ufrag alone, tells joins apart.

@@ -23,8 +23,10 @@ Screening NetherNetResolver::Screen(const SocketAddress& client,
 
 std::vector<SocketAddress> NetherNetResolver::HandleDisconnect(
     const DisconnectTarget& target) {
-  std::vector<SocketAddress> clients = joins_->HandleDisconnect(target);
+  // First what `inner_` remembers: a join that asks again gets nothing
+  // outdated.
   const std::vector<SocketAddress> others = inner_->HandleDisconnect(target);
+  std::vector<SocketAddress> clients = joins_->HandleDisconnect(target);
   clients.insert(clients.end(), others.begin(), others.end());
   return clients;
 }

@@ -16,6 +16,9 @@ namespace {
 
 constexpr size_t kNetworkIdBytesMax = 128;
 
+// How often a join asks for its backend, if disconnects make results outdated.
+constexpr int kResolutionsMax = 3;
+
 // The result and the status code for an error of http::Client.
 struct Failure {
   JoinResult result;
@@ -53,7 +56,7 @@ void JoinAttempt::Start(std::shared_ptr<ServiceContext> context,
   std::shared_ptr<JoinAttempt> attempt(
       new JoinAttempt(std::move(context), std::move(network_id),
                       std::move(request), std::move(done)));
-  attempt->Resolve();
+  attempt->Begin();
 }
 
 JoinAttempt::JoinAttempt(std::shared_ptr<ServiceContext> context,
@@ -87,7 +90,7 @@ void JoinAttempt::Fail(JoinResult result, int status, absl::string_view error) {
   Finish(result, http::JsonError(status, error));
 }
 
-void JoinAttempt::Resolve() {
+void JoinAttempt::Begin() {
   if (!fits_) {
     return Fail(JoinResult::kTableFull, 503, "too many joins are under way");
   }
@@ -98,27 +101,43 @@ void JoinAttempt::Resolve() {
         absl::StrCat("the offer is invalid: ", offer.status().message()));
   }
   offer_ = *std::move(offer);
-  const absl::Duration timeout =
-      std::min(options_->resolve_timeout, options_->answer_timeout);
+  // Before the resolution, so that no disconnect is missed meanwhile.
+  absl::StatusOr<JoinTable::Reservation> reservation =
+      context_->joins->Reserve(asker_.client);
+  if (!reservation.ok()) {
+    return Fail(JoinResult::kTableFull, 503, "too many joins are under way");
+  }
+  reservation_ = *std::move(reservation);
+  Resolve();
+}
+
+void JoinAttempt::Resolve() {
+  const absl::Duration timeout = std::min(
+      options_->resolve_timeout, context_->Left(deadline_nanoseconds_));
+  const int resolution = ++resolution_count_;
+  awaited_resolution_ = resolution;
   auto self = shared_from_this();
   const Deadlines::Key key = context_->deadlines->Add(
       context_->clock->NowNanoseconds() + absl::ToInt64Nanoseconds(timeout),
-      [self] {
-        self->OnResolved(absl::DeadlineExceededError("no result in time"));
+      [self, resolution] {
+        self->OnResolved(resolution,
+                         absl::DeadlineExceededError("no result in time"));
       });
   ResolveRequest request;
   request.client = asker_.client;
   request.timeout = timeout;
   request.reason = ResolveRequest::Reason::kJoin;
   context_->resolver->Resolve(
-      request, [self, key](absl::StatusOr<ResolveResult> result) {
+      request, [self, key, resolution](absl::StatusOr<ResolveResult> result) {
         self->context_->deadlines->Remove(key);
-        self->OnResolved(std::move(result));
+        self->OnResolved(resolution, std::move(result));
       });
 }
 
-void JoinAttempt::OnResolved(absl::StatusOr<ResolveResult> result) {
-  if (is_resolved_.exchange(true)) return;
+void JoinAttempt::OnResolved(int resolution,
+                             absl::StatusOr<ResolveResult> result) {
+  int awaited = resolution;
+  if (!awaited_resolution_.compare_exchange_strong(awaited, 0)) return;
   if (absl::IsNotFound(result.status())) {
     return Fail(JoinResult::kNoBackend, 503, "there is no backend");
   }
@@ -127,13 +146,14 @@ void JoinAttempt::OnResolved(absl::StatusOr<ResolveResult> result) {
                 "the backend source gave no backend");
   }
   backend_ = *std::move(result);
-  absl::StatusOr<JoinTable::Reservation> reservation =
-      context_->joins->Reserve(asker_.client, backend_.backend, backend_.label);
-  if (!reservation.ok()) {
-    return Fail(JoinResult::kTableFull, 503, "too many joins are under way");
+  if (context_->joins
+          ->SetBackend(*reservation_, backend_.backend, backend_.label)
+          .ok()) {
+    return AskBackend();
   }
-  reservation_ = *std::move(reservation);
-  AskBackend();
+  // What was asked before a disconnect may be outdated.
+  if (resolution_count_ < kResolutionsMax) return Resolve();
+  Fail(JoinResult::kDisconnected, 503, "a disconnect ended the join meanwhile");
 }
 
 void JoinAttempt::AskBackend() {

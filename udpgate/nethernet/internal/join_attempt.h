@@ -44,8 +44,10 @@ class JoinAttempt : public std::enable_shared_from_this<JoinAttempt> {
   JoinAttempt(std::shared_ptr<ServiceContext> context, std::string network_id,
               http::Request request, Done done);
 
+  void Begin();
   void Resolve();
-  void OnResolved(absl::StatusOr<ResolveResult> result);
+  // `resolution` is the number of the question.
+  void OnResolved(int resolution, absl::StatusOr<ResolveResult> result);
   void AskBackend();
   void OnAnswer(BackendAnswer answer);
   // Remembers the join, and gives the player the answer with the gateway's
@@ -64,7 +66,8 @@ class JoinAttempt : public std::enable_shared_from_this<JoinAttempt> {
   std::string offer_;
   Done done_;  // null: called
   // A result of the resolver and its time-out may come at the same time.
-  std::atomic<bool> is_resolved_{false};
+  std::atomic<int> awaited_resolution_{0};
+  int resolution_count_ = 0;
   ResolveResult backend_;
   absl::optional<JoinTable::Reservation> reservation_;
 };
