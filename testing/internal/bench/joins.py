@@ -111,7 +111,8 @@ class SignalingGate(Gate):
     """A gateway that serves signaling; its stub stays with it."""
 
     def __init__(self, options, folder):
-        self.signaling = free_address()
+        # Not the players' own address, whose ports their closed connections keep.
+        self.signaling = free_address().replace("127.0.0.1", "127.0.0.2")
         # What the answers name: the echo backend, which Gate starts.
         self._stub = None
         self._options = options
@@ -241,7 +242,9 @@ def measure_push(options, folder):
     out = folder / "push"
     command = [sys.executable, "-B", NETHERNET, "--gate", options.bin / "cli/udp-gate"]
     command += ["--phase", "push", "--out", out, "--server", "node-datachannel"]
-    command += ["--server", "wrtc", "--push-runs", str(max(2, options.rounds))]
+    # What the game and WaterdogPE use; werift waits for timers of its own.
+    command += ["--server", "wrtc", "--player", "node-datachannel", "--player", "wrtc"]
+    command += ["--push-runs", str(max(2, options.rounds))]
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, timeout=600, check=False
     )
