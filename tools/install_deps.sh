@@ -19,14 +19,9 @@ packages=(
   libabsl-dev libboost1.81-dev libbpf-dev libc-ares-dev libcli11-dev
   libhiredis-dev libspdlog-dev libssl-dev
   libclang-rt-14-dev libsystemd-dev lld
-<<<<<<< HEAD
-  libcpp-httplib-dev nlohmann-json3-dev prometheus-cpp-dev
-  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config openssl python3
-=======
   nlohmann-json3-dev prometheus-cpp-dev
-  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev pkg-config python3
->>>>>>> f08852d (Serve the admin endpoint by the HTTP server of the signaling)
-  redis-server
+  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev openssl pkg-config
+  python3 redis-server
   ethtool iproute2 nftables
 )
 ci_packages=(
@@ -37,7 +32,7 @@ bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light
 )
-nethernet_packages=(openssl)
+nethernet_packages=()
 programs_packages=(
   iperf3 kcptun libcoap3-bin libgl1-mesa-dri minetest minetest-data
   minetest-server ngtcp2-client ngtcp2-server srt-tools wireguard-go
