@@ -221,6 +221,27 @@ TEST_F(JoinDisconnectTest, IsReportedAfterTheJoinEvenIfItComesMeanwhile) {
   EXPECT_EQ(table_.stats().joins_disconnected, 1u);
 }
 
+TEST_F(JoinDisconnectTest, AClientWhoseSessionIsAboutToOpenNamesItsJoin) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  ASSERT_TRUE(ResolveOf(kClient, CheckOf("abcd"), &table_).ok());
+  EXPECT_THAT(table_.HandleDisconnect(DisconnectTarget::ForClient(kClient)),
+              ElementsAre(kClient));
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
+TEST_F(JoinDisconnectTest, ARelayPortNamesAJoinWhoseClientIsAboutToMove) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  ResolveOf(kClient, CheckOf("abcd"), &table_)->tag->OnBegin(kClient, kRelay);
+  const SocketAddress moved = kClient.WithPort(2000);
+  const auto result = ResolveOf(moved, CheckOf("abcd"), &table_);
+  ASSERT_TRUE(result.ok());
+  ASSERT_EQ(result->moved_from, kClient);
+  EXPECT_THAT(
+      table_.HandleDisconnect(DisconnectTarget::ForRelayPort(kRelay.port())),
+      UnorderedElementsAre(kClient, moved));
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 }  // namespace
 }  // namespace test
 }  // namespace nethernet

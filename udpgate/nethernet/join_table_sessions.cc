@@ -44,7 +44,8 @@ Screening JoinTable::Impl::ScreenIce(const SocketAddress& client,
   if (recognized.tag != nullptr) {
     MutexLock lock(&mutex);
     if (!recognized.tag->state.clients.HasRoom(
-            client, index.options().addresses_per_join_max)) {
+            client, index.options().addresses_per_join_max,
+            clock->NowNanoseconds())) {
       recognized.result = StunResult::kAddressLimit;
     }
   }

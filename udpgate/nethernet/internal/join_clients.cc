@@ -13,6 +13,17 @@ namespace {
 // every 25 s.
 constexpr int64_t kPathSilenceNanosecondsMax = int64_t{60} * 1'000'000'000;
 
+// A session that has not begun after this time never does.
+constexpr int64_t kOpeningNanosecondsMax = int64_t{10} * 1'000'000'000;
+
+// A client whose session is about to begin must not be forgotten: a disconnect
+// of the join has to find it.
+bool IsInUse(const JoinClients::Client& client, int64_t now_nanoseconds) {
+  return client.has_session ||
+         (client.is_opening &&
+          now_nanoseconds - client.used_nanoseconds < kOpeningNanosecondsMax);
+}
+
 bool IsOfOneInterface(const JoinClients::Client& a,
                       const JoinClients::Client& b) {
   return a.priority.has_value() && a.priority == b.priority &&
@@ -28,24 +39,30 @@ JoinClients::Client* JoinClients::Find(const SocketAddress& address) {
   return nullptr;
 }
 
-bool JoinClients::HasRoom(const SocketAddress& address, int clients_max) const {
-  if (clients_.size() < static_cast<size_t>(clients_max)) return true;
-  return std::any_of(clients_.begin(), clients_.end(),
-                     [&](const Client& client) {
-                       return client.address == address || !client.has_session;
-                     });
+bool JoinClients::HasRoom(const SocketAddress& address, int clients_max,
+                          int64_t now_nanoseconds) const {
+  int in_use_count = 0;
+  for (const Client& client : clients_) {
+    if (client.address == address) return true;
+    if (IsInUse(client, now_nanoseconds)) ++in_use_count;
+  }
+  return in_use_count < clients_max;
 }
 
 JoinClients::Client* JoinClients::Add(const SocketAddress& address,
-                                      int clients_max) {
-  if (clients_.size() >= static_cast<size_t>(clients_max)) {
-    const auto oldest = std::min_element(
-        clients_.begin(), clients_.end(), [](const Client& a, const Client& b) {
-          if (a.has_session != b.has_session) return b.has_session;
-          return a.used_nanoseconds < b.used_nanoseconds;
-        });
-    if (oldest == clients_.end() || oldest->has_session) return nullptr;
-    clients_.erase(oldest);
+                                      int clients_max,
+                                      int64_t now_nanoseconds) {
+  if (!HasRoom(address, clients_max, now_nanoseconds)) return nullptr;
+  // There are more than `clients_max` if the limit was higher before.
+  while (clients_.size() >= static_cast<size_t>(clients_max)) {
+    clients_.erase(
+        std::min_element(clients_.begin(), clients_.end(),
+                         [now_nanoseconds](const Client& a, const Client& b) {
+                           const bool is_a_in_use = IsInUse(a, now_nanoseconds);
+                           const bool is_b_in_use = IsInUse(b, now_nanoseconds);
+                           if (is_a_in_use != is_b_in_use) return is_b_in_use;
+                           return a.used_nanoseconds < b.used_nanoseconds;
+                         }));
   }
   clients_.emplace_back();
   clients_.back().address = address;
@@ -84,7 +101,7 @@ absl::optional<JoinClients::Place> JoinClients::Claim(
   Client* client = Find(address);
   const bool is_new = client == nullptr;
   if (is_new) {
-    client = Add(address, clients_max);
+    client = Add(address, clients_max, now_nanoseconds);
     if (client == nullptr) return absl::nullopt;
   }
   client->used_nanoseconds = now_nanoseconds;

@@ -46,10 +46,12 @@ class JoinClients {
   };
 
   // True if `Claim` would return a place.
-  bool HasRoom(const SocketAddress& address, int clients_max) const;
+  bool HasRoom(const SocketAddress& address, int clients_max,
+               int64_t now_nanoseconds) const;
 
-  // Nullopt if `clients_max` addresses have sessions. A further one replaces
-  // the one without a session that was used the longest time ago.
+  // Nullopt if `clients_max` addresses have sessions, or claimed a place just
+  // now. A further one replaces the one of the others that was used the longest
+  // time ago.
   absl::optional<Place> Claim(const SocketAddress& address,
                               absl::optional<uint32_t> priority,
                               int clients_max, int64_t now_nanoseconds);
@@ -69,7 +71,8 @@ class JoinClients {
  private:
   Client* Find(const SocketAddress& address);
   // Null if there is no room.
-  Client* Add(const SocketAddress& address, int clients_max);
+  Client* Add(const SocketAddress& address, int clients_max,
+              int64_t now_nanoseconds);
   // From which address this client has moved, or null.
   Client* FindOrigin(const Client& client);
   void MakePathsOfTheirOwn(const Client& client);

@@ -145,15 +145,42 @@ TEST_F(JoinClientsTest, AddressesWithoutSessionMakeRoomTheOldestFirst) {
     Come(client);
   }
   const SocketAddress fifth = Address("192.0.2.5:1");
-  EXPECT_FALSE(clients_.HasRoom(fifth, kClientsMax));
+  EXPECT_FALSE(clients_.HasRoom(fifth, kClientsMax, now_));
   EXPECT_FALSE(clients_.Claim(fifth, kWifi, kClientsMax, now_).has_value());
-  EXPECT_TRUE(clients_.HasRoom(Address("192.0.2.2:1"), kClientsMax));
+  EXPECT_TRUE(clients_.HasRoom(Address("192.0.2.2:1"), kClientsMax, now_));
   clients_.End(Address("192.0.2.3:1"), now_ + 1);
   clients_.End(Address("192.0.2.2:1"), now_ + 2);
-  EXPECT_TRUE(clients_.HasRoom(fifth, kClientsMax));
+  EXPECT_TRUE(clients_.HasRoom(fifth, kClientsMax, now_));
   Come("192.0.2.5:1");
   EXPECT_EQ(clients_.all().size(), 4u);
   EXPECT_EQ(Come("192.0.2.2:1").relay, Relay(1));  // 192.0.2.3 made room
+}
+
+TEST_F(JoinClientsTest, ALimitThatWasLoweredHolds) {
+  for (const char* client :
+       {"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "192.0.2.4:1"}) {
+    Come(client);
+  }
+  clients_.End(Address("192.0.2.3:1"), now_);
+  clients_.End(Address("192.0.2.4:1"), now_);
+  const SocketAddress fifth = Address("192.0.2.5:1");
+  EXPECT_FALSE(clients_.HasRoom(fifth, 2, now_));
+  EXPECT_FALSE(clients_.Claim(fifth, kWifi, 2, now_).has_value());
+  EXPECT_TRUE(clients_.HasRoom(fifth, 3, now_));
+  EXPECT_TRUE(clients_.Claim(fifth, kWifi, 3, now_).has_value());
+  EXPECT_EQ(clients_.all().size(), 3u);
+}
+
+TEST_F(JoinClientsTest, AClientWhoseSessionIsAboutToBeginKeepsItsPlace) {
+  const SocketAddress first = Address("192.0.2.1:1");
+  const SocketAddress second = Address("192.0.2.2:1");
+  ASSERT_TRUE(clients_.Claim(first, kWifi, 1, now_).has_value());
+  EXPECT_FALSE(clients_.HasRoom(second, 1, now_));
+  EXPECT_FALSE(clients_.Claim(second, kWifi, 1, now_).has_value());
+  EXPECT_TRUE(clients_.Claim(first, kWifi, 1, now_).has_value());
+  now_ += 10 * kSecond;  // its session never came
+  EXPECT_TRUE(clients_.HasRoom(second, 1, now_));
+  EXPECT_TRUE(clients_.Claim(second, kWifi, 1, now_).has_value());
 }
 
 TEST_F(JoinClientsTest, AnUnknownEndChangesNothing) {

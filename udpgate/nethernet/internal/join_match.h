@@ -33,15 +33,18 @@ inline bool NamesBackend(const DisconnectTarget& target,
   }
 }
 
+// Sessions that are about to open count: one may have the relay address of a
+// session that is about to end, if the client has moved.
 inline bool NamesClient(const DisconnectTarget& target,
                         const JoinClients::Client& client) {
+  const bool is_served = client.has_session || client.is_opening;
   switch (target.kind()) {
     case DisconnectTarget::Kind::kClient:
-      return client.has_session && client.address == target.client();
+      return is_served && client.address == target.client();
     case DisconnectTarget::Kind::kRelayPort:
-      return client.has_session && client.relay.port() == target.relay_port();
+      return is_served && client.relay.port() == target.relay_port();
     case DisconnectTarget::Kind::kRelay:
-      return client.has_session && client.relay == target.address();
+      return is_served && client.relay == target.address();
     default:
       return NamesPlayer(target, client.address);
   }

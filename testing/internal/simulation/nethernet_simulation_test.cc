@@ -1,0 +1,52 @@
+// Many seeds of the simulation of joins. A seed that breaks a rule is printed
+// with its last events, and can be repeated with UDPGATE_SIMULATION_FIRST_SEED
+// and UDPGATE_SIMULATION_SEEDS.
+#include "testing/internal/simulation/nethernet_simulation.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "gtest/gtest.h"
+
+namespace udpgate {
+namespace internal {
+namespace simulation {
+namespace {
+
+uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
+  const char* const text = std::getenv(variable);
+  uint64_t number = otherwise;
+  if (text != nullptr && !absl::SimpleAtoi(text, &number)) {
+    ADD_FAILURE() << variable << "=" << text << ": not a number";
+  }
+  return number;
+}
+
+TEST(NetherNetSimulationTest, NoSeedBreaksARule) {
+  constexpr uint64_t kSeedCount = 400;
+  const uint64_t first = NumberFrom("UDPGATE_SIMULATION_FIRST_SEED", 1);
+  const uint64_t count = NumberFrom("UDPGATE_SIMULATION_SEEDS", kSeedCount);
+  NetherNetModel::Coverage coverage;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    NetherNetSimulation simulation(seed, &coverage);
+    const std::string broken = simulation.Run();
+    ASSERT_TRUE(broken.empty())
+        << "seed " << seed << ": " << broken << "\nafter:\n"
+        << simulation.History();
+  }
+  if (count < kSeedCount) return;
+  for (const char* const what :
+       {"expired", "left", "displaced", "came back", "relay kept", "moved",
+        "table full", "cancelled", "same ufrag refused", "ended elsewhere",
+        "address limit", "stun_unknown_ufrag", "stun_wrong_integrity",
+        "dtls_without_session", "disconnected", "takeover"}) {
+    EXPECT_GT(coverage.counts[what], 0) << what;
+  }
+}
+
+}  // namespace
+}  // namespace simulation
+}  // namespace internal
+}  // namespace udpgate
