@@ -142,10 +142,11 @@ void NetherNetModel::OnOpened(const SocketAddress& client,
   // A known address comes back also if a reload has lowered the limit.
   Require(played->sessions.size() <
                   static_cast<size_t>(options_->addresses_per_join_max) ||
-              played->relays.count(text) > 0,
+              played->had_sessions.count(text) > 0,
           "too many sessions of ", join.ufrag);
   played->openings.erase(text);
   played->sessions.insert(text);
+  played->had_sessions.insert(text);
   played->seen[text] = client;
   played->relays[text] = session.relay;
   if (played->state == State::kLingering) Meet("came back");

@@ -39,6 +39,7 @@ struct PlayedJoin {
   // Client addresses as text.
   std::set<std::string> sessions;
   std::set<std::string> openings;
+  std::set<std::string> had_sessions;
   std::map<std::string, SocketAddress> relays;  // the latest of each
   std::map<std::string, SocketAddress> seen;
   std::set<std::string> moved_interfaces;
