@@ -4,12 +4,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_metrics.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_sentinel.h"
 #include "udpgate/redis/redis_tls.h"
 #include "udpgate/socket_address.h"
 #include "udpgate/static_backend_resolver.h"
@@ -39,6 +41,19 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
     tls.key_file = settings.redis_tls_key_file;
     options.transport = MakeRedisTls(std::move(tls));
   }
+  return options;
+}
+
+RedisSentinelOptions MakeSentinelOptions(const Settings& settings,
+                                         const RedisOptions& redis) {
+  RedisSentinelOptions options;
+  options.sentinels = settings.redis_sentinels;
+  options.master = settings.redis_sentinel_master;
+  options.username = settings.redis_sentinel_username;
+  options.password = settings.redis_sentinel_password;
+  options.transport = redis.transport;
+  options.command_timeout = settings.redis_timeout;
+  options.log_sink = settings.proxy.log_sink;
   return options;
 }
 
@@ -75,10 +90,16 @@ absl::StatusOr<BackendSource> MakeFixedSource(const Settings& settings) {
 
 absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   BackendSource source;
-  const RedisOptions options = MakeRedisOptions(settings);
+  RedisOptions options = MakeRedisOptions(settings);
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
       MakeLookup(settings, &source.reload_names);
   if (!lookup.ok()) return lookup.status();
+  if (!settings.redis_sentinels.empty()) {
+    absl::StatusOr<std::shared_ptr<RedisSentinel>> sentinel =
+        RedisSentinel::Create(MakeSentinelOptions(settings, options), *lookup);
+    if (!sentinel.ok()) return sentinel.status();
+    RedisSentinel::SetSource(*std::move(sentinel), &options);
+  }
   absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
       RedisBackendResolver::Create(options, *lookup);
   if (!resolver.ok()) return resolver.status();
@@ -98,7 +119,14 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
 
 absl::Status ValidateBackendSource(const Settings& settings) {
   if (!settings.backend_address.empty()) return absl::OkStatus();
-  return MakeRedisOptions(settings).Validate();
+  const RedisOptions options = MakeRedisOptions(settings);
+  if (!settings.redis_sentinels.empty()) {
+    if (absl::Status status = MakeSentinelOptions(settings, options).Validate();
+        !status.ok()) {
+      return status;
+    }
+  }
+  return options.Validate();
 }
 
 absl::StatusOr<BackendSource> MakeBackendSource(const Settings& settings) {
@@ -111,11 +139,17 @@ std::string DescribeBackendSource(const Settings& settings) {
     return absl::StrCat("fixed backend ", settings.backend_address,
                         ", without Redis");
   }
+  const std::string address =
+      settings.redis_sentinels.empty()
+          ? settings.redis_address
+          : absl::StrCat("master ", settings.redis_sentinel_master,
+                         " of the sentinels ",
+                         absl::StrJoin(settings.redis_sentinels, ", "));
   return absl::StrCat(
-      "backends from Redis at ", settings.redis_address,
-      settings.redis_tls ? " (TLS)" : "", ", database ",
-      settings.redis_database, ", key ", settings.redis_backend_key,
-      ", disconnect events from channel ", settings.redis_disconnect_channel);
+      "backends from Redis at ", address, settings.redis_tls ? " (TLS)" : "",
+      ", database ", settings.redis_database, ", key ",
+      settings.redis_backend_key, ", disconnect events from channel ",
+      settings.redis_disconnect_channel);
 }
 
 }  // namespace cli

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "cli/gateway.h"
@@ -110,8 +111,9 @@ TEST_F(ReloadTest, NamesTheSettingsThatRequireARestart) {
 TEST_F(ReloadTest, TreatsEverySettingAsTheTableSays) {
   Start();
   for (const Setting& setting : SettingTable()) {
-    // Given on a level above `.env`, or read with another file.
-    if (setting.variable == "PROXY_ADDR" ||
+    // Given on a level above `.env`, or read with another file or setting.
+    if (absl::StartsWith(setting.variable, "REDIS_SENTINEL") ||
+        setting.variable == "PROXY_ADDR" ||
         setting.variable == "BACKEND_ADDR" || setting.variable == "LOG_LEVEL" ||
         absl::string_view(setting.variable).find("_FILE") !=
             absl::string_view::npos) {
@@ -140,6 +142,18 @@ TEST_F(ReloadTest, TreatsEverySettingAsTheTableSays) {
                 StartsWith(setting.is_live ? "reload: changed"
                                            : "reload: nothing changed"));
   }
+}
+
+TEST_F(ReloadTest, NamesTheSettingsOfSentinelWhichNeedEachOther) {
+  Start();
+  EXPECT_THAT(
+      Reload("REDIS_SENTINELS=a:1\nREDIS_SENTINEL_MASTER=m\n"
+             "REDIS_SENTINEL_USERNAME=u\nREDIS_SENTINEL_PASSWORD=p\n"),
+      ::testing::AllOf(
+          StartsWith("reload: nothing changed; restart required for"),
+          HasSubstr("REDIS_SENTINELS"), HasSubstr("REDIS_SENTINEL_MASTER"),
+          HasSubstr("REDIS_SENTINEL_USERNAME"),
+          HasSubstr("REDIS_SENTINEL_PASSWORD")));
 }
 
 TEST_F(ReloadTest, AnInvalidSettingChangesNothing) {

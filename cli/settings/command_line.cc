@@ -416,6 +416,42 @@ absl::Status CheckRedisTls(const Settings& settings) {
   return absl::OkStatus();
 }
 
+// Rules between the settings of Sentinel and the others of Redis.
+absl::Status CheckRedisSentinel(const ValuesByVariable& values,
+                                const Settings& settings) {
+  const bool has_sentinels = !settings.redis_sentinels.empty();
+  const bool has_master = !settings.redis_sentinel_master.empty();
+  if (has_sentinels != has_master) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        has_sentinels ? "REDIS_SENTINELS" : "REDIS_SENTINEL_MASTER",
+        " is set without ",
+        has_sentinels ? "REDIS_SENTINEL_MASTER" : "REDIS_SENTINELS",
+        "; allowed: both or neither"));
+  }
+  for (const char* variable :
+       {"REDIS_SENTINEL_USERNAME", "REDIS_SENTINEL_PASSWORD"}) {
+    if (!has_sentinels && values.count(variable) != 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          variable,
+          " is set without REDIS_SENTINELS; allowed: both or neither"));
+    }
+  }
+  if (!has_sentinels) return absl::OkStatus();
+  for (const char* variable : {"REDIS_ADDR", "REDIS_URL"}) {
+    const auto found = values.find(variable);
+    // The default of REDIS_ADDR says nothing; .env.example has it.
+    if (found == values.end() ||
+        found->second.value == FindSetting(variable)->default_text) {
+      continue;
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(variable,
+                     " and REDIS_SENTINELS are both set, and Sentinel knows "
+                     "the address of Redis; allowed: one of them"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
   for (const Setting& setting : SettingTable()) {
     const auto found = values.find(setting.variable);
@@ -432,6 +468,10 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
   }
   ApplyPartsOfRedisUrl(values, settings);
   if (absl::Status status = CheckRedisTls(*settings); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckRedisSentinel(values, *settings);
+      !status.ok()) {
     return status;
   }
   if (absl::Status status = CheckForLoop(*settings); !status.ok()) {

@@ -302,6 +302,38 @@ TEST_F(CommandLineTest, TlsOfRedisNeedsBothFilesAndItself) {
   EXPECT_THAT(ParseError(), HasSubstr("unix socket"));
 }
 
+TEST_F(CommandLineTest, SentinelNeedsItsMasterAndNoOtherAddressOfRedis) {
+  arguments_ = {"--redis-sentinels=a:1,b:2"};
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_SENTINELS is set without "
+                                      "REDIS_SENTINEL_MASTER"));
+  arguments_ = {"--redis-sentinel-master=lobby"};
+  EXPECT_THAT(ParseError(), HasSubstr("without REDIS_SENTINELS"));
+  arguments_ = {"--redis-sentinel-username=u"};
+  EXPECT_THAT(ParseError(), HasSubstr("without REDIS_SENTINELS"));
+  arguments_ = {"--redis-sentinels=a:1,b:2", "--redis-sentinel-master=lobby",
+                "--redis-sentinel-username=u", "--redis-addr=127.0.0.1:6379"};
+  environment_["REDIS_SENTINEL_PASSWORD"] = kSecret;
+  EXPECT_THAT(ParseOk().redis_sentinels, ElementsAre("a:1", "b:2"));
+  environment_["REDIS_URL"] = absl::StrCat("redis://:", kSecret, "@host");
+  EXPECT_THAT(ParseError(),
+              AllOf(HasSubstr("REDIS_URL and REDIS_SENTINELS are both set"),
+                    Not(HasSubstr(kSecret))));
+  environment_.erase("REDIS_URL");
+  arguments_.push_back("--redis-addr=host:6379");
+  EXPECT_THAT(ParseError(),
+              HasSubstr("REDIS_ADDR and REDIS_SENTINELS are both set"));
+}
+
+TEST_F(CommandLineTest, ThePasswordOfSentinelHasNoFlagAndIsNotShown) {
+  arguments_ = {absl::StrCat("--redis-sentinel-password=", kSecret)};
+  EXPECT_THAT(ParseError(), AllOf(HasSubstr("REDIS_SENTINEL_PASSWORD has no "
+                                            "flag"),
+                                  Not(HasSubstr(kSecret))));
+  arguments_.clear();
+  environment_["REDIS_SENTINEL_PASSWORD"] = kSecret + std::string(5000, 'x');
+  EXPECT_THAT(ParseError(), HasSubstr("REDIS_SENTINEL_PASSWORD=(hidden)"));
+}
+
 TEST_F(CommandLineTest, TheUrlOfRedisHasNoFlagAndIsNotShown) {
   arguments_ = {absl::StrCat("--redis-url=redis://:", kSecret, "@host")};
   EXPECT_THAT(ParseError(),

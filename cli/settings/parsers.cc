@@ -16,6 +16,7 @@
 #include "nlohmann/json.hpp"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/redis/redis_option_ranges.h"
+#include "udpgate/redis/redis_options.h"
 #include "udpgate/redis/redis_url.h"
 #include "udpgate/socket_address.h"
 
@@ -198,6 +199,28 @@ bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
   }
   if (addresses.empty()) return false;
   settings->proxy.upstream_bind_addresses = std::move(addresses);
+  return true;
+}
+
+bool ApplyRedisSentinels(absl::string_view value, Settings* settings) {
+  std::vector<std::string> sentinels;
+  for (const absl::string_view text :
+       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    std::string sentinel;
+    if (!ParseRemoteAddress(text, &sentinel) ||
+        sentinels.size() == redis_ranges::kSentinelsMax) {
+      return false;
+    }
+    sentinels.push_back(std::move(sentinel));
+  }
+  if (sentinels.empty()) return false;
+  settings->redis_sentinels = std::move(sentinels);
+  return true;
+}
+
+bool ApplyRedisSentinelMaster(absl::string_view value, Settings* settings) {
+  if (!IsRedisMasterName(value)) return false;
+  settings->redis_sentinel_master = std::string(value);
   return true;
 }
 

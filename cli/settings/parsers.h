@@ -41,6 +41,8 @@ bool ApplyRedisAddress(absl::string_view value, Settings* settings);
 bool ApplyRedisUrl(absl::string_view value, Settings* settings);
 bool ApplyRedisTls(absl::string_view value, Settings* settings);
 bool ApplyRedisTlsServerName(absl::string_view value, Settings* settings);
+bool ApplyRedisSentinels(absl::string_view value, Settings* settings);
+bool ApplyRedisSentinelMaster(absl::string_view value, Settings* settings);
 // `off` is an empty name, because an empty value means "not set".
 bool ApplyRedisJoinsKey(absl::string_view value, Settings* settings);
 bool ApplyBindAddresses(absl::string_view value, Settings* settings);

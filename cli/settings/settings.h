@@ -43,6 +43,10 @@ struct Settings {
   std::string redis_tls_server_name;       // empty: the host of the address
   std::string redis_tls_certificate_file;  // empty: no client certificate
   std::string redis_tls_key_file;
+  std::vector<std::string> redis_sentinels;  // empty: no Sentinel
+  std::string redis_sentinel_master;
+  std::string redis_sentinel_username;
+  std::string redis_sentinel_password;  // never logged
   std::string redis_backend_key;
   std::string redis_disconnect_channel;
   std::string redis_status_key;  // empty: the backend's own response

@@ -53,31 +53,32 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
       ::testing::UnorderedElementsAre(
           "PROXY_ADDR", "REDIS_ADDR", "REDIS_URL", "REDIS_TLS",
           "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
-          "REDIS_TLS_CERTIFICATE_FILE", "REDIS_TLS_KEY_FILE", "REDIS_USERNAME",
-          "REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "REDIS_DB",
-          "REDIS_BACKEND_KEY", "REDIS_DISCONNECT_CHANNEL",
-          "SESSION_IDLE_TIMEOUT_SECS", "WORKER_COUNT", "QUEUE_SIZE",
-          "LISTENER_COUNT", "BATCH_SIZE", "BACKEND_ADDR", "MAX_SESSIONS",
-          "BACKEND_REFUSALS_MAX", "RESOLVE_TIMEOUT_MS", "REDIS_TIMEOUT_MS",
-          "PENDING_DATAGRAMS_MAX", "RECEIVE_BUFFER_BYTES", "LOG_LEVEL",
-          "UPSTREAM_BIND_ADDRS", "PORT_QUARANTINE_SECS", "BACKEND_STALE_SECS",
-          "RESOLVES_PER_SEC", "ALLOW_CIDRS", "DENY_CIDRS",
-          "MAX_SESSIONS_PER_IP", "MAX_UNCONFIRMED_SESSIONS_PER_IP",
-          "NEW_SESSIONS_PER_SEC", "NEW_SESSIONS_PER_SEC_PER_IP",
-          "PENDING_CLIENTS_MAX", "PENDING_BYTES_MAX",
-          "UNCONFIRMED_TIMEOUT_SECS", "UNCONFIRMED_REPLY_FACTOR",
-          "PAUSED_SESSIONS_MAX", "BACKEND_SILENT_TIMEOUT_SECS",
-          "CLIENT_SILENT_TIMEOUT_SECS", "FAST_PATH", "FAST_PATH_INTERFACES",
-          "ADMIN_ADDR", "ADMIN_TOKEN", "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS",
-          "TAKEOVER_SOCKET", "LOG_FORMAT", "SESSION_LOG",
-          "SESSION_LOG_LINES_PER_SEC", "SESSION_EVENTS_MAX",
-          "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS", "DONT_FRAGMENT",
-          "TRAFFIC_CLASS", "NETHERNET_ADDR", "NETHERNET_CERTIFICATE_FILE",
-          "NETHERNET_PRIVATE_KEY_FILE", "NETHERNET_PUBLIC_ADDRS",
-          "NETHERNET_BACKEND_PORT", "NETHERNET_FORWARD_CLIENT",
-          "NETHERNET_TRUSTED_PROXIES", "NETHERNET_JOINS_MAX",
-          "NETHERNET_JOIN_TIMEOUT_SECS", "NETHERNET_STATUS", "REDIS_STATUS_KEY",
-          "REDIS_JOINS_KEY"));
+          "REDIS_TLS_CERTIFICATE_FILE", "REDIS_TLS_KEY_FILE", "REDIS_SENTINELS",
+          "REDIS_SENTINEL_MASTER", "REDIS_SENTINEL_USERNAME",
+          "REDIS_SENTINEL_PASSWORD", "REDIS_USERNAME", "REDIS_PASSWORD",
+          "REDIS_PASSWORD_FILE", "REDIS_DB", "REDIS_BACKEND_KEY",
+          "REDIS_DISCONNECT_CHANNEL", "SESSION_IDLE_TIMEOUT_SECS",
+          "WORKER_COUNT", "QUEUE_SIZE", "LISTENER_COUNT", "BATCH_SIZE",
+          "BACKEND_ADDR", "MAX_SESSIONS", "BACKEND_REFUSALS_MAX",
+          "RESOLVE_TIMEOUT_MS", "REDIS_TIMEOUT_MS", "PENDING_DATAGRAMS_MAX",
+          "RECEIVE_BUFFER_BYTES", "LOG_LEVEL", "UPSTREAM_BIND_ADDRS",
+          "PORT_QUARANTINE_SECS", "BACKEND_STALE_SECS", "RESOLVES_PER_SEC",
+          "ALLOW_CIDRS", "DENY_CIDRS", "MAX_SESSIONS_PER_IP",
+          "MAX_UNCONFIRMED_SESSIONS_PER_IP", "NEW_SESSIONS_PER_SEC",
+          "NEW_SESSIONS_PER_SEC_PER_IP", "PENDING_CLIENTS_MAX",
+          "PENDING_BYTES_MAX", "UNCONFIRMED_TIMEOUT_SECS",
+          "UNCONFIRMED_REPLY_FACTOR", "PAUSED_SESSIONS_MAX",
+          "BACKEND_SILENT_TIMEOUT_SECS", "CLIENT_SILENT_TIMEOUT_SECS",
+          "FAST_PATH", "FAST_PATH_INTERFACES", "ADMIN_ADDR", "ADMIN_TOKEN",
+          "ADMIN_TOKEN_FILE", "DRAIN_TIMEOUT_SECS", "TAKEOVER_SOCKET",
+          "LOG_FORMAT", "SESSION_LOG", "SESSION_LOG_LINES_PER_SEC",
+          "SESSION_EVENTS_MAX", "ADDRESS_WAIT_SECS", "READYZ_DISCONNECTS",
+          "DONT_FRAGMENT", "TRAFFIC_CLASS", "NETHERNET_ADDR",
+          "NETHERNET_CERTIFICATE_FILE", "NETHERNET_PRIVATE_KEY_FILE",
+          "NETHERNET_PUBLIC_ADDRS", "NETHERNET_BACKEND_PORT",
+          "NETHERNET_FORWARD_CLIENT", "NETHERNET_TRUSTED_PROXIES",
+          "NETHERNET_JOINS_MAX", "NETHERNET_JOIN_TIMEOUT_SECS",
+          "NETHERNET_STATUS", "REDIS_STATUS_KEY", "REDIS_JOINS_KEY"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -389,6 +390,16 @@ TEST(SettingTableTest, AddressesAndWords) {
             {"a b", "redis.internal:6379", "-a"}},
            {"REDIS_TLS_CERTIFICATE_FILE", {"/f"}, {std::string(1025, 'f')}},
            {"REDIS_TLS_KEY_FILE", {"/f"}, {std::string(1025, 'f')}},
+           {"REDIS_SENTINELS",
+            {"a:1", "1.2.3.4:26379, [::1]:26379,c.internal:1"},
+            {"a", ",", "0.0.0.0:1", "a:1,b", "a:0",
+             "a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,a:1,"
+             "a:1"}},
+           {"REDIS_SENTINEL_MASTER",
+            {"lobby"},
+            {"a b", "a\n", std::string(1025, 'm')}},
+           {"REDIS_SENTINEL_USERNAME", {"u"}, {std::string(1025, 'u')}},
+           {"REDIS_SENTINEL_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
            {"REDIS_DISCONNECT_CHANNEL", {"c"}, {std::string(1025, 'c')}},
@@ -444,6 +455,14 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.redis_tls_certificate_file, "c");
   apply("REDIS_TLS_KEY_FILE", "k");
   EXPECT_EQ(settings.redis_tls_key_file, "k");
+  apply("REDIS_SENTINELS", "a:1, b:2");
+  EXPECT_EQ(settings.redis_sentinels, (std::vector<std::string>{"a:1", "b:2"}));
+  apply("REDIS_SENTINEL_MASTER", "m");
+  EXPECT_EQ(settings.redis_sentinel_master, "m");
+  apply("REDIS_SENTINEL_USERNAME", "v");
+  EXPECT_EQ(settings.redis_sentinel_username, "v");
+  apply("REDIS_SENTINEL_PASSWORD", "q");
+  EXPECT_EQ(settings.redis_sentinel_password, "q");
   apply("REDIS_USERNAME", "u");
   EXPECT_EQ(settings.redis_username, "u");
   apply("REDIS_PASSWORD", "p");

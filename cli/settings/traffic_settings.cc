@@ -101,8 +101,7 @@ void AddRedisConnectionSettings(TableBuilder* table) {
   table->Group("Redis");
   table
       ->Add("REDIS_ADDR", "127.0.0.1:6379",
-            "Address of the Redis server. Sentinel and Cluster are not "
-            "supported.",
+            "Address of the Redis server. Cluster is not supported.",
             "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to "
             "65535, not a wildcard, multicast or broadcast address; or "
             "unix:/path of at most 107 bytes",
@@ -166,9 +165,38 @@ void AddRedisTlsSettings(TableBuilder* table) {
                  &Settings::redis_tls_key_file);
 }
 
+void AddRedisSentinelSettings(TableBuilder* table) {
+  table
+      ->Add("REDIS_SENTINELS", "",
+            "Sentinels, which are asked for the address of the master, instead "
+            "of REDIS_ADDR or REDIS_URL. REDIS_TLS is valid for them, too.",
+            absl::StrCat("1 to ", redis_ranges::kSentinelsMax,
+                         " of host:port, 1.2.3.4:port or [v6]:port, separated "
+                         "by commas"),
+            ApplyRedisSentinels)
+      .default_note = "none: no Sentinel";
+  table->Add("REDIS_SENTINEL_MASTER", "",
+             "The name by which the sentinels know the master.",
+             absl::StrCat("1 to ", redis_ranges::kNameBytesMax,
+                          " printable ASCII characters without spaces"),
+             ApplyRedisSentinelMaster);
+  table
+      ->AddText("REDIS_SENTINEL_USERNAME", "", redis_ranges::kUsernameBytesMax,
+                "ACL user at the sentinels. REDIS_USERNAME is that at Redis.",
+                &Settings::redis_sentinel_username)
+      .option = "RedisSentinelOptions::username";
+  table
+      ->AddText("REDIS_SENTINEL_PASSWORD", "", redis_ranges::kPasswordBytesMax,
+                "Password at the sentinels. It has no flag, because other "
+                "users can read the command line of a process.",
+                &Settings::redis_sentinel_password)
+      .is_secret = true;
+}
+
 void AddRedisSettings(TableBuilder* table) {
   AddRedisConnectionSettings(table);
   AddRedisTlsSettings(table);
+  AddRedisSentinelSettings(table);
   table->AddText("REDIS_BACKEND_KEY", "udp_gate:backend",
                  redis_ranges::kNameBytesMax,
                  "Key that holds the current backend, host:port.",

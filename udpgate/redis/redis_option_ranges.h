@@ -18,6 +18,9 @@ inline constexpr size_t kPasswordBytesMax = 4096;
 // Of the options that name a file.
 inline constexpr size_t kPathBytesMax = 1024;
 
+// Of `RedisSentinelOptions::sentinels`.
+inline constexpr size_t kSentinelsMax = 16;
+
 // Redis' own configuration sets how many databases exist.
 inline constexpr IntegerRange kDatabase{"RedisOptions::database", 0, 1'000'000};
 inline constexpr DurationRange kCommandTimeout{

@@ -2,6 +2,9 @@
 
 #include <sys/un.h>
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -85,11 +88,18 @@ absl::Status ValidateTimes(const RedisOptions& options) {
 
 }  // namespace
 
+bool IsRedisMasterName(absl::string_view name) {
+  return IsName(name) &&
+         std::all_of(name.begin(), name.end(), absl::ascii_isgraph);
+}
+
 absl::Status RedisOptions::Validate() const {
   const std::string allowed_name =
       absl::StrCat("1 to ", kNameBytesMax, " bytes");
-  if (absl::Status status = ValidateAddress(address); !status.ok()) {
-    return status;
+  if (address_source == nullptr) {
+    if (absl::Status status = ValidateAddress(address); !status.ok()) {
+      return status;
+    }
   }
   if (transport != nullptr && absl::StartsWith(address, "unix:")) {
     return Invalid("address", "host:port with TLS");

@@ -7,7 +7,7 @@
 //   auto resolver = udpgate::RedisBackendResolver::Create(options, *lookup);
 //   auto source = udpgate::RedisDisconnectSource::Create(options, *lookup);
 //
-// Sentinel and Cluster are not supported. TLS: redis_tls.h.
+// TLS: redis_tls.h. Sentinel: redis_sentinel.h. Cluster is not supported.
 #ifndef UDPGATE_REDIS_REDIS_OPTIONS_H_
 #define UDPGATE_REDIS_REDIS_OPTIONS_H_
 
@@ -15,12 +15,18 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
+#include "udpgate/redis/redis_address_source.h"
 #include "udpgate/redis/redis_transport.h"
 
 namespace udpgate {
+
+// Whether Sentinel can know a master by this name: 1 to 1024 printable ASCII
+// characters without spaces.
+bool IsRedisMasterName(absl::string_view name);
 
 // The password never appears in a log line or an error text.
 struct RedisOptions {
@@ -28,6 +34,10 @@ struct RedisOptions {
   // looked up for each attempt to connect. If it has several addresses, each
   // attempt takes the next one.
   std::string address = "127.0.0.1:6379";
+
+  // Knows the address instead (`RedisSentinel` of redis_sentinel.h). `address`
+  // then only names Redis in texts. Null: none.
+  std::shared_ptr<RedisAddressSource> address_source;
 
   // For AUTH (https://redis.io/commands/auth/): `AUTH username password` if
   // there is a user name, `AUTH password` if there is only a password, else no

@@ -162,6 +162,37 @@ TEST_F(RedisAccessTest, SpeaksTlsAndSaysInReadyzWhatIsWrong) {
   })) << body;
 }
 
+// The configuration of docs/redis.md.
+TEST_F(RedisAccessTest, ConnectsToTheMasterThatSentinelNames) {
+  RedisServerOptions options;
+  options.password = "open=sesame";
+  options.extra_arguments = {"--requirepass", "open=sesame"};
+  RedisServer server(options);
+  ASSERT_TRUE(server.Start().ok());
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      server.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  RedisServerOptions sentinel_options;
+  sentinel_options.sentinel_configuration = absl::StrCat(
+      "sentinel monitor mymaster 127.0.0.1 ", server.port(),
+      " 1\nsentinel auth-pass mymaster open=sesame\n"
+      "user gate on >sentinel=sesame resetchannels -@all &+switch-master "
+      "+sentinel|get-master-addr-by-name +subscribe +unsubscribe +ping\n");
+  RedisServer sentinel(sentinel_options);
+  ASSERT_TRUE(sentinel.Start().ok());
+  StartGate({{"REDIS_ADDR", ""},
+             {"REDIS_SENTINELS",
+              absl::StrCat("127.0.0.1:1,", sentinel.tcp_address())},
+             {"REDIS_SENTINEL_MASTER", "mymaster"},
+             {"REDIS_SENTINEL_USERNAME", "gate"},
+             {"REDIS_SENTINEL_PASSWORD", "sentinel=sesame"},
+             {"REDIS_PASSWORD", "open=sesame"}});
+  LoopbackPeer peer;
+  EXPECT_TRUE(IsServedBy(&peer, address(), "lobby"));
+  EXPECT_TRUE(AwaitSubscriber(&server));
+  EXPECT_EQ(gate().log().find("sesame"), std::string::npos) << gate().log();
+}
+
 TEST_F(RedisAccessTest, AMissingPasswordIsLogged) {
   RedisServerOptions options;
   options.extra_arguments = {"--requirepass", "right"};

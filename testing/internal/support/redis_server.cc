@@ -95,19 +95,21 @@ RedisServer::~RedisServer() { Kill(); }
 absl::Status RedisServer::Start() {
   if (running()) return absl::FailedPreconditionError("already running");
   ChildProcessOptions child;
-  child.arguments = {"redis-server",
-                     "--save",
-                     "",
-                     "--appendonly",
-                     "no",
-                     "--bind",
-                     "127.0.0.1",
-                     "--port",
-                     absl::StrCat(options_.tcp ? port_ : 0),
-                     "--dir",
-                     directory_.path(),
-                     "--tcp-backlog",
-                     "128"};
+  const bool is_sentinel = !options_.sentinel_configuration.empty();
+  child.arguments = {"redis-server"};
+  if (is_sentinel) {
+    // It writes what it learns to this file.
+    child.arguments.push_back(
+        directory_.WriteFile("sentinel.conf", options_.sentinel_configuration));
+    child.arguments.emplace_back("--sentinel");
+  } else {
+    child.arguments.insert(child.arguments.end(),
+                           {"--save", "", "--appendonly", "no"});
+  }
+  child.arguments.insert(
+      child.arguments.end(),
+      {"--bind", "127.0.0.1", "--port", absl::StrCat(options_.tcp ? port_ : 0),
+       "--dir", directory_.path(), "--tcp-backlog", "128"});
   if (options_.unix_socket) {
     child.arguments.insert(child.arguments.end(), {"--unixsocket", unix_path_});
   }
@@ -121,7 +123,8 @@ absl::Status RedisServer::Start() {
   if (!process.ok()) return process.status();
   process_ = *std::move(process);
   // Redis writes this once its sockets listen, for TCP and for unix sockets.
-  if (!process_->AwaitOutput("eady to accept connections")) {
+  if (!process_->AwaitOutput(is_sentinel ? "Sentinel ID is"
+                                         : "eady to accept connections")) {
     const std::string output = process_->output();
     Kill();
     return absl::UnavailableError(

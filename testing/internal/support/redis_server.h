@@ -33,6 +33,9 @@ struct RedisServerOptions {
   bool unix_socket = false;
   // Further arguments of redis-server: {"--requirepass", "secret"}.
   std::vector<std::string> extra_arguments;
+  // Not empty: a Sentinel with these lines of configuration. Restarting it
+  // makes it forget what it has learned.
+  std::string sentinel_configuration;
   // With these `Command` logs in. An empty user is the default one; an empty
   // password means no login.
   std::string username;
@@ -85,7 +88,7 @@ class RedisServer {
 
  private:
   const RedisServerOptions options_;
-  const TemporaryDirectory directory_;
+  TemporaryDirectory directory_;
   const std::string unix_path_;
   uint16_t port_;
   std::unique_ptr<ChildProcess> process_;

@@ -64,7 +64,7 @@ Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
     : options_(WithDefaults(std::move(options))),
       text_prefix_(
           absl::StrCat("Redis ", options_.address, " (", what_for, "): ")),
-      finder_(std::move(lookup)),
+      finder_(std::move(lookup), options_.address_source),
       thread_name_(thread_name),
       owner_(owner),
       limits_(limits),
@@ -114,6 +114,7 @@ void Connection::Run() {
 
 void Connection::PollOnce() {
   TakeLookup();
+  CheckMove();
   CheckPassword();
   CheckUp();
   if (state_ == State::kWaiting && Now() >= retry_nanoseconds_) BeginAttempt();
@@ -307,7 +308,7 @@ void Connection::BeginHandshake() {
   connect_deadline_nanoseconds_ =
       Now() + absl::ToInt64Nanoseconds(options_.command_timeout);
   absl::StatusOr<std::unique_ptr<RedisTransport>> transport =
-      options_.transport->Create(HostPort::Parse(options_.address)->host);
+      options_.transport->Create(HostPort::Parse(finder_.target())->host);
   if (!transport.ok()) {
     Drop(transport.status());
     return;
@@ -455,6 +456,7 @@ void Connection::Dispatch(const redisReply& reply) {
   switch (kind) {
     case Command::Kind::kAuth:
     case Command::Kind::kSelect:
+    case Command::Kind::kLoginRole:
     case Command::Kind::kLastLogin:
       OnLoginReply(reply, kind);
       return;

@@ -160,11 +160,12 @@ class Connection {
   };
 
   struct Command {
-    // kLastLogin is the PING that ends the login; kAuthAgain is the AUTH of a
-    // connection that is in use; kRole is INFO.
+    // kLoginRole is INFO in the login, kLastLogin the PING that ends it;
+    // kAuthAgain is the AUTH of a connection that is in use; kRole is INFO.
     enum class Kind {
       kAuth,
       kSelect,
+      kLoginRole,
       kLastLogin,
       kAuthAgain,
       kRole,
@@ -193,6 +194,12 @@ class Connection {
   // Looks the name up, for a reason that texts tell or since it is time to.
   void CheckName(absl::string_view reason);
   void OnRoleReply(const redisReply& reply);
+  bool must_be_master() const {
+    return finder_.source() != nullptr && finder_.source()->names_masters();
+  }
+  // Follows the address source.
+  void CheckMove();
+  void AcceptLoginRole(const redisReply& reply);
   void PostponeRole();
   void TakeLookup();
   void Connect(int family, const sockaddr* address, socklen_t size);

@@ -56,6 +56,9 @@ void Connection::LogIn() {
   if (options_.database != 0) {
     Queue(Command::Kind::kSelect, {"SELECT", absl::StrCat(options_.database)});
   }
+  if (must_be_master()) {
+    Queue(Command::Kind::kLoginRole, {"INFO", "replication"});
+  }
   // Always sent: the reply shows that this is Redis, that the login is
   // complete, and that the data is loaded.
   Queue(Command::Kind::kLastLogin, {"PING"});
@@ -123,6 +126,10 @@ void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
         absl::StrCat("login rejected", KindOfError(reply))));
     // The file may have changed since the attempt began.
     if (password_.Read() || next_auth_nanoseconds_ != kNever) ReconnectSoon();
+    return;
+  }
+  if (kind == Command::Kind::kLoginRole) {
+    AcceptLoginRole(reply);
     return;
   }
   // A user without permission for PING is logged in, too.

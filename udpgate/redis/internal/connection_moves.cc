@@ -23,6 +23,11 @@ bool IsHostName(const std::string& address) {
          !SocketAddress::FromIpAndPort(parsed->host, parsed->port).ok();
 }
 
+// Of a reply to INFO.
+bool IsReplica(const redisReply& reply) {
+  return absl::StrContains(ReplyText(reply), "\nrole:slave");
+}
+
 }  // namespace
 
 void Connection::OnErrorReply(const redisReply& error) {
@@ -49,7 +54,7 @@ void Connection::CheckUp() {
   if (owner_->takes_any_command() && Now() >= next_role_nanoseconds_) {
     Queue(Command::Kind::kRole, {"INFO", "replication"});
   }
-  if (IsHostName(options_.address)) CheckName("");
+  if (must_be_master() || IsHostName(options_.address)) CheckName("");
 }
 
 // https://redis.io/commands/info/ has the role as ROLE does, but in a string
@@ -59,9 +64,28 @@ void Connection::OnRoleReply(const redisReply& reply) {
     PostponeRole();
     return;
   }
-  const bool is_replica = absl::StrContains(ReplyText(reply), "\nrole:slave");
+  const bool is_replica = IsReplica(reply);
   const bool was_master = std::exchange(was_master_, !is_replica);
   if (was_master && is_replica) CheckName("has become a replica");
+}
+
+void Connection::AcceptLoginRole(const redisReply& reply) {
+  // A user without permission for INFO is told nothing, and trusts Sentinel.
+  if (!IsReplica(reply)) return;
+  finder_.source()->Distrust();
+  Drop(Unavailable(absl::StrCat(peer_.ToString(), " is not a master")));
+}
+
+// Not on the way to the address that was named.
+void Connection::CheckMove() {
+  if (!finder_.TakeMove() || state_ == State::kLookingUp) return;
+  backoff_.Reset();
+  if (state_ != State::kWaiting) {
+    DropClosed(Unavailable(
+        absl::StrCat(peer_.ToString(), " is no longer the master")));
+    backoff_.Reset();
+  }
+  ReconnectSoon();
 }
 
 void Connection::PostponeRole() {
@@ -75,9 +99,10 @@ void Connection::CheckAddress(const std::vector<SocketAddress>& found) {
   const bool has_moved = std::exchange(has_moved_, !is_found);
   if (reason.empty()) {
     // Not after one lookup: a name may have more addresses than it shows.
-    if (is_found || !has_moved) return;
-    DropClosed(Unavailable(absl::StrCat(
-        "the host name has another address than ", peer_.ToString(), " now")));
+    if (is_found || (!has_moved && !must_be_master())) return;
+    DropClosed(Unavailable(
+        absl::StrCat(must_be_master() ? "the master" : "the host name",
+                     " has another address than ", peer_.ToString(), " now")));
     return;
   }
   if (is_found && found.size() == 1) return;
