@@ -172,7 +172,8 @@ void JoinTable::Impl::ImportOne(const internal::ExportedJoin& exported) {
     index.Add(tag, list, TimeOf(exported.age, now_nanoseconds),
               TimeOf(exported.listed_age, now_nanoseconds));
   } else if (exported.has_begun && tag->state.list != JoinList::kLive) {
-    index.Move(tag.get(), JoinList::kLingering, now_nanoseconds);
+    index.Move(tag.get(), JoinList::kLingering,
+               TimeOf(exported.listed_age, now_nanoseconds));
   }
   AdoptClients(exported, now_nanoseconds, tag.get());
 }

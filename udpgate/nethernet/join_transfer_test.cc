@@ -85,6 +85,20 @@ TEST_F(JoinTransferTest, ALiveJoinGetsItsSessionsBackByItsKey) {
   EXPECT_EQ(new_.List()[0].age, absl::Hours(4));
 }
 
+TEST_F(JoinTransferTest, TheLatePartDoesNotLetAJoinLingerLonger) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &old_).ok());
+  const auto tag = Begin("abcd");
+  Transfer(false);
+  tag->OnEnd(kClient, kRelay, EndReason::kIdle);
+  old_clock_.Advance(absl::Seconds(20));
+  new_clock_.Advance(absl::Seconds(20));
+  Transfer(true);
+  new_clock_.Advance(absl::Seconds(39));
+  EXPECT_TRUE(IsKnown("abcd"));
+  new_clock_.Advance(absl::Seconds(1));
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 TEST_F(JoinTransferTest, ClientsKeepTheirRelayAddresses) {
   ASSERT_TRUE(Add(JoinWith("abcd"), &old_).ok());
   Begin("abcd")->OnEnd(kClient, kRelay, EndReason::kIdle);

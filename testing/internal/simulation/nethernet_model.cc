@@ -184,7 +184,8 @@ void NetherNetModel::CheckRelay(const SocketAddress& client,
     Require(session.relay == result.relay || is_unsure,
             "the relay address was not free for ", text);
     if (is_own) Meet("relay kept");
-    if (!is_own && origin != played->relays.end()) {
+    if (!is_own && origin != played->relays.end() &&
+        session.relay == result.relay) {
       Meet("moved");
       played->relays.erase(origin);
       played->moved_interfaces.insert(interface);
@@ -255,7 +256,11 @@ bool NetherNetModel::MayEnd(const PlayedJoin& played,
 
 bool NetherNetModel::MustCancel(const PlayedReservation& reservation,
                                 const DisconnectTarget& target) const {
+  const bool names_any_backend =
+      target.kind() == DisconnectTarget::Kind::kBackend ||
+      target.kind() == DisconnectTarget::Kind::kBackendText;
   return NamesIp(target, reservation.player) ||
+         (names_any_backend && !reservation.backend.is_valid()) ||
          NamesBackend(target, reservation.backend, reservation.label);
 }
 

@@ -145,7 +145,7 @@ Join NetherNetSimulation::NewJoin() {
   Join join;
   const int number = next_join_++;
   join.network_id = absl::StrCat("player-", number);
-  join.ufrag = random_.OneIn(4) ? "same" : absl::StrCat("ufrag", number);
+  join.ufrag = random_.OneIn(3) ? "same" : absl::StrCat("ufrag", number);
   join.password = absl::StrCat("password-0123456789-of-", number);
   join.player = AnyPlayer();
   join.backend = AnyBackend();
@@ -159,8 +159,12 @@ void NetherNetSimulation::Reserve() {
   joins()->stats();
   model_.Expire();
   const Join join = NewJoin();
+  // Often the backend is not known yet.
+  const bool has_backend = random_.OneIn(2);
   absl::StatusOr<JoinTable::Reservation> reservation =
-      joins()->Reserve(join.player, join.backend, join.backend_label);
+      has_backend
+          ? joins()->Reserve(join.player, join.backend, join.backend_label)
+          : joins()->Reserve(join.player);
   const int64_t waiting =
       model_.Count(State::kWaiting) + static_cast<int64_t>(waiting_.size());
   model_.Require(reservation.ok() == (waiting < options_.joins_max),
@@ -170,16 +174,22 @@ void NetherNetSimulation::Reserve() {
   if (!reservation.ok()) return model_.Meet("table full");
   Waiting entry;
   entry.reservation.emplace(*std::move(reservation));
-  entry.played = {join.player, join.backend, join.backend_label};
+  entry.played.player = join.player;
+  if (has_backend) {
+    entry.played.backend = join.backend;
+    entry.played.label = join.backend_label;
+  }
   entry.join = join;
   waiting_.push_back(std::move(entry));
 }
 
 void NetherNetSimulation::Answer() {
   if (waiting_.empty()) return;
+  if (random_.OneIn(2)) return NameBackend();
   joins()->stats();
   model_.Expire();
   const int64_t index = random_.Below(static_cast<int64_t>(waiting_.size()));
+  if (!waiting_[static_cast<size_t>(index)].played.backend.is_valid()) return;
   Waiting entry = std::move(waiting_[static_cast<size_t>(index)]);
   waiting_.erase(waiting_.begin() + index);
   const absl::Status status =
@@ -198,6 +208,25 @@ void NetherNetSimulation::Answer() {
   model_.Require(status.ok(), "no join: ", status.ToString());
   entry.join.id = observer_->added_id;
   model_.Add(entry.join, State::kWaiting, clock_.NowNanoseconds());
+}
+
+void NetherNetSimulation::NameBackend() {
+  for (Waiting& entry : waiting_) {
+    if (entry.played.backend.is_valid()) continue;
+    const absl::Status status = joins()->SetBackend(
+        *entry.reservation, entry.join.backend, entry.join.backend_label);
+    Note("backend of ", entry.join.ufrag, ": ", status.ToString());
+    model_.Require(status.ok()
+                       ? !entry.played.is_cancelled
+                       : entry.played.is_cancelled && absl::IsAborted(status),
+                   "a backend is named: ", status.ToString());
+    if (!status.ok()) model_.Meet("asked again");
+    entry.played.is_cancelled = false;
+    if (!status.ok()) return;
+    entry.played.backend = entry.join.backend;
+    entry.played.label = entry.join.backend_label;
+    return;
+  }
 }
 
 void NetherNetSimulation::AnswerNever() {

@@ -56,6 +56,7 @@ class NetherNetSimulation {
   void Step();
   void Reserve();
   void Answer();
+  void NameBackend();
   void AnswerNever();
   void AddShared();
   void EndShared();

@@ -39,9 +39,10 @@ TEST(NetherNetSimulationTest, NoSeedBreaksARule) {
   if (count < kSeedCount) return;
   for (const char* const what :
        {"expired", "left", "displaced", "came back", "relay kept", "moved",
-        "table full", "cancelled", "same ufrag refused", "ended elsewhere",
-        "address limit", "stun_unknown_ufrag", "stun_wrong_integrity",
-        "dtls_without_session", "disconnected", "takeover"}) {
+        "table full", "cancelled", "asked again", "same ufrag refused",
+        "ended elsewhere", "address limit", "stun_unknown_ufrag",
+        "stun_wrong_integrity", "dtls_without_session", "disconnected",
+        "takeover"}) {
     EXPECT_GT(coverage.counts[what], 0) << what;
   }
 }

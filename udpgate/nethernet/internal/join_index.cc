@@ -54,6 +54,17 @@ bool JoinIndex::HasRoomForUfrag(absl::string_view ufrag) const {
   return entry == by_ufrag_.end() || entry->second.size() < kSameUfragMax;
 }
 
+// A join of another process or gateway may be older than the newest one.
+JoinIndex::List::iterator JoinIndex::PlaceOf(List* joins,
+                                             int64_t listed_nanoseconds) {
+  auto place = joins->end();
+  while (place != joins->begin() &&
+         (*std::prev(place))->state.listed_nanoseconds > listed_nanoseconds) {
+    --place;
+  }
+  return place;
+}
+
 void JoinIndex::Add(std::shared_ptr<JoinTag> tag, JoinList kind,
                     int64_t created_nanoseconds, int64_t listed_nanoseconds) {
   JoinTag::State& state = tag->state;
@@ -61,25 +72,21 @@ void JoinIndex::Add(std::shared_ptr<JoinTag> tag, JoinList kind,
   state.created_nanoseconds = created_nanoseconds;
   state.listed_nanoseconds = listed_nanoseconds;
   state.list = kind;
-  // A join of another process or gateway may be older than the newest one.
   List& joins = list(kind);
-  auto place = joins.end();
-  while (place != joins.begin() &&
-         (*std::prev(place))->state.listed_nanoseconds > listed_nanoseconds) {
-    --place;
-  }
+  const auto place = PlaceOf(&joins, listed_nanoseconds);
   state.place = joins.insert(place, tag.get());
   by_id_[tag->join().id] = tag.get();
   by_ufrag_[tag->join().ufrag].push_back(tag);
   by_number_.emplace(state.number, std::move(tag));
 }
 
-void JoinIndex::Move(JoinTag* tag, JoinList kind, int64_t now_nanoseconds) {
+void JoinIndex::Move(JoinTag* tag, JoinList kind, int64_t listed_nanoseconds) {
   JoinTag::State& state = tag->state;
   List& joins = list(kind);
-  joins.splice(joins.end(), list(state.list), state.place);
+  joins.splice(PlaceOf(&joins, listed_nanoseconds), list(state.list),
+               state.place);
   state.list = kind;
-  state.listed_nanoseconds = now_nanoseconds;
+  state.listed_nanoseconds = listed_nanoseconds;
   state.is_changed = true;
 }
 

@@ -42,7 +42,7 @@ class JoinIndex {
   // Its id must be new, and its ufrag must have room.
   void Add(std::shared_ptr<JoinTag> tag, JoinList list,
            int64_t created_nanoseconds, int64_t listed_nanoseconds);
-  void Move(JoinTag* tag, JoinList list, int64_t now_nanoseconds);
+  void Move(JoinTag* tag, JoinList list, int64_t listed_nanoseconds);
   // Takes it out of everything. The tag lives on while sessions refer to it.
   void Remove(JoinTag* tag);
 
@@ -69,6 +69,7 @@ class JoinIndex {
   using List = std::list<JoinTag*>;
 
   List& list(JoinList kind) { return lists_[static_cast<size_t>(kind)]; }
+  static List::iterator PlaceOf(List* joins, int64_t listed_nanoseconds);
   int64_t LifeNanoseconds(JoinList list) const;
   bool SweepList(JoinList kind, int64_t now_nanoseconds, int* count_max,
                  uint64_t* counter);
