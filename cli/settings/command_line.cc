@@ -431,9 +431,10 @@ absl::Status CheckRedisSentinel(const ValuesByVariable& values,
   for (const char* variable :
        {"REDIS_SENTINEL_USERNAME", "REDIS_SENTINEL_PASSWORD"}) {
     if (!has_sentinels && values.count(variable) != 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          variable,
-          " is set without REDIS_SENTINELS; allowed: both or neither"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(variable,
+                       " is set without REDIS_SENTINELS; allowed: not set, or "
+                       "with REDIS_SENTINELS"));
     }
   }
   if (!has_sentinels) return absl::OkStatus();

@@ -309,7 +309,8 @@ TEST_F(CommandLineTest, SentinelNeedsItsMasterAndNoOtherAddressOfRedis) {
   arguments_ = {"--redis-sentinel-master=lobby"};
   EXPECT_THAT(ParseError(), HasSubstr("without REDIS_SENTINELS"));
   arguments_ = {"--redis-sentinel-username=u"};
-  EXPECT_THAT(ParseError(), HasSubstr("without REDIS_SENTINELS"));
+  EXPECT_THAT(ParseError(), HasSubstr("without REDIS_SENTINELS; allowed: not "
+                                      "set, or with REDIS_SENTINELS"));
   arguments_ = {"--redis-sentinels=a:1,b:2", "--redis-sentinel-master=lobby",
                 "--redis-sentinel-username=u", "--redis-addr=127.0.0.1:6379"};
   environment_["REDIS_SENTINEL_PASSWORD"] = kSecret;
