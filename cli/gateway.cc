@@ -159,7 +159,7 @@ absl::Status Gateway::Compose() {
   Reloader::Parts parts;
   parts.reload_names = backends_.reload_names;
   if (signaling_ != nullptr) {
-    const absl::Status bound =
+    absl::Status bound =
         signaling_->Bind(settings_, old_process_.get(), proxy_.get());
     if (!bound.ok()) return bound;
     parts.apply = [this](const Settings& settings) {
@@ -206,7 +206,7 @@ absl::Status Gateway::StartProxy() {
 // nobody else.
 absl::Status Gateway::StartSignaling() {
   if (signaling_ != nullptr) {
-    const absl::Status status = UnlessTakenOver(signaling_->Start());
+    absl::Status status = UnlessTakenOver(signaling_->Start());
     if (!status.ok()) return status;
     LogSignaling(settings_, *signaling_, logger_);
   }

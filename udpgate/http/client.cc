@@ -192,7 +192,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(Engine* engine,
 
 Client::Client(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
-Client::~Client() { Stop(); }
+// Only a lack of memory throws in it.
+Client::~Client() { Stop(); }  // NOLINT(bugprone-exception-escape)
 
 void Client::Send(ClientRequest request, Done done) {
   core_->Send(std::move(request), std::move(done));

@@ -36,7 +36,7 @@ std::string ReasonOf(unsigned long error) {
 
 // The oldest error of this thread; the later ones are its consequences.
 std::string TakeReason() {
-  const std::string reason = ReasonOf(ERR_peek_error());
+  std::string reason = ReasonOf(ERR_peek_error());
   ERR_clear_error();
   return reason;
 }

@@ -40,27 +40,18 @@ void ExpectToHaveMet(const Coverage& coverage) {
     EXPECT_GT(stats.sessions_ended[i], 0u)
         << EndReasonName(static_cast<EndReason>(i));
   }
-  for (const DropReason reason : {DropReason::kInvalidSource,
-                                  DropReason::kQueueFull,
-                                  DropReason::kPendingFull,
-                                  DropReason::kNoBackend,
-                                  DropReason::kInvalidBackend,
-                                  DropReason::kResolveFailed,
-                                  DropReason::kResolveTimedOut,
-                                  DropReason::kDenied,
-                                  DropReason::kSessionLimit,
-                                  DropReason::kSessionLimitPerIp,
-                                  DropReason::kUnconfirmedLimitPerIp,
-                                  DropReason::kNewSessionRate,
-                                  DropReason::kPendingLimit,
-                                  DropReason::kStunUnknownUfrag,
-                                  DropReason::kNoUpstreamSocket,
-                                  DropReason::kDraining,
-                                  DropReason::kSessionEnded,
-                                  DropReason::kBackendRefused,
-                                  DropReason::kBackendSendFailed,
-                                  DropReason::kUnconfirmedReplyLimit,
-                                  DropReason::kReplySendFailed}) {
+  for (const DropReason reason :
+       {DropReason::kInvalidSource,         DropReason::kQueueFull,
+        DropReason::kPendingFull,           DropReason::kNoBackend,
+        DropReason::kInvalidBackend,        DropReason::kResolveFailed,
+        DropReason::kResolveTimedOut,       DropReason::kDenied,
+        DropReason::kSessionLimit,          DropReason::kSessionLimitPerIp,
+        DropReason::kUnconfirmedLimitPerIp, DropReason::kNewSessionRate,
+        DropReason::kPendingLimit,          DropReason::kStunUnknownUfrag,
+        DropReason::kNoUpstreamSocket,      DropReason::kDraining,
+        DropReason::kSessionEnded,          DropReason::kBackendRefused,
+        DropReason::kBackendSendFailed,     DropReason::kUnconfirmedReplyLimit,
+        DropReason::kReplySendFailed}) {
     EXPECT_GT(stats.dropped(reason), 0u) << DropReasonName(reason);
   }
   for (size_t i = 0; i < kReopenReasonCount; ++i) {
