@@ -51,7 +51,7 @@ class Client {
                                                         ClientOptions options);
 
   // Calls `Stop`.
-  ~Client();
+  ~Client();  // NOLINT(bugprone-exception-escape)
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
