@@ -181,8 +181,13 @@ absl::Status Signaling::Bind(const Settings& settings,
   options.join = ServiceOptions(settings, *proxy);
   // The inner resolver: a join asks which backend, not whose datagram it is.
   absl::StatusOr<std::unique_ptr<nethernet::SignalingServer>> server =
-      nethernet::SignalingServer::Create(std::move(options),
-                                         {backends_.resolver, joins_});
+      nethernet::SignalingServer::Create(
+          std::move(options),
+          {backends_.resolver, joins_, Clock::Monotonic(), [proxy] {
+             // A proven client replaces a session that is not confirmed.
+             return static_cast<int64_t>(proxy->GetStats().sessions_confirmed) <
+                    proxy->max_sessions();
+           }});
   if (!server.ok()) return NameNetherNetSetting(server.status());
   server_ = *std::move(server);
   return absl::OkStatus();

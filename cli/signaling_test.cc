@@ -261,6 +261,18 @@ TEST_F(SignalingTest, WhileItDrainsNobodyJoins) {
   EXPECT_TRUE(instance->Plays(&player));
 }
 
+TEST_F(SignalingTest, NobodyJoinsAFullGateway) {
+  settings_.proxy.limits.max_sessions = 1;
+  const auto instance = Start();
+  ASSERT_EQ(instance->Join().status, 200);
+  test::LoopbackPeer player;
+  ASSERT_TRUE(instance->Plays(&player));
+  const test::HttpReply refused = instance->Join();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, HasSubstr("the gateway is full"));
+  EXPECT_EQ(instance->Ask("GET", "/v1/join").status, 200);
+}
+
 TEST_F(SignalingTest, AnotherProcessTakesTheJoins) {
   const auto old_process = Start();
   const auto new_process = Start();

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -66,7 +67,8 @@ class JoinService::Impl {
  public:
   Impl(JoinServiceOptions options, JoinServiceDependencies dependencies)
       : context_(std::make_shared<ServiceContext>()),
-        status_(std::make_shared<StatusCache>(context_)) {
+        status_(std::make_shared<StatusCache>(context_)),
+        has_room_(std::move(dependencies.has_room)) {
     context_->resolver = std::move(dependencies.resolver);
     context_->joins = std::move(dependencies.joins);
     context_->engine = dependencies.engine;
@@ -199,6 +201,9 @@ class JoinService::Impl {
       return fail(JoinResult::kBadRequest, 415,
                   "the content type must be application/sdp");
     }
+    if (has_room_ != nullptr && !has_room_()) {
+      return fail(JoinResult::kSessionsFull, 503, "the gateway is full");
+    }
     JoinAttempt::Start(context_, std::move(network_id), std::move(request),
                        std::move(done));
   }
@@ -221,6 +226,7 @@ class JoinService::Impl {
 
   const std::shared_ptr<ServiceContext> context_;
   const std::shared_ptr<StatusCache> status_;
+  const std::function<bool()> has_room_;
   std::atomic<bool> is_draining_{false};
   mutable udpgate::internal::Mutex mutex_;
   absl::optional<std::string> fleet_status_ ABSL_GUARDED_BY(mutex_);

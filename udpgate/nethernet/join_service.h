@@ -13,6 +13,7 @@
 #ifndef UDPGATE_NETHERNET_JOIN_SERVICE_H_
 #define UDPGATE_NETHERNET_JOIN_SERVICE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -44,6 +45,9 @@ struct JoinServiceDependencies {
   http::Client* client = nullptr;
   // Must outlive the service, its resolver's callbacks included.
   const Clock* clock = Clock::Monotonic();
+  // False: the UDP side would reject a further player, who gets a 503 instead.
+  // On any thread; must not block. Null: always true.
+  std::function<bool()> has_room = nullptr;
 };
 
 // Threads: all methods from any thread, except `Stop`, which must not be called

@@ -94,6 +94,7 @@ struct JoinServiceOptions {
   X(kDenied, "denied", "The player's address may not join.")                   \
   X(kRateLimited, "rate_limited", "The player's address asks too often.")      \
   X(kDraining, "draining", "The gateway is draining.")                         \
+  X(kSessionsFull, "sessions_full", "The limit on sessions is reached.")       \
   X(kTableFull, "table_full", "Too many joins are under way.")                 \
   X(kNoBackend, "no_backend", "There is no backend.")                          \
   X(kResolveFailed, "resolve_failed",                                          \

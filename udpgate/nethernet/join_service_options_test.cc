@@ -85,12 +85,12 @@ TEST(JoinServiceOptionsTest, EachResultHasANameAndAHelpText) {
     names.insert(JoinResultName(static_cast<JoinResult>(i)));
     EXPECT_FALSE(JoinResultHelp(static_cast<JoinResult>(i)).empty());
   }
-  EXPECT_THAT(names,
-              ::testing::ElementsAre(
-                  "backend_error", "backend_timeout", "backend_unreachable",
-                  "bad_answer", "bad_offer", "bad_request", "denied",
-                  "disconnected", "draining", "joined", "no_backend",
-                  "rate_limited", "resolve_failed", "table_full"));
+  EXPECT_THAT(names, ::testing::ElementsAre(
+                         "backend_error", "backend_timeout",
+                         "backend_unreachable", "bad_answer", "bad_offer",
+                         "bad_request", "denied", "disconnected", "draining",
+                         "joined", "no_backend", "rate_limited",
+                         "resolve_failed", "sessions_full", "table_full"));
 }
 
 }  // namespace

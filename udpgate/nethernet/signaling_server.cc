@@ -75,6 +75,7 @@ absl::StatusOr<std::unique_ptr<SignalingServer>> SignalingServer::Create(
   service_dependencies.engine = signaling->engine_.get();
   service_dependencies.client = signaling->client_.get();
   service_dependencies.clock = dependencies.clock;
+  service_dependencies.has_room = std::move(dependencies.has_room);
   absl::StatusOr<std::unique_ptr<JoinService>> service =
       JoinService::Create(options.join, std::move(service_dependencies));
   if (!service.ok()) return service.status();

@@ -17,6 +17,7 @@
 #ifndef UDPGATE_NETHERNET_SIGNALING_SERVER_H_
 #define UDPGATE_NETHERNET_SIGNALING_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -59,6 +60,7 @@ struct SignalingDependencies {
   std::shared_ptr<BackendResolver> resolver;  // required
   std::shared_ptr<JoinTable> joins;           // required
   const Clock* clock = Clock::Monotonic();
+  std::function<bool()> has_room = nullptr;  // see JoinServiceDependencies
 };
 
 struct SignalingStats {
