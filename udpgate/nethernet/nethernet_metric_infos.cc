@@ -45,7 +45,7 @@ constexpr NetherNetMetricInfo kInfos[] = {
     {UDPGATE_PREFIX "rate_table_full_total", Kind::kCounter, "",
      "Joins refused since too many addresses had joined within a second."},
     {UDPGATE_PREFIX "status_questions_total", Kind::kCounter, "result",
-     "Questions for the status of a backend: answered, failed."},
+     "Requests to backends for their status: answered, failed."},
     {UDPGATE_PREFIX "status_waiters", Kind::kGauge, "",
      "Requests for the status that wait for a backend."},
     {UDPGATE_PREFIX "status_waiters_refused_total", Kind::kCounter, "",

@@ -80,7 +80,7 @@ absl::Status CheckSdp(absl::string_view name, absl::string_view sdp) {
   }
   absl::string_view rest = sdp;
   if (rest.empty() || TakeLine(&rest).text != "v=0") {
-    return error(" is no SDP: it does not begin with v=0");
+    return error(" is not an SDP: it does not begin with v=0");
   }
   size_t candidate_count = 0;
   for (int number = 2; !rest.empty(); ++number) {

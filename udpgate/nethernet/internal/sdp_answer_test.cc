@@ -129,7 +129,7 @@ TEST(SdpAnswerTest, IsRefusedWithTooManyCandidatesOrACarriageReturnAlone) {
             "the answer has 10000 candidates; at most 1000 are allowed");
   EXPECT_THAT(ErrorOf(AnswerWith(absl::StrCat(kCandidate, "a=x\ry\r\n"))),
               HasSubstr("carriage return"));
-  EXPECT_THAT(ErrorOf("<html>"), HasSubstr("no SDP"));
+  EXPECT_THAT(ErrorOf("<html>"), HasSubstr("not an SDP"));
 }
 
 TEST(SdpAnswerTest, TakesCredentialsOfTheSessionUnlessTheMediaHasItsOwn) {

@@ -102,7 +102,8 @@ TEST(SdpOfferTest, IsRefusedIfItIsNoSdp) {
   for (const char* text :
        {"", "v", "v=0x\r\n", "v=1\r\n", "\r\nv=0\r\n", " v=0\r\n",
         "{\"sdp\": \"v=0\"}", "GET / HTTP/1.1"}) {
-    EXPECT_EQ(ErrorOf(text), "the offer is no SDP: it does not begin with v=0")
+    EXPECT_EQ(ErrorOf(text),
+              "the offer is not an SDP: it does not begin with v=0")
         << text;
   }
   EXPECT_EQ(Strip("v=0"), "v=0");
@@ -114,7 +115,7 @@ TEST(SdpOfferTest, IsRefusedWithACarriageReturnAlone) {
   EXPECT_THAT(ErrorOf("v=0\r\ns=-\r\r\n"), HasSubstr("line 2"));
   EXPECT_THAT(ErrorOf("v=0\r\ns=-\r\nt=0 0\r"), HasSubstr("line 3"));
   EXPECT_THAT(ErrorOf(absl::StrReplaceAll(kWeriftOffer, {{"\r\n", "\r"}})),
-              HasSubstr("no SDP"));
+              HasSubstr("not an SDP"));
 }
 
 TEST(SdpOfferTest, IsRefusedWithAZeroByte) {
