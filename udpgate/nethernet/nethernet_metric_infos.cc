@@ -37,7 +37,7 @@ constexpr NetherNetMetricInfo kInfos[] = {
     {UDPGATE_PREFIX "requests_refused_total", Kind::kCounter, "",
      "Requests refused: malformed or too large."},
     {UDPGATE_PREFIX "joins_total", Kind::kCounter, "result",
-     "Joins by result; see below."},
+     "Requests to join (POST /v1/join/{networkId}) by result."},
     {UDPGATE_PREFIX "answer_duration_seconds", Kind::kHistogram, "",
      "Time from the request of a join to its answer."},
     {UDPGATE_PREFIX "joins_in_progress", Kind::kGauge, "",
