@@ -3,8 +3,9 @@
 //
 //   auto joins = std::make_shared<JoinTable>(JoinTableOptions(),
 //                                            Clock::Monotonic());
-//   dependencies.resolver = std::make_shared<NetherNetResolver>(backends,
-//   joins); auto proxy = Proxy::Create(options, dependencies);
+//   dependencies.resolver =
+//       std::make_shared<NetherNetResolver>(backends, joins);
+//   auto proxy = Proxy::Create(options, dependencies);
 //   ...
 //   SignalingServerOptions signaling;
 //   signaling.server.listen_address = options.listen_address;  // TCP
