@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
+#include "udpgate/redis/key_templates.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_metrics.h"
@@ -20,6 +21,9 @@ namespace udpgate {
 namespace cli {
 namespace {
 
+// Clients with keys of their own share no question.
+constexpr int kOwnKeysInFlightMax = 256;
+
 RedisOptions MakeRedisOptions(const Settings& settings) {
   RedisOptions options;
   options.address = settings.redis_address;
@@ -32,6 +36,11 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   options.command_timeout = settings.redis_timeout;
   options.stale_backend_age_max = settings.backend_stale_max;
   options.gets_per_second_max = settings.resolves_per_second;
+  const absl::StatusOr<KeyTemplates> keys =
+      KeyTemplates::Parse(settings.redis_backend_key);
+  if (keys.ok() && !keys->is_constant()) {
+    options.gets_in_flight_max = kOwnKeysInFlightMax;
+  }
   options.log_sink = settings.proxy.log_sink;
   if (settings.redis_tls) {
     RedisTlsOptions tls;

@@ -47,6 +47,8 @@ struct ResolveRequest {
   // A result after this time is ignored; the session has ended by then.
   absl::Duration timeout;
   Reason reason = Reason::kDatagram;
+  // The gateway's UDP port that the client sent to; 0 if the reason is another.
+  uint16_t listen_port = 0;
 };
 
 // What sessions of the same player have in common, if the resolver knows it. It
@@ -105,6 +107,9 @@ struct ResolveResult {
   // is used if an address recently refused or stopped replying (see
   // `ProxyOptions::backend_holdoff`). May be empty.
   std::vector<SocketAddress> alternatives = {};
+  // If they are not all addresses of the backend that `label` names, but of
+  // several backends: the label of each of the alternatives. Else empty.
+  std::vector<std::string> alternative_labels = {};
 
   // The client has proven that it receives at its address. Its session is
   // confirmed at once: no limit on replies applies.

@@ -95,6 +95,11 @@ void AddBackendSettings(TableBuilder* table) {
       "quarantine if a backend has replied to it. It is reused earlier only if "
       "no other port is free.",
       InProxy(&ProxyOptions::port_quarantine));
+  table->AddSeconds("BACKEND_HOLDOFF_SECS", "10", proxy_ranges::kBackendHoldoff,
+                    "An address that refused sessions or fell silent gets no "
+                    "new session for this time, while its backend, or the "
+                    "key, has another. 0: it does.",
+                    InProxy(&ProxyOptions::backend_holdoff));
 }
 
 void AddRedisConnectionSettings(TableBuilder* table) {
@@ -197,10 +202,14 @@ void AddRedisSettings(TableBuilder* table) {
   AddRedisConnectionSettings(table);
   AddRedisTlsSettings(table);
   AddRedisSentinelSettings(table);
-  table->AddText("REDIS_BACKEND_KEY", "udp_gate:backend",
-                 redis_ranges::kNameBytesMax,
-                 "Key that holds the current backend, host:port.",
-                 &Settings::redis_backend_key);
+  table
+      ->AddText("REDIS_BACKEND_KEY", "udp_gate:backend",
+                redis_ranges::kNameBytesMax,
+                "Key that holds the current backend, host:port, or several "
+                "backends. Several keys, separated by spaces, are tried in "
+                "order; placeholders such as {client_ip}: docs/redis.md.",
+                &Settings::redis_backend_key)
+      .option = "RedisOptions::backend_key";
   table->AddText("REDIS_DISCONNECT_CHANNEL", "udp_gate:disconnect",
                  redis_ranges::kNameBytesMax,
                  "Pub/sub channel of disconnect events.",

@@ -2,36 +2,24 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <deque>
-#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "udpgate/dns/backend_text.h"
 #include "udpgate/internal/util/mutex.h"
-#include "udpgate/internal/util/unshared_status.h"
-#include "udpgate/redis/internal/connection.h"
 #include "udpgate/redis/internal/get_pace.h"
-#include "udpgate/redis/internal/result_log.h"
+#include "udpgate/redis/internal/key_sets.h"
+#include "udpgate/redis/key_templates.h"
+#include "udpgate/redis/redis_backend_resolver_impl.h"
 
 namespace udpgate {
 namespace {
 
-using redis::internal::Connection;
-using redis::internal::ConnectionOwner;
-using redis::internal::GetPace;
-using redis::internal::IsLoginRevoked;
-using redis::internal::kGetsPerRequestMax;
-using redis::internal::ReplyText;
-using redis::internal::ResultLog;
+using redis::internal::MoveDue;
 
 constexpr absl::Duration kTimeoutMax = absl::Hours(1);
 
@@ -41,162 +29,50 @@ constexpr int64_t kStaleStepNanoseconds = 10'000'000;
 
 constexpr absl::Duration kStaleLogInterval = absl::Seconds(10);
 
-absl::Status About(absl::string_view name, const absl::Status& status) {
-  return absl::Status(status.code(),
-                      absl::StrCat(name, ": ", status.message()));
-}
-
-struct Request {
-  int64_t deadline_nanoseconds;
-  // From then on a stale result is used.
-  int64_t stale_nanoseconds;
-  BackendResolver::Callback done;
-  int gets = 0;  // sent for it
-};
-
-// Served by one GET. Empty if the GET only checks the health.
-using Requests = std::vector<Request>;
-
-void CompleteAll(Requests requests, const absl::StatusOr<ResolveResult>& result,
-                 ResultLog* log) {
-  log->CountCompleted(requests.size());
-  for (Request& request : requests) {
-    request.done(internal::Unshared(result));
-  }
-}
-
-// Moves the requests whose `time` is not after `until` to `to`. Lowers `next`
-// to the earliest `time` of the rest.
-void MoveDue(int64_t Request::*time, int64_t until, Requests* from,
-             Requests* to, int64_t* next) {
-  const auto is_not_due = [&](const Request& request) {
-    return request.*time > until;
-  };
-  const auto first_due =
-      std::stable_partition(from->begin(), from->end(), is_not_due);
-  to->insert(to->end(), std::make_move_iterator(first_due),
-             std::make_move_iterator(from->end()));
-  from->erase(first_due, from->end());
-  for (const Request& request : *from) {
-    *next = std::min(*next, request.*time);
-  }
-}
-
 }  // namespace
 
-// `Resolve` adds requests to `incoming_`. The thread of the connection moves
-// them to `waiting_`, and then all of those to `in_flight_` with one GET.
-class RedisBackendResolver::Impl final : public ConnectionOwner {
- public:
-  Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup)
-      : options_(std::move(options)),
-        clock_(options_.clock != nullptr ? options_.clock : Clock::Monotonic()),
-        key_name_(absl::StrCat("key \"", absl::CHexEscape(options_.backend_key),
-                               "\"")),
-        lookup_(std::move(lookup)),
-        log_(std::make_shared<ResultLog>(options_.failure_pause,
-                                         options_.stale_backend_age_max)),
-        pace_(options_.gets_per_second_max),
-        stale_limiter_(clock_, kStaleLogInterval),
-        connection_(options_, lookup_, "backend key", "udpgate-redis-g", this) {
+RedisBackendResolver::Impl::Impl(RedisOptions options,
+                                 std::shared_ptr<HostLookup> lookup)
+    : options_(std::move(options)),
+      clock_(options_.clock != nullptr ? options_.clock : Clock::Monotonic()),
+      templates_(*KeyTemplates::Parse(options_.backend_key)),
+      is_constant_(templates_.is_constant()),
+      lookup_(std::move(lookup)),
+      log_(std::make_shared<ResultLog>(
+          options_.failure_pause, is_constant_ ? options_.stale_backend_age_max
+                                               : absl::ZeroDuration())),
+      key_sets_(options_.key_sets_max, options_.failure_pause,
+                options_.stale_backend_age_max),
+      pace_(options_.gets_per_second_max),
+      stale_limiter_(clock_, kStaleLogInterval),
+      connection_(options_, lookup_, "backend key", "udpgate-redis-g", this) {
+  if (is_constant_) {
+    constant_keys_ =
+        std::make_shared<KeySet>(templates_.Fill(ResolveRequest()), log_);
+    health_keys_ = constant_keys_;
   }
+}
 
-  // First, since the thread uses the other members.
-  ~Impl() override { connection_.Stop(); }
-
-  absl::Status Start() { return connection_.Start(); }
-  void Resolve(const ResolveRequest& request, Callback done);
-  absl::Status Health() const;
-  RedisBackendResolverStats GetStats() const;
-
-  void OnConnected() override {
-    reconnect_wait_end_nanoseconds_ = INT64_MIN;
-    connection_.LogRecovery(
-        absl::StrCat("connected, backends come from ", key_name_));
-  }
-  void OnReply(const redisReply& reply) override;
-  void OnMessage(const redisReply&) override {
-    connection_.Drop(absl::DataLossError("unexpected pub/sub message"));
-  }
-  void OnLost(const absl::Status& why) override;
-  int64_t OnIteration(int64_t now_nanoseconds) override;
-  bool OnIdle() override;
-
- private:
-  bool may_be_stale() const {
-    return options_.stale_backend_age_max > absl::ZeroDuration();
-  }
-  bool has_room_for_get() const {
-    return in_flight_.size() < static_cast<size_t>(options_.gets_in_flight_max);
-  }
-
-  // True if requests wait for the next connection.
-  bool IsAwaitingReconnect(int64_t now_nanoseconds) const {
-    return now_nanoseconds < reconnect_wait_end_nanoseconds_;
-  }
-
-  void TakeIncoming();
-  // Moves the requests in flight back to `waiting_` after the connection was
-  // closed.
-  void Requeue(const absl::Status& why);
-  // Fails the waiting requests if there is neither a connection nor an attempt,
-  // and the wait for a reconnect is over.
-  void FailIfDisconnected(int64_t now_nanoseconds);
-  // Fails the waiting requests whose deadline is not after `until_nanoseconds`.
-  void FailWaiting(int64_t until_nanoseconds, const absl::Status& why);
-  // During the pause after a failure: serves stale results, or fails the
-  // requests that end before the pause does.
-  void ApplyRecentFailure(int64_t now_nanoseconds);
-  // Serves stale results to the requests that Redis has kept waiting too long.
-  void ServeStaleToLate(int64_t now_nanoseconds);
-  // The earliest time of the next GET.
-  int64_t NextGetNanoseconds(int64_t now_nanoseconds) const;
-  void SendGet();
-  void OnValue(absl::string_view value, Requests requests);
-  Requests TakeOldest();
-  void Fail(Requests requests, const absl::Status& why);
-  // The same, while Redis is unavailable.
-  void FailOrServeStale(Requests requests, const absl::Status& why);
-  // Returns false, and changes nothing, if there is no recent backend.
-  bool ServeStale(Requests* requests);
-  void GiveStale(const ResultLog::Stale& stale, Requests requests);
-  // The reply to the oldest GET holds no usable backend.
-  void OnNoBackend(const absl::Status& why);
-  void OnError(const absl::Status& why);
-  // The reply to the oldest GET is that the connection is not logged in.
-  void OnLoginRevoked(const absl::Status& why);
-
-  const RedisOptions options_;
-  const Clock* const clock_;
-  const std::string key_name_;
-  const std::shared_ptr<HostLookup> lookup_;
-  const std::shared_ptr<ResultLog> log_;
-
-  internal::Mutex mutex_;
-  Requests incoming_ ABSL_GUARDED_BY(mutex_);
-  // The thread need not be woken for a request that can wait until then. While
-  // requests wait for the rate limit or for room in flight: when the thread
-  // wakes up by itself. INT64_MIN after a wake-up, since one serves all
-  // requests in `incoming_`. Otherwise `kNever`.
-  int64_t next_iteration_nanoseconds_ ABSL_GUARDED_BY(mutex_) =
-      Connection::kNever;
-
-  // Used by the thread of the connection only.
-  Requests waiting_;
-  // No waiting request has an earlier deadline.
-  int64_t next_deadline_nanoseconds_ = Connection::kNever;
-  // No request, waiting or in flight, may get a stale result earlier.
-  int64_t next_stale_nanoseconds_ = Connection::kNever;
-  // See RedisOptions::reconnect_patience.
-  int64_t reconnect_wait_end_nanoseconds_ = INT64_MIN;
-  std::deque<Requests> in_flight_;
-  GetPace pace_;
-  LogRateLimiter stale_limiter_;
-  Connection connection_;
-};
+void RedisBackendResolver::Impl::OnConnected() {
+  reconnect_wait_end_nanoseconds_ = INT64_MIN;
+  connection_.LogRecovery(absl::StrCat(
+      "connected, backends come from ",
+      is_constant_ ? DescribeKeys(constant_keys_->keys)
+                   : DescribeKeys(absl::StrSplit(options_.backend_key,
+                                                 absl::ByAnyChar(" \t\r\n\v\f"),
+                                                 absl::SkipEmpty()))));
+}
 
 void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
                                          Callback done) {
+  std::vector<std::string> keys;
+  if (!is_constant_) {
+    keys = templates_.Fill(request);
+    if (keys.empty()) {
+      done(absl::NotFoundError("no key can be filled in for this client"));
+      return;
+    }
+  }
   if (!log_->Admit(options_.requests_waiting_max)) {
     done(absl::ResourceExhaustedError(absl::StrCat(
         "Redis ", options_.address, ": too many pending resolutions")));
@@ -215,8 +91,9 @@ void RedisBackendResolver::Impl::Resolve(const ResolveRequest& request,
   bool must_wake;
   {
     internal::MutexLock lock(&mutex_);
-    incoming_.push_back(
-        {deadline_nanoseconds, stale_nanoseconds, std::move(done), 0});
+    incoming_.push_back({std::move(keys),
+                         {deadline_nanoseconds, stale_nanoseconds,
+                          request.client, std::move(done)}});
     must_wake = std::min(deadline_nanoseconds, stale_nanoseconds) <
                 next_iteration_nanoseconds_;
     if (must_wake) next_iteration_nanoseconds_ = INT64_MIN;
@@ -236,83 +113,96 @@ RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
   stats.questions_refused = log_->refused();
   stats.questions_asked_again = log_->repeated();
   stats.questions_waiting = log_->waiting();
+  stats.key_sets = key_sets_.size();
+  stats.key_sets_forgotten = key_sets_.forgotten();
   stats.is_connected = connection_.Health().ok();
   return stats;
 }
 
 int64_t RedisBackendResolver::Impl::OnIteration(int64_t now_nanoseconds) {
-  TakeIncoming();
+  TakeIncoming(now_nanoseconds);
   ServeStaleToLate(now_nanoseconds);
-  FailWaiting(now_nanoseconds,
-              absl::DeadlineExceededError(absl::StrCat(
-                  "Redis ", options_.address, ": no reply in time")));
-  ApplyRecentFailure(now_nanoseconds);
+  Fail(waiting_.TakeExpired(now_nanoseconds),
+       absl::DeadlineExceededError(
+           absl::StrCat("Redis ", options_.address, ": no reply in time")));
+  ApplyRecentFailures(now_nanoseconds);
   FailIfDisconnected(now_nanoseconds);
-  if (waiting_.empty()) return next_stale_nanoseconds_;
+  bool any_may_be_sent = false;
+  const int64_t get_nanoseconds = SendGets(now_nanoseconds, &any_may_be_sent);
+  if (waiting_.is_empty()) return next_stale_nanoseconds_;
   int64_t next_nanoseconds =
-      std::min(next_deadline_nanoseconds_, next_stale_nanoseconds_);
+      std::min({waiting_.next_deadline_nanoseconds(), next_stale_nanoseconds_,
+                get_nanoseconds});
   if (IsAwaitingReconnect(now_nanoseconds)) {
     next_nanoseconds =
         std::min(next_nanoseconds, reconnect_wait_end_nanoseconds_);
   }
-  if (connection_.is_connected() && has_room_for_get()) {
-    const int64_t get_nanoseconds = NextGetNanoseconds(now_nanoseconds);
-    if (now_nanoseconds >= get_nanoseconds) {
-      SendGet();
-      return next_stale_nanoseconds_;
-    }
-    next_nanoseconds = std::min(next_nanoseconds, get_nanoseconds);
-  }
+  if (any_may_be_sent) return next_nanoseconds;
   internal::MutexLock lock(&mutex_);
   next_iteration_nanoseconds_ = next_nanoseconds;
   return next_nanoseconds;
 }
 
-void RedisBackendResolver::Impl::TakeIncoming() {
-  Requests incoming;
+void RedisBackendResolver::Impl::TakeIncoming(int64_t now_nanoseconds) {
+  std::vector<Incoming> incoming;
   {
     internal::MutexLock lock(&mutex_);
     incoming.swap(incoming_);
     next_iteration_nanoseconds_ = Connection::kNever;
   }
   if (incoming.empty()) return;
-  for (Request& request : incoming) {
-    next_deadline_nanoseconds_ =
-        std::min(next_deadline_nanoseconds_, request.deadline_nanoseconds);
+  std::vector<SharedKeySet> new_sets;
+  for (Incoming& one : incoming) {
+    SharedKeySet keys =
+        one.keys.empty() ? constant_keys_
+                         : key_sets_.Find(std::move(one.keys), now_nanoseconds);
     next_stale_nanoseconds_ =
-        std::min(next_stale_nanoseconds_, request.stale_nanoseconds);
-    waiting_.push_back(std::move(request));
+        std::min(next_stale_nanoseconds_, one.request.stale_nanoseconds);
+    waiting_.Add(keys, std::move(one.request), now_nanoseconds);
+    if (new_sets.empty() || new_sets.back() != keys) {
+      new_sets.push_back(std::move(keys));
+    }
   }
   connection_.ReconnectSoon();
-  if (!connection_.is_connected()) ServeStale(&waiting_);
+  for (const SharedKeySet& keys : new_sets) {
+    if (!connection_.is_connected()) {
+      ServeStale(*keys, &keys->waiting);
+    } else if (!is_constant_) {
+      ApplyRecentFailure(now_nanoseconds, keys.get());
+    }
+    waiting_.Prune(keys.get());
+  }
 }
 
 void RedisBackendResolver::Impl::FailIfDisconnected(int64_t now_nanoseconds) {
-  if (waiting_.empty() || !connection_.is_waiting() ||
+  if (waiting_.is_empty() || !connection_.is_waiting() ||
       IsAwaitingReconnect(now_nanoseconds)) {
     return;
   }
-  Fail(std::exchange(waiting_, {}), connection_.Health());
+  Fail(waiting_.TakeAll(), connection_.Health());
 }
 
-void RedisBackendResolver::Impl::FailWaiting(int64_t until_nanoseconds,
-                                             const absl::Status& why) {
-  if (waiting_.empty() || until_nanoseconds < next_deadline_nanoseconds_) {
-    return;
-  }
-  Requests expired;
-  next_deadline_nanoseconds_ = Connection::kNever;
-  MoveDue(&Request::deadline_nanoseconds, until_nanoseconds, &waiting_,
-          &expired, &next_deadline_nanoseconds_);
-  Fail(std::move(expired), why);
-}
-
-void RedisBackendResolver::Impl::ApplyRecentFailure(int64_t now_nanoseconds) {
-  if (waiting_.empty() || !connection_.is_connected()) return;
-  const auto failure = log_->FindFailure(now_nanoseconds);
+void RedisBackendResolver::Impl::ApplyRecentFailure(int64_t now_nanoseconds,
+                                                    KeySet* keys) {
+  auto failure = keys->log->FindFailure(now_nanoseconds);
+  if (!failure.has_value()) failure = log_->FindFailure(now_nanoseconds);
   if (!failure.has_value()) return;
-  if (failure->is_redis_away && ServeStale(&waiting_)) return;
-  FailWaiting(failure->until_nanoseconds, failure->why);
+  if (failure->is_redis_away && ServeStale(*keys, &keys->waiting)) return;
+  Requests failed;
+  int64_t next_nanoseconds = Connection::kNever;
+  MoveDue(&Request::deadline_nanoseconds, failure->until_nanoseconds,
+          &keys->waiting, &failed, &next_nanoseconds);
+  Fail(std::move(failed), failure->why);
+}
+
+// With keys of their own, there may be many sets: those that come, and those
+// whose question fails, are looked at then. An error concerns all.
+void RedisBackendResolver::Impl::ApplyRecentFailures(int64_t now_nanoseconds) {
+  const bool must_apply = is_constant_ || has_new_error_;
+  has_new_error_ = false;
+  if (!must_apply || !connection_.is_connected()) return;
+  waiting_.ForEach(
+      [&](KeySet* keys) { ApplyRecentFailure(now_nanoseconds, keys); });
 }
 
 // If there is room for a GET, the waiting requests wait for the rate limit or
@@ -320,18 +210,17 @@ void RedisBackendResolver::Impl::ApplyRecentFailure(int64_t now_nanoseconds) {
 void RedisBackendResolver::Impl::ServeStaleToLate(int64_t now_nanoseconds) {
   if (now_nanoseconds < next_stale_nanoseconds_) return;
   next_stale_nanoseconds_ = Connection::kNever;
-  const auto stale = log_->FindStale(now_nanoseconds);
-  if (!stale.has_value()) return;
-  Requests late;
-  for (Requests& requests : in_flight_) {
-    MoveDue(&Request::stale_nanoseconds, now_nanoseconds, &requests, &late,
+  const auto serve = [&](const KeySet& keys, Requests* requests) {
+    const auto stale = keys.log->FindStale(now_nanoseconds);
+    if (!stale.has_value()) return;
+    Requests late;
+    MoveDue(&Request::stale_nanoseconds, now_nanoseconds, requests, &late,
             &next_stale_nanoseconds_);
-  }
-  if (!has_room_for_get()) {
-    MoveDue(&Request::stale_nanoseconds, now_nanoseconds, &waiting_, &late,
-            &next_stale_nanoseconds_);
-  }
-  GiveStale(*stale, std::move(late));
+    GiveStale(*stale, std::move(late));
+  };
+  for (Flight& flight : in_flight_) serve(*flight.keys, &flight.requests);
+  if (has_room_for_get()) return;
+  waiting_.ForEach([&](KeySet* keys) { serve(*keys, &keys->waiting); });
 }
 
 int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
@@ -341,203 +230,45 @@ int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
                   failure.has_value() ? failure->until_nanoseconds : INT64_MIN);
 }
 
-void RedisBackendResolver::Impl::SendGet() {
-  for (Request& request : waiting_) ++request.gets;
-  in_flight_.push_back(std::exchange(waiting_, {}));
-  next_deadline_nanoseconds_ = Connection::kNever;
-  pace_.Count(clock_->NowNanoseconds());
-  log_->CountGet();
-  connection_.Send({"GET", options_.backend_key});
+int64_t RedisBackendResolver::Impl::SendGets(int64_t now_nanoseconds,
+                                             bool* any_may_be_sent) {
+  while (!waiting_.is_empty()) {
+    if (!connection_.is_connected() || !has_room_for_get()) {
+      return Connection::kNever;
+    }
+    const int64_t any_nanoseconds = NextGetNanoseconds(now_nanoseconds);
+    const int64_t get_nanoseconds =
+        std::max(any_nanoseconds, waiting_.NextNanoseconds());
+    if (now_nanoseconds < get_nanoseconds) {
+      *any_may_be_sent = !is_constant_ && now_nanoseconds >= any_nanoseconds;
+      return get_nanoseconds;
+    }
+    Requests requests;
+    SharedKeySet keys = waiting_.TakeFirst(now_nanoseconds, &requests);
+    if (keys != nullptr) SendGet(std::move(keys), std::move(requests));
+  }
+  return Connection::kNever;
+}
+
+void RedisBackendResolver::Impl::SendGet(SharedKeySet keys, Requests requests) {
+  for (Request& request : requests) ++request.gets;
+  for (const std::string& key : keys->keys) {
+    pace_.Count(clock_->NowNanoseconds());
+    log_->CountGet();
+    connection_.Send({"GET", key});
+  }
+  in_flight_.push_back({std::move(keys), std::move(requests)});
 }
 
 bool RedisBackendResolver::Impl::OnIdle() {
   // After a failure a GET shows more than a PING.
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
-  if (log_->last().ok() ||
+  if (log_->last().ok() || health_keys_ == nullptr ||
       now_nanoseconds < NextGetNanoseconds(now_nanoseconds)) {
     return false;
   }
-  SendGet();
+  SendGet(health_keys_, {});
   return true;
-}
-
-void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
-  switch (reply.type) {
-    case REDIS_REPLY_STRING:
-      OnValue(ReplyText(reply), TakeOldest());
-      return;
-    case REDIS_REPLY_NIL:
-      OnNoBackend(absl::NotFoundError(absl::StrCat(key_name_, " is missing")));
-      return;
-    case REDIS_REPLY_ERROR: {
-      const absl::string_view text = ReplyText(reply);
-      const absl::Status status = connection_.ErrorToStatus(reply);
-      if (IsLoginRevoked(reply)) {
-        OnLoginRevoked(About(key_name_, status));
-        return;
-      }
-      // The key is wrong, not Redis.
-      if (absl::StartsWith(text, "WRONGTYPE")) {
-        OnNoBackend(
-            About(key_name_, absl::InvalidArgumentError(status.message())));
-      } else {
-        OnError(About(key_name_, status));
-      }
-      connection_.OnErrorReply(reply);
-      return;
-    }
-    default: {
-      const absl::Status status =
-          absl::DataLossError("the reply to GET is not a string");
-      OnError(About(key_name_, status));
-      connection_.Drop(status);
-      return;
-    }
-  }
-}
-
-void RedisBackendResolver::Impl::OnValue(absl::string_view value,
-                                         Requests requests) {
-  // The latest deadline: the other requests may complete late.
-  int64_t deadline_nanoseconds = INT64_MIN;
-  for (const Request& request : requests) {
-    deadline_nanoseconds =
-        std::max(deadline_nanoseconds, request.deadline_nanoseconds);
-  }
-  const absl::Duration timeout =
-      requests.empty()
-          ? options_.command_timeout
-          : absl::Nanoseconds(deadline_nanoseconds - clock_->NowNanoseconds());
-  const ResultLog::ReplyId reply = log_->Begin(clock_->NowNanoseconds());
-  ResolveBackendText(value, timeout, lookup_.get(),
-                     [key_name = key_name_, log = log_, reply,
-                      text = std::string(absl::StripAsciiWhitespace(value)),
-                      requests = std::move(requests)](
-                         absl::StatusOr<ResolveResult> backend) mutable {
-                       if (backend.ok()) {
-                         log->SetBackend(reply, *backend);
-                       } else {
-                         backend = About(key_name, backend.status());
-                         log->SetNoBackend(reply, text, backend.status());
-                       }
-                       CompleteAll(std::move(requests), backend, log.get());
-                     });
-}
-
-void RedisBackendResolver::Impl::Fail(Requests requests,
-                                      const absl::Status& why) {
-  // The codes of `BackendResolver::Resolve`: a violation of the protocol is an
-  // outage.
-  absl::Status status = why;
-  if (absl::IsDataLoss(why) || absl::IsResourceExhausted(why)) {
-    status = absl::UnavailableError(why.message());
-  }
-  CompleteAll(std::move(requests), status, log_.get());
-}
-
-void RedisBackendResolver::Impl::FailOrServeStale(Requests requests,
-                                                  const absl::Status& why) {
-  if (ServeStale(&requests)) return;
-  Fail(std::move(requests), why);
-}
-
-bool RedisBackendResolver::Impl::ServeStale(Requests* requests) {
-  const auto stale = log_->FindStale(clock_->NowNanoseconds());
-  if (!stale.has_value()) return false;
-  GiveStale(*stale, std::exchange(*requests, {}));
-  return true;
-}
-
-void RedisBackendResolver::Impl::GiveStale(const ResultLog::Stale& stale,
-                                           Requests requests) {
-  if (requests.empty()) return;
-  int64_t suppressed;
-  if (options_.log_sink != nullptr && stale_limiter_.Admit(&suppressed)) {
-    options_.log_sink(
-        LogSeverity::kWarning,
-        absl::StrCat(
-            "Redis ", options_.address,
-            " is unavailable: new sessions get the last known backend, ",
-            stale.backend.label, ", received ", absl::ToInt64Seconds(stale.age),
-            " s ago"));
-  }
-  log_->CountStale(requests.size());
-  CompleteAll(std::move(requests), stale.backend, log_.get());
-}
-
-Requests RedisBackendResolver::Impl::TakeOldest() {
-  Requests requests = std::move(in_flight_.front());
-  in_flight_.pop_front();
-  return requests;
-}
-
-void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
-  log_->SetNoBackend(log_->Begin(clock_->NowNanoseconds()), "", why);
-  Fail(TakeOldest(), why);
-}
-
-void RedisBackendResolver::Impl::OnError(const absl::Status& why) {
-  log_->SetRedisAway(log_->Begin(clock_->NowNanoseconds()), why);
-  FailOrServeStale(TakeOldest(), why);
-}
-
-void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why) {
-  // The requests are asked again after the next login. If that has not helped,
-  // this is an error like others.
-  const Requests& oldest = in_flight_.front();
-  const bool is_repeated =
-      std::any_of(oldest.begin(), oldest.end(),
-                  [](const Request& request) { return request.gets > 1; });
-  if (oldest.empty() || is_repeated) OnError(why);
-  connection_.DropClosed(why);
-}
-
-void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
-  // The connection ended because a value was too long: that was the reply to
-  // the oldest GET.
-  if (absl::IsResourceExhausted(why) && !in_flight_.empty()) {
-    OnNoBackend(About(key_name_, absl::InvalidArgumentError(why.message())));
-  }
-  const int64_t now_nanoseconds = clock_->NowNanoseconds();
-  if (connection_.was_closed_in_use()) {
-    reconnect_wait_end_nanoseconds_ =
-        now_nanoseconds + absl::ToInt64Nanoseconds(options_.reconnect_patience);
-  }
-  if (connection_.was_closed_in_use() && IsAwaitingReconnect(now_nanoseconds)) {
-    Requeue(why);
-  }
-  for (Requests& requests : std::exchange(in_flight_, {})) {
-    FailOrServeStale(std::move(requests), why);
-  }
-  if (!IsAwaitingReconnect(now_nanoseconds)) {
-    FailOrServeStale(std::exchange(waiting_, {}), why);
-  } else if (!waiting_.empty() && !ServeStale(&waiting_)) {
-    connection_.ReconnectSoon();
-  }
-}
-
-void RedisBackendResolver::Impl::Requeue(const absl::Status& why) {
-  Requests again;
-  Requests failed;
-  for (Requests& requests : std::exchange(in_flight_, {})) {
-    for (Request& request : requests) {
-      (request.gets < kGetsPerRequestMax ? again : failed)
-          .push_back(std::move(request));
-    }
-  }
-  FailOrServeStale(std::move(failed), why);
-  if (again.empty() || ServeStale(&again)) return;
-  log_->CountRepeated(again.size());
-  for (const Request& request : again) {
-    next_deadline_nanoseconds_ =
-        std::min(next_deadline_nanoseconds_, request.deadline_nanoseconds);
-    next_stale_nanoseconds_ =
-        std::min(next_stale_nanoseconds_, request.stale_nanoseconds);
-  }
-  // Older than the waiting requests.
-  again.insert(again.end(), std::make_move_iterator(waiting_.begin()),
-               std::make_move_iterator(waiting_.end()));
-  waiting_ = std::move(again);
 }
 
 absl::StatusOr<std::shared_ptr<RedisBackendResolver>>

@@ -25,7 +25,11 @@ struct RedisBackendResolverStats {
   uint64_t questions_refused = 0;
   // Resolutions repeated with another GET because the connection was closed.
   uint64_t questions_asked_again = 0;
-  // Gauge: pending resolutions.
+  // Sets of keys that were forgotten at `RedisOptions::key_sets_max` although
+  // their last result still counted.
+  uint64_t key_sets_forgotten = 0;
+  // Gauges: sets of keys whose last result is known, and pending resolutions.
+  uint64_t key_sets = 0;
   uint64_t questions_waiting = 0;
   // True while connected and logged in, whatever Redis replies.
   bool is_connected = false;
@@ -33,7 +37,14 @@ struct RedisBackendResolverStats {
 
 // Reads `RedisOptions::backend_key` for each new session. A result always comes
 // from a GET that was sent after `Resolve` was called; pending resolutions
-// share one. GETs are pipelined on one connection.
+// with the same keys share one. GETs are pipelined on one connection. Of
+// several keys the first one that exists counts; a request for which no key can
+// be filled in fails with NotFound. A value may hold several backends, of which
+// a client's address chooses one (`BackendList`).
+//
+// Each set of keys has its own pause after a reply without a backend, and its
+// own last backend. If the keys depend on the client, such a reply leaves
+// `Health` as it is.
 //
 // Connection: the resolver starts without Redis, connects when it becomes
 // reachable, and reconnects with jittered back-off. A resolution that starts

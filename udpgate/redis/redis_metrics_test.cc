@@ -56,13 +56,15 @@ TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
     EXPECT_EQ(is_total, metric.kind == HostMetric::Kind::kCounter)
         << metric.name;
   }
-  EXPECT_THAT(names, ::testing::UnorderedElementsAre(
-                         "udpgate_redis_connected", "udpgate_redis_subscribed",
-                         "udpgate_redis_gets_sent_total",
-                         "udpgate_redis_stale_answers_total",
-                         "udpgate_redis_questions_refused_total",
-                         "udpgate_redis_questions_asked_again_total",
-                         "udpgate_redis_questions_waiting"));
+  EXPECT_THAT(
+      names,
+      ::testing::UnorderedElementsAre(
+          "udpgate_redis_connected", "udpgate_redis_subscribed",
+          "udpgate_redis_gets_sent_total", "udpgate_redis_stale_answers_total",
+          "udpgate_redis_questions_refused_total",
+          "udpgate_redis_questions_asked_again_total",
+          "udpgate_redis_key_sets_forgotten_total", "udpgate_redis_key_sets",
+          "udpgate_redis_questions_waiting"));
 }
 
 TEST(RedisStreamMetricsTest, ShowEveryNumber) {

@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/option_error.h"
+#include "udpgate/redis/key_templates.h"
 #include "udpgate/redis/redis_option_ranges.h"
 
 namespace udpgate {
@@ -122,6 +123,11 @@ absl::Status RedisOptions::Validate() const {
     return status;
   }
   if (!IsName(backend_key)) return Invalid("backend_key", allowed_name);
+  if (const auto keys = KeyTemplates::Parse(backend_key); !keys.ok()) {
+    return OptionError(absl::StatusCode::kInvalidArgument,
+                       "RedisOptions::backend_key",
+                       absl::StrCat(": ", keys.status().message()));
+  }
   if (!IsName(disconnect_channel)) {
     return Invalid("disconnect_channel", allowed_name);
   }
@@ -136,6 +142,9 @@ absl::Status RedisOptions::Validate() const {
   }
   if (!IsBetween(requests_waiting_max, 1, 1'000'000)) {
     return Invalid("requests_waiting_max", "1 to 1000000");
+  }
+  if (!IsBetween(key_sets_max, 1, 1'000'000)) {
+    return Invalid("key_sets_max", "1 to 1000000");
   }
   if (!IsBetween(disconnect_payload_bytes_max, 1, 32768)) {
     return Invalid("disconnect_payload_bytes_max", "1 to 32768");

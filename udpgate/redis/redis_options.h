@@ -59,10 +59,14 @@ struct RedisOptions {
   // For SELECT. 0 to 1,000,000; Redis' own configuration sets how many exist.
   int database = 0;
 
-  // The key of the current backend, `host:port`, and the pub/sub channel of
-  // the disconnect events. 1 to 1024 bytes each. Channels do not belong to a
-  // database.
+  // The key of the current backend, `host:port`. Or up to 8 keys, separated by
+  // white space, which are read together; the first one that exists counts.
+  // They may have placeholders, such as `udp_gate:backend:{client_ip}`: see
+  // key_templates.h. 1 to 1024 bytes.
   std::string backend_key = "udp_gate:backend";
+
+  // The pub/sub channel of the disconnect events. Channels do not belong to a
+  // database. 1 to 1024 bytes.
   std::string disconnect_channel = "udp_gate:disconnect";
 
   // Time limit of each command, and of each step of connecting: the lookup, the
@@ -83,8 +87,9 @@ struct RedisOptions {
   // A connection is probed with PING after this much silence. 1 ms to 1 hour.
   absl::Duration ping_interval = absl::Seconds(5);
 
-  // Maximum number of GETs without a reply. Resolutions that start at the limit
-  // share the next GET. 1 to 1024.
+  // Maximum number of questions (a GET for each of the keys) without a reply.
+  // Resolutions that start at the limit share the next one, if their keys are
+  // the same. 1 to 1024.
   int gets_in_flight_max = 8;
 
   // Maximum number of GETs per second, however many clients arrive. Resolutions
@@ -104,6 +109,11 @@ struct RedisOptions {
 
   // Maximum number of pending resolutions; more are rejected. 1 to 1,000,000.
   int requests_waiting_max = 65536;
+
+  // With placeholders: of how many different sets of keys the last result is
+  // kept, for stale results and the pause after a failure. The least recently
+  // used one makes room. 1 to 1,000,000.
+  int key_sets_max = 16384;
 
   // Maximum size of a payload on the channel; a longer one is reported as
   // invalid. 1 to 32768 bytes.

@@ -43,14 +43,10 @@ class Resolution {
  public:
   explicit Resolution(BackendResolver* resolver,
                       absl::Duration timeout = kLongTimeout) {
-    ResolveRequest request;
-    request.timeout = timeout;
-    resolver->Resolve(request,
-                      [state = state_](absl::StatusOr<ResolveResult> result) {
-                        internal::MutexLock lock(&state->mutex);
-                        ++state->count;
-                        state->result = std::move(result);
-                      });
+    Begin(resolver, RequestWith(timeout));
+  }
+  Resolution(BackendResolver* resolver, const ResolveRequest& request) {
+    Begin(resolver, request);
   }
 
   int count() const {
@@ -72,6 +68,20 @@ class Resolution {
     int count ABSL_GUARDED_BY(mutex) = 0;
     absl::StatusOr<ResolveResult> result ABSL_GUARDED_BY(mutex);
   };
+
+  static ResolveRequest RequestWith(absl::Duration timeout) {
+    ResolveRequest request;
+    request.timeout = timeout;
+    return request;
+  }
+  void Begin(BackendResolver* resolver, const ResolveRequest& request) {
+    resolver->Resolve(request,
+                      [state = state_](absl::StatusOr<ResolveResult> result) {
+                        internal::MutexLock lock(&state->mutex);
+                        ++state->count;
+                        state->result = std::move(result);
+                      });
+  }
 
   absl::StatusOr<ResolveResult> AwaitResult() const {
     if (!AwaitTrue([this] { return is_done(); })) {

@@ -46,14 +46,26 @@ TEST_F(RedisValueTest, AnInvalidValueIsCountedAndTheNextDatagramRetries) {
   const std::string port = absl::StrCat(lobby.address().port());
   uint64_t count = 0;
   for (const std::string& value : std::vector<std::string>{
-           "", " ", "nonsense", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0",
-           "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:12x",
-           absl::StrCat(":", port), absl::StrCat("[::1]", port),
-           absl::StrCat("::1:", port), absl::StrCat("[127.0.0.1:", port),
-           absl::StrCat("0.0.0.0:", port), absl::StrCat("224.0.0.1:", port),
+           "",
+           " ",
+           "nonsense",
+           "127.0.0.1",
+           "127.0.0.1:",
+           "127.0.0.1:0",
+           "127.0.0.1:65536",
+           "127.0.0.1:-1",
+           "127.0.0.1:12x",
+           absl::StrCat(":", port),
+           absl::StrCat("[::1]", port),
+           absl::StrCat("::1:", port),
+           absl::StrCat("[127.0.0.1:", port),
+           absl::StrCat("0.0.0.0:", port),
+           absl::StrCat("224.0.0.1:", port),
            absl::StrCat("127.0.0.1:", port, " x"),
            absl::StrCat("127.0.0.1:", port, "\n127.0.0.1:", port),
-           std::string("\0\xff\x80:1", 5), std::string(10000, 'x')}) {
+           absl::StrCat("127.0.0.1:", port, "*0"),
+           std::string("\0\xff\x80:1", 5),
+           std::string(10000, 'x')}) {
     SetBackendText(value);
     ASSERT_TRUE(client.Send(in_process().address(), "hello").ok());
     ++count;

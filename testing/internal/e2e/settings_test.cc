@@ -53,6 +53,20 @@ TEST(SettingsTest, NeedsNoSetting) {
   EXPECT_EQ(outcome.status, 0) << outcome.output;
 }
 
+TEST(SettingsTest, SaysWhichPlaceholdersAKeyMayHave) {
+  GateProcessOptions options;
+  options.flags = {"--check", "--redis-backend-key=b:{client_ip} b:{client}"};
+  const Outcome outcome = RunToEnd(options);
+  EXPECT_EQ(outcome.status, 2) << outcome.output;
+  EXPECT_NE(
+      outcome.output.find("REDIS_BACKEND_KEY: the placeholders are "
+                          "{client_ip}, {client_net}, {client_port}, "
+                          "{listen_port}, {stun_ufrag} and {prefix:N}, a brace "
+                          "itself is {{ or }}; unknown is \"client\""),
+      std::string::npos)
+      << outcome.output;
+}
+
 TEST(SettingsTest, AcceptsTheBoundsOfEachRange) {
   for (const std::vector<std::string>& flags :
        std::vector<std::vector<std::string>>{

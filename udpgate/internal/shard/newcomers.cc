@@ -68,6 +68,16 @@ DropReason DropReasonOf(const absl::Status& status) {
   }
 }
 
+// Gives the result the label of the alternative that is used.
+void UseLabelOf(const SocketAddress& alternative, ResolveResult* result) {
+  const auto found = std::find(result->alternatives.begin(),
+                               result->alternatives.end(), alternative);
+  const auto index = static_cast<size_t>(found - result->alternatives.begin());
+  if (index < result->alternative_labels.size()) {
+    result->label = std::move(result->alternative_labels[index]);
+  }
+}
+
 }  // namespace
 
 void Newcomers::Begin(const ClientDatagram& datagram) {
@@ -154,6 +164,8 @@ void Newcomers::StartResolution(absl::Span<const char> first_datagram,
   ResolveRequest request;
   request.client = session->client;
   request.first_datagram = first_datagram;
+  request.listen_port =
+      shard_->gate->listeners[session->listener].address.port();
   request.timeout = absl::Nanoseconds(session->resolve_deadline_nanoseconds -
                                       shard_->now_nanoseconds);
   shard_->gate->resolver->Resolve(
@@ -252,6 +264,7 @@ void Newcomers::OpenUpstream(ResolveResult result, Session** session) {
   shard_->gate->control.ReportUpstreamOpened();
   if (backend != result.backend) {
     shard_->counters->backend_alternatives_used.Add();
+    UseLabelOf(backend, &result);
   }
   Connect(opened, backend, &result, *session);
   SendHeld(session);

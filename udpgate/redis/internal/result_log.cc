@@ -1,6 +1,7 @@
 #include "udpgate/redis/internal/result_log.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "udpgate/internal/util/unshared_status.h"
 
@@ -35,12 +36,13 @@ void ResultLog::Fail(const ReplyId& reply, const absl::Status& why,
               reply.nanoseconds + failure_pause_nanoseconds_};
 }
 
-void ResultLog::SetBackend(const ReplyId& reply, const ResolveResult& backend) {
+void ResultLog::SetBackend(const ReplyId& reply,
+                           std::shared_ptr<const BackendList> backends) {
   MutexLock lock(&mutex_);
   if (!IsNewest(reply)) return;
   failure_ = {absl::OkStatus(), false, INT64_MIN};
   if (stale_age_max_nanoseconds_ == 0) return;
-  backend_ = backend;
+  backends_ = std::move(backends);
   backend_nanoseconds_ = reply.nanoseconds;
 }
 
@@ -49,7 +51,7 @@ void ResultLog::SetNoBackend(const ReplyId& reply, absl::string_view text,
   MutexLock lock(&mutex_);
   if (!IsNewest(reply)) return;
   Fail(reply, why, /*is_redis_away=*/false);
-  if (backend_.has_value() && backend_->label != text) backend_.reset();
+  if (backends_ != nullptr && backends_->text() != text) backends_.reset();
 }
 
 void ResultLog::SetRedisAway(const ReplyId& reply, const absl::Status& why) {
@@ -75,10 +77,10 @@ absl::optional<ResultLog::Stale> ResultLog::FindStale(
     int64_t now_nanoseconds) const {
   MutexLock lock(&mutex_);
   const int64_t age_nanoseconds = now_nanoseconds - backend_nanoseconds_;
-  if (!backend_.has_value() || age_nanoseconds > stale_age_max_nanoseconds_) {
+  if (backends_ == nullptr || age_nanoseconds > stale_age_max_nanoseconds_) {
     return absl::nullopt;
   }
-  return Stale{*backend_, absl::Nanoseconds(age_nanoseconds)};
+  return Stale{backends_, absl::Nanoseconds(age_nanoseconds)};
 }
 
 bool ResultLog::Admit(int max) {

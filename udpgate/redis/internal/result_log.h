@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -12,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "udpgate/backend_resolver.h"
+#include "udpgate/dns/backend_list.h"
 #include "udpgate/internal/util/mutex.h"
 
 namespace udpgate {
@@ -39,7 +40,7 @@ class ResultLog {
   };
 
   struct Stale {
-    ResolveResult backend;
+    std::shared_ptr<const BackendList> backends;
     // Since the reply that held it.
     absl::Duration age;
   };
@@ -51,7 +52,8 @@ class ResultLog {
   // its result.
   ReplyId Begin(int64_t now_nanoseconds);
 
-  void SetBackend(const ReplyId& reply, const ResolveResult& backend);
+  void SetBackend(const ReplyId& reply,
+                  std::shared_ptr<const BackendList> backends);
   // The reply `text` (empty: none) is not a usable backend: discards the last
   // one. Not if that has the same text: then only the lookup of its name fails.
   void SetNoBackend(const ReplyId& reply, absl::string_view text,
@@ -113,7 +115,8 @@ class ResultLog {
   uint64_t newest_reply_ ABSL_GUARDED_BY(mutex_) = 0;
   Failure failure_ ABSL_GUARDED_BY(mutex_) = {absl::OkStatus(), false,
                                               INT64_MIN};
-  absl::optional<ResolveResult> backend_ ABSL_GUARDED_BY(mutex_);
+  // Null if there is none.
+  std::shared_ptr<const BackendList> backends_ ABSL_GUARDED_BY(mutex_);
   int64_t backend_nanoseconds_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

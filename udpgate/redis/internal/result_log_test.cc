@@ -14,14 +14,22 @@ constexpr absl::Duration kStaleAge = absl::Seconds(10);
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kStart = 3600 * kSecond;
 
-ResolveResult Backend(absl::string_view text) {
-  return {*SocketAddress::Parse(text), std::string(text)};
+std::shared_ptr<const BackendList> Backend(absl::string_view address,
+                                           absl::string_view label) {
+  const ResolveResult backend{*SocketAddress::Parse(address),
+                              std::string(label)};
+  return std::make_shared<const BackendList>(
+      std::string(label), std::vector<BackendList::Entry>{{backend}});
+}
+
+std::shared_ptr<const BackendList> Backend(absl::string_view text) {
+  return Backend(text, text);
 }
 
 // The label of the stale backend at `now`, or "none".
 std::string Stale(const ResultLog& log, int64_t now) {
   const auto stale = log.FindStale(now);
-  return stale.has_value() ? stale->backend.label : "none";
+  return stale.has_value() ? stale->backends->text() : "none";
 }
 
 TEST(ResultLogTest, KeepsTheLastBackendForItsMaximumAge) {
@@ -30,7 +38,7 @@ TEST(ResultLogTest, KeepsTheLastBackendForItsMaximumAge) {
   log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5"));
   const auto stale = log.FindStale(kStart + 3 * kSecond);
   ASSERT_TRUE(stale.has_value());
-  EXPECT_EQ(stale->backend.backend.ToString(), "1.2.3.4:5");
+  EXPECT_EQ(stale->backends->Choose({}).backend.ToString(), "1.2.3.4:5");
   EXPECT_EQ(stale->age, absl::Seconds(3));
   EXPECT_EQ(Stale(log, kStart + 10 * kSecond), "1.2.3.4:5");
   EXPECT_EQ(Stale(log, kStart + 10 * kSecond + 1), "none");
@@ -66,9 +74,7 @@ TEST(ResultLogTest, DiscardsTheBackendOnADifferentReply) {
 
 TEST(ResultLogTest, KeepsTheBackendIfOnlyItsLookupFails) {
   ResultLog log(kPause, kStaleAge);
-  ResolveResult named = Backend("1.2.3.4:5");
-  named.label = "lobby.test:5";
-  log.SetBackend(log.Begin(kStart), named);
+  log.SetBackend(log.Begin(kStart), Backend("1.2.3.4:5", "lobby.test:5"));
   log.SetNoBackend(log.Begin(kStart + kSecond), "lobby.test:5",
                    absl::DeadlineExceededError("DNS hangs"));
   EXPECT_EQ(Stale(log, kStart + 2 * kSecond), "lobby.test:5");

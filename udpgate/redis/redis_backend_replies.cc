@@ -1,0 +1,282 @@
+// What becomes of requests: the replies to them, and the end of a connection.
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "udpgate/dns/backend_list.h"
+#include "udpgate/internal/util/unshared_status.h"
+#include "udpgate/redis/internal/get_pace.h"
+#include "udpgate/redis/redis_backend_resolver_impl.h"
+
+namespace udpgate {
+namespace {
+
+using redis::internal::IsLoginRevoked;
+using redis::internal::kGetsPerRequestMax;
+using redis::internal::ReplyText;
+using redis::internal::Request;
+using redis::internal::Requests;
+using redis::internal::ResultLog;
+
+absl::Status About(absl::string_view name, const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat(name, ": ", status.message()));
+}
+
+// Each client gets its own of several backends.
+void CompleteAll(Requests requests, const BackendList& backends,
+                 ResultLog* log) {
+  log->CountCompleted(requests.size());
+  for (Request& request : requests) {
+    request.done(backends.Choose(request.client));
+  }
+}
+
+void FailAll(Requests requests, const absl::Status& why, ResultLog* log) {
+  log->CountCompleted(requests.size());
+  for (Request& request : requests) request.done(internal::Unshared(why));
+}
+
+}  // namespace
+
+void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
+  Flight& flight = in_flight_.front();
+  // It outlives the flight, which a lost connection ends.
+  const SharedKeySet keys = flight.keys;
+  const std::string& key = keys->keys[flight.replies++];
+  const bool is_last = flight.replies == keys->keys.size();
+  if (!flight.is_decided) {
+    OnKeyReply(reply, key, is_last);
+  } else if (IsLoginRevoked(reply)) {
+    connection_.DropClosed(connection_.ErrorToStatus(reply));
+  }
+  while (!in_flight_.empty() &&
+         in_flight_.front().replies == in_flight_.front().keys->keys.size()) {
+    in_flight_.pop_front();
+  }
+}
+
+void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
+                                            const std::string& key,
+                                            bool is_last) {
+  switch (reply.type) {
+    case REDIS_REPLY_STRING:
+      OnValue(ReplyText(reply), key);
+      return;
+    case REDIS_REPLY_NIL: {
+      if (!is_last) return;
+      const std::vector<std::string>& keys = in_flight_.front().keys->keys;
+      OnNoBackend(absl::NotFoundError(
+          absl::StrCat(DescribeKeys(keys),
+                       keys.size() == 1 ? " is missing" : " are missing")));
+      return;
+    }
+    case REDIS_REPLY_ERROR: {
+      const absl::string_view text = ReplyText(reply);
+      const absl::Status status = connection_.ErrorToStatus(reply);
+      if (IsLoginRevoked(reply)) {
+        OnLoginRevoked(About(DescribeKeys({key}), status));
+        return;
+      }
+      // The key is wrong, not Redis.
+      if (absl::StartsWith(text, "WRONGTYPE")) {
+        OnNoBackend(About(DescribeKeys({key}),
+                          absl::InvalidArgumentError(status.message())));
+      } else {
+        OnError(About(DescribeKeys({key}), status));
+      }
+      connection_.OnErrorReply(reply);
+      return;
+    }
+    default: {
+      const absl::Status status =
+          absl::DataLossError("the reply to GET is not a string");
+      OnError(About(DescribeKeys({key}), status));
+      connection_.Drop(status);
+      return;
+    }
+  }
+}
+
+void RedisBackendResolver::Impl::OnValue(absl::string_view value,
+                                         const std::string& key) {
+  const std::shared_ptr<ResultLog> result_log = in_flight_.front().keys->log;
+  Requests requests = DecideOldest();
+  // The latest deadline: the other requests may complete late.
+  int64_t deadline_nanoseconds = INT64_MIN;
+  for (const Request& request : requests) {
+    deadline_nanoseconds =
+        std::max(deadline_nanoseconds, request.deadline_nanoseconds);
+  }
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  const absl::Duration timeout =
+      requests.empty()
+          ? options_.command_timeout
+          : absl::Nanoseconds(deadline_nanoseconds - now_nanoseconds);
+  // Redis works, whatever the value is.
+  if (!is_constant_) log_->SetBackend(log_->Begin(now_nanoseconds), {});
+  const ResultLog::ReplyId reply = result_log->Begin(now_nanoseconds);
+  ResolveBackendList(
+      value, timeout, lookup_.get(),
+      [key_name = DescribeKeys({key}), result_log, log = log_, reply,
+       text = std::string(absl::StripAsciiWhitespace(value)),
+       requests = std::move(requests)](
+          absl::StatusOr<std::shared_ptr<const BackendList>> backends) mutable {
+        if (backends.ok()) {
+          result_log->SetBackend(reply, *backends);
+          CompleteAll(std::move(requests), **backends, log.get());
+          return;
+        }
+        const absl::Status why = About(key_name, backends.status());
+        result_log->SetNoBackend(reply, text, why);
+        FailAll(std::move(requests), why, log.get());
+      });
+}
+
+void RedisBackendResolver::Impl::Fail(Requests requests,
+                                      const absl::Status& why) {
+  // The codes of `BackendResolver::Resolve`: a violation of the protocol is an
+  // outage.
+  absl::Status status = why;
+  if (absl::IsDataLoss(why) || absl::IsResourceExhausted(why)) {
+    status = absl::UnavailableError(why.message());
+  }
+  FailAll(std::move(requests), status, log_.get());
+}
+
+void RedisBackendResolver::Impl::FailOrServeStale(const KeySet& keys,
+                                                  Requests requests,
+                                                  const absl::Status& why) {
+  if (ServeStale(keys, &requests)) return;
+  Fail(std::move(requests), why);
+}
+
+void RedisBackendResolver::Impl::FailOrServeStaleToWaiting(
+    const absl::Status& why) {
+  waiting_.ForEach([&](KeySet* keys) {
+    FailOrServeStale(*keys, std::exchange(keys->waiting, {}), why);
+  });
+}
+
+bool RedisBackendResolver::Impl::ServeStale(const KeySet& keys,
+                                            Requests* requests) {
+  const auto stale = keys.log->FindStale(clock_->NowNanoseconds());
+  if (!stale.has_value()) return false;
+  GiveStale(*stale, std::exchange(*requests, {}));
+  return true;
+}
+
+void RedisBackendResolver::Impl::GiveStale(const ResultLog::Stale& stale,
+                                           Requests requests) {
+  if (requests.empty()) return;
+  int64_t suppressed;
+  if (options_.log_sink != nullptr && stale_limiter_.Admit(&suppressed)) {
+    options_.log_sink(
+        LogSeverity::kWarning,
+        absl::StrCat(
+            "Redis ", options_.address,
+            " is unavailable: new sessions get the last known backend, ",
+            stale.backends->text(), ", received ",
+            absl::ToInt64Seconds(stale.age), " s ago"));
+  }
+  log_->CountStale(requests.size());
+  CompleteAll(std::move(requests), *stale.backends, log_.get());
+}
+
+Requests RedisBackendResolver::Impl::DecideOldest() {
+  Flight& oldest = in_flight_.front();
+  oldest.is_decided = true;
+  return std::exchange(oldest.requests, {});
+}
+
+void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
+  const SharedKeySet keys = in_flight_.front().keys;
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  keys->log->SetNoBackend(keys->log->Begin(now_nanoseconds), "", why);
+  Fail(DecideOldest(), why);
+  if (is_constant_) return;
+  // Redis works.
+  log_->SetBackend(log_->Begin(now_nanoseconds), {});
+  ApplyRecentFailure(now_nanoseconds, keys.get());
+  waiting_.Prune(keys.get());
+}
+
+void RedisBackendResolver::Impl::OnError(const absl::Status& why) {
+  const SharedKeySet keys = in_flight_.front().keys;
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  log_->SetRedisAway(log_->Begin(now_nanoseconds), why);
+  health_keys_ = keys;
+  has_new_error_ = true;
+  FailOrServeStale(*keys, DecideOldest(), why);
+}
+
+void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why) {
+  // The requests are asked again after the next login. If that has not helped,
+  // this is an error like others.
+  const Requests& oldest = in_flight_.front().requests;
+  const bool is_repeated =
+      std::any_of(oldest.begin(), oldest.end(),
+                  [](const Request& request) { return request.gets > 1; });
+  if (oldest.empty() || is_repeated) OnError(why);
+  connection_.DropClosed(why);
+}
+
+void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
+  // The connection ended because a value was too long: that was the reply to
+  // the oldest GET.
+  if (absl::IsResourceExhausted(why) && !in_flight_.empty() &&
+      !in_flight_.front().is_decided) {
+    const Flight& oldest = in_flight_.front();
+    OnNoBackend(About(DescribeKeys({oldest.keys->keys[oldest.replies]}),
+                      absl::InvalidArgumentError(why.message())));
+  }
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  if (connection_.was_closed_in_use()) {
+    reconnect_wait_end_nanoseconds_ =
+        now_nanoseconds + absl::ToInt64Nanoseconds(options_.reconnect_patience);
+  }
+  if (connection_.was_closed_in_use() && IsAwaitingReconnect(now_nanoseconds)) {
+    Requeue(why);
+  }
+  for (Flight& flight : std::exchange(in_flight_, {})) {
+    FailOrServeStale(*flight.keys, std::move(flight.requests), why);
+  }
+  if (!IsAwaitingReconnect(now_nanoseconds)) {
+    FailOrServeStaleToWaiting(why);
+    return;
+  }
+  waiting_.ForEach([&](KeySet* keys) { ServeStale(*keys, &keys->waiting); });
+  if (!waiting_.is_empty()) connection_.ReconnectSoon();
+}
+
+void RedisBackendResolver::Impl::Requeue(const absl::Status& why) {
+  const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  // The oldest come first.
+  std::deque<Flight> flights = std::exchange(in_flight_, {});
+  for (auto flight = flights.rbegin(); flight != flights.rend(); ++flight) {
+    Requests again;
+    Requests failed;
+    for (Request& request : flight->requests) {
+      (request.gets < kGetsPerRequestMax ? again : failed)
+          .push_back(std::move(request));
+    }
+    FailOrServeStale(*flight->keys, std::move(failed), why);
+    if (again.empty() || ServeStale(*flight->keys, &again)) continue;
+    log_->CountRepeated(again.size());
+    for (const Request& request : again) {
+      next_stale_nanoseconds_ =
+          std::min(next_stale_nanoseconds_, request.stale_nanoseconds);
+    }
+    waiting_.AddInFront(flight->keys, std::move(again), now_nanoseconds);
+  }
+}
+
+}  // namespace udpgate
