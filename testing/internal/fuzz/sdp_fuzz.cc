@@ -72,7 +72,7 @@ void TryAnswer(absl::string_view sdp) {
           "an answer keeps its other lines");
   const absl::StatusOr<Answer> again = ParseAnswer(rewritten);
   if (!again.ok()) {
-    // Each section may get two candidates and the end in the place of one line.
+    // Each section may get two candidates in the place of one line.
     Require(absl::StrContains(again.status().message(), "longer") ||
                 absl::StrContains(again.status().message(), "at most"),
             "an answer can be read afterwards");

@@ -70,6 +70,25 @@ bool IsEndOfCandidates(absl::string_view line) {
   return IsAttribute(line, "end-of-candidates");
 }
 
+std::vector<absl::string_view> Words(absl::string_view line) {
+  return absl::StrSplit(line, absl::ByAnyChar(" \t\v\f"), absl::SkipEmpty());
+}
+
+// `a=rtcp:5001 IN IP4 192.0.2.1`, RFC 3605. Without an address, and with
+// 0.0.0.0 or ::, it names none.
+bool NamesRtcpAddress(absl::string_view line) {
+  if (!IsAttribute(line, "rtcp")) return false;
+  const std::vector<absl::string_view> words = Words(line);
+  for (size_t i = 1; i < words.size(); ++i) {
+    if ((absl::EqualsIgnoreCase(words[i - 1], "IP4") ||
+         absl::EqualsIgnoreCase(words[i - 1], "IP6")) &&
+        words[i] != "0.0.0.0" && words[i] != "::") {
+      return true;
+    }
+  }
+  return false;
+}
+
 // What is wrong with any description; `name` is what it is called.
 absl::Status CheckSdp(absl::string_view name, absl::string_view sdp) {
   const auto error = [&](absl::string_view problem) {
@@ -144,8 +163,7 @@ struct Candidate {
 // 5.1. Nullopt if the gateway has no use for it.
 absl::optional<Candidate> ParseCandidate(absl::string_view line) {
   if (!absl::ConsumePrefix(&line, "a=candidate:")) return absl::nullopt;
-  const std::vector<absl::string_view> words =
-      absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+  const std::vector<absl::string_view> words = Words(line);
   if (words.size() < 8 || words[1] != "1" ||
       !absl::EqualsIgnoreCase(words[2], "udp") || words[6] != "typ" ||
       words[7] == "relay") {
@@ -233,11 +251,8 @@ class AnswerRewriter {
                       ip.substr(0, ip.find('%')), line.end);
     } else if (IsCandidate(line.text)) {
       AddCandidates(line.end.empty() ? "\r\n" : line.end);
-    } else if ((IsEndOfCandidates(line.text) && has_candidates_) ||
-               IsAttribute(line.text, "rtcp") ||
-               IsAttribute(line.text, "remote-candidates")) {
-      return;
-    } else {
+    } else if (!NamesRtcpAddress(line.text) &&
+               !IsRemoteCandidateOfBackend(line.text)) {
       absl::StrAppend(&text_, line.text, line.end);
     }
   }
@@ -255,7 +270,25 @@ class AnswerRewriter {
     for (size_t i = 0; i < public_addresses_.size(); ++i) {
       absl::StrAppend(&text_, CandidateLine(public_addresses_[i], i), end);
     }
-    absl::StrAppend(&text_, "a=end-of-candidates", end);
+  }
+
+  // `a=remote-candidates` names the player's side, so it stays unless it names
+  // a candidate of the answer itself.
+  bool IsRemoteCandidateOfBackend(absl::string_view line) const {
+    if (!IsAttribute(line, "remote-candidates")) return false;
+    const std::vector<absl::string_view> words = Words(line);
+    return std::any_of(words.begin(), words.end(), [&](absl::string_view word) {
+      const auto address = SocketAddress::FromIpAndPort(word, 1);
+      return address.ok() && IsCandidateIp(*address);
+    });
+  }
+  bool IsCandidateIp(const SocketAddress& address) const {
+    for (const Section& section : sections_) {
+      for (const Candidate& candidate : section.candidates) {
+        if (candidate.address.WithPort(1) == address) return true;
+      }
+    }
+    return false;
   }
 
   const std::vector<Section> sections_;

@@ -54,11 +54,13 @@ absl::StatusOr<Answer> ParseAnswer(absl::string_view answer);
 // the highest priority. A backend cannot name another host.
 SocketAddress ChooseMedia(const Answer& answer, const SocketAddress& backend);
 
-// Replaces the candidates of each media section by these addresses, followed by
-// `a=end-of-candidates`. The lines `c=` and the ports of `m=` name the first
-// one; `a=rtcp` and `a=remote-candidates`, which name addresses as well, are
-// removed. `answer` is one that `ParseAnswer` accepts, `public_addresses` is
-// not empty.
+// Replaces the candidates of each media section by these addresses. The lines
+// `c=` and the ports of `m=` name the first one. A line `a=rtcp` that names an
+// address (RFC 3605; 0.0.0.0 and :: are none) is removed, since it is the
+// backend's, and so is `a=remote-candidates` if it names the address of a
+// candidate. All other lines stay, `a=end-of-candidates` too, and none is
+// added. `answer` is one that `ParseAnswer` accepts, `public_addresses` is not
+// empty.
 std::string RewriteAnswer(absl::string_view answer,
                           absl::Span<const SocketAddress> public_addresses);
 
