@@ -29,7 +29,8 @@ class OwnedListenFd {
   int fd_;
 };
 
-// A response of the service must come before the server gives up.
+// The service must respond before the server answers that there was no response
+// in time.
 absl::Status CheckTimeouts(absl::Duration response_timeout,
                            const JoinServiceOptions& join) {
   return DurationRange{"server.response_timeout",
