@@ -64,7 +64,9 @@ struct JoinTableOptions {
   absl::Status Validate() const;
 };
 
-// Totals since the table was made, except the gauges.
+// Totals since the table was made, except the gauges. A join whose time was
+// over comes back if its session was about to begin; its end then counts once
+// more.
 struct JoinTableStats {
   uint64_t joins_added = 0;         // without those of other gateways
   uint64_t joins_shared = 0;        // of other gateways

@@ -229,6 +229,29 @@ TEST_F(JoinDisconnectTest, AClientWhoseSessionIsAboutToOpenNamesItsJoin) {
   EXPECT_FALSE(IsKnown("abcd"));
 }
 
+// The disconnect may have meant it.
+TEST_F(JoinDisconnectTest, AJoinThatHasExpiredDoesNotComeBackAfterwards) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  const auto tag = ResolveOf(kClient, CheckOf("abcd"), &table_)->tag;
+  clock_.Advance(absl::Seconds(60));
+  ASSERT_EQ(table_.stats().joins_expired, 1u);
+  table_.HandleDisconnect(*DisconnectTarget::Parse("ip 192.0.2.1"));
+  tag->OnBegin(kClient, kRelay);
+  EXPECT_FALSE(IsKnown("abcd"));
+  EXPECT_EQ(table_.stats().joins_live, 0);
+}
+
+TEST_F(JoinDisconnectTest, AJoinThatADisconnectHasEndedDoesNotComeBack) {
+  BeginTwo();
+  const SocketAddress third = Address("198.51.100.1:1");
+  const auto result = ResolveOf(third, CheckOf("abcd"), &table_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  tag_->OnEnd(kClient, kRelay, EndReason::kDisconnected);
+  ASSERT_FALSE(IsKnown("abcd"));
+  result->tag->OnBegin(third, Address("10.0.0.1:40002"));
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 TEST_F(JoinDisconnectTest, ARelayPortNamesAJoinWhoseClientIsAboutToMove) {
   ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
   ResolveOf(kClient, CheckOf("abcd"), &table_)->tag->OnBegin(kClient, kRelay);

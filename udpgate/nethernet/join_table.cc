@@ -28,8 +28,24 @@ JoinInfo::State StateOf(JoinList list) {
   }
 }
 
-JoinInfo InfoOf(const JoinTag& tag, int64_t now_nanoseconds) {
-  const Join& join = tag.join();
+// What changes of a join: copied while the lock is held, which data-plane
+// threads wait for.
+struct ListedState {
+  const JoinTag* tag;
+  JoinList list;
+  int session_count;
+  int64_t created_nanoseconds;
+  bool is_shared;
+};
+
+ListedState ListedStateOf(const JoinTag& tag) {
+  const JoinTag::State& state = tag.state;
+  return {&tag, state.list, state.clients.session_count(),
+          state.created_nanoseconds, state.is_shared};
+}
+
+JoinInfo InfoOf(const ListedState& listed, int64_t now_nanoseconds) {
+  const Join& join = listed.tag->join();
   JoinInfo info;
   info.id = join.id;
   info.network_id = join.network_id;
@@ -37,12 +53,12 @@ JoinInfo InfoOf(const JoinTag& tag, int64_t now_nanoseconds) {
   info.backend = join.backend.ToString();
   info.backend_label = join.backend_label;
   info.media = join.media.ToString();
-  info.state = StateOf(tag.state.list);
-  info.session_count = tag.state.clients.session_count();
+  info.state = StateOf(listed.list);
+  info.session_count = listed.session_count;
   // A join may be newer than the beginning of a list.
   info.age = absl::Nanoseconds(
-      std::max<int64_t>(now_nanoseconds - tag.state.created_nanoseconds, 0));
-  info.is_shared = tag.state.is_shared;
+      std::max<int64_t>(now_nanoseconds - listed.created_nanoseconds, 0));
+  info.is_shared = listed.is_shared;
   return info;
 }
 
@@ -63,6 +79,7 @@ void JoinTable::Impl::RemoveDisconnected(JoinTag* tag,
       clients->push_back(client.address);
     }
   }
+  ++disconnect_count;
   ++stats.joins_disconnected;
   if (was_exported && ended_ids.size() >= kEndedIdsMax) {
     has_ended_too_many = true;
@@ -83,6 +100,7 @@ void JoinTable::Impl::ReportDisconnected(const JoinTag& tag) {
 
 void JoinTable::Impl::CancelReservations(const DisconnectTarget& target) {
   MutexLock lock(&mutex);
+  ++disconnect_count;
   const bool names_any_backend =
       target.kind() == DisconnectTarget::Kind::kBackend ||
       target.kind() == DisconnectTarget::Kind::kBackendText;
@@ -228,21 +246,33 @@ std::vector<SocketAddress> JoinTable::HandleDisconnect(
 
 std::shared_ptr<SessionTag> JoinTable::FindTag(absl::string_view key) {
   MutexLock lock(&impl_->mutex);
-  return impl_->index.FindId(key);
+  std::shared_ptr<JoinTag> tag = impl_->index.FindId(key);
+  if (tag != nullptr) {
+    tag->state.disconnects_at_claim = impl_->disconnect_count;
+  }
+  return tag;
 }
 
 std::vector<JoinInfo> JoinTable::List() {
   std::vector<JoinInfo> joins;
   const int64_t now_nanoseconds = impl_->clock->NowNanoseconds();
   uint64_t number = 0;
+  std::vector<ListedState> listed;
+  listed.reserve(Impl::kJoinsPerSlice);
   for (;;) {
     std::vector<std::shared_ptr<JoinTag>> slice;  // destroyed without the lock
-    MutexLock lock(&impl_->mutex);
-    slice = impl_->index.Slice(&number, Impl::kJoinsPerSlice);
+    listed.clear();
+    {
+      MutexLock lock(&impl_->mutex);
+      slice = impl_->index.Slice(&number, Impl::kJoinsPerSlice);
+      for (const std::shared_ptr<JoinTag>& tag : slice) {
+        if (impl_->index.IsExpired(*tag, now_nanoseconds)) continue;
+        listed.push_back(ListedStateOf(*tag));
+      }
+    }
     if (slice.empty()) return joins;
-    for (const std::shared_ptr<JoinTag>& tag : slice) {
-      if (impl_->index.IsExpired(*tag, now_nanoseconds)) continue;
-      joins.push_back(InfoOf(*tag, now_nanoseconds));
+    for (const ListedState& state : listed) {
+      joins.push_back(InfoOf(state, now_nanoseconds));
     }
   }
 }

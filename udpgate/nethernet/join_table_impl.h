@@ -71,10 +71,13 @@ struct JoinTable::Impl final : internal::JoinSessions {
   // Appends the client addresses of its sessions to `clients`.
   void RemoveDisconnected(JoinTag* tag, std::vector<SocketAddress>* clients)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Whether a join whose time was over comes back with its session: unless a
+  // disconnect came since the resolution, which may have meant the join.
+  bool MayReturn(const JoinTag& tag) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // Tells the observer.
   void ReportDisconnected(const JoinTag& tag) ABSL_LOCKS_EXCLUDED(mutex);
 
-  // For `Import`.
+  // For `Import`. Joins that are not of the old process stay.
   void RemoveAllBut(const std::vector<internal::ExportedJoin>& kept);
   void ImportOne(const internal::ExportedJoin& exported);
 
@@ -92,6 +95,8 @@ struct JoinTable::Impl final : internal::JoinSessions {
   internal::JoinIndex index ABSL_GUARDED_BY(mutex);
   std::map<uint64_t, Reserved> reservations ABSL_GUARDED_BY(mutex);
   uint64_t next_reservation ABSL_GUARDED_BY(mutex) = 1;
+  // All that came, whatever they named.
+  uint64_t disconnect_count ABSL_GUARDED_BY(mutex) = 0;
   // The counters; gauges are derived.
   JoinTableStats stats ABSL_GUARDED_BY(mutex);
   std::shared_ptr<JoinObserver> observer ABSL_GUARDED_BY(mutex);

@@ -90,6 +90,7 @@ absl::StatusOr<ResolveResult> JoinTable::Impl::ResolveIce(
           "the join has too many client addresses");
     }
     state.is_changed = true;
+    state.disconnects_at_claim = disconnect_count;
     if (place->moved_from.is_valid()) ++stats.clients_moved;
     result.relay = place->relay;
     result.moved_from = place->moved_from;
@@ -102,6 +103,12 @@ absl::StatusOr<ResolveResult> JoinTable::Impl::ResolveIce(
   return result;
 }
 
+bool JoinTable::Impl::MayReturn(const JoinTag& tag) const {
+  return tag.state.disconnects_at_claim == disconnect_count &&
+         index.FindId(tag.join().id) == nullptr &&
+         index.HasRoomForUfrag(tag.join().ufrag);
+}
+
 void JoinTable::Impl::OnBegin(JoinTag* tag, const SocketAddress& client,
                               const SocketAddress& relay) {
   MutexLock lock(&mutex);
@@ -109,9 +116,18 @@ void JoinTable::Impl::OnBegin(JoinTag* tag, const SocketAddress& client,
   JoinTag::State& state = tag->state;
   state.clients.Begin(client, relay, now_nanoseconds);
   state.is_changed = true;
-  if (state.list == JoinList::kNone || state.list == JoinList::kLive) return;
-  if (state.list != JoinList::kLingering) ++stats.joins_begun;
-  index.Move(tag, JoinList::kLive, now_nanoseconds);
+  if (state.list == JoinList::kLive) return;
+  if (state.list != JoinList::kNone) {
+    index.Move(tag, JoinList::kLive, now_nanoseconds);
+  } else if (MayReturn(*tag)) {
+    // Its time was over after the resolution. Its session lives, so the
+    // player's other addresses must be known.
+    index.Add(tag->shared_from_this(), JoinList::kLive,
+              state.created_nanoseconds, now_nanoseconds);
+  } else {
+    return;
+  }
+  if (!std::exchange(state.has_begun, true)) ++stats.joins_begun;
 }
 
 void JoinTable::Impl::OnEnd(JoinTag* tag, const SocketAddress& client,

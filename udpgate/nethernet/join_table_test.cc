@@ -245,6 +245,57 @@ TEST_F(JoinTableTest, JoinsThatLingerAreLimited) {
   EXPECT_EQ(table_.stats().joins_displaced, 1u);
 }
 
+TEST_F(JoinTableTest, AJoinThatExpiresWhileItsSessionOpensComesBack) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  const auto result = ResolveOf(kClient, CheckOf("abcd"), &table_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  clock_.Advance(absl::Seconds(60));
+  EXPECT_EQ(table_.stats().joins_expired, 1u);
+  EXPECT_THAT(Listed(), IsEmpty());
+  result->tag->OnBegin(kClient, kRelay);
+  EXPECT_THAT(Listed(), ElementsAre("player-abcd live 1"));
+  EXPECT_EQ(table_.stats().joins_begun, 1u);
+  EXPECT_EQ(table_.stats().joins_live, 1);
+  EXPECT_EQ(table_.FindTag(result->tag->key()), result->tag);
+  // Another address of the player is let in.
+  Begin("abcd", Address("198.51.100.1:1"), Address("10.0.0.1:40001"));
+  EXPECT_THAT(Listed(), ElementsAre("player-abcd live 2"));
+}
+
+TEST_F(JoinTableTest, AJoinThatIsDisplacedWhileItsSessionOpensComesBack) {
+  ASSERT_TRUE(Add(JoinWith("aaaa"), &table_).ok());
+  Begin("aaaa")->OnEnd(kClient, kRelay, EndReason::kIdle);
+  const auto result = ResolveOf(kClient, CheckOf("aaaa"), &table_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  for (const char* ufrag : {"bbbb", "cccc", "dddd"}) {
+    ASSERT_TRUE(Add(JoinWith(ufrag), &table_).ok());
+    Begin(ufrag)->OnEnd(kClient, kRelay, EndReason::kIdle);
+  }
+  ASSERT_EQ(table_.stats().joins_displaced, 1u);
+  ASSERT_FALSE(IsKnown("aaaa"));
+  result->tag->OnBegin(kClient, kRelay);
+  EXPECT_TRUE(IsKnown("aaaa"));
+  EXPECT_EQ(table_.stats().joins_live, 1);
+  EXPECT_EQ(table_.stats().joins_begun, 4u);
+}
+
+TEST_F(JoinTableTest, AJoinDoesNotComeBackIfItsUfragHasNoRoomLeft) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  const auto result = ResolveOf(kClient, CheckOf("abcd"), &table_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  clock_.Advance(absl::Seconds(60));
+  JoinTableOptions options = Options();
+  options.joins_max = 4;
+  ASSERT_TRUE(table_.SetOptions(options).ok());
+  for (int i = 0; i < 4; ++i) {
+    Join join = JoinWith("abcd");
+    join.password = absl::StrCat("another-password-012345-", i);
+    ASSERT_TRUE(Add(std::move(join), &table_).ok());
+  }
+  result->tag->OnBegin(kClient, kRelay);
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 TEST_F(JoinTableTest, AddressesOfAJoinAreLimited) {
   ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
   Begin("abcd");

@@ -19,6 +19,10 @@ using internal::JoinList;
 using internal::JoinTag;
 using ::udpgate::internal::MutexLock;
 
+// How long a live join waits for its sessions in the new process, if joins
+// linger for a shorter time.
+constexpr int64_t kSessionsWaitNanoseconds = int64_t{20} * 1'000'000'000;
+
 // Never negative: what happens during an export is newer than its begin.
 absl::Duration Age(int64_t time_nanoseconds, int64_t now_nanoseconds) {
   return absl::Nanoseconds(
@@ -29,10 +33,10 @@ int64_t TimeOf(absl::Duration age, int64_t now_nanoseconds) {
   return now_nanoseconds - absl::ToInt64Nanoseconds(age);
 }
 
-ExportedJoin ExportOne(const JoinTag& tag, int64_t now_nanoseconds) {
+// All but `join`, which never changes: data-plane threads wait meanwhile.
+ExportedJoin ExportState(const JoinTag& tag, int64_t now_nanoseconds) {
   const JoinTag::State& state = tag.state;
   ExportedJoin exported;
-  exported.join = tag.join();
   exported.has_begun =
       state.list == JoinList::kLive || state.list == JoinList::kLingering;
   exported.is_shared = state.is_shared;
@@ -41,6 +45,7 @@ ExportedJoin ExportOne(const JoinTag& tag, int64_t now_nanoseconds) {
   exported.listed_age = state.list == JoinList::kLive
                             ? absl::ZeroDuration()
                             : Age(state.listed_nanoseconds, now_nanoseconds);
+  exported.clients.reserve(state.clients.all().size());
   for (const JoinClients::Client& client : state.clients.all()) {
     ExportedClient copy;
     copy.client = client;
@@ -113,16 +118,25 @@ std::string JoinTable::Export(bool is_late) {
   if (is_complete) exported.ended_ids.clear();
   const int64_t now_nanoseconds = impl_->clock->NowNanoseconds();
   uint64_t number = 0;
+  std::vector<std::pair<const JoinTag*, ExportedJoin>> copies;
+  copies.reserve(Impl::kJoinsPerSlice);
   for (;;) {
     std::vector<std::shared_ptr<JoinTag>> slice;  // destroyed without the lock
-    MutexLock lock(&impl_->mutex);
-    slice = impl_->index.Slice(&number, Impl::kJoinsPerSlice);
+    copies.clear();
+    {
+      MutexLock lock(&impl_->mutex);
+      slice = impl_->index.Slice(&number, Impl::kJoinsPerSlice);
+      for (const std::shared_ptr<JoinTag>& tag : slice) {
+        if (!is_complete && !tag->state.is_changed) continue;
+        tag->state.is_changed = false;
+        if (impl_->index.IsExpired(*tag, now_nanoseconds)) continue;
+        copies.emplace_back(tag.get(), ExportState(*tag, now_nanoseconds));
+      }
+    }
     if (slice.empty()) break;
-    for (const std::shared_ptr<JoinTag>& tag : slice) {
-      if (!is_complete && !tag->state.is_changed) continue;
-      tag->state.is_changed = false;
-      if (impl_->index.IsExpired(*tag, now_nanoseconds)) continue;
-      exported.joins.push_back(ExportOne(*tag, now_nanoseconds));
+    for (auto& [tag, copy] : copies) {
+      copy.join = tag->join();
+      exported.joins.push_back(std::move(copy));
     }
   }
   return internal::WriteJoins(exported);
@@ -135,6 +149,7 @@ absl::Status JoinTable::Import(absl::string_view text) {
   for (const std::string& id : exported->ended_ids) {
     MutexLock lock(&impl_->mutex);
     const std::shared_ptr<JoinTag> tag = impl_->index.FindId(id);
+    ++impl_->disconnect_count;
     if (tag != nullptr) impl_->index.Remove(tag.get());
   }
   for (const ExportedJoin& join : exported->joins) impl_->ImportOne(join);
@@ -149,10 +164,13 @@ void JoinTable::Impl::RemoveAllBut(
   for (;;) {
     std::vector<std::shared_ptr<JoinTag>> slice;  // destroyed without the lock
     MutexLock lock(&mutex);
+    ++disconnect_count;
     slice = index.Slice(&number, kJoinsPerSlice);
     if (slice.empty()) return;
     for (const std::shared_ptr<JoinTag>& tag : slice) {
-      if (!ids.contains(tag->join().id)) index.Remove(tag.get());
+      if (tag->state.is_imported && !ids.contains(tag->join().id)) {
+        index.Remove(tag.get());
+      }
     }
   }
 }
@@ -161,20 +179,28 @@ void JoinTable::Impl::ImportOne(const internal::ExportedJoin& exported) {
   std::shared_ptr<JoinTag> tag;  // destroyed without the lock
   MutexLock lock(&mutex);
   const int64_t now_nanoseconds = clock->NowNanoseconds();
+  int64_t listed_nanoseconds = TimeOf(exported.listed_age, now_nanoseconds);
+  if (exported.has_begun && exported.listed_age == absl::ZeroDuration()) {
+    listed_nanoseconds +=
+        std::max<int64_t>(kSessionsWaitNanoseconds -
+                              absl::ToInt64Nanoseconds(index.options().linger),
+                          0);
+  }
   tag = index.FindId(exported.join.id);
   if (tag == nullptr) {
     if (!index.HasRoomForUfrag(exported.join.ufrag)) return;
     tag = std::make_shared<JoinTag>(exported.join, this);
     tag->state.is_shared = exported.is_shared;
+    tag->state.is_imported = true;
     const JoinList list = exported.has_begun   ? JoinList::kLingering
                           : exported.is_shared ? JoinList::kSharedWaiting
                                                : JoinList::kWaiting;
     index.Add(tag, list, TimeOf(exported.age, now_nanoseconds),
-              TimeOf(exported.listed_age, now_nanoseconds));
+              listed_nanoseconds);
   } else if (exported.has_begun && tag->state.list != JoinList::kLive) {
-    index.Move(tag.get(), JoinList::kLingering,
-               TimeOf(exported.listed_age, now_nanoseconds));
+    index.Move(tag.get(), JoinList::kLingering, listed_nanoseconds);
   }
+  if (exported.has_begun) tag->state.has_begun = true;
   AdoptClients(exported, now_nanoseconds, tag.get());
 }
 

@@ -157,6 +157,56 @@ TEST_F(JoinTransferTest, MoreEndsThanTheLatePartNamesAreNotForgotten) {
   EXPECT_FALSE(IsKnown("abcd"));
 }
 
+TEST_F(JoinTransferTest, ACompleteLatePartKeepsJoinsOfTheNewProcess) {
+  ASSERT_TRUE(Add(JoinWith("gone"), &old_).ok());
+  const std::string gone = old_.List()[0].id;
+  Transfer(false);
+  ASSERT_TRUE(IsKnown("gone"));
+  ASSERT_TRUE(Add(JoinWith("newp"), &new_).ok());
+  old_.EndShared(gone);
+  ASSERT_TRUE(Add(JoinWith("late"), &old_).ok());
+  Transfer(false);
+  EXPECT_FALSE(IsKnown("gone"));
+  EXPECT_TRUE(IsKnown("late"));
+  EXPECT_TRUE(IsKnown("newp"));
+}
+
+TEST_F(JoinTransferTest, ALiveJoinWaitsForItsSessionsEvenIfNoneLingers) {
+  JoinTableOptions options;
+  options.linger = absl::ZeroDuration();
+  ASSERT_TRUE(new_.SetOptions(options).ok());
+  ASSERT_TRUE(Add(JoinWith("live"), &old_).ok());
+  ASSERT_TRUE(Add(JoinWith("left"), &old_).ok());
+  const auto live = Begin("live");
+  Begin("left")->OnEnd(kClient, kRelay, EndReason::kIdle);
+  old_clock_.Advance(absl::Seconds(1));
+  Transfer(false);
+  new_clock_.Advance(absl::Seconds(19));
+  new_.stats();  // removes what is over
+  EXPECT_FALSE(IsKnown("left"));
+  EXPECT_TRUE(IsKnown("live"));
+  const auto tag = new_.FindTag(live->key());
+  ASSERT_NE(tag, nullptr);
+  tag->OnBegin(kClient, kRelay);
+  new_clock_.Advance(absl::Hours(1));
+  EXPECT_TRUE(IsKnown("live"));
+  tag->OnEnd(kClient, kRelay, EndReason::kIdle);
+  EXPECT_FALSE(IsKnown("live"));
+}
+
+TEST_F(JoinTransferTest, ALiveJoinWhoseSessionsDoNotArriveEnds) {
+  JoinTableOptions options;
+  options.linger = absl::Seconds(1);
+  ASSERT_TRUE(new_.SetOptions(options).ok());
+  ASSERT_TRUE(Add(JoinWith("abcd"), &old_).ok());
+  const auto tag = Begin("abcd");
+  Transfer(false);
+  new_clock_.Advance(absl::Seconds(19));
+  EXPECT_TRUE(IsKnown("abcd"));
+  new_clock_.Advance(absl::Seconds(1));
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 TEST_F(JoinTransferTest, JoinsOfOtherGatewaysPassAsSuch) {
   Join join = JoinWith("abcd");
   join.id = "0123456789abcdef";

@@ -41,6 +41,9 @@ absl::optional<ResolveResult> NetherNetGate::Ask(const SocketAddress& client,
   resolver_->Resolve(request, [&](absl::StatusOr<ResolveResult> result) {
     if (result.ok()) found = *std::move(result);
   });
+  if (found.has_value() && found->tag != nullptr) {
+    listener_.claimed(*found->tag);
+  }
   return found;
 }
 

@@ -41,6 +41,8 @@ class NetherNetGate {
                        const ResolveResult&)>
         opened;
     std::function<void(const SocketAddress& client, const GateSession&)> ended;
+    // A client of this join waits for its session.
+    std::function<void(const SessionTag&)> claimed;
   };
   enum class Fate { kForwarded, kDropped, kHeld };
   struct Outcome {

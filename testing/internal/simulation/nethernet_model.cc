@@ -117,6 +117,11 @@ int64_t NetherNetModel::CountUfrag(const std::string& ufrag) const {
       });
 }
 
+void NetherNetModel::OnClaimed(const SessionTag& tag) {
+  PlayedJoin* const played = FindId(tag.key());
+  if (played != nullptr) played->disconnects_at_claim = disconnects;
+}
+
 void NetherNetModel::OnOpened(const SocketAddress& client,
                               const GateSession& session,
                               const ResolveResult& result) {
@@ -150,7 +155,13 @@ void NetherNetModel::OnOpened(const SocketAddress& client,
   played->seen[text] = client;
   played->relays[text] = session.relay;
   if (played->state == State::kLingering) Meet("came back");
-  if (played->state == State::kGone) return;
+  if (played->state == State::kGone) {
+    if (played->disconnects_at_claim != disconnects ||
+        CountUfrag(join.ufrag) >= 4) {
+      return;
+    }
+    Meet("brought back");
+  }
   played->state = State::kLive;
 }
 

@@ -46,6 +46,8 @@ struct PlayedJoin {
   // Several sessions of it were about to open at once.
   bool had_parallel_openings = false;
   bool was_displaced_while_opening = false;
+  // Those of all joins, at its last resolution.
+  int64_t disconnects_at_claim = 0;
 };
 
 struct PlayedReservation {
@@ -86,6 +88,7 @@ class NetherNetModel {
   int64_t Count(State state) const;
   int64_t CountUfrag(const std::string& ufrag) const;
 
+  void OnClaimed(const SessionTag& tag);
   void OnOpened(const SocketAddress& client, const GateSession& session,
                 const ResolveResult& result);
   void OnEnded(const SocketAddress& client, const GateSession& session);
@@ -102,6 +105,8 @@ class NetherNetModel {
 
   std::vector<PlayedJoin> joins;
   std::string broken;
+  // All so far, whatever they named.
+  int64_t disconnects = 0;
   // Of the table in use.
   std::map<DropReason, uint64_t> drops;
   uint64_t known = 0;

@@ -58,6 +58,7 @@ class NetherNetSimulation::Observer final : public nethernet::JoinObserver {
   void OnAdded(const Join& join) override { added_id = join.id; }
   void OnDisconnected(const Join& join) override {
     ended.insert(join.id);
+    ++model_->disconnects;
     PlayedJoin* const played = model_->FindId(join.id);
     if (played == nullptr) return;
     played->state = State::kEnded;
@@ -110,6 +111,7 @@ std::unique_ptr<NetherNetGate> NetherNetSimulation::NewGate() {
     Note("session of ", client.ToString(), " ends");
     model_.OnEnded(client, session);
   };
+  listener.claimed = [this](const SessionTag& tag) { model_.OnClaimed(tag); };
   auto gate = std::make_unique<NetherNetGate>(options_, &clock_, inner_,
                                               std::move(listener), &next_port_);
   gate->joins()->SetObserver(observer_);
@@ -259,6 +261,7 @@ void NetherNetSimulation::EndShared() {
   PlayedJoin* const played = AnyJoin();
   if (played == nullptr) return;
   Note("another gateway ends ", played->join.ufrag);
+  ++model_.disconnects;
   const std::vector<SocketAddress> clients =
       joins()->EndShared(played->join.id);
   if (played->state != State::kGone) played->state = State::kEnded;
@@ -282,7 +285,9 @@ void NetherNetSimulation::PlayerSends() {
   const std::string ufrag = played->join.ufrag;
   Send(client, ufrag,
        random_.OneIn(12) ? "wrong-password-0123456789" : played->join.password);
-  if (!random_.OneIn(4)) OpenAll();
+  if (!random_.OneIn(4)) return OpenAll();
+  // Other joins may take its place meanwhile.
+  for (int i = 0; is_crowded_ && i < 3; ++i) EndSome();
 }
 
 void NetherNetSimulation::Send(const SocketAddress& client,
@@ -441,6 +446,7 @@ void NetherNetSimulation::Disconnect() {
     }
   }
   observer_->ended.clear();
+  ++model_.disconnects;
   gate_->Disconnect(target);
   for (const std::string& id : must) {
     model_.Require(observer_->ended.count(id) > 0, "a disconnect of ",

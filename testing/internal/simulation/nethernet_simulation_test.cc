@@ -38,11 +38,11 @@ TEST(NetherNetSimulationTest, NoSeedBreaksARule) {
   }
   if (count < kSeedCount) return;
   for (const char* const what :
-       {"expired", "left", "displaced", "came back", "relay kept", "moved",
-        "table full", "cancelled", "asked again", "same ufrag refused",
-        "ended elsewhere", "address limit", "stun_unknown_ufrag",
-        "stun_wrong_integrity", "dtls_without_session", "disconnected",
-        "takeover"}) {
+       {"expired", "left", "displaced", "came back", "brought back",
+        "relay kept", "moved", "table full", "cancelled", "asked again",
+        "same ufrag refused", "ended elsewhere", "address limit",
+        "stun_unknown_ufrag", "stun_wrong_integrity", "dtls_without_session",
+        "disconnected", "takeover"}) {
     EXPECT_GT(coverage.counts[what], 0) << what;
   }
 }

@@ -144,6 +144,7 @@ void JoinIndex::TrimLists(JoinTableStats* stats) {
 std::vector<std::shared_ptr<JoinTag>> JoinIndex::Slice(uint64_t* number,
                                                        size_t count_max) const {
   std::vector<std::shared_ptr<JoinTag>> slice;
+  slice.reserve(std::min(count_max, by_number_.size()));
   for (auto entry = by_number_.lower_bound(*number);
        entry != by_number_.end() && slice.size() < count_max; ++entry) {
     slice.push_back(entry->second);

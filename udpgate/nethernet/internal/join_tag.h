@@ -37,7 +37,9 @@ enum class JoinList : uint8_t {
   kNone,  // it has ended
 };
 
-class JoinTag final : public SessionTag {
+// Owned by a shared_ptr: a session may bring it back into the table.
+class JoinTag final : public SessionTag,
+                      public std::enable_shared_from_this<JoinTag> {
  public:
   // `sessions` must outlive all sessions with this tag.
   JoinTag(Join join, JoinSessions* sessions)
@@ -64,8 +66,12 @@ class JoinTag final : public SessionTag {
     uint64_t number = 0;                  // in the order of arrival
     int64_t created_nanoseconds = 0;
     int64_t listed_nanoseconds = 0;  // since when it is in that list
+    // How many the table had had when a session was promised for the last time.
+    uint64_t disconnects_at_claim = 0;
+    bool has_begun = false;  // it has or had sessions
     bool is_shared = false;
-    bool is_changed = true;  // since the last export
+    bool is_imported = false;  // the process before had it
+    bool is_changed = true;    // since the last export
   };
   State state;
 
