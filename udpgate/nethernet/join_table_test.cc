@@ -279,6 +279,17 @@ TEST_F(JoinTableTest, AJoinThatIsDisplacedWhileItsSessionOpensComesBack) {
   EXPECT_EQ(table_.stats().joins_begun, 4u);
 }
 
+TEST_F(JoinTableTest, AJoinThatAnotherGatewayHasEndedDoesNotComeBack) {
+  ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
+  const auto result = ResolveOf(kClient, CheckOf("abcd"), &table_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  clock_.Advance(absl::Seconds(60));
+  ASSERT_EQ(table_.stats().joins_expired, 1u);
+  EXPECT_THAT(table_.EndShared(result->tag->key()), IsEmpty());
+  result->tag->OnBegin(kClient, kRelay);
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 TEST_F(JoinTableTest, AJoinDoesNotComeBackIfItsUfragHasNoRoomLeft) {
   ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());
   const auto result = ResolveOf(kClient, CheckOf("abcd"), &table_);

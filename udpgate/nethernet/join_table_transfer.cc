@@ -98,6 +98,7 @@ std::vector<SocketAddress> JoinTable::EndShared(absl::string_view id) {
   std::vector<SocketAddress> clients;
   std::shared_ptr<JoinTag> tag;  // destroyed without the lock
   MutexLock lock(&impl_->mutex);
+  ++impl_->disconnect_count;
   tag = impl_->index.FindId(id);
   if (tag == nullptr) return clients;
   impl_->RemoveDisconnected(tag.get(), &clients);
