@@ -1,4 +1,6 @@
 // Certificates, takeovers and several gateways, with players of NetherNet.
+#include <csignal>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
@@ -53,6 +55,21 @@ class NetherNetTlsTest : public NetherNetTest {
             {"NETHERNET_PRIVATE_KEY_FILE", key_}};
   }
 
+  // Whether players who trust that certificate alone are answered now.
+  bool IsServedWith(const std::string& certificate) {
+    return TlsExchange(signaling(),
+                       "GET /v1/join HTTP/1.1\r\nHost: a\r\n"
+                       "Connection: close\r\n\r\n",
+                       certificate)
+        .ok();
+  }
+  // Whether the reload logs `line`.
+  bool Reload(absl::string_view line) {
+    const size_t before = gate().log().size();
+    gate().Signal(SIGHUP);
+    return gate().AwaitLog(line, kAwaitTimeout, before);
+  }
+
   TemporaryDirectory directory_;
   const std::string certificate_ = directory_.path() + "/certificate.pem";
   const std::string key_ = directory_.path() + "/key.pem";
@@ -83,16 +100,44 @@ TEST_F(NetherNetTlsTest, RenewedCertificateIsServedWithoutAReload) {
   ASSERT_TRUE(player.Join(signaling()).ok()) << gate().log();
   MakeCertificate(certificate_, key_);
   // Players trust the new one alone.
-  EXPECT_TRUE(AwaitTrue([&] {
-    return TlsExchange(signaling(),
-                       "GET /v1/join HTTP/1.1\r\nHost: a\r\n"
-                       "Connection: close\r\n\r\n",
-                       certificate_)
-        .ok();
-  })) << gate().log();
+  EXPECT_TRUE(AwaitTrue([&] { return IsServedWith(certificate_); }))
+      << gate().log();
   IcePlayer late(options);
   EXPECT_TRUE(late.Join(signaling()).ok()) << gate().log();
   EXPECT_TRUE(player.Ask("backend").ok());
+}
+
+// Files are looked at every 5 s; the signal does not wait for that.
+TEST_F(NetherNetTlsTest, RenewedCertificateIsServedAtOnceAfterAReload) {
+  MakeCertificate(certificate_, key_);
+  IceBackend backend;
+  SetBackend(backend);
+  StartSignaling(Files());
+  IcePlayerOptions options;
+  options.certificate_file = certificate_;
+  IcePlayer player(options);
+  ASSERT_TRUE(player.Join(signaling()).ok()) << gate().log();
+  MakeCertificate(certificate_, key_);
+  ASSERT_TRUE(Reload("info reload: nothing changed\n")) << gate().log();
+  EXPECT_TRUE(IsServedWith(certificate_)) << gate().log();
+  IcePlayer late(options);
+  EXPECT_TRUE(late.Join(signaling()).ok()) << gate().log();
+  EXPECT_TRUE(player.Ask("backend").ok());
+}
+
+TEST_F(NetherNetTlsTest, ReloadWithTheKeyOfAnotherCertificateKeepsTheOldOne) {
+  MakeCertificate(certificate_, key_);
+  IceBackend backend;
+  SetBackend(backend);
+  StartSignaling(Files());
+  const std::string other_key = key_ + ".other";
+  MakeCertificate(certificate_ + ".other", other_key);
+  ASSERT_EQ(std::rename(other_key.c_str(), key_.c_str()), 0);
+  EXPECT_TRUE(Reload(absl::StrCat("error reload: NETHERNET_PRIVATE_KEY_FILE ",
+                                  key_, ": does not match the certificate in ",
+                                  certificate_)))
+      << gate().log();
+  EXPECT_TRUE(IsServedWith(certificate_)) << gate().log();
 }
 
 class NetherNetFleetTest : public GateTest {
