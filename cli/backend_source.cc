@@ -33,6 +33,8 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   options.database = settings.redis_database;
   options.backend_key = settings.redis_backend_key;
   options.disconnect_channel = settings.redis_disconnect_channel;
+  options.disconnect_stream = settings.redis_disconnect_stream;
+  options.disconnect_age_max = settings.redis_disconnect_age_max;
   options.command_timeout = settings.redis_timeout;
   options.stale_backend_age_max = settings.backend_stale_max;
   options.gets_per_second_max = settings.resolves_per_second;
@@ -119,7 +121,8 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
     return RedisMetrics(*resolver, *disconnects);
   };
   source.resolver = *std::move(resolver);
-  source.disconnects = *std::move(disconnects);
+  source.disconnects = *disconnects;
+  source.redis_disconnects = *std::move(disconnects);
   source.redis = RedisAccess{options, *lookup};
   return source;
 }
@@ -158,7 +161,10 @@ std::string DescribeBackendSource(const Settings& settings) {
       "backends from Redis at ", address, settings.redis_tls ? " (TLS)" : "",
       ", database ", settings.redis_database, ", key ",
       settings.redis_backend_key, ", disconnect events from channel ",
-      settings.redis_disconnect_channel);
+      settings.redis_disconnect_channel,
+      settings.redis_disconnect_stream.empty()
+          ? ""
+          : absl::StrCat(" and stream ", settings.redis_disconnect_stream));
 }
 
 }  // namespace cli

@@ -15,6 +15,7 @@
 #include "udpgate/backend_resolver.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/dns/host_lookup.h"
+#include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_options.h"
 
 namespace udpgate {
@@ -31,6 +32,8 @@ struct RedisAccess {
 struct BackendSource {
   std::shared_ptr<BackendResolver> resolver;
   std::shared_ptr<DisconnectSource> disconnects;  // null without Redis
+  // The same; null without Redis.
+  std::shared_ptr<RedisDisconnectSource> redis_disconnects;
   // What both report for /metrics; null without Redis.
   std::function<HostMetrics()> metrics;
   // Calls `HostLookup::Reload`; null without a HostLookup.

@@ -211,8 +211,9 @@ absl::Status Gateway::StartSignaling() {
     LogSignaling(settings_, *signaling_, logger_);
   }
   if (old_process_ != nullptr) {
-    notes_ = ReadNotes(old_process_.get(), admin_.get(),
-                       observers_.history.get(), signaling_.get(), logger_);
+    notes_ =
+        ReadNotes(old_process_.get(), admin_.get(), observers_.history.get(),
+                  signaling_.get(), backends_.redis_disconnects.get(), logger_);
   }
   return absl::OkStatus();
 }
@@ -319,10 +320,14 @@ void Gateway::Stop() {
       signaling_->AwaitAnswers(kLastJoinsTimeMax);
       signaling_->StopAnswering();
     }
-    takeover_server_->AwaitSuccessor(
-        kNewProcessTimeMax,
+    std::string notes =
         NotesForNewProcess(admin_.get(), observers_.history.get(),
-                           signaling_.get(), std::move(notes_)));
+                           signaling_.get(), std::move(notes_));
+    if (backends_.redis_disconnects != nullptr) {
+      notes = AddStreamPositionToNotes(
+          std::move(notes), backends_.redis_disconnects->stream_position());
+    }
+    takeover_server_->AwaitSuccessor(kNewProcessTimeMax, std::move(notes));
     if (signaling_ != nullptr) signaling_->Stop();
     return;
   }

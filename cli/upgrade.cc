@@ -22,6 +22,34 @@ namespace {
 constexpr char kJoinsMember[] = "joins";
 // Below what AwaitSuccessor leaves out.
 constexpr size_t kNotesBytesMax = 3 << 20;
+constexpr char kStreamPositionMember[] = "disconnect_stream_position";
+
+// Leaves an empty value out, and one that would make the notes too long.
+std::string AddMember(std::string notes, const char* name, std::string value) {
+  if (value.empty() || notes.size() + value.size() > kNotesBytesMax) {
+    return notes;
+  }
+  nlohmann::json object =
+      nlohmann::json::parse(notes, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) object = nlohmann::json::object();
+  object[name] = std::move(value);
+  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// Empty if there is no such text.
+std::string TakeMember(std::string* notes, const char* name) {
+  nlohmann::json object =
+      nlohmann::json::parse(*notes, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return "";
+  const auto found = object.find(name);
+  if (found == object.end()) return "";
+  std::string value;
+  if (found->is_string()) value = found->get<std::string>();
+  object.erase(found);
+  *notes =
+      object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return value;
+}
 
 }  // namespace
 
@@ -90,43 +118,38 @@ std::string NotesForNewProcess(const admin::AdminServer* admin,
 
 std::string AddJoinsToNotes(std::string notes, std::string joins) {
   // They are binary data.
-  joins = absl::Base64Escape(joins);
-  if (joins.empty() || notes.size() + joins.size() > kNotesBytesMax) {
-    return notes;
-  }
-  nlohmann::json object =
-      nlohmann::json::parse(notes, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) object = nlohmann::json::object();
-  object[kJoinsMember] = std::move(joins);
-  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return AddMember(std::move(notes), kJoinsMember, absl::Base64Escape(joins));
 }
 
 std::string TakeJoinsFromNotes(std::string* notes) {
-  nlohmann::json object =
-      nlohmann::json::parse(*notes, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) return "";
-  const auto found = object.find(kJoinsMember);
-  if (found == object.end()) return "";
   std::string joins;
-  if (!found->is_string() ||
-      !absl::Base64Unescape(found->get_ref<const std::string&>(), &joins)) {
+  if (!absl::Base64Unescape(TakeMember(notes, kJoinsMember), &joins)) {
     joins.clear();
   }
-  object.erase(found);
-  *notes =
-      object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return joins;
+}
+
+std::string AddStreamPositionToNotes(std::string notes, std::string position) {
+  return AddMember(std::move(notes), kStreamPositionMember,
+                   std::move(position));
+}
+
+std::string TakeStreamPositionFromNotes(std::string* notes) {
+  return TakeMember(notes, kStreamPositionMember);
 }
 
 std::string ReadNotes(takeover::Predecessor* old_process,
                       admin::AdminServer* admin, admin::SessionHistory* history,
-                      Signaling* signaling, Logger* logger) {
+                      Signaling* signaling, RedisDisconnectSource* disconnects,
+                      Logger* logger) {
   // Longer than the old process waits for its last joins.
   constexpr absl::Duration kTimeMax = absl::Seconds(4);
   absl::StatusOr<std::string> notes = old_process->ReadNotes(kTimeMax);
   if (notes.ok()) {
     const std::string joins = TakeJoinsFromNotes(&*notes);
     if (signaling != nullptr) signaling->ImportJoins(joins);
+    const std::string position = TakeStreamPositionFromNotes(&*notes);
+    if (disconnects != nullptr) disconnects->ContinueStreamFrom(position);
   }
   const absl::StatusOr<admin::CarriedOver> carried =
       notes.ok() ? admin::DecodeCarriedOver(*notes) : notes.status();

@@ -17,6 +17,7 @@
 #include "udpgate/admin/admin_server.h"
 #include "udpgate/admin/session_history.h"
 #include "udpgate/proxy.h"
+#include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/takeover/predecessor.h"
 #include "udpgate/takeover/takeover_server.h"
 
@@ -46,16 +47,23 @@ std::string NotesForNewProcess(const admin::AdminServer* admin,
                                Signaling* signaling, std::string given);
 
 // Continues the counters and the list of ended sessions of the old process, and
-// takes its last joins. Returns its notes, without the joins. `admin`,
-// `history` and `signaling` may be null.
+// takes its last joins and its position in the stream of disconnect events.
+// Returns its notes, without these. `admin`, `history`, `signaling` and
+// `disconnects` may be null.
 std::string ReadNotes(takeover::Predecessor* old_process,
                       admin::AdminServer* admin, admin::SessionHistory* history,
-                      Signaling* signaling, Logger* logger);
+                      Signaling* signaling, RedisDisconnectSource* disconnects,
+                      Logger* logger);
 
 // The two parts of the notes, which are one JSON object. The joins are left out
 // if they would make the notes too long.
 std::string AddJoinsToNotes(std::string notes, std::string joins);
 std::string TakeJoinsFromNotes(std::string* notes);
+
+// The same for the position in the stream of disconnect events, see
+// RedisDisconnectSource::stream_position. Empty: none.
+std::string AddStreamPositionToNotes(std::string notes, std::string position);
+std::string TakeStreamPositionFromNotes(std::string* notes);
 
 // Why SIGUSR2 cannot start a new process; empty if it can. `process_id` is this
 // process's.

@@ -39,6 +39,16 @@ TEST(NotesTest, JoinsComeBesideWhatIsThere) {
   EXPECT_EQ(AddJoinsToNotes("{}", ""), "{}");
 }
 
+TEST(NotesTest, TheStreamPositionComesBesideTheJoins) {
+  std::string notes = AddStreamPositionToNotes(
+      AddJoinsToNotes("{\"counters\":{}}", "j"), "5-6");
+  EXPECT_EQ(TakeStreamPositionFromNotes(&notes), "5-6");
+  EXPECT_EQ(TakeStreamPositionFromNotes(&notes), "");
+  EXPECT_EQ(TakeJoinsFromNotes(&notes), "j");
+  EXPECT_EQ(notes, "{\"counters\":{}}");
+  EXPECT_EQ(AddStreamPositionToNotes("{}", ""), "{}");
+}
+
 TEST(NotesTest, JoinsThatAreTooLongAreLeftOut) {
   EXPECT_EQ(AddJoinsToNotes("{}", std::string(4 << 20, 'j')), "{}");
 }

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -68,9 +69,17 @@ class DisconnectTarget {
   // Valid if kind() is kBackendText, else empty.
   const std::string& text() const { return text_; }
 
-  // `Parse` accepts it.
+  // How long ago the event happened, by the source's knowledge; 0 unless it is
+  // set. Sessions that began since, or whose backend was resolved since, are
+  // not concerned, so an event that comes late or twice does not end the
+  // session of a client who has come back. A negative age counts as 0.
+  absl::Duration age() const { return age_; }
+  void set_age(absl::Duration age) { age_ = age; }
+
+  // `Parse` accepts it. Without the age.
   std::string ToString() const;
 
+  // True if they name the same, whatever their age.
   friend bool operator==(const DisconnectTarget& a, const DisconnectTarget& b) {
     return a.kind_ == b.kind_ && a.client_ == b.client_ &&
            a.address_ == b.address_ && a.relay_port_ == b.relay_port_ &&
@@ -85,6 +94,7 @@ class DisconnectTarget {
   SocketAddress address_;
   uint16_t relay_port_ = 0;
   std::string text_;
+  absl::Duration age_;
 };
 
 //   class BusSource final : public udpgate::DisconnectSource {

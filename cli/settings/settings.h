@@ -49,6 +49,8 @@ struct Settings {
   std::string redis_sentinel_password;  // never logged
   std::string redis_backend_key;
   std::string redis_disconnect_channel;
+  std::string redis_disconnect_stream;  // empty: none
+  absl::Duration redis_disconnect_age_max;
   std::string redis_status_key;  // empty: the backend's own response
   std::string redis_joins_key;   // empty: joins are not shared
   absl::Duration redis_timeout;

@@ -57,7 +57,8 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "REDIS_SENTINEL_MASTER", "REDIS_SENTINEL_USERNAME",
           "REDIS_SENTINEL_PASSWORD", "REDIS_USERNAME", "REDIS_PASSWORD",
           "REDIS_PASSWORD_FILE", "REDIS_DB", "REDIS_BACKEND_KEY",
-          "REDIS_DISCONNECT_CHANNEL", "SESSION_IDLE_TIMEOUT_SECS",
+          "REDIS_DISCONNECT_CHANNEL", "REDIS_DISCONNECT_STREAM",
+          "REDIS_DISCONNECT_MAX_AGE_SECS", "SESSION_IDLE_TIMEOUT_SECS",
           "WORKER_COUNT", "QUEUE_SIZE", "LISTENER_COUNT", "BATCH_SIZE",
           "BACKEND_ADDR", "MAX_SESSIONS", "BACKEND_REFUSALS_MAX",
           "RESOLVE_TIMEOUT_MS", "REDIS_TIMEOUT_MS", "PENDING_DATAGRAMS_MAX",
@@ -109,6 +110,7 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"BACKEND_REFUSALS_MAX", 1, 1000},
                           {"RESOLVE_TIMEOUT_MS", 1, 3600000},
                           {"REDIS_TIMEOUT_MS", 1, 60000},
+                          {"REDIS_DISCONNECT_MAX_AGE_SECS", 0, 86400},
                           {"PENDING_DATAGRAMS_MAX", 1, 1024},
                           {"RECEIVE_BUFFER_BYTES", 4096, 1 << 30},
                           {"PORT_QUARANTINE_SECS", 0, 3600},
@@ -407,6 +409,7 @@ TEST(SettingTableTest, AddressesAndWords) {
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
            {"REDIS_DISCONNECT_CHANNEL", {"c"}, {std::string(1025, 'c')}},
+           {"REDIS_DISCONNECT_STREAM", {"s"}, {std::string(1025, 's')}},
            {"REDIS_PASSWORD_FILE", {"/f"}, {std::string(1025, 'f')}},
        }) {
     for (const std::string& value : test_case.good) {
@@ -477,6 +480,10 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.redis_backend_key, "k");
   apply("REDIS_DISCONNECT_CHANNEL", "c");
   EXPECT_EQ(settings.redis_disconnect_channel, "c");
+  apply("REDIS_DISCONNECT_STREAM", "s");
+  EXPECT_EQ(settings.redis_disconnect_stream, "s");
+  apply("REDIS_DISCONNECT_MAX_AGE_SECS", "7");
+  EXPECT_EQ(settings.redis_disconnect_age_max, absl::Seconds(7));
   apply("ADMIN_ADDR", "127.0.0.1:81");
   EXPECT_EQ(settings.admin_address, SocketAddress::Ipv4Loopback(81));
   apply("ADMIN_ADDR", "off");

@@ -215,6 +215,17 @@ void AddRedisSettings(TableBuilder* table) {
                  "Pub/sub channel of disconnect events.",
                  &Settings::redis_disconnect_channel);
   table
+      ->AddText("REDIS_DISCONNECT_STREAM", "", redis_ranges::kNameBytesMax,
+                "Stream of disconnect events beside the channel, which none "
+                "is lost from while the gateway is not connected.",
+                &Settings::redis_disconnect_stream)
+      .default_note = "none: the channel alone";
+  table->AddSeconds("REDIS_DISCONNECT_MAX_AGE_SECS", "60",
+                    redis_ranges::kDisconnectAgeMax,
+                    "Older events of REDIS_DISCONNECT_STREAM are not read at "
+                    "the first start, nor after a gap longer than the stream.",
+                    InSettings(&Settings::redis_disconnect_age_max));
+  table
       ->AddText("REDIS_STATUS_KEY", "", redis_ranges::kNameBytesMax,
                 "Key that holds the response to GET /v1/join for the whole "
                 "fleet, a JSON object of at most 64 KiB (NETHERNET_ADDR).",

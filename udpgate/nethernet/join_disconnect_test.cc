@@ -133,6 +133,17 @@ TEST_F(JoinDisconnectTest, EndsJoinsThatWaitOrLinger) {
   EXPECT_FALSE(IsKnown("abcd"));
 }
 
+TEST_F(JoinDisconnectTest, AnOldEventLeavesNewerJoins) {
+  BeginTwo();
+  DisconnectTarget target = *DisconnectTarget::Parse("ip 192.0.2.1");
+  target.set_age(absl::Milliseconds(1));
+  EXPECT_THAT(table_.HandleDisconnect(target), IsEmpty());
+  EXPECT_TRUE(IsKnown("abcd"));
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_FALSE(table_.HandleDisconnect(target).empty());
+  EXPECT_FALSE(IsKnown("abcd"));
+}
+
 // Its session begins after the event.
 TEST_F(JoinDisconnectTest, EndsASessionThatIsJustOpening) {
   ASSERT_TRUE(Add(JoinWith("abcd"), &table_).ok());

@@ -232,11 +232,18 @@ absl::Status JoinTable::Commit(Reservation reservation, Join join) {
 std::vector<SocketAddress> JoinTable::HandleDisconnect(
     const DisconnectTarget& target) {
   impl_->CancelReservations(target);
+  const int64_t happened_nanoseconds =
+      impl_->clock->NowNanoseconds() -
+      absl::ToInt64Nanoseconds(
+          std::clamp(target.age(), absl::ZeroDuration(), absl::Hours(24)));
   std::vector<SocketAddress> clients;
   for (const std::shared_ptr<JoinTag>& tag : impl_->FindNamed(target)) {
     {
       MutexLock lock(&impl_->mutex);
-      if (tag->state.list == JoinList::kNone) continue;
+      if (tag->state.list == JoinList::kNone ||
+          tag->state.created_nanoseconds > happened_nanoseconds) {
+        continue;
+      }
       impl_->RemoveDisconnected(tag.get(), &clients);
     }
     impl_->ReportDisconnected(*tag);

@@ -4,35 +4,78 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/types/optional.h"
+#include "udpgate/clock.h"
+#include "udpgate/internal/util/mutex.h"
+#include "udpgate/logging.h"
 #include "udpgate/redis/internal/connection.h"
+#include "udpgate/redis/internal/disconnect_stream.h"
+#include "udpgate/redis/internal/event_pairs.h"
 
 namespace udpgate {
 namespace {
 
+using internal::Mutex;
+using internal::MutexLock;
 using redis::internal::Connection;
 using redis::internal::ConnectionOwner;
+using redis::internal::DisconnectStream;
+using redis::internal::EventPairs;
 using redis::internal::ReplyText;
+
+constexpr absl::Duration kGapLogInterval = absl::Seconds(2);
+
+RedisOptions WithClock(RedisOptions options) {
+  if (options.clock == nullptr) options.clock = Clock::Monotonic();
+  return options;
+}
 
 }  // namespace
 
 class RedisDisconnectSource::Impl final : public ConnectionOwner {
  public:
-  Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup)
-      : options_(std::move(options)),
+  Impl(RedisOptions options, const std::shared_ptr<HostLookup>& lookup)
+      : options_(WithClock(std::move(options))),
         channel_name_(absl::StrCat(
             "channel \"", absl::CHexEscape(options_.disconnect_channel), "\"")),
-        connection_(options_, std::move(lookup), "disconnect channel",
-                    "udpgate-redis-s", this) {}
+        changed_nanoseconds_(options_.clock->NowNanoseconds()),
+        gap_limiter_(options_.clock, kGapLogInterval),
+        connection_(options_, lookup, "disconnect channel", "udpgate-redis-s",
+                    this) {
+    if (options_.disconnect_stream.empty()) return;
+    DisconnectStream::Callbacks callbacks;
+    callbacks.event = [this](absl::string_view payload, absl::Duration age) {
+      Deliver(EventPairs::Way::kStream, payload, age);
+    };
+    callbacks.invalid = [this](const absl::Status& why) { ReportInvalid(why); };
+    callbacks.lost = [this](absl::Time from, absl::Time until) {
+      ReportGap("disconnect stream", from, until);
+    };
+    stream_ = std::make_unique<DisconnectStream>(options_, lookup,
+                                                 std::move(callbacks));
+  }
 
-  // First, since the thread uses the other members.
-  ~Impl() override { connection_.Stop(); }
+  // First, since the threads use the other members.
+  ~Impl() override { Stop(); }
 
   absl::Status Start(Handler handler);
-  void Stop() { connection_.Stop(); }
+  void Stop() {
+    connection_.Stop();
+    if (stream_ != nullptr) stream_->Stop();
+  }
   absl::Status Health() const;
+  RedisDisconnectSourceStats GetStats() const;
+  std::string stream_position() const {
+    return stream_ == nullptr ? "" : stream_->position();
+  }
+  void ContinueStreamFrom(absl::string_view position) {
+    if (stream_ != nullptr) stream_->ContinueFrom(position);
+  }
 
   void OnConnected() override {
     connection_.Send({"SUBSCRIBE", options_.disconnect_channel});
@@ -44,11 +87,33 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
   bool takes_any_command() const override { return false; }
 
  private:
+  absl::Status ChannelHealth() const;
+  void SetSubscribed(bool is_subscribed) {
+    is_subscribed_.store(is_subscribed);
+    changed_nanoseconds_.store(options_.clock->NowNanoseconds());
+  }
+  // `age` is that of the event.
+  void Deliver(EventPairs::Way way, absl::string_view payload,
+               absl::Duration age);
+  void ReportInvalid(const absl::Status& why);
+  void ReportGap(absl::string_view what_for, absl::Time from, absl::Time until);
+
   const RedisOptions options_;
   const std::string channel_name_;
   Handler handler_;
   std::atomic<bool> is_started_{false};
   std::atomic<bool> is_subscribed_{false};
+  std::atomic<int64_t> changed_nanoseconds_;
+  std::atomic<uint64_t> gaps_{0};
+  // When the lost subscription was known to work; of the channel's thread.
+  absl::optional<absl::Time> lost_since_;
+  // One call of the handler at a time.
+  mutable Mutex handler_mutex_;
+  EventPairs pairs_ ABSL_GUARDED_BY(handler_mutex_);
+  std::atomic<uint64_t> pair_count_{0};
+  Mutex gap_mutex_;
+  LogRateLimiter gap_limiter_ ABSL_GUARDED_BY(gap_mutex_);
+  std::unique_ptr<DisconnectStream> stream_;  // null: none
   Connection connection_;
 };
 
@@ -57,14 +122,39 @@ absl::Status RedisDisconnectSource::Impl::Start(Handler handler) {
     return absl::FailedPreconditionError("already started");
   }
   handler_ = std::move(handler);
-  return connection_.Start();
+  if (absl::Status status = connection_.Start();
+      !status.ok() || stream_ == nullptr) {
+    return status;
+  }
+  absl::Status status = stream_->Start();
+  if (!status.ok()) connection_.Stop();
+  return status;
 }
 
-absl::Status RedisDisconnectSource::Impl::Health() const {
+absl::Status RedisDisconnectSource::Impl::ChannelHealth() const {
   absl::Status health = connection_.Health();
   if (!health.ok() || is_subscribed_.load()) return health;
   return absl::UnavailableError(absl::StrCat(
       "Redis ", options_.address, ": not subscribed to ", channel_name_));
+}
+
+absl::Status RedisDisconnectSource::Impl::Health() const {
+  absl::Status health = ChannelHealth();
+  if (!health.ok() || stream_ == nullptr) return health;
+  return stream_->Health();
+}
+
+RedisDisconnectSourceStats RedisDisconnectSource::Impl::GetStats() const {
+  RedisDisconnectSourceStats stats;
+  stats.is_subscribed = ChannelHealth().ok();
+  stats.subscribed_age = absl::Nanoseconds(options_.clock->NowNanoseconds() -
+                                           changed_nanoseconds_.load());
+  stats.gaps = gaps_.load();
+  stats.pairs = pair_count_.load();
+  if (stream_ == nullptr) return stats;
+  stats.is_reading_stream = stream_->Health().ok();
+  stats.stream_entries_read = stream_->entries_read();
+  return stats;
 }
 
 void RedisDisconnectSource::Impl::OnReply(const redisReply& reply) {
@@ -76,14 +166,23 @@ void RedisDisconnectSource::Impl::OnReply(const redisReply& reply) {
     connection_.Drop(absl::DataLossError("unexpected reply to SUBSCRIBE"));
     return;
   }
-  is_subscribed_.store(true);
+  SetSubscribed(true);
   connection_.LogRecovery(absl::StrCat("subscribed to ", channel_name_));
+  if (!lost_since_.has_value()) return;
+  ReportGap("disconnect channel", *lost_since_, absl::Now());
+  lost_since_.reset();
 }
 
 void RedisDisconnectSource::Impl::OnLost(const absl::Status& why) {
+  if (!is_subscribed_.load()) return;
+  SetSubscribed(false);
+  // Not now: a dead connection is noticed late.
+  const int64_t silent_nanoseconds =
+      options_.clock->NowNanoseconds() - connection_.replied_nanoseconds();
+  lost_since_ = absl::Now() - absl::Nanoseconds(silent_nanoseconds);
   // The connection ended because a payload was too long: an invalid event.
-  if (is_subscribed_.exchange(false) && absl::IsResourceExhausted(why)) {
-    handler_(absl::InvalidArgumentError(why.message()));
+  if (absl::IsResourceExhausted(why)) {
+    ReportInvalid(absl::InvalidArgumentError(why.message()));
   }
 }
 
@@ -93,15 +192,61 @@ void RedisDisconnectSource::Impl::OnMessage(const redisReply& message) {
     connection_.Drop(absl::DataLossError("pub/sub message without payload"));
     return;
   }
-  const absl::string_view payload = ReplyText(*message.element[2]);
+  Deliver(EventPairs::Way::kChannel, ReplyText(*message.element[2]),
+          absl::ZeroDuration());
+}
+
+void RedisDisconnectSource::Impl::Deliver(EventPairs::Way way,
+                                          absl::string_view payload,
+                                          absl::Duration age) {
   if (payload.size() >
       static_cast<size_t>(options_.disconnect_payload_bytes_max)) {
-    handler_(absl::InvalidArgumentError(
+    ReportInvalid(absl::InvalidArgumentError(
         absl::StrCat("payload of ", payload.size(), " bytes; the maximum is ",
                      options_.disconnect_payload_bytes_max)));
     return;
   }
-  handler_(DisconnectTarget::Parse(payload));
+  absl::StatusOr<DisconnectTarget> target = DisconnectTarget::Parse(payload);
+  const int64_t happened_nanoseconds =
+      options_.clock->NowNanoseconds() - absl::ToInt64Nanoseconds(age);
+  MutexLock lock(&handler_mutex_);
+  if (target.ok() && stream_ != nullptr) {
+    const int64_t first_nanoseconds =
+        pairs_.Match(way, payload, happened_nanoseconds);
+    pair_count_.store(pairs_.pair_count());
+    // What the other thread's event took counts too.
+    target->set_age(absl::Nanoseconds(options_.clock->NowNanoseconds() -
+                                      first_nanoseconds));
+  }
+  handler_(std::move(target));
+}
+
+void RedisDisconnectSource::Impl::ReportInvalid(const absl::Status& why) {
+  MutexLock lock(&handler_mutex_);
+  handler_(why);
+}
+
+void RedisDisconnectSource::Impl::ReportGap(absl::string_view what_for,
+                                            absl::Time from, absl::Time until) {
+  gaps_.fetch_add(1);
+  if (options_.log_sink == nullptr) return;
+  int64_t more = 0;
+  {
+    MutexLock lock(&gap_mutex_);
+    if (!gap_limiter_.Admit(&more)) return;
+  }
+  constexpr char kFormat[] = "%Y-%m-%dT%H:%M:%E3SZ";
+  const absl::TimeZone utc = absl::UTCTimeZone();
+  options_.log_sink(
+      LogSeverity::kWarning,
+      absl::StrCat("Redis ", options_.address, " (", what_for,
+                   "): events between ", absl::FormatTime(kFormat, from, utc),
+                   " and ", absl::FormatTime(kFormat, until, utc),
+                   " may be lost",
+                   more == 0 ? ""
+                             : absl::StrCat(" (and ", more,
+                                            " more gaps since the last such "
+                                            "line)")));
 }
 
 absl::StatusOr<std::shared_ptr<RedisDisconnectSource>>
@@ -124,5 +269,17 @@ absl::Status RedisDisconnectSource::Start(Handler handler) {
 void RedisDisconnectSource::Stop() { impl_->Stop(); }
 
 absl::Status RedisDisconnectSource::Health() const { return impl_->Health(); }
+
+RedisDisconnectSourceStats RedisDisconnectSource::GetStats() const {
+  return impl_->GetStats();
+}
+
+std::string RedisDisconnectSource::stream_position() const {
+  return impl_->stream_position();
+}
+
+void RedisDisconnectSource::ContinueStreamFrom(absl::string_view position) {
+  impl_->ContinueStreamFrom(position);
+}
 
 }  // namespace udpgate

@@ -167,6 +167,7 @@ TEST_F(RedisDisconnectSourceTest, SubscribesAgainAfterAnOversizedPayload) {
   Publish(*redis, "8");
   ASSERT_TRUE(events_.Await(2));
   EXPECT_THAT(events_.texts(), ElementsAre("INVALID_ARGUMENT", "8"));
+  EXPECT_EQ(source->GetStats().gaps, 1u);
 }
 
 TEST_F(RedisDisconnectSourceTest, LogsInOverAUnixSocket) {
@@ -237,6 +238,30 @@ TEST_F(RedisDisconnectSourceTest, DetectsASilentPeer) {
   const auto receivers = redis->Command({"PUBLISH", kChannel, "8"});
   ASSERT_TRUE(receivers.ok()) << receivers.status();
   EXPECT_TRUE(events_.Await(1));
+}
+
+// A link that dies without a word: nothing is closed, and nothing arrives.
+TEST_F(RedisDisconnectSourceTest, SaysWhichEventsMayBeLost) {
+  const auto redis = StartRedis();
+  options_.command_timeout = absl::Milliseconds(300);
+  options_.ping_interval = absl::Milliseconds(200);
+  const auto source = StartSubscribed(redis->tcp_address());
+  EXPECT_TRUE(source->GetStats().is_subscribed);
+  EXPECT_EQ(source->GetStats().gaps, 0u);
+  const absl::Time paused = absl::Now();
+  redis->Pause();
+  ASSERT_TRUE(AwaitTrue([&] { return !source->Health().ok(); }));
+  // The probe period and the time limit; the rest is for a busy machine.
+  EXPECT_LT(absl::Now() - paused, absl::Milliseconds(500) + absl::Seconds(1));
+  EXPECT_FALSE(source->GetStats().is_subscribed);
+  const absl::Time lost = absl::Now();
+  redis->Resume();
+  ASSERT_TRUE(AwaitHealthy(*source));
+  EXPECT_TRUE(AwaitTrue([&] {
+    return log_.CountOf("(disconnect channel): events between 20") == 1;
+  }));
+  EXPECT_EQ(source->GetStats().gaps, 1u);
+  EXPECT_LE(source->GetStats().subscribed_age, absl::Now() - lost);
 }
 
 TEST_F(RedisDisconnectSourceTest, PingsASilentPeerAndKeepsOneThatReplies) {
@@ -384,7 +409,10 @@ TEST_P(RedisSubscriberTest, Reconnects) {
   const auto source = Start(peer.address());
   EXPECT_TRUE(AwaitTrue([&] { return peer.command_count("SUBSCRIBE") == 2; }));
   EXPECT_TRUE(AwaitHealthy(*source));
-  EXPECT_EQ(log_.CountOf("warn:"), 1);
+  // The reason, and the gap of a subscription that was lost.
+  EXPECT_EQ(log_.CountOf("; retrying"), 1);
+  EXPECT_EQ(log_.CountOf(" may be lost"), GetParam().is_answer ? 0 : 1);
+  EXPECT_EQ(source->GetStats().gaps, GetParam().is_answer ? 0u : 1u);
   EXPECT_EQ(events_.texts(), std::vector<std::string>(GetParam().invalid_count,
                                                       "INVALID_ARGUMENT"));
 }

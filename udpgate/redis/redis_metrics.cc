@@ -2,12 +2,15 @@
 
 #include <cstdint>
 
+#include "absl/time/time.h"
+
 namespace udpgate {
 
 std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
                                      const RedisDisconnectSource& source) {
   using Kind = HostMetric::Kind;
   const RedisBackendResolverStats stats = resolver.GetStats();
+  const RedisDisconnectSourceStats events = source.GetStats();
   const auto number = [](uint64_t value) { return static_cast<double>(value); };
   return {
       {Kind::kGauge, "udpgate_redis_connected",
@@ -15,7 +18,21 @@ std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
        stats.is_connected ? 1.0 : 0.0},
       {Kind::kGauge, "udpgate_redis_subscribed",
        "1 while disconnect events are received.",
-       source.Health().ok() ? 1.0 : 0.0},
+       events.is_subscribed ? 1.0 : 0.0},
+      {Kind::kGauge, "udpgate_redis_subscribed_age_seconds",
+       "Seconds since udpgate_redis_subscribed changed.",
+       absl::ToDoubleSeconds(events.subscribed_age)},
+      {Kind::kCounter, "udpgate_redis_disconnect_gaps_total",
+       "Times that disconnect events may have been lost.", number(events.gaps)},
+      {Kind::kGauge, "udpgate_redis_disconnect_stream_reading",
+       "1 while disconnect events are read from the stream.",
+       events.is_reading_stream ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_disconnect_stream_entries_total",
+       "Entries read from the stream of disconnect events.",
+       number(events.stream_entries_read)},
+      {Kind::kCounter, "udpgate_redis_disconnect_pairs_total",
+       "Disconnect events that came by the channel and by the stream.",
+       number(events.pairs)},
       {Kind::kCounter, "udpgate_redis_gets_sent_total",
        "GET commands sent to Redis.", number(stats.gets_sent)},
       {Kind::kCounter, "udpgate_redis_stale_answers_total",

@@ -60,6 +60,11 @@ TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
       names,
       ::testing::UnorderedElementsAre(
           "udpgate_redis_connected", "udpgate_redis_subscribed",
+          "udpgate_redis_subscribed_age_seconds",
+          "udpgate_redis_disconnect_gaps_total",
+          "udpgate_redis_disconnect_stream_reading",
+          "udpgate_redis_disconnect_stream_entries_total",
+          "udpgate_redis_disconnect_pairs_total",
           "udpgate_redis_gets_sent_total", "udpgate_redis_stale_answers_total",
           "udpgate_redis_questions_refused_total",
           "udpgate_redis_questions_asked_again_total",

@@ -11,7 +11,7 @@
 namespace udpgate {
 namespace redis_ranges {
 
-// The key and the channel.
+// The keys and the channel.
 inline constexpr size_t kNameBytesMax = 1024;
 inline constexpr size_t kUsernameBytesMax = 1024;
 inline constexpr size_t kPasswordBytesMax = 4096;
@@ -28,6 +28,8 @@ inline constexpr DurationRange kCommandTimeout{
 inline constexpr DurationRange kStaleBackendAgeMax{
     "RedisOptions::stale_backend_age_max", absl::ZeroDuration(),
     absl::Hours(24)};
+inline constexpr DurationRange kDisconnectAgeMax{
+    "RedisOptions::disconnect_age_max", absl::ZeroDuration(), absl::Hours(24)};
 inline constexpr IntegerRange kGetsPerSecondMax{
     "RedisOptions::gets_per_second_max", 1, 1'000'000};
 

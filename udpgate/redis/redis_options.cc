@@ -84,6 +84,11 @@ absl::Status ValidateTimes(const RedisOptions& options) {
                  absl::Seconds(10))) {
     return Invalid("failure_pause", "0 to 10 seconds");
   }
+  if (absl::Status status =
+          redis_ranges::kDisconnectAgeMax.Check(options.disconnect_age_max);
+      !status.ok()) {
+    return status;
+  }
   return redis_ranges::kStaleBackendAgeMax.Check(options.stale_backend_age_max);
 }
 
@@ -130,6 +135,10 @@ absl::Status RedisOptions::Validate() const {
   }
   if (!IsName(disconnect_channel)) {
     return Invalid("disconnect_channel", allowed_name);
+  }
+  if (disconnect_stream.size() > kNameBytesMax) {
+    return Invalid("disconnect_stream",
+                   absl::StrCat("up to ", kNameBytesMax, " bytes"));
   }
   if (absl::Status status = ValidateTimes(*this); !status.ok()) return status;
   if (!IsBetween(gets_in_flight_max, 1, 1024)) {

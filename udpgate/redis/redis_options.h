@@ -69,6 +69,15 @@ struct RedisOptions {
   // database. 1 to 1024 bytes.
   std::string disconnect_channel = "udp_gate:disconnect";
 
+  // The stream of disconnect events, beside the channel, which Redis keeps for
+  // a gateway that is not connected: each entry has the field "event". Empty:
+  // none. Up to 1024 bytes.
+  std::string disconnect_stream;
+
+  // Where the gateway knows no last entry, or the stream no longer has it,
+  // older entries are not read. 0 to 24 hours.
+  absl::Duration disconnect_age_max = absl::Minutes(1);
+
   // Time limit of each command, and of each step of connecting: the lookup, the
   // connection, the login. 1 ms to 1 minute.
   absl::Duration command_timeout = absl::Seconds(1);
@@ -115,8 +124,8 @@ struct RedisOptions {
   // used one makes room. 1 to 1,000,000.
   int key_sets_max = 16384;
 
-  // Maximum size of a payload on the channel; a longer one is reported as
-  // invalid. 1 to 32768 bytes.
+  // Maximum size of a payload on the channel and in the stream; a longer one is
+  // reported as invalid. 1 to 32768 bytes.
   int disconnect_payload_bytes_max = 4096;
 
   // Receives the log lines; see logging.h. Null: nothing is logged.

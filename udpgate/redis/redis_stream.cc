@@ -5,17 +5,18 @@
 #include <deque>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "udpgate/clock.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/logging.h"
 #include "udpgate/option_error.h"
 #include "udpgate/redis/internal/connection.h"
+#include "udpgate/redis/internal/stream_reply.h"
 #include "udpgate/redis/redis_option_ranges.h"
 
 namespace udpgate {
@@ -26,7 +27,9 @@ using internal::MutexLock;
 using redis::internal::Connection;
 using redis::internal::ConnectionOwner;
 using redis::internal::FrameLimits;
-using redis::internal::ReplyText;
+using redis::internal::ReadRedisTime;
+using redis::internal::ReadStreamReply;
+using redis::internal::StreamEntry;
 
 // Entries of one reply to XREAD.
 constexpr int kEntriesPerRead = 64;
@@ -34,8 +37,6 @@ constexpr int kEntriesPerRead = 64;
 constexpr size_t kWritesInFlightMax = 128;
 // The name of the only field of an entry.
 constexpr char kField[] = "e";
-// Two numbers of 64 bits.
-constexpr size_t kIdBytesMax = 41;
 constexpr absl::Duration kBlockMax = absl::Seconds(1);
 constexpr absl::Duration kExpireInterval = absl::Seconds(30);
 constexpr absl::Duration kLogInterval = absl::Seconds(10);
@@ -62,19 +63,6 @@ std::string RandomText() {
   std::random_device device;
   return absl::StrCat(
       absl::Hex((uint64_t{device()} << 32) | device(), absl::kZeroPad16));
-}
-
-// The time of an entry, which is the first part of its id
-// (https://redis.io/docs/data-types/streams/#entry-ids). False for other text.
-bool ReadIdMilliseconds(absl::string_view id, int64_t* milliseconds) {
-  return absl::SimpleAtoi(id.substr(0, id.find('-')), milliseconds) &&
-         *milliseconds >= 0;
-}
-
-absl::string_view TextOf(const redisReply* reply) {
-  return reply != nullptr && reply->type == REDIS_REPLY_STRING
-             ? ReplyText(*reply)
-             : absl::string_view();
 }
 
 }  // namespace
@@ -149,7 +137,7 @@ class RedisStream::Impl {
     // False if the reply is not one of TIME or XREAD.
     bool ReadTime(const redisReply& reply);
     bool ReadStreams(const redisReply& reply);
-    bool ReadEntry(const redisReply& reply);
+    void TakeEntry(const StreamEntry& entry);
     void SendRead();
     int64_t Now() const { return owner->options_.clock->NowNanoseconds(); }
 
@@ -241,15 +229,7 @@ void RedisStream::Impl::Reader::OnReply(const redisReply& reply) {
 
 // https://redis.io/commands/time/
 bool RedisStream::Impl::Reader::ReadTime(const redisReply& reply) {
-  int64_t seconds;
-  int64_t microseconds;
-  if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 2 ||
-      !absl::SimpleAtoi(TextOf(reply.element[0]), &seconds) ||
-      !absl::SimpleAtoi(TextOf(reply.element[1]), &microseconds) ||
-      seconds < 0 || seconds > INT64_MAX / 2000) {
-    return false;
-  }
-  redis_milliseconds = seconds * 1000 + microseconds / 1000;
+  if (!ReadRedisTime(reply, &redis_milliseconds)) return false;
   redis_time_nanoseconds = Now();
   const int64_t backlog =
       skips_backlog ? 0
@@ -270,50 +250,35 @@ void RedisStream::Impl::Reader::SendRead() {
                    owner->stream_options_.key, last_id});
 }
 
-// https://redis.io/commands/xread/
 bool RedisStream::Impl::Reader::ReadStreams(const redisReply& reply) {
-  if (reply.type == REDIS_REPLY_NIL) return true;
-  if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 1) return false;
-  const redisReply& stream = *reply.element[0];
-  if (stream.type != REDIS_REPLY_ARRAY || stream.elements != 2) return false;
-  const redisReply& entries = *stream.element[1];
-  // Without a new id the same would be read for ever.
-  if (entries.type != REDIS_REPLY_ARRAY || entries.elements == 0) return false;
-  for (size_t i = 0; i < entries.elements; ++i) {
-    if (!ReadEntry(*entries.element[i])) return false;
-  }
+  std::vector<StreamEntry> entries;
+  if (!ReadStreamReply(reply, &entries)) return false;
+  for (const StreamEntry& entry : entries) TakeEntry(entry);
   return true;
 }
 
-bool RedisStream::Impl::Reader::ReadEntry(const redisReply& entry) {
-  if (entry.type != REDIS_REPLY_ARRAY || entry.elements != 2) return false;
-  int64_t milliseconds;
-  const absl::string_view id = TextOf(entry.element[0]);
-  if (id.size() > kIdBytesMax || !ReadIdMilliseconds(id, &milliseconds)) {
-    return false;
-  }
-  last_id = std::string(id);
-  const redisReply& fields = *entry.element[1];
+void RedisStream::Impl::Reader::TakeEntry(const StreamEntry& entry) {
+  last_id = entry.id.ToString();
   absl::string_view text;
-  if (fields.type == REDIS_REPLY_ARRAY && fields.elements == 2 &&
-      TextOf(fields.element[0]) == kField) {
-    text = TextOf(fields.element[1]);
+  if (entry.fields.size() == 2 && entry.fields[0] == kField) {
+    text = entry.fields[1];
   }
-  if (absl::StartsWith(text, owner->prefix_)) return true;
+  if (absl::StartsWith(text, owner->prefix_)) return;
   const size_t begin = text.find(' ');
   if (begin != owner->prefix_.size() - 1 ||
       text.size() - owner->prefix_.size() >
           owner->stream_options_.entry_bytes_max) {
     owner->entries_invalid_.fetch_add(1);
-    return true;
+    return;
   }
   owner->entries_read_.fetch_add(1);
   const int64_t passed = (Now() - redis_time_nanoseconds) /
                          absl::ToInt64Nanoseconds(absl::Milliseconds(1));
   const absl::Duration age =
-      absl::Milliseconds(redis_milliseconds + passed - milliseconds);
+      absl::Milliseconds(redis_milliseconds + passed) -
+      absl::Milliseconds(static_cast<int64_t>(
+          std::min<uint64_t>(entry.id.milliseconds, INT64_MAX)));
   owner->handler_(text.substr(begin + 1), std::max(age, absl::ZeroDuration()));
-  return true;
 }
 
 void RedisStream::Impl::Reader::OnLost(const absl::Status& why) {

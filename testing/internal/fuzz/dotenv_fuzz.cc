@@ -79,6 +79,8 @@ void TrySetting(const DotenvEntry& entry) {
       redis.backend_key = settings.redis_backend_key;
     } else if (setting.variable == "REDIS_DISCONNECT_CHANNEL") {
       redis.disconnect_channel = settings.redis_disconnect_channel;
+    } else if (setting.variable == "REDIS_DISCONNECT_STREAM") {
+      redis.disconnect_stream = settings.redis_disconnect_stream;
     }
     Require(redis.Validate().ok(), "a setting that is taken suits Redis");
   }

@@ -1,5 +1,7 @@
 #include "udpgate/internal/control/disconnect_router.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/session/relay_ports.h"
@@ -9,6 +11,8 @@ namespace internal {
 namespace {
 
 constexpr absl::Duration kLogInterval = absl::Seconds(5);
+// No session is older.
+constexpr absl::Duration kAgeMax = absl::Hours(24 * 365);
 
 // The message for a target that every shard searches for.
 ShardMessage::Kind KindOf(const DisconnectTarget& target) {
@@ -71,6 +75,10 @@ void DisconnectRouter::ReleaseEvents() {
 
 void DisconnectRouter::TakeEvent(absl::StatusOr<DisconnectTarget> target) {
   Event event{context_->clock->NowNanoseconds(), std::move(target)};
+  if (event.target.ok()) {
+    event.came_nanoseconds -= absl::ToInt64Nanoseconds(
+        std::clamp(event.target->age(), absl::ZeroDuration(), kAgeMax));
+  }
   {
     MutexLock lock(&events_mutex_);
     const auto size_max =

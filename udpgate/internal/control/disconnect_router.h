@@ -61,7 +61,7 @@ class DisconnectRouter {
   void AddStats(ProxyStats* stats) const;
 
  private:
-  // What the source reported, and when.
+  // What the source reported, and when it happened.
   struct Event {
     int64_t came_nanoseconds;
     absl::StatusOr<DisconnectTarget> target;

@@ -324,6 +324,21 @@ TEST_F(DisconnectRouterTest, KeptEventsGoFirstWithTheTimeOfTheirArrival) {
   EXPECT_EQ(messages[2].came_nanoseconds, clock_.NowNanoseconds());
 }
 
+TEST_F(DisconnectRouterTest, AnOldEventConcernsOldSessionsOnly) {
+  clock_.Advance(absl::Hours(1));
+  DisconnectTarget target = DisconnectTarget::ForClient(Client(1));
+  target.set_age(absl::Seconds(7));
+  handler_(target);
+  target.set_age(-absl::Seconds(7));
+  handler_(target);
+  const std::vector<ShardMessage> messages = TakeAll();
+  ASSERT_EQ(messages.size(), 2u);
+  EXPECT_EQ(
+      messages[0].came_nanoseconds,
+      clock_.NowNanoseconds() - absl::ToInt64Nanoseconds(absl::Seconds(7)));
+  EXPECT_EQ(messages[1].came_nanoseconds, clock_.NowNanoseconds());
+}
+
 TEST_F(DisconnectRouterTest, TheSourceWaitsIfTooManyEventsAreKept) {
   router_->KeepEvents();
   std::atomic<int> returned_count{0};

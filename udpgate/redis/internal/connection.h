@@ -140,6 +140,9 @@ class Connection {
   // violated the protocol, and after a failed attempt.
   bool was_closed_in_use() const { return was_closed_in_use_; }
 
+  // When the last whole reply or message came.
+  int64_t replied_nanoseconds() const { return replied_nanoseconds_; }
+
   // A Status that quotes the error reply: Unavailable if it is temporary
   // (LOADING), else FailedPrecondition.
   absl::Status ErrorToStatus(const redisReply& error) const;
