@@ -31,9 +31,9 @@ TEST_F(RedisBackendResolverTest, UsesAUnixSocketAndADatabase) {
   server.unix_socket = true;
   const auto redis = StartRedis(server);
   options_.database = 3;
-  options_.backend_key = "other key";
-  ASSERT_TRUE(redis->Command({"SET", "other key", "1.2.3.4:1"}).ok());
-  ASSERT_TRUE(redis->Command({"MOVE", "other key", "3"}).ok());
+  options_.backend_key = "other_key";
+  ASSERT_TRUE(redis->Command({"SET", "other_key", "1.2.3.4:1"}).ok());
+  ASSERT_TRUE(redis->Command({"MOVE", "other_key", "3"}).ok());
   const auto resolver = MakeConnected(redis->unix_address());
   EXPECT_EQ(Resolution(resolver.get()).Await(), "1.2.3.4:1 1.2.3.4:1");
 }
