@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,6 +34,33 @@ SocketAddress ListenAddress(const std::string& output) {
       .value_or(SocketAddress());
 }
 
+// The program, with the read end of `fifo` as its input. The kernel chooses the
+// UDP port; if another program has that TCP port, the next attempt gets another
+// one.
+std::unique_ptr<ChildProcess> StartProgram(const SocketAddress& backend,
+                                           const std::string& fifo) {
+  constexpr int kAttemptsMax = 10;
+  ChildProcessOptions options;
+  options.arguments = {
+      "/bin/sh", "-c",     "exec \"$1\" 127.0.0.1:0 \"$2\" < \"$3\"",
+      "sh",      kProgram, backend.ToString(),
+      fifo};
+  for (int i = 0; i < kAttemptsMax; ++i) {
+    auto program = ChildProcess::Start(options);
+    if (!program.ok()) {
+      ADD_FAILURE() << program.status();
+      return nullptr;
+    }
+    if ((*program)->AwaitOutput(", TCP and UDP\n")) return *std::move(program);
+    if (!absl::StrContains((*program)->output(), "Address already in use")) {
+      ADD_FAILURE() << (*program)->output();
+      return nullptr;
+    }
+  }
+  ADD_FAILURE() << "each TCP port was in use";
+  return nullptr;
+}
+
 TEST(NetherNetTest, CurrentAndOldClientsPlayOnOneAddress) {
   IceBackend backend;
   LoopbackPeer old_backend(backend.address());  // UDP, the same port
@@ -41,16 +69,10 @@ TEST(NetherNetTest, CurrentAndOldClientsPlayOnOneAddress) {
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
   const int input_fd = open(fifo.c_str(), O_RDWR | O_CLOEXEC);
   ASSERT_GE(input_fd, 0);
-  ChildProcessOptions options;
-  options.arguments = {
-      "/bin/sh", "-c",     "exec \"$1\" 127.0.0.1:0 \"$2\" < \"$3\"",
-      "sh",      kProgram, backend.address().ToString(),
-      fifo};
-  auto program = ChildProcess::Start(options);
-  ASSERT_TRUE(program.ok()) << program.status();
-  ASSERT_TRUE((*program)->AwaitOutput(", TCP and UDP\n"))
-      << (*program)->output();
-  const SocketAddress gateway = ListenAddress((*program)->output());
+  const std::unique_ptr<ChildProcess> program =
+      StartProgram(backend.address(), fifo);
+  ASSERT_NE(program, nullptr);
+  const SocketAddress gateway = ListenAddress(program->output());
 
   IcePlayer player;
   const absl::Status joined = player.Join(gateway);
@@ -67,12 +89,11 @@ TEST(NetherNetTest, CurrentAndOldClientsPlayOnOneAddress) {
   EXPECT_EQ(datagram->payload, "\x05 RakNet");
 
   close(input_fd);
-  const auto ended = (*program)->AwaitExit();
+  const auto ended = program->AwaitExit();
   ASSERT_TRUE(ended.ok()) << ended.status();
   EXPECT_EQ(ended->status, 0);
-  EXPECT_TRUE(
-      absl::StrContains((*program)->output(), "joins: 1, with media: 1\n"))
-      << (*program)->output();
+  EXPECT_TRUE(absl::StrContains(program->output(), "joins: 1, with media: 1\n"))
+      << program->output();
 }
 
 TEST(NetherNetTest, SaysWhatIsWrongWithAnAddress) {
