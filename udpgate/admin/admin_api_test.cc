@@ -151,7 +151,7 @@ TEST_F(AdminApiTest, SessionsAndEndsOfAJoinNameThePlayer) {
   Serve();
   LoopbackPeer other, player;
   Play(&other);
-  resolver_->tag = std::make_shared<SessionTag>("secret key", "1234567890");
+  resolver_->SetTag(std::make_shared<SessionTag>("secret key", "1234567890"));
   Play(&player);
   const auto sessions_of = [this](const LoopbackPeer& peer) {
     return Get("/api/v1/sessions?client=" + peer.address().ToString());
@@ -253,7 +253,7 @@ TEST_F(AdminApiTest, DisconnectEndsASession) {
 }
 
 TEST_F(AdminApiTest, DisconnectAcceptsABackendLabel) {
-  resolver_->label = "lobby.internal:19132";
+  resolver_->SetLabel("lobby.internal:19132");
   Serve();
   LoopbackPeer client;
   Play(&client);

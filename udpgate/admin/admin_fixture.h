@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
@@ -25,6 +26,7 @@
 #include "udpgate/admin/session_history.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/disconnect_source.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/socket_address.h"
@@ -54,23 +56,33 @@ inline nlohmann::json Json(const test::HttpReply& reply) {
   return value.is_object() ? value : nlohmann::json::object();
 }
 
-// Resolves to one backend, with a label and a tag that the test can set.
+// Resolves to one backend, with a label and a tag that the test sets for the
+// clients that follow.
 class LabelResolver final : public BackendResolver {
  public:
   explicit LabelResolver(const SocketAddress& backend)
-      : label(backend.ToString()), backend_(backend) {}
+      : result_{backend, backend.ToString()} {}
   void Resolve(const ResolveRequest&, Callback done) override {
-    ResolveResult result{backend_, label};
-    result.tag = tag;
+    ResolveResult result;
+    {
+      udpgate::internal::MutexLock lock(&mutex_);
+      result = result_;
+    }
     done(std::move(result));
   }
 
-  // Set them before the first client sends.
-  std::string label;
-  std::shared_ptr<SessionTag> tag;
+  void SetLabel(std::string label) {
+    udpgate::internal::MutexLock lock(&mutex_);
+    result_.label = std::move(label);
+  }
+  void SetTag(std::shared_ptr<SessionTag> tag) {
+    udpgate::internal::MutexLock lock(&mutex_);
+    result_.tag = std::move(tag);
+  }
 
  private:
-  const SocketAddress backend_;
+  udpgate::internal::Mutex mutex_;
+  ResolveResult result_ ABSL_GUARDED_BY(mutex_);
 };
 
 // An admin server of a proxy on the loopback interface.
