@@ -33,8 +33,6 @@ FrameLimits ReadLimits(const RedisOptions& options) {
 
 }  // namespace
 
-constexpr char DisconnectStream::kField[];
-
 DisconnectStream::DisconnectStream(RedisOptions options,
                                    std::shared_ptr<HostLookup> lookup,
                                    Callbacks callbacks)
