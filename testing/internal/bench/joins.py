@@ -237,6 +237,8 @@ def measure_media(options, folder):
 
 def measure_push(options, folder):
     """What the stacks of npm say; None where they are not there."""
+    if not options.no_push and not NODE_MODULES.exists():
+        print("no push: tools/install_peers.sh installs its stacks", file=sys.stderr)
     if options.no_push or not NODE_MODULES.exists():
         return None
     out = folder / "push"
