@@ -166,11 +166,13 @@ void RedisDisconnectSource::Impl::OnReply(const redisReply& reply) {
     connection_.Drop(absl::DataLossError("unexpected reply to SUBSCRIBE"));
     return;
   }
-  SetSubscribed(true);
   connection_.LogRecovery(absl::StrCat("subscribed to ", channel_name_));
-  if (!lost_since_.has_value()) return;
-  ReportGap("disconnect channel", *lost_since_, absl::Now());
-  lost_since_.reset();
+  if (lost_since_.has_value()) {
+    ReportGap("disconnect channel", *lost_since_, absl::Now());
+    lost_since_.reset();
+  }
+  // Last, so that who sees it sees the gap as well.
+  SetSubscribed(true);
 }
 
 void RedisDisconnectSource::Impl::OnLost(const absl::Status& why) {

@@ -1,6 +1,7 @@
 #include "udpgate/redis/internal/disconnect_stream.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -29,6 +30,12 @@ FrameLimits ReadLimits(const RedisOptions& options) {
   limits.elements_max = kEntriesPerRead;
   limits.depth_max = 5;
   return limits;
+}
+
+// XREAD returns what follows an id; the first id of a millisecond is N-0.
+StreamId LastIdBefore(uint64_t milliseconds) {
+  if (milliseconds == 0) return {};
+  return {milliseconds - 1, std::numeric_limits<uint64_t>::max()};
 }
 
 }  // namespace
@@ -147,14 +154,12 @@ void DisconnectStream::ChoosePosition(const absl::optional<StreamId>& oldest) {
   const auto now_milliseconds = static_cast<uint64_t>(RedisMilliseconds());
   const auto age_max_milliseconds = static_cast<uint64_t>(
       absl::ToInt64Milliseconds(options_.disconnect_age_max));
-  StreamId start;
-  start.milliseconds =
-      now_milliseconds - std::min(age_max_milliseconds, now_milliseconds);
+  const StreamId start = LastIdBefore(
+      now_milliseconds - std::min(age_max_milliseconds, now_milliseconds));
   if (std::exchange(skips_, false)) {
-    start.milliseconds = now_milliseconds;
     ReportLost(last_id_.has_value() ? last_id_->milliseconds
                                     : now_milliseconds);
-    last_id_ = start;
+    last_id_ = LastIdBefore(now_milliseconds);
     return;
   }
   if (!last_id_.has_value()) {
