@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "cli/settings/dotenv.h"
+#include "cli/settings/gateway_id.h"
 #include "cli/settings/parsers.h"
 #include "cli/settings/table.h"
 #include "udpgate/redis/redis_option_ranges.h"
@@ -467,6 +468,7 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
           found->second.source, "): allowed: ", setting.allowed));
     }
   }
+  if (settings->gateway_id.empty()) settings->gateway_id = DefaultGatewayId();
   ApplyPartsOfRedisUrl(values, settings);
   if (absl::Status status = CheckRedisTls(*settings); !status.ok()) {
     return status;

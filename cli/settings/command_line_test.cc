@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "cli/settings/gateway_id.h"
 #include "cli/settings/table.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -72,6 +73,7 @@ TEST_F(CommandLineTest, DefaultsAreThoseOfTheContract) {
   EXPECT_EQ(settings.proxy.listen_address.ToString(), "0.0.0.0:19132");
   EXPECT_FALSE(settings.listen_on_all_addresses);
   EXPECT_EQ(settings.redis_address, "127.0.0.1:6379");
+  EXPECT_EQ(settings.gateway_id, DefaultGatewayId());
   EXPECT_EQ(settings.redis_username, "");
   EXPECT_EQ(settings.redis_password, "");
   EXPECT_EQ(settings.redis_database, 0);
@@ -90,6 +92,15 @@ TEST_F(CommandLineTest, DefaultsAreThoseOfTheContract) {
   EXPECT_EQ(settings.proxy.limits.pending_datagrams_max, 16);
   EXPECT_EQ(settings.proxy.receive_buffer_bytes, 8 << 20);
   EXPECT_EQ(settings.log_level, LogSeverity::kInfo);
+}
+
+TEST_F(CommandLineTest, GatewayHasTheIdThatItIsGiven) {
+  arguments_ = {"--gateway-id", "gateway-1"};
+  EXPECT_EQ(ParseOk().gateway_id, "gateway-1");
+  arguments_ = {"--gateway-id", "gateway 1"};
+  EXPECT_THAT(ParseError(),
+              HasSubstr("GATEWAY_ID=\"gateway 1\" (--gateway-id): allowed: 1 "
+                        "to 64 printable ASCII characters without spaces"));
 }
 
 TEST_F(CommandLineTest, FlagBeatsEnvironmentBeatsDotenvBeatsDefault) {

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
+#include "cli/settings/gateway_id.h"
 #include "nlohmann/json.hpp"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/redis/redis_option_ranges.h"
@@ -117,6 +118,12 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result) {
 bool ApplyListenAddress(absl::string_view value, Settings* settings) {
   return ParseListenAddress(value, &settings->proxy.listen_address,
                             &settings->listen_on_all_addresses);
+}
+
+bool ApplyGatewayId(absl::string_view value, Settings* settings) {
+  if (!IsGatewayId(value)) return false;
+  settings->gateway_id = std::string(value);
+  return true;
 }
 
 bool ApplyRedisAddress(absl::string_view value, Settings* settings) {

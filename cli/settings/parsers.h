@@ -36,6 +36,7 @@ bool ParseByteCount(absl::string_view text, int64_t minimum, int64_t maximum,
 // `result` is its plain form.
 bool ParseRemoteAddress(absl::string_view text, std::string* result);
 
+bool ApplyGatewayId(absl::string_view value, Settings* settings);
 bool ApplyListenAddress(absl::string_view value, Settings* settings);
 bool ApplyRedisAddress(absl::string_view value, Settings* settings);
 bool ApplyRedisUrl(absl::string_view value, Settings* settings);

@@ -32,6 +32,9 @@ struct Settings {
   // `host:port` or `ip:port`; empty: resolve through Redis.
   std::string backend_address;
 
+  // The name of this gateway among those that use the same Redis.
+  std::string gateway_id;
+
   std::string redis_url;      // its parts are in the others; never logged
   std::string redis_address;  // `host:port` or `unix:/path`
   std::string redis_username;

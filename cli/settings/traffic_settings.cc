@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "cli/settings/gateway_id.h"
 #include "cli/settings/parsers.h"
 #include "cli/settings/table_builder.h"
 #include "udpgate/proxy_option_ranges.h"
@@ -254,6 +255,17 @@ void AddRedisSettings(TableBuilder* table) {
                     InSettings(&Settings::resolves_per_second));
 }
 
+// What a fleet of gateways knows of one.
+void AddRedisFleetSettings(TableBuilder* table) {
+  table
+      ->Add("GATEWAY_ID", "",
+            "Name of this gateway among those that use the same Redis.",
+            absl::StrCat("1 to ", kGatewayIdBytesMax,
+                         " printable ASCII characters without spaces"),
+            ApplyGatewayId)
+      .default_note = "the host name";
+}
+
 void AddSessionSettings(TableBuilder* table) {
   table->Group("Sessions", /*is_live=*/true);
   table->AddSeconds("SESSION_IDLE_TIMEOUT_SECS", "60",
@@ -383,6 +395,7 @@ void AddTrafficSettings(TableBuilder* table) {
   AddListenSettings(table);
   AddBackendSettings(table);
   AddRedisSettings(table);
+  AddRedisFleetSettings(table);
   AddSessionSettings(table);
   AddAdmissionSettings(table);
   AddUnconfirmedSettings(table);
