@@ -77,6 +77,20 @@ Proxy::~Proxy() { Stop(); }
 
 absl::Status Proxy::Start() { return impl_->start_stop.Start(); }
 
+absl::StatusOr<std::vector<RestoredSession>> Proxy::Restore(
+    absl::Span<const RestorableSession> sessions) {
+  (void)sessions;
+  return absl::UnimplementedError("not yet");
+}
+
+void Proxy::SetStandby(bool is_standby) { (void)is_standby; }
+
+bool Proxy::is_standby() const { return false; }
+
+void Proxy::Supersede(absl::Span<const uint64_t> session_ids) {
+  (void)session_ids;
+}
+
 void Proxy::Stop() { impl_->start_stop.Stop(); }
 
 void Proxy::Drain() {

@@ -15,12 +15,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
@@ -52,6 +54,32 @@ struct ProxyDependencies {
   std::shared_ptr<FlowOffload> flow_offload = nullptr;
   // Null: session events are not reported. See session_observer.h.
   std::shared_ptr<SessionObserver> session_observer = nullptr;
+};
+
+// A session of another process or gateway, for `Proxy::Restore`.
+struct RestorableSession {
+  SocketAddress client;
+  SocketAddress local;  // the gateway's address that the client sent to
+  SocketAddress backend;
+  SocketAddress relay;  // the source address and port that it had
+  std::string label;    // ResolveResult::label
+  // `BackendResolver::RestoreTag` is called with it. May be null.
+  std::shared_ptr<SessionTag> tag;
+  absl::Duration age;  // since the client's first datagram
+};
+
+// What `Proxy::Restore` has made of one of them.
+struct RestoredSession {
+  enum class Outcome : uint8_t {
+    kRestored,       // on the same source address and port
+    kOnOtherRelay,   // its source port is taken, or its source address absent
+    kClientPresent,  // the client has a session already, which stays
+    kRejected,       // an address is invalid, or the session limit is reached
+    kNoSocket,       // no upstream socket could be opened
+  };
+  Outcome outcome = Outcome::kRejected;
+  uint64_t session_id = 0;  // SessionInfo::id of a restored session
+  SocketAddress relay;      // of a restored session
 };
 
 // The session limit in force: the lowest of three limits, and which one it is.
@@ -92,6 +120,24 @@ class Proxy {
   // Starts the threads and the disconnect source. FailedPrecondition if called
   // twice or after `Stop`.
   absl::Status Start();
+
+  // Continues sessions of another process or gateway: confirmed, with their
+  // backends and if possible their source ports (out of quarantine, too).
+  // Before Start the calling thread does the work; afterwards the workers do,
+  // in slices, and the call waits for them. The results are in the order of
+  // `sessions`. Unavailable if the Proxy stops meanwhile. Threads: a control
+  // thread; not one that calls back into the host.
+  absl::StatusOr<std::vector<RestoredSession>> Restore(
+      absl::Span<const RestorableSession> sessions);
+
+  // In standby no client is served: datagrams of clients are dropped as
+  // `standby`. Entering it ends all sessions as `superseded`.
+  void SetStandby(bool is_standby);
+  bool is_standby() const;
+
+  // Ends sessions by their ids (SessionInfo::id) as `superseded`: another
+  // gateway has them now. Ids of sessions that have ended are ignored.
+  void Supersede(absl::Span<const uint64_t> session_ids);
 
   // Stops the threads and the disconnect source and ends all sessions. Returns
   // within milliseconds, even if the resolver hangs. With a SessionObserver it

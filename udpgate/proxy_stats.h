@@ -164,6 +164,8 @@ namespace udpgate {
   X(kNoUpstreamSocket, no_upstream_socket,                                    \
     "No upstream socket could be opened.")                                    \
   X(kDraining, draining, "New session rejected: the gateway is draining.")    \
+  X(kStandby, standby,                                                        \
+    "Datagram of a client while the gateway is in standby.")                  \
   X(kSessionEnded, session_ended, "Buffered datagram discarded at shutdown.") \
   X(kBackendRefused, backend_refused,                                         \
     "ICMP errors from the backend ended the session with this datagram.")     \
@@ -205,6 +207,7 @@ namespace udpgate {
   X(kResolveTimedOut, resolve_timed_out, "Backend resolution timed out.")     \
   X(kNoUpstreamSocket, no_upstream_socket,                                    \
     "No upstream socket could be opened.")                                    \
+  X(kSuperseded, superseded, "Another gateway continues the session.")        \
   X(kStopped, stopped, "The gateway stopped.")
 
 // Why a session's upstream socket was replaced; the backend stays the same.

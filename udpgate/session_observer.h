@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -40,6 +41,7 @@ struct SessionEvent {
   SocketAddress local;    // the gateway's address that the client sent to last
   SocketAddress backend;  // invalid if it got none
   SocketAddress relay;    // address of the upstream socket; invalid likewise
+  std::string label;      // of ResolveResult; empty if it got no backend
   // May be null. Queued events keep it alive.
   std::shared_ptr<const SessionTag> tag;
   absl::Duration age;  // since the client's first datagram

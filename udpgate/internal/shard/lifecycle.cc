@@ -160,6 +160,7 @@ void Lifecycle::Report(SessionEvent::Kind kind, const Session& session,
       listen.is_any() ? session.local.WithPort(listen.port()) : listen;
   event.backend = session.backend;
   event.relay = session.relay;
+  event.label = session.label;
   event.tag = session.tag;
   event.age =
       absl::Nanoseconds(shard_->now_nanoseconds - session.created_nanoseconds);
