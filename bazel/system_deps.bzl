@@ -88,6 +88,12 @@ def bazel_builtin_repositories():
             "cc/BUILD.bazel": "",
             "cc/defs.bzl": _RULES_CC_DEFS,
         })
+    if not native.existing_rule("rules_shell"):
+        _stub(name = "rules_shell", files = {
+            "BUILD.bazel": "",
+            "shell/BUILD.bazel": "",
+            "shell/sh_test.bzl": "def sh_test(**kwargs):\n    native.sh_test(**kwargs)\n",
+        })
     if not native.existing_rule("remote_coverage_tools"):
         _stub(name = "remote_coverage_tools", files = {
             "BUILD.bazel": "filegroup(name = \"coverage_report_generator\", visibility = [\"//visibility:public\"])\n",
@@ -97,9 +103,15 @@ def bazel_builtin_repositories():
     if not native.existing_rule("rules_proto"):
         native.local_repository(name = "rules_proto", path = "/usr/share/bazel/rules/proto")
 
-def udpgate_system_deps():
-    """The libraries that udpgate links, from Debian 12's packages. A repository that already exists is left alone."""
-    if not native.existing_rule("com_google_absl"):
+def udpgate_system_deps(exists = None):
+    """The libraries that udpgate links, from Debian 12's packages. A repository that already exists is left alone.
+
+    Args:
+      exists: tells by name whether a repository exists; None: the workspace
+        knows. (A module extension has no `native.existing_rule`.)
+    """
+    exists = exists or native.existing_rule
+    if not exists("com_google_absl"):
         _system_libraries(name = "com_google_absl", libraries = {
             "absl/base:core_headers": [],
             "absl/cleanup:cleanup": [],
@@ -118,7 +130,7 @@ def udpgate_system_deps():
             "absl/types:optional": ["-labsl_bad_optional_access"],
             "absl/types:span": ["-labsl_throw_delegate"],
         })
-    if not native.existing_rule("boost"):
+    if not exists("boost"):
         # Headers alone. Beast asserts what a peer decides (`n >= 5` in
         # parse_chunk_header), which must not end a process in any build.
         _stub(name = "boost", files = {"BUILD.bazel": """
@@ -128,33 +140,33 @@ cc_library(name = "asio", defines = ["BOOST_DISABLE_ASSERTS"])
 
 cc_library(name = "beast", defines = ["BOOST_DISABLE_ASSERTS"])
 """})
-    if not native.existing_rule("openssl"):
+    if not exists("openssl"):
         _system_libraries(name = "openssl", libraries = {
             ":crypto": ["-lcrypto"],
             ":ssl": ["-lssl", "-lcrypto"],
         })
-    if not native.existing_rule("com_github_redis_hiredis"):
+    if not exists("com_github_redis_hiredis"):
         _system_libraries(name = "com_github_redis_hiredis", libraries = {":hiredis": ["-lhiredis"]})
-    if not native.existing_rule("com_github_c_ares_c_ares"):
+    if not exists("com_github_c_ares_c_ares"):
         _system_libraries(name = "com_github_c_ares_c_ares", libraries = {":ares": ["-lcares"]})
-    if not native.existing_rule("com_github_cliutils_cli11"):
+    if not exists("com_github_cliutils_cli11"):
         _system_libraries(name = "com_github_cliutils_cli11", libraries = {":cli11": []})
-    if not native.existing_rule("com_github_gabime_spdlog"):
+    if not exists("com_github_gabime_spdlog"):
         _system_libraries(name = "com_github_gabime_spdlog", libraries = {":spdlog": ["-lspdlog", "-lfmt"]})
-    if not native.existing_rule("com_github_libbpf_libbpf"):
+    if not exists("com_github_libbpf_libbpf"):
         _system_libraries(name = "com_github_libbpf_libbpf", libraries = {":libbpf": ["-lbpf"]})
-    if not native.existing_rule("com_github_nlohmann_json"):
+    if not exists("com_github_nlohmann_json"):
         _system_libraries(name = "com_github_nlohmann_json", libraries = {":json": []})
-    if not native.existing_rule("com_github_jupp0r_prometheus_cpp"):
+    if not exists("com_github_jupp0r_prometheus_cpp"):
         _system_libraries(name = "com_github_jupp0r_prometheus_cpp", libraries = {"core:core": ["-lprometheus-cpp-core"]})
-    if not native.existing_rule("com_github_systemd_systemd"):
+    if not exists("com_github_systemd_systemd"):
         _system_libraries(name = "com_github_systemd_systemd", libraries = {":libsystemd": ["-lsystemd"]})
-    if not native.existing_rule("com_github_google_benchmark"):
+    if not exists("com_github_google_benchmark"):
         _system_libraries(name = "com_github_google_benchmark", libraries = {":benchmark": ["-lbenchmark"]})
-    if not native.existing_rule("com_google_googletest"):
+    if not exists("com_google_googletest"):
         _system_libraries(name = "com_google_googletest", libraries = {
             ":gtest": ["-lgmock", "-lgtest"],
             ":gtest_main": ["-lgmock_main", "-lgmock", "-lgtest"],
         })
-    if not native.existing_rule("libnice"):
+    if not exists("libnice"):
         _libnice(name = "libnice")

@@ -1,5 +1,7 @@
 """Unit tests, which differ in little but their names."""
 
+load("@rules_cc//cc:defs.bzl", "cc_test")
+
 # Header-only, or in shared libraries that the tests link anyway.
 _OF_EVERY_TEST = [
     "@com_google_absl//absl/status",
@@ -21,7 +23,7 @@ def unit_tests(names, deps, size = "small", **kwargs):
       **kwargs: passed on to cc_test.
     """
     for name in names:
-        native.cc_test(
+        cc_test(
             name = name,
             size = size,
             srcs = [name + ".cc"],

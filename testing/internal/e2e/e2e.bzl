@@ -1,5 +1,7 @@
 """Tests that run the real program."""
 
+load("@rules_cc//cc:defs.bzl", "cc_library", "cc_test")
+
 # What they are made of.
 _DEPS = [
     ":e2e",
@@ -39,7 +41,7 @@ def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], **kw
       **kwargs: passed on to cc_test.
     """
     for name in names:
-        native.cc_library(
+        cc_library(
             name = name + "_cases",
             testonly = True,
             srcs = [name + ".cc"],
@@ -52,7 +54,7 @@ def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], **kw
             on_fast_path = dict(kwargs, tags = fast_path_tags)
             variants.append(("_on_fast_path", required, on_fast_path))
         for suffix, env, arguments in variants:
-            native.cc_test(
+            cc_test(
                 name = name + suffix,
                 size = size,
                 data = ["//cli:udp-gate"],

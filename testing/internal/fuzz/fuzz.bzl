@@ -3,6 +3,8 @@
 To add one, write NAME_fuzz.cc, put a few inputs into corpus/NAME/, and name it in BUILD.bazel.
 """
 
+load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+
 _OF_EVERY_TARGET = [
     ":rules",
     "@com_google_absl//absl/base:core_headers",
@@ -21,13 +23,13 @@ def fuzz_target(name, deps, mutations = 10000):
       deps: what the source includes beside rules.h and Abseil.
       mutations: how many the test makes of the corpus; it should take a few seconds under a sanitizer.
     """
-    native.cc_library(
+    cc_library(
         name = name + "_one_input",
         srcs = [name + "_fuzz.cc"],
         deps = deps + _OF_EVERY_TARGET,
         alwayslink = True,
     )
-    native.cc_test(
+    cc_test(
         name = name + "_corpus_test",
         size = "small",
         args = [
@@ -44,7 +46,7 @@ def fuzz_target(name, deps, mutations = 10000):
     )
 
     # libFuzzer brings the main function, and clang alone has libFuzzer.
-    native.cc_binary(
+    cc_binary(
         name = name + "_fuzz",
         linkopts = ["-fsanitize=fuzzer"],
         tags = ["manual"],
