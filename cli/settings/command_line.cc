@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "cli/settings/dotenv.h"
+#include "cli/settings/fleet_settings.h"
 #include "cli/settings/gateway_id.h"
 #include "cli/settings/parsers.h"
 #include "cli/settings/table.h"
@@ -305,7 +306,15 @@ absl::Status ReadSecretFiles(Settings* settings) {
                    IsToken,
                    absl::StrCat(kTokenBytesMin, " to ", kTokenBytesMax,
                                 " printable ASCII characters without "
-                                "spaces")}}) {
+                                "spaces")},
+        // The secret has no setting of its own.
+        SecretFile{
+            "SESSION_FORWARD_SECRET", &Settings::session_forward_secret,
+            &Settings::session_forward_secret_file, "secret",
+            kForwardSecretBytesMax, IsForwardSecret,
+            absl::StrCat(kForwardSecretBytesMin, " to ", kForwardSecretBytesMax,
+                         " printable ASCII characters without "
+                         "spaces")}}) {
     if (absl::Status status = ReadSecretFile(file, settings); !status.ok()) {
       return status;
     }
@@ -477,11 +486,8 @@ absl::Status ApplyAll(const ValuesByVariable& values, Settings* settings) {
       !status.ok()) {
     return status;
   }
-  if (absl::Status status = CheckForLoop(*settings); !status.ok()) {
-    return status;
-  }
-  if (absl::Status status = CheckNetherNet(*settings); !status.ok()) {
-    return status;
+  for (const auto check : {CheckForLoop, CheckNetherNet, CheckFleetSettings}) {
+    if (absl::Status status = check(*settings); !status.ok()) return status;
   }
   return ReadSecretFiles(settings);
 }
@@ -536,9 +542,11 @@ bool LooksLikeSetting(absl::string_view name) {
     return true;
   }
   for (const Setting& setting : SettingTable()) {
-    const std::string prefix =
-        setting.variable.substr(0, setting.variable.find('_') + 1);
-    if (absl::StartsWith(upper, prefix)) return true;
+    const size_t prefix_bytes = setting.variable.find('_');
+    if (prefix_bytes != std::string::npos &&
+        absl::StartsWith(upper, setting.variable.substr(0, prefix_bytes + 1))) {
+      return true;
+    }
   }
   return false;
 }

@@ -172,6 +172,7 @@ void AddLogSettings(TableBuilder* table) {
 }  // namespace
 
 void AddProgramSettings(TableBuilder* table) {
+  AddFleetSettings(table);
   AddFastPathSettings(table);
   AddNetherNetSettings(table);
   AddAdminSettings(table);

@@ -60,6 +60,16 @@ struct Settings {
   absl::Duration backend_stale_max;  // 0: no stale backend
   int resolves_per_second = 0;
 
+  bool has_session_store = false;  // in the same Redis
+  std::string session_store_prefix;
+  absl::Duration session_store_lifetime;  // of a record
+  // Whether it serves only while this machine has the addresses.
+  bool is_standby = false;
+  bool forwards_sessions = false;
+  SocketAddress session_forward_address;  // invalid: none
+  std::string session_forward_secret_file;
+  std::string session_forward_secret;  // its content; never logged
+
   FastPath fast_path = FastPath::kOff;
   std::vector<std::string> fast_path_interfaces;  // empty: detected
 

@@ -120,6 +120,8 @@ class TableBuilder {
 // The groups, in their order in the table.
 void AddTrafficSettings(TableBuilder* table);
 void AddProgramSettings(TableBuilder* table);
+// Part of AddProgramSettings.
+void AddFleetSettings(TableBuilder* table);
 
 }  // namespace cli
 }  // namespace udpgate

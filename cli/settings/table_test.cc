@@ -80,7 +80,9 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "NETHERNET_BACKEND_PORT", "NETHERNET_FORWARD_CLIENT",
           "NETHERNET_TRUSTED_PROXIES", "NETHERNET_JOINS_MAX",
           "NETHERNET_JOIN_TIMEOUT_SECS", "NETHERNET_STATUS", "REDIS_STATUS_KEY",
-          "REDIS_JOINS_KEY"));
+          "REDIS_JOINS_KEY", "SESSION_STORE", "SESSION_STORE_PREFIX",
+          "SESSION_STORE_LIFETIME_SECS", "STANDBY", "SESSION_FORWARD",
+          "SESSION_FORWARD_ADDR", "SESSION_FORWARD_SECRET_FILE"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -130,6 +132,7 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"CLIENT_SILENT_TIMEOUT_SECS", 0, 86400},
                           {"DRAIN_TIMEOUT_SECS", 0, 86400},
                           {"ADDRESS_WAIT_SECS", 0, 86400},
+                          {"SESSION_STORE_LIFETIME_SECS", 10, 86400},
                           {"NETHERNET_BACKEND_PORT", 0, 65535},
                           {"NETHERNET_JOINS_MAX", 1, 1000000},
                           {"NETHERNET_JOIN_TIMEOUT_SECS", 1, 3600}}) {
@@ -382,6 +385,17 @@ TEST(SettingTableTest, AddressesAndWords) {
             {std::string(15, 't'), std::string(1025, 't'), "sixteen characters",
              "umlaut-\xc3\xa4-0123456789"}},
            {"ADMIN_TOKEN_FILE", {"/f"}, {std::string(1025, 'f')}},
+           {"SESSION_STORE", {"off", "redis"}, {"on", "Redis", "file"}},
+           {"SESSION_STORE_PREFIX",
+            {"s", "udp_gate:session:", "{s}:", std::string(128, 's')},
+            {"a b", std::string(129, 's'), "{s", "s}", "{}s", "}s{", "a\n"}},
+           {"STANDBY", {"off", "on"}, {"auto", "ON", "1"}},
+           {"SESSION_FORWARD", {"off", "on"}, {"auto", "ON", "1"}},
+           {"SESSION_FORWARD_ADDR",
+            {"10.0.0.1:19133", "[2001:db8::1]:1"},
+            {"10.0.0.1", "10.0.0.1:0", "0.0.0.0:1", ":1", "host:1",
+             "224.0.0.1:1", "[fe80::1%lo]:1", "off"}},
+           {"SESSION_FORWARD_SECRET_FILE", {"/f"}, {std::string(1025, 'f')}},
            {"TAKEOVER_SOCKET", {"/run/t.sock"}, {std::string(108, 'f')}},
            {"REDIS_USERNAME", {"u"}, {std::string(1025, 'u')}},
            {"REDIS_URL",
