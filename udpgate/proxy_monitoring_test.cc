@@ -49,6 +49,7 @@ TEST_P(ProxyMonitoringTest, ForEachSessionVisitsEachSessionOnce) {
     for (const SessionInfo& session : sessions) {
       if (session.client != client.address()) continue;
       ++match_count;
+      EXPECT_EQ(session.local, proxy_->listen_addresses().front());
       EXPECT_EQ(session.backend, backend_.address());
       EXPECT_EQ(session.label, "lobby");
       EXPECT_THAT(relays, ::testing::Contains(session.relay));

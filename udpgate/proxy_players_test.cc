@@ -180,6 +180,7 @@ TEST_P(ProxyPlayersTest, ListsShowPlayersAndDisconnectsReachTheResolver) {
   const std::vector<SessionInfo> sessions = Sessions();
   ASSERT_EQ(sessions.size(), 1u);
   EXPECT_EQ(sessions[0].tag, "player 3");
+  EXPECT_EQ(sessions[0].tag_key, "3");
   EXPECT_EQ(sessions[0].state, SessionState::kConfirmed);
   const auto target = DisconnectTarget::ForBackend(backend_.address());
   EXPECT_EQ(Disconnect(target), 1);

@@ -21,10 +21,12 @@ struct SessionInfo {
   uint64_t id = 0;  // never reused in the lifetime of the Proxy
   SessionState state = SessionState::kPending;
   SocketAddress client;
+  SocketAddress local;    // the gateway's address that the client sent to last
   SocketAddress backend;  // invalid while pending
   SocketAddress relay;    // address of the upstream socket
   std::string label;      // of ResolveResult
   std::string tag;        // SessionTag::text, or empty
+  std::string tag_key;    // SessionTag::key, or empty
   absl::Duration age;
   absl::Duration idle;  // since the last datagram in either direction
   uint64_t client_datagrams_forwarded = 0;

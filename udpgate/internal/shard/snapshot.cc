@@ -33,10 +33,17 @@ void Snapshot::ListSessions(ShardMessage* message) {
     info.id = session->id;
     info.state = session->state;
     info.client = session->client;
+    const SocketAddress& listen =
+        shard_->gate->listeners[session->listener].address;
+    info.local =
+        listen.is_any() ? session->local.WithPort(listen.port()) : listen;
     info.backend = session->backend;
     info.relay = session->relay;
     info.label = session->label;
-    if (session->tag != nullptr) info.tag = session->tag->text();
+    if (session->tag != nullptr) {
+      info.tag = session->tag->text();
+      info.tag_key = session->tag->key();
+    }
     info.age = absl::Nanoseconds(shard_->now_nanoseconds -
                                  session->created_nanoseconds);
     info.idle = absl::Nanoseconds(shard_->now_nanoseconds -
