@@ -119,7 +119,8 @@ class SessionStore {
   // Deletes records that still have the token. kDone, kAbsent or kOtherOwner.
   virtual void Remove(std::vector<SessionKey> keys,
                       Done<std::vector<Outcome>> done) = 0;
-  // Replaces records that still have the token `from`.
+  // Replaces records that still have the token `from`. kDone as well if the
+  // record has the new token already, so that a call may be repeated.
   virtual void Adopt(std::vector<Adoption> adoptions, absl::Duration lifetime,
                      Done<std::vector<Outcome>> done) = 0;
 
