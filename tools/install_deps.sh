@@ -25,7 +25,8 @@ packages=(
   ethtool iproute2 nftables
 )
 ci_packages=(
-  chromium chromium-driver clang-format clang-tidy git prometheus python3-yaml
+  chromium chromium-driver clang-format clang-tidy git haproxy nutcracker
+  prometheus python3-yaml
   systemd
 )
 bench_packages=(

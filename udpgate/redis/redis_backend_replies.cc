@@ -20,6 +20,7 @@ namespace udpgate {
 namespace {
 
 using redis::internal::IsLoginRevoked;
+using redis::internal::IsTemporaryError;
 using redis::internal::kGetsPerRequestMax;
 using redis::internal::ReplyText;
 using redis::internal::Request;
@@ -53,10 +54,15 @@ void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
   const SharedKeySet keys = flight.keys;
   const std::string& key = keys->keys[flight.replies++];
   const bool is_last = flight.replies == keys->keys.size();
+  if (reply.type != REDIS_REPLY_ERROR &&
+      connection_.problem() != RedisProblem::kNone) {
+    connection_.LogRecovery("replies without errors again");
+  }
   if (!flight.is_decided) {
     OnKeyReply(reply, key, is_last);
   } else if (IsLoginRevoked(reply)) {
-    connection_.DropClosed(connection_.ErrorToStatus(reply));
+    connection_.DropClosed(connection_.ErrorToStatus(reply),
+                           RedisProblem::kLogin);
   }
   while (!in_flight_.empty() &&
          in_flight_.front().replies == in_flight_.front().keys->keys.size()) {
@@ -91,6 +97,10 @@ void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
         OnNoBackend(About(DescribeKeys({key}),
                           absl::InvalidArgumentError(status.message())));
       } else {
+        // With keys of their own, some clients may get an error and others not.
+        if (is_constant_ || IsTemporaryError(text)) {
+          connection_.LogErrorReply("GET", reply);
+        }
         OnError(About(DescribeKeys({key}), status));
       }
       connection_.OnErrorReply(reply);
@@ -226,7 +236,7 @@ void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why) {
       std::any_of(oldest.begin(), oldest.end(),
                   [](const Request& request) { return request.gets > 1; });
   if (oldest.empty() || is_repeated) OnError(why);
-  connection_.DropClosed(why);
+  connection_.DropClosed(why, RedisProblem::kLogin);
 }
 
 void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {

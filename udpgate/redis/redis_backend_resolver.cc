@@ -116,6 +116,7 @@ RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
   stats.key_sets = key_sets_.size();
   stats.key_sets_forgotten = key_sets_.forgotten();
   stats.is_connected = connection_.Health().ok();
+  stats.problem = connection_.problem();
   return stats;
 }
 

@@ -10,6 +10,7 @@
 #include "udpgate/backend_resolver.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
@@ -33,6 +34,7 @@ struct RedisBackendResolverStats {
   uint64_t questions_waiting = 0;
   // True while connected and logged in, whatever Redis replies.
   bool is_connected = false;
+  RedisProblem problem = RedisProblem::kNone;
 };
 
 // Reads `RedisOptions::backend_key` for each new session. A result always comes

@@ -151,15 +151,17 @@ RedisDisconnectSourceStats RedisDisconnectSource::Impl::GetStats() const {
                                            changed_nanoseconds_.load());
   stats.gaps = gaps_.load();
   stats.pairs = pair_count_.load();
+  stats.channel_problem = connection_.problem();
   if (stream_ == nullptr) return stats;
   stats.is_reading_stream = stream_->Health().ok();
   stats.stream_entries_read = stream_->entries_read();
+  stats.stream_problem = stream_->problem();
   return stats;
 }
 
 void RedisDisconnectSource::Impl::OnReply(const redisReply& reply) {
   if (reply.type == REDIS_REPLY_ERROR) {
-    connection_.Drop(connection_.ErrorToStatus(reply));
+    connection_.DropForError(reply);
     return;
   }
   if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 3) {

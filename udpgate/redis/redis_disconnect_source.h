@@ -13,6 +13,7 @@
 #include "udpgate/disconnect_source.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
@@ -27,6 +28,8 @@ struct RedisDisconnectSourceStats {
   uint64_t stream_entries_read = 0;
   // Events that came by the channel and by the stream.
   uint64_t pairs = 0;
+  RedisProblem channel_problem = RedisProblem::kNone;
+  RedisProblem stream_problem = RedisProblem::kNone;
 };
 
 // Subscribes to `RedisOptions::disconnect_channel` and passes each payload to

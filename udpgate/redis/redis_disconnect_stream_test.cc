@@ -269,12 +269,13 @@ TEST_F(RedisDisconnectStreamTest, ReconnectsAfterAnInvalidReply) {
     if (command[0] == "XRANGE") return ScriptedPeer::Say("*0\r\n");
     if (command[0] != "XREAD") return ScriptedPeer::Healthy(command);
     const size_t i = next.fetch_add(1);
-    return i < replies.size() ? ScriptedPeer::Say(replies[i])
-                              : ScriptedPeer::SayNothing();
+    if (i < replies.size()) return ScriptedPeer::Say(replies[i]);
+    return i == replies.size() ? ScriptedPeer::Say("*-1\r\n")
+                               : ScriptedPeer::SayNothing();
   });
   const auto source = Start(peer.address(), &first_);
   EXPECT_TRUE(AwaitTrue([&] {
-    return peer.command_count("XREAD") == static_cast<int>(replies.size()) + 1;
+    return peer.command_count("XREAD") == static_cast<int>(replies.size()) + 2;
   }));
   EXPECT_TRUE(AwaitHealthy(*source));
 }

@@ -80,7 +80,8 @@ class RedisKeyWatch::Impl final : public ConnectionOwner {
   }
   void Stop() { connection_.Stop(); }
   RedisKeyWatchStats GetStats() const {
-    return {connection_.Health().ok(), reads_.load(), values_refused_.load()};
+    return {connection_.Health().ok(), reads_.load(), values_refused_.load(),
+            connection_.problem()};
   }
 
   void OnConnected() override { is_asking_ = false; }
@@ -135,7 +136,7 @@ void RedisKeyWatch::Impl::OnReply(const redisReply& reply) {
   if (reply.type == REDIS_REPLY_ERROR &&
       ReplyText(reply).substr(0, 9) != "WRONGTYPE") {
     // Temporary, or a permission that is missing: as if it were not there.
-    connection_.Drop(connection_.ErrorToStatus(reply));
+    connection_.DropForError(reply);
     return;
   }
   if (reply.type != REDIS_REPLY_STRING && reply.type != REDIS_REPLY_ERROR) {

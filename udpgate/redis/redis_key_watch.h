@@ -14,6 +14,7 @@
 #include "absl/types/optional.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
@@ -36,6 +37,7 @@ struct RedisKeyWatchStats {
   bool is_connected = false;
   uint64_t reads = 0;           // replies with or without a value
   uint64_t values_refused = 0;  // too long, or not a string
+  RedisProblem problem = RedisProblem::kNone;
 };
 
 // Reads one key again and again (GETRANGE), and reports its value when it

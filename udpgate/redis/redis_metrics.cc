@@ -1,10 +1,34 @@
 #include "udpgate/redis/redis_metrics.h"
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
+#include <utility>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
+namespace {
+
+// One value for each reason, so that all are there from the start.
+void AddProblem(absl::string_view connection, RedisProblem problem,
+                std::vector<HostMetric>* metrics) {
+  for (size_t i = 1; i < kRedisProblemCount; ++i) {
+    const auto reason = static_cast<RedisProblem>(i);
+    HostMetric metric;
+    metric.kind = HostMetric::Kind::kGauge;
+    metric.name = "udpgate_redis_problem";
+    metric.help = "1 for the reason why a connection to Redis does not work.";
+    metric.value = reason == problem ? 1 : 0;
+    metric.labels = {{"connection", std::string(connection)},
+                     {"reason", std::string(RedisProblemName(reason))}};
+    metrics->push_back(std::move(metric));
+  }
+}
+
+}  // namespace
 
 std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
                                      const RedisDisconnectSource& source) {
@@ -12,7 +36,7 @@ std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
   const RedisBackendResolverStats stats = resolver.GetStats();
   const RedisDisconnectSourceStats events = source.GetStats();
   const auto number = [](uint64_t value) { return static_cast<double>(value); };
-  return {
+  std::vector<HostMetric> metrics = {
       {Kind::kGauge, "udpgate_redis_connected",
        "1 while the connection for backend resolutions works.",
        stats.is_connected ? 1.0 : 0.0},
@@ -54,12 +78,16 @@ std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
       {Kind::kGauge, "udpgate_redis_questions_waiting",
        "Resolutions without a result so far.", number(stats.questions_waiting)},
   };
+  AddProblem("backend_key", stats.problem, &metrics);
+  AddProblem("disconnect_channel", events.channel_problem, &metrics);
+  AddProblem("disconnect_stream", events.stream_problem, &metrics);
+  return metrics;
 }
 
 std::vector<HostMetric> RedisStreamMetrics(const RedisStreamStats& stats) {
   using Kind = HostMetric::Kind;
   const auto number = [](auto value) { return static_cast<double>(value); };
-  return {
+  std::vector<HostMetric> metrics = {
       {Kind::kGauge, "udpgate_redis_stream_reading",
        "1 while messages of other gateways are read from the stream.",
        stats.is_reading ? 1.0 : 0.0},
@@ -81,11 +109,14 @@ std::vector<HostMetric> RedisStreamMetrics(const RedisStreamStats& stats) {
       {Kind::kGauge, "udpgate_redis_stream_entries_waiting",
        "Messages that wait for Redis.", number(stats.entries_waiting)},
   };
+  AddProblem("stream_reading", stats.read_problem, &metrics);
+  AddProblem("stream_writing", stats.write_problem, &metrics);
+  return metrics;
 }
 
 std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats) {
   using Kind = HostMetric::Kind;
-  return {
+  std::vector<HostMetric> metrics = {
       {Kind::kGauge, "udpgate_redis_status_connected",
        "1 while the status of the fleet can be read.",
        stats.is_connected ? 1.0 : 0.0},
@@ -95,6 +126,8 @@ std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats) {
        "Values that were too long or no string.",
        static_cast<double>(stats.values_refused)},
   };
+  AddProblem("status_key", stats.problem, &metrics);
+  return metrics;
 }
 
 }  // namespace udpgate

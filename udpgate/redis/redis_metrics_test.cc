@@ -48,6 +48,11 @@ class RedisMetricsTest : public ::testing::Test {
 TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
   std::vector<std::string> names;
   for (const HostMetric& metric : RedisMetrics(*resolver_, *source_)) {
+    // Each has its labels.
+    if (metric.name == "udpgate_redis_problem" && !names.empty() &&
+        names.back() == metric.name) {
+      continue;
+    }
     names.push_back(metric.name);
     EXPECT_FALSE(metric.help.empty()) << metric.name;
     const bool is_total =
@@ -69,7 +74,23 @@ TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
           "udpgate_redis_questions_refused_total",
           "udpgate_redis_questions_asked_again_total",
           "udpgate_redis_key_sets_forgotten_total", "udpgate_redis_key_sets",
-          "udpgate_redis_questions_waiting"));
+          "udpgate_redis_questions_waiting", "udpgate_redis_problem"));
+}
+
+// Each reason of each connection has a value.
+TEST_F(RedisMetricsTest, HaveAValueForEachProblem) {
+  std::map<std::string, size_t> reasons;
+  for (const HostMetric& metric : RedisMetrics(*resolver_, *source_)) {
+    if (metric.name != "udpgate_redis_problem") continue;
+    ASSERT_EQ(metric.labels.size(), 2u);
+    EXPECT_EQ(metric.labels[0].first, "connection");
+    EXPECT_EQ(metric.labels[1].first, "reason");
+    ++reasons[metric.labels[0].second];
+  }
+  for (const char* connection :
+       {"backend_key", "disconnect_channel", "disconnect_stream"}) {
+    EXPECT_EQ(reasons[connection], kRedisProblemCount - 1);
+  }
 }
 
 TEST(RedisStreamMetricsTest, ShowEveryNumber) {
@@ -83,7 +104,7 @@ TEST(RedisStreamMetricsTest, ShowEveryNumber) {
   std::map<std::string, double> values;
   for (const HostMetric& metric : RedisStreamMetrics(stream)) {
     EXPECT_FALSE(metric.help.empty()) << metric.name;
-    values[metric.name] = metric.value;
+    if (metric.labels.empty()) values[metric.name] = metric.value;
   }
   const std::string prefix = "udpgate_redis_stream_";
   EXPECT_THAT(values, ::testing::UnorderedElementsAre(
@@ -98,7 +119,7 @@ TEST(RedisStreamMetricsTest, ShowEveryNumber) {
   for (const HostMetric& metric :
        RedisKeyWatchMetrics({/*is_connected=*/true, 6, 7})) {
     EXPECT_FALSE(metric.help.empty()) << metric.name;
-    values[metric.name] = metric.value;
+    if (metric.labels.empty()) values[metric.name] = metric.value;
   }
   EXPECT_THAT(values,
               ::testing::UnorderedElementsAre(

@@ -239,7 +239,7 @@ void RedisSentinel::Impl::Ask() {
 
 void RedisSentinel::Impl::OnReply(const redisReply& reply) {
   if (reply.type == REDIS_REPLY_ERROR) {
-    connection_.Drop(connection_.ErrorToStatus(reply));
+    connection_.DropForError(reply);
     return;
   }
   switch (next_) {

@@ -39,7 +39,7 @@ constexpr size_t kWritesInFlightMax = 128;
 constexpr char kField[] = "e";
 constexpr absl::Duration kBlockMax = absl::Seconds(1);
 constexpr absl::Duration kExpireInterval = absl::Seconds(30);
-constexpr absl::Duration kLogInterval = absl::Seconds(10);
+constexpr absl::Duration kExpireRetryInterval = absl::Seconds(1);
 
 RedisOptions WithClock(RedisOptions options) {
   if (options.clock == nullptr) options.clock = Clock::Monotonic();
@@ -127,6 +127,7 @@ class RedisStream::Impl {
                      ReadLimits(impl->stream_options_)) {}
     void OnConnected() override {
       is_reading = false;
+      has_read = false;
       connection.Send({"TIME"});
     }
     void OnReply(const redisReply& reply) override;
@@ -143,6 +144,7 @@ class RedisStream::Impl {
 
     Impl* const owner;
     bool is_reading = false;  // the reply to TIME has come
+    bool has_read = false;    // and one to XREAD
     // The time of Redis, and when it was so.
     int64_t redis_milliseconds = 0;
     int64_t redis_time_nanoseconds = 0;
@@ -155,7 +157,6 @@ class RedisStream::Impl {
   struct Writer final : public ConnectionOwner {
     Writer(Impl* impl, std::shared_ptr<HostLookup> lookup)
         : owner(impl),
-          log_limiter(impl->options_.clock, kLogInterval),
           connection(impl->options_, std::move(lookup), "stream, writing",
                      "udpgate-redis-w", this) {}
     bool Append(absl::string_view entry);
@@ -169,15 +170,15 @@ class RedisStream::Impl {
     int64_t OnIteration(int64_t now_nanoseconds) override;
 
     void Write(std::string entry, int64_t now_nanoseconds);
-    void LogError(const redisReply& reply);
-
     Impl* const owner;
     mutable Mutex mutex;
     std::deque<std::string> queue ABSL_GUARDED_BY(mutex);
     // What was sent and has no reply; an empty text is a PEXPIRE.
     std::deque<std::string> in_flight;
+    // The last entry, and the last PEXPIRE, got an error.
+    bool has_entry_error = false;
+    bool has_expire_error = false;
     int64_t next_expire_nanoseconds = INT64_MIN;
-    LogRateLimiter log_limiter;
     Connection connection;
   };
 
@@ -197,8 +198,12 @@ class RedisStream::Impl {
 
 RedisStreamStats RedisStream::Impl::GetStats() const {
   RedisStreamStats stats;
-  stats.is_reading = reader_.connection.Health().ok();
-  stats.is_writing = writer_.connection.Health().ok();
+  stats.read_problem = reader_.connection.problem();
+  stats.write_problem = writer_.connection.problem();
+  stats.is_reading = reader_.connection.Health().ok() &&
+                     stats.read_problem == RedisProblem::kNone;
+  stats.is_writing = writer_.connection.Health().ok() &&
+                     stats.write_problem == RedisProblem::kNone;
   stats.entries_written = entries_written_.load();
   stats.entries_read = entries_read_.load();
   stats.entries_dropped = entries_dropped_.load();
@@ -210,7 +215,7 @@ RedisStreamStats RedisStream::Impl::GetStats() const {
 
 void RedisStream::Impl::Reader::OnReply(const redisReply& reply) {
   if (reply.type == REDIS_REPLY_ERROR) {
-    connection.Drop(connection.ErrorToStatus(reply));
+    connection.DropForError(reply);
     return;
   }
   if (!is_reading) {
@@ -219,10 +224,17 @@ void RedisStream::Impl::Reader::OnReply(const redisReply& reply) {
       return;
     }
     is_reading = true;
-    connection.LogRecovery(absl::StrCat("reads ", owner->key_name_));
-  } else if (!ReadStreams(reply)) {
+    // At once, since it shows whether the command is supported.
+    connection.Send({"XREAD", "COUNT", absl::StrCat(kEntriesPerRead), "STREAMS",
+                     owner->stream_options_.key, last_id});
+    return;
+  }
+  if (!ReadStreams(reply)) {
     connection.Drop(absl::DataLossError("unexpected reply to XREAD"));
     return;
+  }
+  if (!std::exchange(has_read, true)) {
+    connection.LogRecovery(absl::StrCat("reads ", owner->key_name_));
   }
   SendRead();
 }
@@ -339,24 +351,24 @@ void RedisStream::Impl::Writer::OnReply(const redisReply& reply) {
   }
   const bool is_entry = !in_flight.front().empty();
   in_flight.pop_front();
-  if (reply.type == REDIS_REPLY_ERROR) {
-    if (is_entry) owner->entries_dropped_.fetch_add(1);
-    LogError(reply);
+  const bool is_error = reply.type == REDIS_REPLY_ERROR;
+  (is_entry ? has_entry_error : has_expire_error) = is_error;
+  if (is_entry) {
+    (is_error ? owner->entries_dropped_ : owner->entries_written_).fetch_add(1);
+  }
+  if (is_error) {
+    connection.LogErrorReply(absl::StrCat("a write of ", owner->key_name_),
+                             reply);
     connection.OnErrorReply(reply);
-  } else if (is_entry) {
-    owner->entries_written_.fetch_add(1);
+    // Not only after the usual interval.
+    if (!is_entry) {
+      next_expire_nanoseconds = owner->options_.clock->NowNanoseconds() +
+                                absl::ToInt64Nanoseconds(kExpireRetryInterval);
+    }
+  } else if (!has_entry_error && !has_expire_error &&
+             connection.problem() != RedisProblem::kNone) {
+    connection.LogRecovery(absl::StrCat("writes ", owner->key_name_));
   }
-}
-
-void RedisStream::Impl::Writer::LogError(const redisReply& reply) {
-  int64_t suppressed;
-  if (owner->options_.log_sink == nullptr || !log_limiter.Admit(&suppressed)) {
-    return;
-  }
-  owner->options_.log_sink(
-      LogSeverity::kWarning,
-      absl::StrCat(connection.ErrorToStatus(reply).message(), " to a write of ",
-                   owner->key_name_));
 }
 
 // They may have been written: an entry may come twice.

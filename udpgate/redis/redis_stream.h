@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
@@ -46,6 +47,8 @@ struct RedisStreamStats {
   uint64_t entries_dropped = 0;  // too long, queue full, or refused by Redis
   uint64_t entries_invalid = 0;  // read, and of no use
   int64_t entries_waiting = 0;
+  RedisProblem read_problem = RedisProblem::kNone;
+  RedisProblem write_problem = RedisProblem::kNone;
 };
 
 // Appends entries (XADD), and reports those of others (XREAD BLOCK). After each

@@ -177,7 +177,8 @@ void Connection::CheckSilence() {
     return;
   }
   Drop(Unavailable(absl::StrCat(
-      "no reply within ", absl::FormatDuration(options_.command_timeout))));
+           "no reply within ", absl::FormatDuration(options_.command_timeout))),
+       RedisProblem::kSilent);
 }
 
 void Connection::WaitForEvents(int64_t until_nanoseconds) {
@@ -246,7 +247,10 @@ void Connection::TakeLookup() {
 }
 
 void Connection::ConnectTcp(const SocketAddress& address) {
-  peer_ = address;
+  if (std::exchange(peer_, address) != address) {
+    role_closes_ = 0;
+    next_role_nanoseconds_ = INT64_MIN;
+  }
   sockaddr_storage storage;
   const socklen_t size = address.ToSockaddr(address.family(), &storage);
   Connect(address.family(), reinterpret_cast<const sockaddr*>(&storage), size);
@@ -337,7 +341,8 @@ void Connection::Queue(Command::Kind kind,
         Now() + absl::ToInt64Nanoseconds(options_.command_timeout / 2);
   }
   commands_.push_back(
-      {kind, Now() + absl::ToInt64Nanoseconds(options_.command_timeout)});
+      {kind, Now() + absl::ToInt64Nanoseconds(options_.command_timeout),
+       std::string(*arguments.begin())});
 }
 
 void Connection::Flush() {
@@ -368,11 +373,13 @@ void Connection::Read() {
     if (size < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return;
-      DropClosed(EndOfStream(ErrnoToStatus(errno, "recv").message()));
+      OnEndOfStream(errno == ECONNRESET
+                        ? "closed the connection"
+                        : ErrnoToStatus(errno, "recv").message());
       return;
     }
     if (size == 0) {
-      DropClosed(EndOfStream("closed the connection"));
+      OnEndOfStream("closed the connection");
       return;
     }
     const absl::string_view bytes(buffer.data(), static_cast<size_t>(size));
@@ -380,15 +387,6 @@ void Connection::Read() {
     has_received_ = true;
     if (static_cast<size_t>(size) < buffer.size()) return;
   }
-}
-
-absl::Status Connection::EndOfStream(absl::string_view what) const {
-  // A server that expects TLS closes after the first command.
-  const bool may_expect_tls = state_ == State::kLoggingIn && !has_received_ &&
-                              transport_ == nullptr && peer_.is_valid();
-  return Unavailable(absl::StrCat(
-      what,
-      may_expect_tls ? " at the login; does the server expect TLS?" : ""));
 }
 
 bool Connection::Decrypt(absl::string_view bytes) {
@@ -411,7 +409,7 @@ bool Connection::Consume(absl::string_view bytes) {
   // A server that expects TLS may send an alert (RFC 8446 section 5.1).
   if (state_ == State::kLoggingIn && !has_received_ && transport_ == nullptr &&
       bytes[0] == '\x15') {
-    Drop(Unavailable("the server expects TLS"));
+    Drop(Unavailable("the server expects TLS"), RedisProblem::kTls);
     return false;
   }
   const int64_t begin_nanoseconds = Now();
@@ -446,11 +444,14 @@ void Connection::Dispatch(const redisReply& reply) {
     return;
   }
   if (commands_.empty()) {
-    Drop(reply.type == REDIS_REPLY_ERROR
-             ? ErrorToStatus(reply)
-             : absl::DataLossError("unexpected reply"));
+    if (reply.type == REDIS_REPLY_ERROR) {
+      DropForError(reply);
+    } else {
+      Drop(absl::DataLossError("unexpected reply"));
+    }
     return;
   }
+  has_reply_ = state_ == State::kConnected;
   const Command::Kind kind = commands_.front().kind;
   commands_.pop_front();
   switch (kind) {
@@ -464,7 +465,9 @@ void Connection::Dispatch(const redisReply& reply) {
       // Any reply shows that Redis is alive, an error too.
       if (reply.type != REDIS_REPLY_ERROR) return;
       OnErrorReply(reply);
-      if (IsLoginRevoked(reply)) DropClosed(ErrorToStatus(reply));
+      if (IsLoginRevoked(reply)) {
+        DropClosed(ErrorToStatus(reply), RedisProblem::kLogin);
+      }
       return;
     case Command::Kind::kRole:
       OnRoleReply(reply);
@@ -473,17 +476,22 @@ void Connection::Dispatch(const redisReply& reply) {
       OnAuthAgainReply(reply);
       return;
     case Command::Kind::kOwner:
+      has_owner_reply_ = true;
+      refusals_ = 0;
+      if (!postponed_recovery_.empty() && reply.type != REDIS_REPLY_ERROR) {
+        LogRecovery(std::exchange(postponed_recovery_, {}));
+      }
       owner_->OnReply(reply);
       return;
   }
 }
 
-void Connection::DropClosed(const absl::Status& why) {
+void Connection::DropClosed(const absl::Status& why, RedisProblem problem) {
   is_closed_in_use_ = state_ == State::kConnected;
-  Drop(why);
+  Drop(why, problem);
 }
 
-void Connection::Drop(const absl::Status& why) {
+void Connection::Drop(const absl::Status& why, RedisProblem problem) {
   was_closed_in_use_ = std::exchange(is_closed_in_use_, false);
   is_checking_name_ = false;
   const absl::Status named =
@@ -494,7 +502,7 @@ void Connection::Drop(const absl::Status& why) {
   // A connection that was lost soon counts as a failed attempt, so that a Redis
   // that accepts and closes is not retried in a loop. Not if a reply was too
   // large, since that is not a failure of Redis.
-  if (state_ == State::kConnected &&
+  if (state_ == State::kConnected && is_working_ &&
       (absl::IsResourceExhausted(why) ||
        now_nanoseconds - connected_nanoseconds_ >=
            absl::ToInt64Nanoseconds(options_.reconnect_backoff_max))) {
@@ -508,7 +516,10 @@ void Connection::Drop(const absl::Status& why) {
       commands_.begin(), commands_.end(), [](const Command& command) {
         return command.kind == Command::Kind::kRole;
       });
-  if (awaits_role && was_closed_in_use_) PostponeRole();
+  if (awaits_role && was_closed_in_use_) {
+    ++role_closes_;
+    PostponeRole();
+  }
   has_received_ = false;
   output_.clear();
   commands_.clear();
@@ -518,7 +529,12 @@ void Connection::Drop(const absl::Status& why) {
   earliest_retry_nanoseconds_ =
       (was_closed_in_use_ ? attempt_nanoseconds_ : now_nanoseconds) +
       absl::ToInt64Nanoseconds(options_.reconnect_backoff_min);
+  has_reply_ = false;
+  has_owner_reply_ = false;
+  is_working_ = false;
+  postponed_recovery_.clear();
   SetHealth(named);
+  problem_.store(problem);
   log_.Lost(named.message());
   is_dropping_ = true;
   owner_->OnLost(named);
@@ -526,7 +542,7 @@ void Connection::Drop(const absl::Status& why) {
 }
 
 void Connection::ReconnectSoon() {
-  if (state_ != State::kWaiting) return;
+  if (state_ != State::kWaiting || refusals_ >= kRefusalsMax) return;
   retry_nanoseconds_ =
       std::min(retry_nanoseconds_, earliest_retry_nanoseconds_);
   if (!is_dropping_ && Now() >= retry_nanoseconds_) BeginAttempt();

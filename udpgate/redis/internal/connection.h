@@ -30,6 +30,7 @@
 #include "udpgate/redis/internal/password.h"
 #include "udpgate/redis/internal/reply_reader.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -70,6 +71,9 @@ bool IsTemporaryError(absl::string_view error);
 
 // True if the error reply says that the connection is not logged in (NOAUTH).
 bool IsLoginRevoked(const redisReply& error);
+
+// What the error reply tells of: kLogin, kPermission, kUnsupported or kError.
+RedisProblem ProblemOfError(absl::string_view error);
 
 class Connection {
  public:
@@ -116,14 +120,23 @@ class Connection {
   // `RedisOptions::command_timeout`, the connection is lost.
   void Send(std::initializer_list<absl::string_view> arguments);
 
+  // What keeps the connection from its work. Threads: any.
+  RedisProblem problem() const { return problem_.load(); }
+
   // Closes the connection and reconnects after the back-off. Calls `OnLost`.
-  void Drop(const absl::Status& why);
+  void Drop(const absl::Status& why) { Drop(why, ProblemOf(why)); }
+  void Drop(const absl::Status& why, RedisProblem problem);
+
+  // The same, because of this error reply.
+  void DropForError(const redisReply& error);
 
   // The same, for a connection that Redis or the network ended: see
   // `was_closed_in_use`.
-  void DropClosed(const absl::Status& why);
+  void DropClosed(const absl::Status& why,
+                  RedisProblem problem = RedisProblem::kClosed);
 
-  // Shortens the wait for the next attempt to
+  // Shortens the wait for the next attempt, unless the server has closed
+  // several connections after the login, to
   // `RedisOptions::reconnect_backoff_min`, counted from the begin of the last
   // attempt if the connection was closed in use, else from its end. If that has
   // passed, starts an attempt, which may have failed when this returns; in
@@ -147,12 +160,20 @@ class Connection {
   // (LOADING), else FailedPrecondition.
   absl::Status ErrorToStatus(const redisReply& error) const;
 
-  // Logs `what`, if a failure or nothing was logged before.
-  void LogRecovery(absl::string_view what) {
-    log_.Recovered(absl::StrCat(text_prefix_, what));
-  }
+  // Call when the connection does its work, also if nothing was wrong. Logs
+  // `what`, if a failure or nothing was logged before. If the server closed the
+  // last connections at their first command, waits for a reply to one.
+  void LogRecovery(absl::string_view what);
+
+  // Call if Redis replied with `error` to a command and the connection stays.
+  // Logs it once, until `LogRecovery`. `about` names the command in the line.
+  void LogErrorReply(absl::string_view about, const redisReply& error);
 
  private:
+  // Closed at their first command, in a row, after which new requests bring no
+  // attempt forward.
+  static constexpr int kRefusalsMax = 3;
+
   enum class State {
     kWaiting,
     kLookingUp,
@@ -177,6 +198,7 @@ class Connection {
     };
     Kind kind;
     int64_t deadline_nanoseconds;
+    std::string name;
   };
 
   void Run();
@@ -223,8 +245,13 @@ class Connection {
   void Read();
   // The same for bytes of the transport.
   bool Decrypt(absl::string_view bytes);
-  // The reason for the end of the stream, from `what`.
-  absl::Status EndOfStream(absl::string_view what) const;
+  // The stream has ended, or failed with `what`.
+  void OnEndOfStream(absl::string_view what);
+  // The commands at which the server has closed the connection, if it may not
+  // support them; else empty.
+  std::string CommandsInDoubt() const;
+  // From the state of the connection, before it is closed.
+  RedisProblem ProblemOf(const absl::Status& why) const;
   // False if this iteration must read no more.
   bool Consume(absl::string_view bytes);
   void Dispatch(const redisReply& reply);
@@ -244,6 +271,7 @@ class Connection {
   udpgate::internal::SysCalls* const sys_calls_ =
       udpgate::internal::SysCalls::Real();
   std::atomic<bool> stopping_{false};
+  std::atomic<RedisProblem> problem_{RedisProblem::kNone};
   std::thread thread_;
 
   mutable udpgate::internal::Mutex health_mutex_;
@@ -271,12 +299,23 @@ class Connection {
   int64_t next_checkup_nanoseconds_ = kNever;
   // Redis has said so on this connection.
   bool was_master_ = false;
-  // Not earlier, since Redis or a proxy has refused to tell it.
+  // Not earlier, since Redis or a proxy has refused to tell it; how often it
+  // has closed the connection instead.
   int64_t next_role_nanoseconds_ = INT64_MIN;
+  int role_closes_ = 0;
   SocketAddress peer_;  // not set for a unix socket
   bool is_closed_in_use_ = false;
   bool was_closed_in_use_ = false;
   bool is_dropping_ = false;
+  // Since the login: there was a reply, and one to a command of the owner; the
+  // owner has said that it works.
+  bool has_reply_ = false;
+  bool has_owner_reply_ = false;
+  bool is_working_ = false;
+  // Connections that were closed at the owner's first command, in a row.
+  int refusals_ = 0;
+  // What to log when the owner's next command gets a reply.
+  std::string postponed_recovery_;
   Password password_;
   int64_t next_password_check_nanoseconds_ = kNever;
   // The password has changed since the login; when to send AUTH again.

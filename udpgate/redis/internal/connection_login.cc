@@ -29,15 +29,30 @@ std::string KindOfError(const redisReply& error) {
   return absl::StrCat(": ", kind.substr(0, kErrorKindBytesMax));
 }
 
+// Redis before 6, and twemproxy; Redis since 6.
+bool NeedsNoPassword(absl::string_view error) {
+  return absl::StrContains(error, "no password is set") ||
+         absl::StrContains(error, "without any password configured");
+}
+
 }  // namespace
 
 // Temporary states of Redis (https://redis.io/docs/reference/
 // protocol-spec/#simple-errors: the first word is the kind).
 bool IsTemporaryError(absl::string_view error) {
+  const absl::string_view first = error.substr(0, error.find(' '));
   for (const absl::string_view kind :
        {"LOADING", "BUSY", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN",
-        "NOREPLICAS", "OOM", "ERR max number of clients"}) {
-    if (absl::StartsWith(error, kind)) return true;
+        "NOREPLICAS", "NOMASTERLINK", "NOGOODSLAVE", "INPROG", "UNBLOCKED",
+        "MISCONF", "OOM"}) {
+    if (first == kind) return true;
+  }
+  // The last ones are those of twemproxy and Envoy whose server is away.
+  for (const absl::string_view text :
+       {"ERR max number of clients", "ERR Connection refused",
+        "ERR Connection timed out", "ERR Connection reset by peer",
+        "no upstream host", "upstream failure"}) {
+    if (absl::StartsWith(error, text)) return true;
   }
   return false;
 }
@@ -122,8 +137,11 @@ void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
   const bool is_last = kind == Command::Kind::kLastLogin;
   if (kind == Command::Kind::kAuth && reply.type == REDIS_REPLY_ERROR) {
     was_login_rejected_ = true;
-    Drop(absl::FailedPreconditionError(
-        absl::StrCat("login rejected", KindOfError(reply))));
+    Drop(absl::FailedPreconditionError(absl::StrCat(
+             "login rejected", KindOfError(reply),
+             NeedsNoPassword(ReplyText(reply)) ? " (the server has no password)"
+                                               : "")),
+         RedisProblem::kLogin);
     // The file may have changed since the attempt began.
     if (password_.Read() || next_auth_nanoseconds_ != kNever) ReconnectSoon();
     return;
@@ -132,14 +150,20 @@ void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
     AcceptLoginRole(reply);
     return;
   }
-  // A user without permission for PING is logged in, too.
-  const bool may_not_ping = is_last && reply.type == REDIS_REPLY_ERROR &&
-                            absl::StartsWith(ReplyText(reply), "NOPERM");
+  // A user without permission for PING is logged in, too, and so is one of a
+  // server that does not know it.
+  const RedisProblem problem = reply.type == REDIS_REPLY_ERROR
+                                   ? ProblemOfError(ReplyText(reply))
+                                   : RedisProblem::kNone;
+  const bool may_not_ping = is_last && (problem == RedisProblem::kPermission ||
+                                        problem == RedisProblem::kUnsupported);
+  if (problem != RedisProblem::kNone && !may_not_ping) {
+    DropForError(reply);
+    return;
+  }
   if (reply.type != REDIS_REPLY_STATUS && !may_not_ping) {
-    Drop(reply.type == REDIS_REPLY_ERROR
-             ? ErrorToStatus(reply)
-             : absl::DataLossError(
-                   "unexpected reply during login; is this a Redis server?"));
+    Drop(absl::DataLossError(
+        "unexpected reply during login; is this a Redis server?"));
     return;
   }
   if (!is_last) return;

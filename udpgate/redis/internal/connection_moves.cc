@@ -64,6 +64,7 @@ void Connection::OnRoleReply(const redisReply& reply) {
     PostponeRole();
     return;
   }
+  role_closes_ = 0;
   const bool is_replica = IsReplica(reply);
   const bool was_master = std::exchange(was_master_, !is_replica);
   if (was_master && is_replica) CheckName("has become a replica");
@@ -88,8 +89,11 @@ void Connection::CheckMove() {
   ReconnectSoon();
 }
 
+// A server that has closed the connection twice is not asked again.
 void Connection::PostponeRole() {
-  next_role_nanoseconds_ = Now() + absl::ToInt64Nanoseconds(kRolePostponed);
+  next_role_nanoseconds_ =
+      role_closes_ > 1 ? kNever
+                       : Now() + absl::ToInt64Nanoseconds(kRolePostponed);
 }
 
 void Connection::CheckAddress(const std::vector<SocketAddress>& found) {

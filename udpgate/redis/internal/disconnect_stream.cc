@@ -93,19 +93,27 @@ void DisconnectStream::SendOldest() {
 
 // The time is asked for each time, since the clock of Redis may be set.
 void DisconnectStream::SendRead() {
+  SendTime();
+  const std::string count = absl::StrCat(reads_one_ ? 1 : kEntriesPerRead);
+  // The first reply comes at once, since it shows whether Redis allows the
+  // command.
+  if (!is_reading_.load()) {
+    Send(Command::kRead, {"XREAD", "COUNT", count, "STREAMS",
+                          options_.disconnect_stream, last_id_->ToString()});
+    return;
+  }
   // It must return before the connection gives up.
   const absl::Duration block = std::clamp(options_.command_timeout / 2,
                                           absl::Milliseconds(1), kBlockMax);
-  SendTime();
   Send(Command::kRead,
-       {"XREAD", "COUNT", absl::StrCat(reads_one_ ? 1 : kEntriesPerRead),
-        "BLOCK", absl::StrCat(absl::ToInt64Milliseconds(block)), "STREAMS",
+       {"XREAD", "COUNT", count, "BLOCK",
+        absl::StrCat(absl::ToInt64Milliseconds(block)), "STREAMS",
         options_.disconnect_stream, last_id_->ToString()});
 }
 
 void DisconnectStream::OnReply(const redisReply& reply) {
   if (reply.type == REDIS_REPLY_ERROR) {
-    connection_.Drop(connection_.ErrorToStatus(reply));
+    connection_.DropForError(reply);
     return;
   }
   const Command command = pending_.front();
@@ -135,9 +143,6 @@ bool DisconnectStream::TakeReply(Command command, const redisReply& reply) {
       }
       ChoosePosition(entries.empty() ? absl::optional<StreamId>()
                                      : absl::optional<StreamId>(entries[0].id));
-      if (!is_reading_.exchange(true)) {
-        connection_.LogRecovery(absl::StrCat("reads ", key_name_));
-      }
       return true;
     case Command::kRead:
       break;
@@ -146,6 +151,9 @@ bool DisconnectStream::TakeReply(Command command, const redisReply& reply) {
   if (!entries.empty() && !(*last_id_ < entries[0].id)) return false;
   for (const StreamEntry& entry : entries) TakeEntry(entry);
   if (entries.empty()) reads_one_ = false;
+  if (!is_reading_.exchange(true)) {
+    connection_.LogRecovery(absl::StrCat("reads ", key_name_));
+  }
   return true;
 }
 

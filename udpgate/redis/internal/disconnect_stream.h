@@ -23,6 +23,7 @@
 #include "udpgate/redis/internal/connection.h"
 #include "udpgate/redis/internal/stream_reply.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 namespace redis {
@@ -67,6 +68,7 @@ class DisconnectStream final : public ConnectionOwner {
   // ignored.
   void ContinueFrom(absl::string_view position);
   uint64_t entries_read() const { return entries_read_.load(); }
+  RedisProblem problem() const { return connection_.problem(); }
 
   void OnConnected() override;
   void OnReply(const redisReply& reply) override;

@@ -20,7 +20,9 @@ class OutageLog {
  public:
   // `clock` must outlive the log.
   OutageLog(const Clock* clock, LogSink sink)
-      : sink_(std::move(sink)), limiter_(clock, kInterval) {}
+      : sink_(std::move(sink)),
+        limiter_(clock, kInterval),
+        error_limiter_(clock, kInterval) {}
 
   // Logs once per outage, and again if the reason changes.
   void Lost(absl::string_view why) {
@@ -35,12 +37,24 @@ class OutageLog {
                                          " failures not shown)"));
   }
 
+  // The same for an error that Redis has replied with; such a connection may be
+  // lost afterwards, for another reason.
+  void Refused(absl::string_view error) {
+    if (error == error_logged_) return;
+    int64_t suppressed;
+    if (!error_limiter_.Admit(&suppressed)) return;
+    is_recovery_logged_ = false;
+    error_logged_ = std::string(error);
+    sink_(LogSeverity::kWarning, error);
+  }
+
   // Logs if a failure or nothing was logged before: at most once per logged
   // failure, so at a limited rate.
   void Recovered(absl::string_view what) {
     if (is_recovery_logged_) return;
     is_recovery_logged_ = true;
     lost_logged_.clear();
+    error_logged_.clear();
     sink_(LogSeverity::kInfo, what);
   }
 
@@ -49,7 +63,9 @@ class OutageLog {
 
   const LogSink sink_;
   LogRateLimiter limiter_;
+  LogRateLimiter error_limiter_;
   std::string lost_logged_;
+  std::string error_logged_;
   bool is_recovery_logged_ = false;
 };
 
