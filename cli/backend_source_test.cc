@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "cli/settings/command_line.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -71,7 +72,12 @@ TEST(BackendSourceTest, RedisResolvesAndDisconnectsAndHasMetrics) {
   std::set<std::string> names;
   for (const admin::HostMetric& metric : source->metrics()) {
     EXPECT_TRUE(absl::StartsWith(metric.name, "udpgate_redis_")) << metric.name;
-    EXPECT_TRUE(names.insert(metric.name).second) << metric.name;
+    // Those of one name have other labels.
+    std::string name = metric.name;
+    for (const auto& [label, value] : metric.labels) {
+      absl::StrAppend(&name, " ", label, "=", value);
+    }
+    EXPECT_TRUE(names.insert(name).second) << name;
   }
   EXPECT_EQ(names.count("udpgate_redis_gets_sent_total"), 1u);
 }

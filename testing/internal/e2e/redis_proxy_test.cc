@@ -1,0 +1,169 @@
+// Real proxies between the gateway and Redis: twemproxy (nutcracker), which
+// knows a part of the commands, and HAProxy in TCP mode, which knows none.
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "gtest/gtest.h"
+#include "testing/internal/e2e/e2e.h"
+#include "testing/internal/support/child_process.h"
+#include "testing/internal/support/http_client.h"
+
+namespace udpgate {
+namespace test {
+namespace {
+
+constexpr char kPath[] = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+bool IsInstalled(absl::string_view program) {
+  for (const absl::string_view directory : absl::StrSplit(kPath, ':')) {
+    if (access(absl::StrCat(directory, "/", program).c_str(), X_OK) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+class RedisProxyTest : public GateTest {
+ protected:
+  void StartProxy(const std::vector<std::string>& arguments,
+                  const std::string& name, const std::string& configuration) {
+    ChildProcessOptions options;
+    options.arguments = arguments;
+    options.arguments.push_back(directory_.WriteFile(name, configuration));
+    options.arguments[0] = absl::StrCat("/usr/sbin/", arguments[0]);
+    options.environment = {{"PATH", kPath}};
+    options.working_directory = directory_.path();
+    absl::StatusOr<std::unique_ptr<ChildProcess>> process =
+        ChildProcess::Start(options);
+    ASSERT_TRUE(process.ok()) << process.status();
+    proxy_ = *std::move(process);
+    ASSERT_TRUE(AwaitTrue([&] {
+      return TcpConnect(SocketAddress::Ipv4Loopback(port_)).ok();
+    })) << proxy_->output();
+  }
+  void StartTwemproxy() {
+    StartProxy({"nutcracker", "-o", "/dev/stderr", "-s",
+                absl::StrCat(FreeTcpPort()), "-a", "127.0.0.1", "-c"},
+               "nutcracker.yml",
+               absl::StrCat("gate:\n  listen: 127.0.0.1:", port_,
+                            "\n  redis: true\n  timeout: 500\n"
+                            "  servers:\n   - 127.0.0.1:",
+                            redis().port(), ":1\n"));
+  }
+  void StartHaproxy() {
+    StartProxy({"haproxy", "-db", "-f"}, "haproxy.cfg",
+               absl::StrCat(
+                   "defaults\n  mode tcp\n  timeout connect 500ms\n"
+                   "  timeout client 1m\n  timeout server 1m\n"
+                   "  retries 0\n"
+                   "listen gate\n  bind 127.0.0.1:",
+                   port_, "\n  server redis 127.0.0.1:", redis().port(), "\n"));
+  }
+  std::string proxy_address() const {
+    return absl::StrCat("127.0.0.1:", port_);
+  }
+  std::string Get(absl::string_view path) const {
+    const absl::StatusOr<HttpReply> reply = HttpGet(admin_, path);
+    return reply.ok() ? reply->body : reply.status().ToString();
+  }
+  bool AwaitProblem(absl::string_view connection, absl::string_view reason,
+                    int value = 1) const {
+    const std::string line =
+        absl::StrCat("udpgate_redis_problem{connection=\"", connection,
+                     "\",reason=\"", reason, "\"} ", value, "\n");
+    return AwaitTrue([&] { return absl::StrContains(Get("/metrics"), line); });
+  }
+  int LinesWith(absl::string_view text) {
+    int count = 0;
+    const std::string log = gate().log();
+    for (const absl::string_view line : absl::StrSplit(log, '\n')) {
+      if (absl::StrContains(line, text)) ++count;
+    }
+    return count;
+  }
+
+  // What nutcracker has said about it.
+  size_t CountInProxyLog(absl::string_view text) const {
+    const std::vector<std::string> parts =
+        absl::StrSplit(proxy_->output(), std::string(text));
+    return parts.size() - 1;
+  }
+
+  TemporaryDirectory directory_;
+  const uint16_t port_ = FreeTcpPort();
+  const SocketAddress admin_ = SocketAddress::Ipv4Loopback(FreeTcpPort());
+  std::unique_ptr<ChildProcess> proxy_;
+};
+
+TEST_F(RedisProxyTest, TwemproxyServesNewClientsAndSaysWhatIsMissing) {
+  if (!IsInstalled("nutcracker")) GTEST_SKIP() << "nutcracker is missing";
+  StartTwemproxy();
+  EchoBackend lobby("lobby");
+  SetBackend(lobby);
+  StartGate({{"REDIS_ADDR", proxy_address()},
+             {"REDIS_DISCONNECT_STREAM", "events"},
+             {"ADMIN_ADDR", admin_.ToString()}});
+  EXPECT_TRUE(AwaitProblem("disconnect_channel", "unsupported"));
+  EXPECT_TRUE(AwaitProblem("disconnect_stream", "unsupported"));
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+  // Several attempts later.
+  ASSERT_TRUE(AwaitTrue([&] {
+    LoopbackPeer newcomer;
+    EXPECT_TRUE(IsServedBy(&newcomer, address(), "lobby"));
+    return LinesWith("SUBSCRIBE") > 0 && LinesWith("at TIME") > 0 &&
+           CountInProxyLog("SUBSCRIBE") >= 4;
+  }));
+  EXPECT_EQ(LinesWith("(disconnect channel)"), 1) << gate().log();
+  EXPECT_EQ(LinesWith("(disconnect stream)"), 1) << gate().log();
+  EXPECT_EQ(LinesWith("(backend key)"), 1) << gate().log();
+  EXPECT_TRUE(absl::StrContains(
+      Get("/readyz"), "closed the connection at SUBSCRIBE; does the server"));
+  EXPECT_TRUE(AwaitProblem("backend_key", "closed", 0));
+
+  // twemproxy accepts connections and replies to PING without its server.
+  redis().Kill();
+  LoopbackPeer late;
+  ASSERT_TRUE(late.Send(address(), "nobody there").ok());
+  EXPECT_TRUE(AwaitProblem("backend_key", "error"));
+  ASSERT_TRUE(redis().Restart().ok());
+  SetBackend(lobby);
+  EXPECT_TRUE(AwaitServedBy(&late, address(), "lobby"));
+  EXPECT_TRUE(AwaitProblem("backend_key", "error", 0));
+}
+
+TEST_F(RedisProxyTest, HaproxyIsNoticedOnlyWhileRedisIsAway) {
+  if (!IsInstalled("haproxy")) GTEST_SKIP() << "haproxy is missing";
+  StartHaproxy();
+  EchoBackend lobby("lobby");
+  EchoBackend arena("arena");
+  SetBackend(lobby);
+  StartGate(
+      {{"REDIS_ADDR", proxy_address()}, {"ADMIN_ADDR", admin_.ToString()}});
+  LoopbackPeer client;
+  EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
+  SetBackend(arena);
+  Publish(client.address().ToString());
+  EXPECT_TRUE(AwaitServedBy(&client, address(), "arena"));
+
+  redis().Kill();
+  EXPECT_TRUE(AwaitProblem("backend_key", "closed"));
+  EXPECT_TRUE(AwaitProblem("disconnect_channel", "closed"));
+  LoopbackPeer late;
+  ASSERT_TRUE(late.Send(address(), "nobody there").ok());
+  ASSERT_TRUE(redis().Restart().ok());
+  SetBackend(lobby);
+  EXPECT_TRUE(AwaitServedBy(&late, address(), "lobby"));
+  EXPECT_TRUE(AwaitProblem("disconnect_channel", "closed", 0));
+}
+
+}  // namespace
+}  // namespace test
+}  // namespace udpgate
