@@ -2,13 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <array>
 #include <atomic>
 #include <memory>
 #include <string>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "testing/internal/support/redis_sentinels.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_sentinel.h"
 #include "udpgate/redis/resolver_fixture.h"
@@ -17,8 +16,6 @@ namespace udpgate {
 namespace {
 
 using test::AwaitTrue;
-using test::RedisServer;
-using test::RedisServerOptions;
 using test::Resolution;
 
 // With down-after-milliseconds 1000.
@@ -27,34 +24,12 @@ constexpr char kPassword[] = "sentinel-password";
 
 class RedisSentinelServerTest : public test::RedisBackendResolverTest {
  protected:
-  RedisSentinelServerTest() {
-    master_ = StartRedis();
-    Set(*master_, "1.2.3.4:5");
-    RedisServerOptions replica;
-    replica.extra_arguments = {"--replicaof", "127.0.0.1",
-                               absl::StrCat(master_->port())};
-    replica_ = StartRedis(replica);
-    EXPECT_TRUE(AwaitTrue([&] { return Says(*master_, {"INFO"}, "online"); }));
-    RedisServerOptions sentinel;
-    sentinel.password = kPassword;
-    sentinel.sentinel_configuration = absl::StrCat(
-        "requirepass ", kPassword, "\nsentinel sentinel-pass ", kPassword,
-        "\nsentinel monitor lobby 127.0.0.1 ", master_->port(),
-        " 2\nsentinel down-after-milliseconds lobby 1000\n"
-        "sentinel failover-timeout lobby 5000\n");
-    for (auto& server : sentinels_) {
-      server = StartRedis(sentinel);
-      sentinel_options_.sentinels.push_back(server->tcp_address());
-    }
-    for (const auto& server : sentinels_) {
-      EXPECT_TRUE(AwaitTrue([&] {
-        return Says(*server, {"SENTINEL", "CKQUORUM", "lobby"},
-                    "OK 3 usable") &&
-               Says(*server, {"SENTINEL", "MASTER", "lobby"},
-                    "num-other-sentinels\n2") &&
-               Says(*server, {"SENTINEL", "REPLICAS", "lobby"}, "port");
-      }));
-    }
+  RedisSentinelServerTest() : group_(GroupOptions()) {
+    const absl::Status started = group_.Start();
+    EXPECT_TRUE(started.ok()) << started;
+    Set(group_.master(), "1.2.3.4:5");
+    EXPECT_TRUE(group_.master().Command({"WAIT", "1", "5000"}).ok());
+    sentinel_options_.sentinels = absl::StrSplit(group_.addresses(), ',');
     sentinel_options_.master = "lobby";
     sentinel_options_.password = kPassword;
     sentinel_options_.log_sink = log_.Sink();
@@ -68,16 +43,14 @@ class RedisSentinelServerTest : public test::RedisBackendResolverTest {
     options_.reconnect_backoff_max = defaults.reconnect_backoff_max;
   }
 
-  static bool Says(const RedisServer& server,
-                   const std::vector<std::string>& command,
-                   const std::string& part) {
-    const auto reply = server.Command(command);
-    return reply.ok() && absl::StrContains(*reply, part);
+  static test::RedisSentinelsOptions GroupOptions() {
+    test::RedisSentinelsOptions options;
+    options.master_name = "lobby";
+    options.sentinel_password = kPassword;
+    return options;
   }
 
-  std::unique_ptr<RedisServer> master_;
-  std::unique_ptr<RedisServer> replica_;
-  std::array<std::unique_ptr<RedisServer>, 3> sentinels_;
+  test::RedisSentinels group_;
   RedisSentinelOptions sentinel_options_;
 };
 
@@ -94,7 +67,7 @@ TEST_F(RedisSentinelServerTest, ServesNewClientsSoonAfterTheMasterIsKilled) {
                   .ok());
   ASSERT_TRUE(AwaitTrue([&] { return (*source)->Health().ok(); }));
   const absl::Time killed = absl::Now();
-  master_->Kill();
+  group_.master().Kill();
   EXPECT_TRUE(AwaitBackend(resolver.get(), test::kBackend));
   const absl::Duration time = absl::Now() - killed;
   EXPECT_LE(time, kFailoverMax) << ::testing::PrintToString(log_.lines());
@@ -103,7 +76,8 @@ TEST_F(RedisSentinelServerTest, ServesNewClientsSoonAfterTheMasterIsKilled) {
   // The subscription has moved, too.
   EXPECT_TRUE(AwaitTrue([&] { return (*source)->Health().ok(); }));
   ASSERT_TRUE(
-      replica_->Command({"PUBLISH", options_.disconnect_channel, "1.2.3.4:5"})
+      group_.replica()
+          .Command({"PUBLISH", options_.disconnect_channel, "1.2.3.4:5"})
           .ok());
   EXPECT_TRUE(AwaitTrue([&] { return events == 1; }));
   (*source)->Stop();

@@ -27,6 +27,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "testing/internal/e2e/e2e.h"
+#include "testing/internal/e2e/paced_traffic.h"
 #include "testing/internal/support/http_client.h"
 #include "testing/internal/support/temporary_directory.h"
 
@@ -35,81 +36,6 @@ namespace test {
 namespace {
 
 using ::testing::HasSubstr;
-
-// Clients that send numbers, each at its own pace, and want each back from
-// `name`, in order.
-class Players {
- public:
-  Players(const SocketAddress& gate, std::string name, int count)
-      : gate_(gate), name_(std::move(name)), clients_(count) {
-    for (LoopbackPeer& client : clients_) {
-      EXPECT_TRUE(IsServedBy(&client, gate_, name_));
-    }
-    thread_ = std::thread([this] { Play(); });
-  }
-  // Stops, and waits for what is on its way.
-  ~Players() { Stop(); }
-
-  void Stop() {
-    if (!thread_.joinable()) return;
-    is_over_ = true;
-    thread_.join();
-  }
-  // Waits until each has sent so many more.
-  bool AwaitRounds(int64_t count) {
-    const int64_t until = round_ + count;
-    return AwaitTrue([&] { return round_ >= until; });
-  }
-
-  int64_t sent() const { return sent_; }
-  int64_t received() const { return received_; }
-  int64_t disordered() const { return disordered_; }
-
- private:
-  // All of them ten times a second.
-  void Play() {
-    constexpr int kSlices = 50;
-    constexpr absl::Duration kSliceTime = absl::Milliseconds(2);
-    std::vector<int64_t> numbers(clients_.size(), 0);
-    std::vector<int64_t> expected(clients_.size(), 0);
-    const auto receive = [&](size_t i) {
-      for (auto reply = clients_[i].TryReceive(); reply.ok();
-           reply = clients_[i].TryReceive()) {
-        if (reply->payload != absl::StrCat(name_, ":", expected[i])) {
-          ++disordered_;
-        }
-        ++expected[i];
-        ++received_;
-      }
-    };
-    absl::Time next = absl::Now();
-    while (!is_over_) {
-      for (int slice = 0; slice < kSlices; ++slice) {
-        for (size_t i = slice; i < clients_.size(); i += kSlices) {
-          receive(i);
-          if (clients_[i].Send(gate_, absl::StrCat(numbers[i]++)).ok()) ++sent_;
-        }
-        next += kSliceTime;
-        absl::SleepFor(next - absl::Now());  // the pace of the traffic
-      }
-      ++round_;
-    }
-    AwaitTrue([&] {
-      for (size_t i = 0; i < clients_.size(); ++i) receive(i);
-      return received_ >= sent_;
-    });
-  }
-
-  const SocketAddress gate_;
-  const std::string name_;
-  std::vector<LoopbackPeer> clients_;
-  std::atomic<bool> is_over_{false};
-  std::atomic<int64_t> round_{0};
-  std::atomic<int64_t> sent_{0};
-  std::atomic<int64_t> received_{0};
-  std::atomic<int64_t> disordered_{0};
-  std::thread thread_;
-};
 
 class TakeoverTest : public ::testing::Test {
  protected:
@@ -158,7 +84,7 @@ TEST_F(TakeoverTest, FiveHundredPlayersNoticeNoneOfTenTakeOvers) {
   environment["ADMIN_ADDR"] = "127.0.0.1:0";
   auto gate = MakeGate(environment);
   ASSERT_TRUE(gate->Start().ok()) << gate->log();
-  Players players(gate->address(), "first", kPlayers);
+  PacedPlayers players(gate->address(), "first", kPlayers);
   double longest_milliseconds = 0;
   // A new client's backend is another one: who stays is seen by the replies.
   environment["BACKEND_ADDR"] = second_.address().ToString();
