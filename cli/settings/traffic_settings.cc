@@ -250,8 +250,8 @@ void AddRedisSettings(TableBuilder* table) {
                     "rejected.",
                     InSettings(&Settings::backend_stale_max));
   table->AddInteger("RESOLVES_PER_SEC", "1000", redis_ranges::kGetsPerSecondMax,
-                    "Maximum GET commands per second. Clients that wait at the "
-                    "same time share a result.",
+                    "Maximum batches of GET commands per second. A batch reads "
+                    "the keys of all clients that wait then.",
                     InSettings(&Settings::resolves_per_second));
 }
 

@@ -233,11 +233,14 @@ int64_t RedisBackendResolver::Impl::NextGetNanoseconds(
 
 int64_t RedisBackendResolver::Impl::SendGets(int64_t now_nanoseconds,
                                              bool* any_may_be_sent) {
+  // The sets that may be asked for now are one batch, which counts once.
+  bool is_counted = false;
   while (!waiting_.is_empty()) {
     if (!connection_.is_connected() || !has_room_for_get()) {
       return Connection::kNever;
     }
-    const int64_t any_nanoseconds = NextGetNanoseconds(now_nanoseconds);
+    const int64_t any_nanoseconds =
+        is_counted ? INT64_MIN : NextGetNanoseconds(now_nanoseconds);
     const int64_t get_nanoseconds =
         std::max(any_nanoseconds, waiting_.NextNanoseconds());
     if (now_nanoseconds < get_nanoseconds) {
@@ -246,7 +249,10 @@ int64_t RedisBackendResolver::Impl::SendGets(int64_t now_nanoseconds,
     }
     Requests requests;
     SharedKeySet keys = waiting_.TakeFirst(now_nanoseconds, &requests);
-    if (keys != nullptr) SendGet(std::move(keys), std::move(requests));
+    if (keys == nullptr) continue;
+    if (!is_counted) pace_.Count(clock_->NowNanoseconds());
+    is_counted = true;
+    SendGet(std::move(keys), std::move(requests));
   }
   return Connection::kNever;
 }
@@ -254,7 +260,6 @@ int64_t RedisBackendResolver::Impl::SendGets(int64_t now_nanoseconds,
 void RedisBackendResolver::Impl::SendGet(SharedKeySet keys, Requests requests) {
   for (Request& request : requests) ++request.gets;
   for (const std::string& key : keys->keys) {
-    pace_.Count(clock_->NowNanoseconds());
     log_->CountGet();
     connection_.Send({"GET", key});
   }
@@ -268,6 +273,7 @@ bool RedisBackendResolver::Impl::OnIdle() {
       now_nanoseconds < NextGetNanoseconds(now_nanoseconds)) {
     return false;
   }
+  pace_.Count(clock_->NowNanoseconds());
   SendGet(health_keys_, {});
   return true;
 }

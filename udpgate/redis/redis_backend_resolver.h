@@ -68,8 +68,11 @@ struct RedisBackendResolverStats {
 // as such an error, and a name whose address has changed is followed after the
 // second time.
 //
-// Rate limit: Redis gets at most `RedisOptions::gets_per_second_max` GETs,
-// however many clients arrive. After a failure (a reply without a usable
+// Rate limit: Redis gets at most `RedisOptions::gets_per_second_max` batches of
+// GETs, however many clients arrive. If all have the same keys, a batch has a
+// GET for each key. If they have keys of their own, it has those of up to
+// `RedisOptions::gets_in_flight_max` clients, and no client is asked for twice:
+// the limit of new sessions is then that of the GETs, too. After a failure (a reply without a usable
 // backend) no GET is sent for `RedisOptions::failure_pause`. There is no other
 // negative cache: a later resolution does not get that failure, because the key
 // may have been set meanwhile. It waits for the end of the pause and shares the

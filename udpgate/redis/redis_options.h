@@ -101,9 +101,11 @@ struct RedisOptions {
   // the same. 1 to 1024.
   int gets_in_flight_max = 8;
 
-  // Maximum number of GETs per second, however many clients arrive. Resolutions
-  // that start too early for the next GET wait for it and share it. 1 to
-  // 1,000,000.
+  // Maximum number of batches of GETs per second, however many clients arrive:
+  // one batch asks for all keys that resolutions wait for, and is sent in one
+  // piece. Resolutions that start too early for the next batch wait for it. If
+  // all clients have the same keys, a batch is one question (a GET for each of
+  // them), which they share. 1 to 1,000,000.
   int gets_per_second_max = 1000;
 
   // The pause before the next GET after a reply without a usable backend
