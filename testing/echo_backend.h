@@ -24,15 +24,16 @@
 #include "absl/time/time.h"
 #include "testing/await.h"
 #include "testing/loopback_peer.h"
-#include "udpgate/internal/util/mutex.h"
-#include "udpgate/internal/util/unique_fd.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/mutex.h"
+#include "udpgate/base/unique_fd.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace test {
 
 // Threads: `Start`, `Stop` and the destructor on one thread, all else on any.
-class EchoBackend {
+class UDPGATE_EXPORT EchoBackend {
  public:
   // Listens on 127.0.0.1 and starts to echo. A reply is `name`, a colon and
   // what came; where `name` is empty it is what came, unchanged.
@@ -93,9 +94,10 @@ class EchoBackend {
 // Sends numbered datagrams from `client` to `gate` until one of them comes
 // back from the backend `name`. For moments when a loss is no fault, as around
 // a disconnect. False where none does within `timeout`.
-bool AwaitServedBy(LoopbackPeer* client, const SocketAddress& gate,
-                   absl::string_view name,
-                   absl::Duration timeout = kAwaitTimeout);
+UDPGATE_EXPORT bool AwaitServedBy(LoopbackPeer* client,
+                                  const SocketAddress& gate,
+                                  absl::string_view name,
+                                  absl::Duration timeout = kAwaitTimeout);
 
 }  // namespace test
 }  // namespace udpgate

@@ -24,8 +24,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "udpgate/internal/net/sys_calls.h"
-#include "udpgate/internal/util/mutex.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/mutex.h"
+#include "udpgate/base/sys_calls.h"
 
 namespace udpgate {
 namespace test {
@@ -63,7 +64,7 @@ inline constexpr size_t kCallCount =
 // then reports the error, as Linux does (close(2)).
 //
 // Threads: every method from any thread at any time.
-class FailingSysCalls : public internal::SysCalls {
+class UDPGATE_EXPORT FailingSysCalls : public internal::SysCalls {
  public:
   static constexpr int kAnyFd = -1;
   static constexpr int64_t kEveryCall = INT64_MAX;

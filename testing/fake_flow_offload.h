@@ -14,13 +14,14 @@
 #include <deque>
 
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
 #include "udpgate/flow_offload.h"
 
 namespace udpgate {
 namespace test {
 
 // Threads: one at a time.
-class FakeFlowOffload : public FlowOffload {
+class UDPGATE_EXPORT FakeFlowOffload : public FlowOffload {
  public:
   struct Flow {
     SessionAddresses addresses;

@@ -31,8 +31,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/mutex.h"
 #include "udpgate/clock.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/session_store.h"
 #include "udpgate/socket_address.h"
 
@@ -46,7 +47,7 @@ class FakeStoreConnection;
 //
 // Threads: any. `done` of a call is called inline if the link has no delay, and
 // else by `Run`.
-class FakeSessionStore {
+class UDPGATE_EXPORT FakeSessionStore {
  public:
   // How a gateway reaches the store.
   struct Link {
@@ -78,7 +79,6 @@ class FakeSessionStore {
     friend class FakeStoreConnection;
     struct Record {
       std::string text;
-      absl::optional<StoredSession> session;  // nullopt: it does not parse
       int64_t expires_nanoseconds = 0;
     };
     struct Lease {
@@ -136,7 +136,6 @@ class FakeSessionStore {
   void ForgetExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::optional<StoredSession> Get(const std::string& client)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Snapshot::Record NewRecord(std::string text, absl::Duration lifetime) const;
   void Put(const StoredSession& session, absl::Duration lifetime)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Erase(const std::string& client) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -159,7 +158,7 @@ class FakeSessionStore {
   uint64_t item_count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-class FakeStoreConnection final : public SessionStore {
+class UDPGATE_EXPORT FakeStoreConnection final : public SessionStore {
  public:
   // Use FakeSessionStore::Connect.
   explicit FakeStoreConnection(FakeSessionStore* store) : store_(store) {}

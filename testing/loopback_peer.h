@@ -16,7 +16,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "testing/await.h"
-#include "udpgate/internal/util/unique_fd.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/unique_fd.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -26,14 +27,14 @@ namespace test {
 // header (RFC 791) and 8 of UDP (RFC 768).
 inline constexpr int kDatagramBytesMax = 65507;
 
-struct Datagram {
+struct UDPGATE_EXPORT Datagram {
   std::string payload;
   SocketAddress from;
 };
 
 // Threads: `Send` from any thread, `Receive` and `TryReceive` from one thread
 // at a time.
-class LoopbackPeer {
+class UDPGATE_EXPORT LoopbackPeer {
  public:
   // Binds 127.0.0.1 with a port that the kernel chooses. Ends the process with
   // a message where that fails.

@@ -38,7 +38,8 @@
 #include "gmock/gmock.h"
 #include "testing/await.h"
 #include "udpgate/backend_resolver.h"
-#include "udpgate/internal/util/mutex.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/mutex.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -50,7 +51,7 @@ namespace test {
 // `Screen`, `HandleDisconnect` and `RestoreTag` are those of `BackendResolver`,
 // which do nothing: mock them in a class of your own that derives from this
 // one.
-class MockBackendResolver : public BackendResolver {
+class UDPGATE_EXPORT MockBackendResolver : public BackendResolver {
  public:
   MOCK_METHOD(void, Resolve, (const ResolveRequest& request, Callback done),
               (override));
@@ -79,7 +80,7 @@ inline auto ResolveWithError(absl::Status status) {
 }
 
 // A call of Resolve that waits for the test's result.
-struct HeldResolve {
+struct UDPGATE_EXPORT HeldResolve {
   SocketAddress client;
   std::string first_datagram;
   // Call it, with a result or an error, or destroy it uncalled.
@@ -91,7 +92,7 @@ struct HeldResolve {
 //
 // Threads: every method from any thread. Must outlive the mock, or declare the
 // Proxy and the mock after it.
-class HeldResolves {
+class UDPGATE_EXPORT HeldResolves {
  public:
   // The next call; waits for it. DeadlineExceeded if there is none in time.
   absl::StatusOr<HeldResolve> Take(absl::Duration timeout = kAwaitTimeout) {

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "gmock/gmock.h"
+#include "udpgate/base/export.h"
 #include "udpgate/disconnect_source.h"
 
 namespace udpgate {
@@ -22,7 +23,7 @@ namespace test {
 
 // Without an expectation `Start` is OK and no event ever comes; `Health` is OK.
 // `Start` and `Stop` are called on the thread that calls them on the Proxy.
-class MockDisconnectSource : public DisconnectSource {
+class UDPGATE_EXPORT MockDisconnectSource : public DisconnectSource {
  public:
   MOCK_METHOD(absl::Status, Start, (Handler handler), (override));
   MOCK_METHOD(void, Stop, (), (override));

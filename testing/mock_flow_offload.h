@@ -11,6 +11,7 @@
 
 #include "absl/types/optional.h"
 #include "gmock/gmock.h"
+#include "udpgate/base/export.h"
 #include "udpgate/flow_offload.h"
 
 namespace udpgate {
@@ -18,7 +19,7 @@ namespace test {
 
 // `Install` without an expectation has no room, so that every session stays on
 // its sockets; no activity.
-class MockFlowOffload : public FlowOffload {
+class UDPGATE_EXPORT MockFlowOffload : public FlowOffload {
  public:
   MockFlowOffload() {
     ON_CALL(*this, Install)

@@ -11,20 +11,21 @@
 
 #include "absl/base/thread_annotations.h"
 #include "gmock/gmock.h"
-#include "udpgate/internal/util/mutex.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/mutex.h"
 #include "udpgate/session_observer.h"
 
 namespace udpgate {
 namespace test {
 
 // Called on a thread of the Proxy.
-class MockSessionObserver : public SessionObserver {
+class UDPGATE_EXPORT MockSessionObserver : public SessionObserver {
  public:
   MOCK_METHOD(void, Observe, (const SessionEvent& event), (override));
 };
 
 // Threads: any.
-class RecordingSessionObserver : public SessionObserver {
+class UDPGATE_EXPORT RecordingSessionObserver : public SessionObserver {
  public:
   void Observe(const SessionEvent& event) override {
     internal::MutexLock lock(&mutex_);

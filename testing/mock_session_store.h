@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "gmock/gmock.h"
+#include "udpgate/base/export.h"
 #include "udpgate/session_store.h"
 #include "udpgate/socket_address.h"
 
@@ -26,7 +27,7 @@ namespace test {
 
 // Without an expectation a call destroys `done` uncalled, as a store does that
 // stops; `Start` and `Health` are OK. Calls come from the keeper's thread.
-class MockSessionStore : public SessionStore {
+class UDPGATE_EXPORT MockSessionStore : public SessionStore {
  public:
   using Outcomes = std::vector<Outcome>;
   using FoundList = std::vector<Found>;

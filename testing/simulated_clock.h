@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 
 namespace udpgate {
@@ -21,7 +22,7 @@ namespace test {
 // limit of its own, run its iteration by hand after `Advance`.
 //
 // Threads: every method from any thread at any time.
-class SimulatedClock final : public Clock {
+class UDPGATE_EXPORT SimulatedClock final : public Clock {
  public:
   // Begins at an hour and not at zero, so that code which takes zero for "never
   // happened" is found out.

@@ -21,6 +21,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "udpgate/base/export.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/socket_address.h"
@@ -32,7 +33,7 @@ class TagReplies;
 
 // What is known about the client. A struct, so that fields can be added without
 // breaking implementations.
-struct ResolveRequest {
+struct UDPGATE_EXPORT ResolveRequest {
   enum class Reason : uint8_t {
     kDatagram,  // the first datagram of a client without a session
     kJoin,      // a player joins over another protocol (//udpgate/nethernet)
@@ -56,7 +57,7 @@ struct ResolveRequest {
 //
 // Threads: the hooks are called on data-plane threads, from several at once.
 // They must return within microseconds.
-class SessionTag {
+class UDPGATE_EXPORT SessionTag {
  public:
   static constexpr size_t kBytesMax = 256;
 
@@ -96,7 +97,7 @@ class SessionTag {
   std::atomic<int64_t> replied_nanoseconds_{INT64_MIN};
 };
 
-struct ResolveResult {
+struct UDPGATE_EXPORT ResolveResult {
   // Where the client's datagrams are sent. It identifies the backend: two names
   // for the same address are the same backend.
   SocketAddress backend;
@@ -127,7 +128,7 @@ struct ResolveResult {
 
 // What a resolver says of a datagram of a client without a session, before
 // anything is allocated for it.
-struct Screening {
+struct UDPGATE_EXPORT Screening {
   // The datagram is dropped for this reason, and no session is created.
   absl::optional<DropReason> drop = absl::nullopt;
   // The client belongs to a player who is already connected. A drain does not
@@ -154,7 +155,7 @@ struct Screening {
 //
 // Threads: `Resolve` and `Health` are called from several threads at once.
 // Ownership: a `Proxy` holds a shared pointer and drops it in its destructor.
-class BackendResolver {
+class UDPGATE_EXPORT BackendResolver {
  public:
   using Callback = absl::AnyInvocable<void(absl::StatusOr<ResolveResult>)>;
 

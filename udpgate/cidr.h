@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -23,7 +24,7 @@ namespace udpgate {
 // address and no IPv4 address, whichever socket received the datagram.
 //
 // Threads: a plain value.
-class Cidr {
+class UDPGATE_EXPORT Cidr {
  public:
   // `1.2.3.0/24`, `2001:db8::/32`, or a single IP address (/32 or /128). An
   // IPv4-mapped one is folded to IPv4: `::ffff:1.2.3.0/120` is 1.2.3.0/24.
@@ -74,7 +75,7 @@ class Cidr {
 // few nanoseconds for an empty list, some tens for a thousand entries.
 //
 // Threads: like a std::vector.
-class CidrList {
+class UDPGATE_EXPORT CidrList {
  public:
   CidrList() = default;
   // In any order; they may overlap.
@@ -116,7 +117,7 @@ inline constexpr size_t kCidrListBytesMax = 64 * 1024;
 // White space alone is the empty list. A comma without an entry on both sides
 // is an error, so that a list that lost its entries does not allow everything.
 // InvalidArgument quotes the wrong entry, or names the limit.
-absl::StatusOr<CidrList> ParseCidrList(absl::string_view text);
+UDPGATE_EXPORT absl::StatusOr<CidrList> ParseCidrList(absl::string_view text);
 
 }  // namespace udpgate
 

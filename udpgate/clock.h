@@ -8,10 +8,12 @@
 
 #include <cstdint>
 
+#include "udpgate/base/export.h"
+
 namespace udpgate {
 
 // Threads: every method may be called from any thread at any time.
-class Clock {
+class UDPGATE_EXPORT Clock {
  public:
   virtual ~Clock() = default;
 

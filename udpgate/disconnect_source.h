@@ -15,13 +15,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 
 // Names the session or sessions to end. A class with kinds, so that kinds can
 // be added without breaking users.
-class DisconnectTarget {
+class UDPGATE_EXPORT DisconnectTarget {
  public:
   enum class Kind {
     kClient,     // the session of this client address
@@ -111,7 +112,7 @@ class DisconnectTarget {
 //   };
 //
 // Ownership: a `Proxy` holds a shared pointer. One source serves one Proxy.
-class DisconnectSource {
+class UDPGATE_EXPORT DisconnectSource {
  public:
   // Receives a target, or the error of an invalid payload, which is counted.
   using Handler = std::function<void(absl::StatusOr<DisconnectTarget>)>;

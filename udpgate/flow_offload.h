@@ -16,12 +16,13 @@
 #include <string>
 
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 
 // The four ends of a session, all concrete and of one family.
-struct SessionAddresses {
+struct UDPGATE_EXPORT SessionAddresses {
   SocketAddress client;
   SocketAddress listen;  // the address that the client sends to
   SocketAddress relay;   // address of the upstream socket
@@ -31,13 +32,13 @@ struct SessionAddresses {
 enum class FlowDirection : uint32_t { kFromClient = 0, kFromBackend = 1 };
 
 // What was relayed in one direction of a session.
-struct DirectionActivity {
+struct UDPGATE_EXPORT DirectionActivity {
   uint64_t datagrams = 0;
   uint64_t payload_bytes = 0;
   int64_t last_relayed_nanoseconds = 0;  // CLOCK_MONOTONIC; 0: never
 };
 
-struct SessionActivity {
+struct UDPGATE_EXPORT SessionActivity {
   DirectionActivity from_client;
   DirectionActivity from_backend;
 };
@@ -58,7 +59,7 @@ enum class FlowState : uint8_t {
 // result. Only LateActivity may wait.
 //
 // A slot names a session from Install to Remove.
-class FlowOffload {
+class UDPGATE_EXPORT FlowOffload {
  public:
   virtual ~FlowOffload() = default;
 

@@ -8,10 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "udpgate/base/export.h"
+
 namespace udpgate {
 
 // How often a measured value fell into which range. Threads: as a std::vector.
-struct HostHistogram {
+struct UDPGATE_EXPORT HostHistogram {
   std::vector<double> upper_bounds = {};  // ascending, each included
   // One for each bound: the values above the bound before it. One more, the
   // last: the values above all bounds.
@@ -28,7 +30,7 @@ struct HostHistogram {
 //   joins.help = "Joins by result.";
 //   joins.value = 3;
 //   joins.labels = {{"result", "refused"}};
-struct HostMetric {
+struct UDPGATE_EXPORT HostMetric {
   enum class Kind { kCounter, kGauge, kHistogram };
   Kind kind = Kind::kGauge;
   std::string name = {};  // a Prometheus name, with `_total` behind a counter

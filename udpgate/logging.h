@@ -20,6 +20,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 
 namespace udpgate {
@@ -27,14 +28,14 @@ namespace udpgate {
 enum class LogSeverity { kDebug, kInfo, kWarning, kError };
 
 // "debug", "info", "warn" or "error".
-absl::string_view LogSeverityName(LogSeverity severity);
+UDPGATE_EXPORT absl::string_view LogSeverityName(LogSeverity severity);
 
 // Called with one line without a line feed. Threads: may be called from
 // several threads at once. Must not call back into the object that logs.
 using LogSink = std::function<void(LogSeverity, absl::string_view message)>;
 
 // The default: warnings and errors to stderr, one line each.
-LogSink StderrLogSink();
+UDPGATE_EXPORT LogSink StderrLogSink();
 
 // Lets one line through per interval and counts those it held back, so that
 // the next line can say how many there were.
@@ -45,7 +46,7 @@ LogSink StderrLogSink();
 //   }
 //
 // Threads: any number at once, without a lock.
-class LogRateLimiter {
+class UDPGATE_EXPORT LogRateLimiter {
  public:
   // `clock` must outlive the limiter.
   LogRateLimiter(const Clock* clock, absl::Duration interval);

@@ -16,11 +16,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
 // The allowed values of an integer option, both ends included, and its name.
-struct IntegerRange {
+struct UDPGATE_EXPORT IntegerRange {
   absl::string_view option;
   int64_t minimum;
   int64_t maximum;
@@ -30,7 +31,7 @@ struct IntegerRange {
 };
 
 // The same for a time.
-struct DurationRange {
+struct UDPGATE_EXPORT DurationRange {
   absl::string_view option;
   absl::Duration minimum;
   absl::Duration maximum;
@@ -41,16 +42,17 @@ struct DurationRange {
 };
 
 // An error whose text is `option` followed by `problem`.
-absl::Status OptionError(absl::StatusCode code, absl::string_view option,
-                         absl::string_view problem);
+UDPGATE_EXPORT absl::Status OptionError(absl::StatusCode code,
+                                        absl::string_view option,
+                                        absl::string_view problem);
 
 // The option that an error of the library is about; empty if it is about none,
 // or if the error was rewritten on its way.
-std::string OptionAtFault(const absl::Status& status);
+UDPGATE_EXPORT std::string OptionAtFault(const absl::Status& status);
 
 // The text of an error behind the name of its option; all of it if it is about
 // none.
-std::string OptionProblem(const absl::Status& status);
+UDPGATE_EXPORT std::string OptionProblem(const absl::Status& status);
 
 }  // namespace udpgate
 

@@ -24,6 +24,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/flow_offload.h"
@@ -41,7 +42,7 @@ class SysCalls;
 }  // namespace internal
 
 // What a Proxy works with. Only `resolver` is required.
-struct ProxyDependencies {
+struct UDPGATE_EXPORT ProxyDependencies {
   std::shared_ptr<BackendResolver> resolver;
   // Null: only `Proxy::Disconnect` ends sessions from outside.
   std::shared_ptr<DisconnectSource> disconnects = nullptr;
@@ -57,7 +58,7 @@ struct ProxyDependencies {
 };
 
 // A session of another process or gateway, for `Proxy::Restore`.
-struct RestorableSession {
+struct UDPGATE_EXPORT RestorableSession {
   SocketAddress client;
   SocketAddress local;  // the gateway's address that the client sent to
   SocketAddress backend;
@@ -69,7 +70,7 @@ struct RestorableSession {
 };
 
 // What `Proxy::Restore` has made of one of them.
-struct RestoredSession {
+struct UDPGATE_EXPORT RestoredSession {
   enum class Outcome : uint8_t {
     kRestored,       // on the same source address and port
     kOnOtherRelay,   // its source port is taken, or its source address absent
@@ -84,7 +85,7 @@ struct RestoredSession {
 
 // The session limit in force: the lowest of three limits, and which one it is.
 // If it is reached, a new client evicts an unconfirmed session.
-struct SessionLimit {
+struct UDPGATE_EXPORT SessionLimit {
   enum class Cause {
     kSetting,      // `ProxyLimits::max_sessions`
     kDescriptors,  // RLIMIT_NOFILE, less a reserve
@@ -104,7 +105,7 @@ struct SessionLimit {
 // SessionObserver): Stop and the destructor, which wait for that call to
 // return. From inside `Resolve` not Disconnect either, which may wait for the
 // calling thread.
-class Proxy {
+class UDPGATE_EXPORT Proxy {
  public:
   // Binds the listening sockets; datagrams begin to queue in the kernel.
   // Errors: InvalidArgument from `ProxyOptions::Validate`; what socket(7),

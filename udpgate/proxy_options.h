@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/cidr.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
@@ -21,7 +22,7 @@
 namespace udpgate {
 
 // Limits on clients and their sessions.
-struct ProxyLimits {
+struct UDPGATE_EXPORT ProxyLimits {
   // A session without a datagram in either direction ends between 1.0 and 1.25
   // times this after its last datagram. 10 ms to 1 day.
   absl::Duration session_idle_timeout = absl::Seconds(60);
@@ -105,7 +106,7 @@ struct ProxyLimits {
 };
 
 // The options that cannot change, and the initial limits.
-struct ProxyOptions {
+struct UDPGATE_EXPORT ProxyOptions {
   // Where clients send to. A wildcard `[::]` serves IPv4 and IPv6. Port 0 lets
   // the kernel choose; `Proxy::listen_addresses` says which.
   SocketAddress listen_address = SocketAddress::Ipv4Any(19132);

@@ -24,6 +24,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
@@ -235,12 +236,12 @@ inline constexpr size_t kReopenReasonCount =
 #undef UDPGATE_COUNT
 
 // The name of a reason in logs and metrics, and its description.
-absl::string_view DropReasonName(DropReason reason);
-absl::string_view DropReasonHelp(DropReason reason);
-absl::string_view EndReasonName(EndReason reason);
-absl::string_view EndReasonHelp(EndReason reason);
-absl::string_view ReopenReasonName(ReopenReason reason);
-absl::string_view ReopenReasonHelp(ReopenReason reason);
+UDPGATE_EXPORT absl::string_view DropReasonName(DropReason reason);
+UDPGATE_EXPORT absl::string_view DropReasonHelp(DropReason reason);
+UDPGATE_EXPORT absl::string_view EndReasonName(EndReason reason);
+UDPGATE_EXPORT absl::string_view EndReasonHelp(EndReason reason);
+UDPGATE_EXPORT absl::string_view ReopenReasonName(ReopenReason reason);
+UDPGATE_EXPORT absl::string_view ReopenReasonHelp(ReopenReason reason);
 
 // Histogram bounds of the time from the start of a backend resolution to its
 // result or error; timeouts are not counted. A bucket counts durations above
@@ -251,7 +252,7 @@ inline constexpr size_t kResolveBucketCount =
     sizeof(kResolveSecondsBounds) / sizeof(kResolveSecondsBounds[0]) + 1;
 
 // A copy; it does not change after it was taken. Threads: a plain struct.
-struct ProxyStats {
+struct UDPGATE_EXPORT ProxyStats {
 #define UDPGATE_MEMBER(kind, name, help) uint64_t name = 0;
   UDPGATE_PROXY_STATS(UDPGATE_MEMBER)
 #undef UDPGATE_MEMBER
@@ -276,7 +277,7 @@ struct ProxyStats {
 };
 
 // One plain number of `ProxyStats`, for code that exports all of them.
-struct ProxyStatField {
+struct UDPGATE_EXPORT ProxyStatField {
   enum class Kind { kCounter, kGauge };
   Kind kind;
   absl::string_view name;
@@ -285,7 +286,7 @@ struct ProxyStatField {
 };
 
 // All of them, in the order of the list above.
-absl::Span<const ProxyStatField> ProxyStatFields();
+UDPGATE_EXPORT absl::Span<const ProxyStatField> ProxyStatFields();
 
 }  // namespace udpgate
 

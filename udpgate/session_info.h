@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -17,7 +18,7 @@ namespace udpgate {
 enum class SessionState : uint8_t { kPending, kUnconfirmed, kConfirmed };
 
 // A copy: later changes of the session do not show in it.
-struct SessionInfo {
+struct UDPGATE_EXPORT SessionInfo {
   uint64_t id = 0;  // never reused in the lifetime of the Proxy
   SessionState state = SessionState::kPending;
   SocketAddress client;

@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
@@ -24,7 +25,7 @@
 namespace udpgate {
 
 // A lifecycle event of one session, and the session's data at that moment.
-struct SessionEvent {
+struct UDPGATE_EXPORT SessionEvent {
   enum class Kind : uint8_t {
     kOpened,     // it has a backend
     kConfirmed,  // see SessionState
@@ -56,7 +57,7 @@ struct SessionEvent {
 };
 
 // "opened", "confirmed" or "ended".
-absl::string_view SessionEventKindName(SessionEvent::Kind kind);
+UDPGATE_EXPORT absl::string_view SessionEventKindName(SessionEvent::Kind kind);
 
 // Threads: `Observe` is called on one thread of its own, from `Proxy::Start`
 // until `Proxy::Stop` returns. No datagram, resolver or disconnect waits for
@@ -71,7 +72,7 @@ absl::string_view SessionEventKindName(SessionEvent::Kind kind);
 // may be missing.
 //
 // Ownership: shared with the Proxy, which releases it when it is destroyed.
-class SessionObserver {
+class UDPGATE_EXPORT SessionObserver {
  public:
   virtual ~SessionObserver() = default;
   virtual void Observe(const SessionEvent& event) = 0;

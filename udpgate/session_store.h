@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -24,7 +25,7 @@ namespace udpgate {
 // Identifies an owner of one session. Whoever owns a session has written a
 // token of its own into the record, so that nobody changes or deletes the
 // record of a later owner.
-struct SessionToken {
+struct UDPGATE_EXPORT SessionToken {
   uint64_t run = 0;      // random, of one run of one gateway
   uint64_t session = 0;  // SessionInfo::id
 
@@ -38,7 +39,7 @@ struct SessionToken {
 
 // The record of a confirmed session. `client` is the key: a store has at most
 // one record for each client address.
-struct StoredSession {
+struct UDPGATE_EXPORT StoredSession {
   SocketAddress client;
   SocketAddress local;  // the gateway's address that the client sends to
   SocketAddress backend;
@@ -53,7 +54,7 @@ struct StoredSession {
 
 // The claim of a gateway that it lives. It runs out unless it is renewed, and
 // then other gateways may adopt the sessions.
-struct GatewayLease {
+struct UDPGATE_EXPORT GatewayLease {
   std::string gateway_id;
   uint64_t run = 0;  // SessionToken::run
   // Where other gateways of the fleet send datagrams for its sessions to, see
@@ -71,7 +72,7 @@ struct GatewayLease {
 // changed, and the call may be repeated: all of them are idempotent.
 //
 // Ownership: shared.
-class SessionStore {
+class UDPGATE_EXPORT SessionStore {
  public:
   // What has become of one record.
   enum class Outcome : uint8_t {

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
@@ -29,7 +30,7 @@ namespace udpgate {
 // link-local IPv6 address belongs to its identity; other addresses have none.
 //
 // Threads: as an int.
-class SocketAddress {
+class UDPGATE_EXPORT SocketAddress {
  public:
   // The unspecified address: `is_valid()` is false.
   constexpr SocketAddress() = default;

@@ -3,6 +3,7 @@
 #define UDPGATE_STATIC_BACKEND_RESOLVER_H_
 
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -12,7 +13,7 @@ namespace udpgate {
 //       std::make_shared<udpgate::StaticBackendResolver>(*backend);
 //
 // Threads: any number at once; it never changes. Answers inline, without error.
-class StaticBackendResolver final : public BackendResolver {
+class UDPGATE_EXPORT StaticBackendResolver final : public BackendResolver {
  public:
   explicit StaticBackendResolver(const SocketAddress& backend)
       : backend_(backend) {}

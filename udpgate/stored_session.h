@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 #include "udpgate/session_store.h"
 
 namespace udpgate {
@@ -28,23 +29,24 @@ inline constexpr size_t kSessionTokenOffset = 2;
 inline constexpr size_t kSessionTokenDigits = 32;
 
 // The 32 hex digits of a token: the run, then the session.
-std::string SessionTokenText(const SessionToken& token);
+UDPGATE_EXPORT std::string SessionTokenText(const SessionToken& token);
 
 // At most `kStoredSessionBytesMax` bytes. If the record is longer, the key of
 // the tag is left out, then its text, then the label. The gateway id must have
 // 1 to `kGatewayIdBytesMax` printable ASCII characters without spaces.
-std::string EncodeStoredSession(const StoredSession& session);
+UDPGATE_EXPORT std::string EncodeStoredSession(const StoredSession& session);
 
 // Accepts what `EncodeStoredSession` writes, and nothing that a `Proxy` cannot
 // use: client, local address and backend must name one host and a port, the
 // client and the local address must be of one family, and so must backend and
 // relay, which may be empty. InvalidArgument names what is wrong; Unimplemented
 // if the record has another version.
-absl::StatusOr<StoredSession> DecodeStoredSession(absl::string_view text);
+UDPGATE_EXPORT absl::StatusOr<StoredSession> DecodeStoredSession(
+    absl::string_view text);
 
 // OK if a `Proxy` can use the session, see `DecodeStoredSession`; for stores
 // that keep other forms. InvalidArgument names what is wrong.
-absl::Status ValidateStoredSession(const StoredSession& session);
+UDPGATE_EXPORT absl::Status ValidateStoredSession(const StoredSession& session);
 
 }  // namespace udpgate
 

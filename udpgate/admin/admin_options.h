@@ -13,13 +13,14 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "udpgate/admin/session_history.h"
+#include "udpgate/base/export.h"
 #include "udpgate/host_metric.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace admin {
 
-struct AdminOptions {
+struct UDPGATE_EXPORT AdminOptions {
   // Port 0: the kernel chooses, see `AdminServer::address`.
   SocketAddress listen_address;
   // A listening socket to adopt instead of binding that address; -1: none.
@@ -66,7 +67,7 @@ struct AdminOptions {
 };
 
 // State of a part that the gateway depends on, such as its connection to Redis.
-struct ComponentHealth {
+struct UDPGATE_EXPORT ComponentHealth {
   std::string name;  // a label in /metrics: a-z and _
   absl::Status status;
   // True: the gateway is not ready while it fails. False: a warning.
@@ -77,7 +78,7 @@ using HostMetric = udpgate::HostMetric;
 
 // A player's join that is under way, as /api/v1/joins shows it. Texts are shown
 // as they are, and must contain no secret.
-struct ListedJoin {
+struct UDPGATE_EXPORT ListedJoin {
   std::string network_id;
   std::string player;   // IP address
   std::string backend;  // address
@@ -91,7 +92,7 @@ struct ListedJoin {
 
 // Functions of the host program; each may be null. Called from several threads
 // at once, until `AdminServer::Stop` returns. Must not block for long.
-struct AdminHooks {
+struct UDPGATE_EXPORT AdminHooks {
   std::function<std::vector<ComponentHealth>()> components;
   // Called after `Proxy::Drain`.
   std::function<void()> drain;

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "udpgate/admin/admin_options.h"
+#include "udpgate/base/export.h"
 #include "udpgate/proxy.h"
 #include "udpgate/socket_address.h"
 
@@ -32,7 +33,7 @@ namespace admin {
 // `Create`, `Start` and `Stop` from one thread, which must not be one of these.
 //
 // Ownership: the Proxy must outlive it.
-class AdminServer {
+class UDPGATE_EXPORT AdminServer {
  public:
   // Binds the address. InvalidArgument from `AdminOptions::Validate`, or the
   // error of bind(2) and the like, with the address in the text.

@@ -15,23 +15,25 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "udpgate/admin/session_history.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 namespace admin {
 
-struct CarriedOver {
+struct UDPGATE_EXPORT CarriedOver {
   // See AdminServer::Counters.
   std::map<std::string, double> counters;
   SessionHistory::Record history;
 };
 
 // A JSON object.
-std::string EncodeCarriedOver(const CarriedOver& carried);
+UDPGATE_EXPORT std::string EncodeCarriedOver(const CarriedOver& carried);
 
 // The text may come from another version: unknown members are ignored, and
 // missing ones keep their default. InvalidArgument if it is not such an object,
 // or if a value is not valid for its name. An empty text has no content.
-absl::StatusOr<CarriedOver> DecodeCarriedOver(absl::string_view text);
+UDPGATE_EXPORT absl::StatusOr<CarriedOver> DecodeCarriedOver(
+    absl::string_view text);
 
 }  // namespace admin
 }  // namespace udpgate

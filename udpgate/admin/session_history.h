@@ -19,7 +19,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "udpgate/internal/util/mutex.h"
+#include "udpgate/base/export.h"
+#include "udpgate/base/mutex.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_observer.h"
 #include "udpgate/socket_address.h"
@@ -27,7 +28,7 @@
 namespace udpgate {
 namespace admin {
 
-struct SessionHistoryOptions {
+struct UDPGATE_EXPORT SessionHistoryOptions {
   // Number of ends that are kept; each takes less than 250 bytes, and 700 with
   // a tag.
   size_t ends_max = 1000;
@@ -41,7 +42,7 @@ struct SessionHistoryOptions {
 };
 
 // Threads: any.
-class SessionHistory final : public SessionObserver {
+class UDPGATE_EXPORT SessionHistory final : public SessionObserver {
  public:
   struct End {
     SessionEvent event;  // its tag has a text and no key

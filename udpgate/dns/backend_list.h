@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/socket_address.h"
 
@@ -26,7 +27,7 @@ namespace udpgate {
 // that it gets or had move.
 //
 // Threads: all methods from any.
-class BackendList {
+class UDPGATE_EXPORT BackendList {
  public:
   static constexpr size_t kBackendsMax = 32;
   static constexpr int kWeightMax = 1000;
@@ -60,8 +61,10 @@ using BackendListCallback = absl::AnyInvocable<void(
 // InvalidArgument also if one of several is none, or is named twice. Of several
 // backends, those whose lookup fails, or takes more than half of `timeout`, are
 // left out if another is left.
-void ResolveBackendList(absl::string_view text, absl::Duration timeout,
-                        HostLookup* lookup, BackendListCallback done);
+UDPGATE_EXPORT void ResolveBackendList(absl::string_view text,
+                                       absl::Duration timeout,
+                                       HostLookup* lookup,
+                                       BackendListCallback done);
 
 }  // namespace udpgate
 

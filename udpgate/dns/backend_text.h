@@ -5,6 +5,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup.h"
 
 namespace udpgate {
@@ -23,8 +24,10 @@ namespace udpgate {
 // The label of the result is `text` without the white space around it. Errors:
 // those of `HostPort::Parse` and `HostLookup::Lookup`, and InvalidArgument if
 // no address is a unicast address (0.0.0.0, ::, multicast, broadcast).
-void ResolveBackendText(absl::string_view text, absl::Duration timeout,
-                        HostLookup* lookup, BackendResolver::Callback done);
+UDPGATE_EXPORT void ResolveBackendText(absl::string_view text,
+                                       absl::Duration timeout,
+                                       HostLookup* lookup,
+                                       BackendResolver::Callback done);
 
 }  // namespace udpgate
 

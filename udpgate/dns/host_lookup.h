@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup_options.h"
 #include "udpgate/socket_address.h"
 
@@ -39,7 +40,7 @@ namespace udpgate {
 // The destructor returns within some 10 ms and completes pending lookups with
 // Cancelled. It must not run inside a callback, so a callback must not own the
 // last reference.
-class HostLookup {
+class UDPGATE_EXPORT HostLookup {
  public:
   using Callback =
       absl::AnyInvocable<void(absl::StatusOr<std::vector<SocketAddress>>)>;

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
@@ -14,7 +15,7 @@
 namespace udpgate {
 
 // Threads: as a std::string.
-struct HostLookupOptions {
+struct UDPGATE_EXPORT HostLookupOptions {
   // How long a result, and how long a failure, is served from the cache. Short,
   // since a name may move to another server at any moment; long enough that
   // many new clients at once cost few queries. 0 disables. Up to 1 hour.

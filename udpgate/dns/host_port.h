@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
@@ -18,7 +19,7 @@ namespace udpgate {
 //   backend->ToString();  // "lobby-3:19132"
 //
 // Threads: as a std::string.
-struct HostPort {
+struct UDPGATE_EXPORT HostPort {
   // A name, an IPv4 address, or an IPv6 address without brackets.
   std::string host;
   // 1 to 65535.
@@ -39,7 +40,7 @@ struct HostPort {
 // use. One dot may end it. A last label of digits only is rejected, since it
 // can only be a mistyped IPv4 address (RFC 3696, section 2). Errors:
 // InvalidArgument.
-absl::Status ValidateHostName(absl::string_view host);
+UDPGATE_EXPORT absl::Status ValidateHostName(absl::string_view host);
 
 }  // namespace udpgate
 

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup.h"
 
 namespace udpgate {
@@ -23,7 +24,7 @@ namespace udpgate {
 //       "lobby-3.internal:19132", *lookup);
 //
 // Threads: `Resolve` may be called from any thread.
-class NamedBackendResolver final : public BackendResolver {
+class UDPGATE_EXPORT NamedBackendResolver final : public BackendResolver {
  public:
   // `backend` as in `HostPort::Parse`. Does not look the name up yet. Errors:
   // those of `HostPort::Parse`.

@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
 #include "udpgate/flow_offload.h"
 #include "udpgate/logging.h"
 #include "udpgate/socket_address.h"
@@ -30,7 +31,7 @@
 namespace udpgate {
 namespace fastpath {
 
-class KernelFlowOffload : public FlowOffload {
+class UDPGATE_EXPORT KernelFlowOffload : public FlowOffload {
  public:
   struct Options {
     // Maximum number of sessions, including those that ended within the last

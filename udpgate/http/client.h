@@ -22,6 +22,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "udpgate/base/export.h"
 #include "udpgate/http/client_options.h"
 #include "udpgate/http/engine.h"
 #include "udpgate/http/message.h"
@@ -33,7 +34,7 @@ namespace http {
 // from any thread; `Stop` from one that is not the Engine's.
 //
 // Ownership: the Engine must outlive it.
-class Client {
+class UDPGATE_EXPORT Client {
  public:
   // Called once, with the response or
   //   InvalidArgument    the request cannot be sent; nothing was

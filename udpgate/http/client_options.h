@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/http/message.h"
 #include "udpgate/socket_address.h"
 
@@ -16,7 +17,7 @@ namespace udpgate {
 namespace http {
 
 // Threads: as a std::string.
-struct ClientOptions {
+struct UDPGATE_EXPORT ClientOptions {
   // Requests with a connection; 1 to 100,000. Of connections that wait for the
   // server to close them there may be as many again.
   int connections_max = 1024;
@@ -35,7 +36,7 @@ struct ClientOptions {
 };
 
 // Threads: as a std::string.
-struct ClientRequest {
+struct UDPGATE_EXPORT ClientRequest {
   SocketAddress server;
   std::string method = "GET";
   std::string target = "/";  // in origin-form
@@ -56,7 +57,7 @@ struct ClientRequest {
 // Totals since `Create`, except the three gauges. Each request is one of
 // `responses`, `unreachable`, `timed_out`, `malformed`, `too_large`, `refused`
 // and `cancelled`, or still open or waiting. Threads: as any struct.
-struct ClientStats {
+struct UDPGATE_EXPORT ClientStats {
   uint64_t open = 0;     // requests with a connection now
   uint64_t waiting = 0;  // requests without one now
   uint64_t closing = 0;  // connections that wait for the server to close them

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 namespace http {
@@ -23,7 +24,7 @@ namespace internal {
 class IoThreads;
 }  // namespace internal
 
-struct EngineOptions {
+struct UDPGATE_EXPORT EngineOptions {
   // 1 to 64. Each connection belongs to one thread.
   int thread_count = 1;
 
@@ -36,7 +37,7 @@ struct EngineOptions {
 // thread; the rest from one thread, which must not be one of these.
 //
 // Ownership: must outlive the servers and clients that use it.
-class Engine {
+class UDPGATE_EXPORT Engine {
  public:
   // InvalidArgument from `EngineOptions::Validate`; ResourceExhausted if there
   // are too few descriptors or threads.

@@ -6,22 +6,23 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace http {
 
-struct Header {
+struct UDPGATE_EXPORT Header {
   std::string name;
   std::string value;
 };
 
 // The first header of this name (upper and lower case are the same), or null.
-const std::string* FindHeader(const std::vector<Header>& headers,
-                              absl::string_view name);
+UDPGATE_EXPORT const std::string* FindHeader(const std::vector<Header>& headers,
+                                             absl::string_view name);
 
 // A complete request. Threads: as a std::string.
-struct Request {
+struct UDPGATE_EXPORT Request {
   std::string method;  // "GET"
   // In origin-form (RFC 9112 section 3.2.1): "/v1/join/123?x". An absolute-form
   // is turned into it, and the Host header takes its authority.
@@ -43,7 +44,7 @@ struct Request {
 };
 
 // Threads: as a std::string.
-struct Response {
+struct UDPGATE_EXPORT Response {
   int status = 200;
   std::string content_type;  // empty: no Content-Type header
   std::string body;
@@ -56,10 +57,10 @@ struct Response {
 };
 
 // `{"error": "..."}`, as application/json.
-Response JsonError(int status, absl::string_view error);
+UDPGATE_EXPORT Response JsonError(int status, absl::string_view error);
 
 // "Not Found" of 404; "Status" of a code that is not known here.
-absl::string_view ReasonPhrase(int status);
+UDPGATE_EXPORT absl::string_view ReasonPhrase(int status);
 
 }  // namespace http
 }  // namespace udpgate

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -30,7 +31,7 @@ namespace http {
 // peer may be parsed.
 //
 // Threads: a plain value.
-struct ProxyHeader {
+struct UDPGATE_EXPORT ProxyHeader {
   enum class State {
     // The bytes may be the beginning of a header.
     kIncomplete,

@@ -24,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "udpgate/base/export.h"
 #include "udpgate/cidr.h"
 #include "udpgate/http/engine.h"
 #include "udpgate/http/server_options.h"
@@ -37,7 +38,7 @@ namespace http {
 // not be one of the Engine's.
 //
 // Ownership: the Engine must outlive it.
-class Server {
+class UDPGATE_EXPORT Server {
  public:
   using Respond = http::Respond;
   using Handler = http::Handler;

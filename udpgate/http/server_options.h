@@ -10,6 +10,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/cidr.h"
 #include "udpgate/http/message.h"
 #include "udpgate/logging.h"
@@ -28,7 +29,7 @@ using Respond = absl::AnyInvocable<void(Response)>;
 using Handler = std::function<void(Request, Respond)>;
 
 // Threads: as a std::string.
-struct ServerOptions {
+struct UDPGATE_EXPORT ServerOptions {
   // TCP. [::] serves IPv4 as well. Port 0: the kernel assigns one.
   SocketAddress listen_address;
   // A bound and listening socket to use instead (systemd, takeover), or -1.
@@ -95,7 +96,7 @@ struct ServerOptions {
 };
 
 // Totals since `Create`, except the gauge. Threads: as any struct.
-struct ServerStats {
+struct UDPGATE_EXPORT ServerStats {
   uint64_t accepted = 0;         // connections
   uint64_t open = 0;             // connections now
   uint64_t accept_failures = 0;  // accept(2) failed, as without descriptors

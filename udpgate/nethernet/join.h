@@ -8,12 +8,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
 namespace nethernet {
 
-struct Join {
+struct UDPGATE_EXPORT Join {
   // Names the join among those of all gateways; `Commit` chooses it.
   std::string id;
   std::string network_id;  // of the player
@@ -26,7 +27,7 @@ struct Join {
 };
 
 // A join as lists show it.
-struct JoinInfo {
+struct UDPGATE_EXPORT JoinInfo {
   enum class State : uint8_t {
     kWaiting,    // no session yet
     kLive,       // has sessions
@@ -44,9 +45,9 @@ struct JoinInfo {
   bool is_shared = false;  // another gateway answered it
 };
 // "waiting", "live", "lingering".
-absl::string_view JoinStateName(JoinInfo::State state);
+UDPGATE_EXPORT absl::string_view JoinStateName(JoinInfo::State state);
 
-struct JoinTableOptions {
+struct UDPGATE_EXPORT JoinTableOptions {
   // Joins without a session so far, with those whose answer is under way. 1 to
   // 1,000,000. As many may linger; then the oldest one ends.
   int64_t joins_max = 10000;
@@ -67,7 +68,7 @@ struct JoinTableOptions {
 // Totals since the table was made, except the gauges. A join whose time was
 // over comes back if its session was about to begin; its end then counts once
 // more.
-struct JoinTableStats {
+struct UDPGATE_EXPORT JoinTableStats {
   uint64_t joins_added = 0;         // without those of other gateways
   uint64_t joins_shared = 0;        // of other gateways
   uint64_t joins_begun = 0;         // had their first session
@@ -97,7 +98,7 @@ struct JoinTableStats {
 // Hears of joins, to tell other gateways. Threads: any, data-plane threads
 // among them: it must return within microseconds, and call no method of the
 // table.
-class JoinObserver {
+class UDPGATE_EXPORT JoinObserver {
  public:
   virtual ~JoinObserver() = default;
   // An answer was remembered, and is about to be given to the player. Not

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/http/message.h"
 #include "udpgate/http/server.h"
@@ -35,7 +36,7 @@ namespace nethernet {
 class JoinTable;
 
 // What a `JoinService` uses.
-struct JoinServiceDependencies {
+struct UDPGATE_EXPORT JoinServiceDependencies {
   // Asked with the reasons kJoin and kStatus. Required.
   std::shared_ptr<BackendResolver> resolver;
   // Required.
@@ -52,7 +53,7 @@ struct JoinServiceDependencies {
 
 // Threads: all methods from any thread, except `Stop`, which must not be called
 // on a thread of the Engine. Nothing blocks for longer than microseconds.
-class JoinService {
+class UDPGATE_EXPORT JoinService {
  public:
   // InvalidArgument from `JoinServiceOptions::Validate`, or if a dependency is
   // missing.

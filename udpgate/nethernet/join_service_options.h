@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/cidr.h"
 #include "udpgate/socket_address.h"
 
@@ -27,7 +28,7 @@ enum class ForwardClient : uint8_t {
 };
 
 // All of it can be changed while the service runs. Threads: as a std::string.
-struct JoinServiceOptions {
+struct UDPGATE_EXPORT JoinServiceOptions {
   // The UDP addresses that players are told. Port 0 stands for `proxy_port`.
   // Empty: the address that the player's TCP connection came to, with
   // `proxy_port`. At most 16.
@@ -121,8 +122,8 @@ inline constexpr size_t kJoinResultCount = 0 UDPGATE_JOIN_RESULTS(UDPGATE_ONE);
 #undef UDPGATE_ONE
 
 // "joined", and a sentence.
-absl::string_view JoinResultName(JoinResult result);
-absl::string_view JoinResultHelp(JoinResult result);
+UDPGATE_EXPORT absl::string_view JoinResultName(JoinResult result);
+UDPGATE_EXPORT absl::string_view JoinResultHelp(JoinResult result);
 
 // The upper bounds of all ranges of the time to the answer but the last.
 inline constexpr std::array<double, 12> kAnswerSecondsBounds = {
@@ -136,10 +137,10 @@ enum class RequestPath : uint8_t {
   kOther,
 };
 inline constexpr size_t kRequestPathCount = 3;
-absl::string_view RequestPathName(RequestPath path);  // "status"
+UDPGATE_EXPORT absl::string_view RequestPathName(RequestPath path);  // "status"
 
 // Totals since `Create`, except the gauges. Threads: as a std::vector.
-struct JoinServiceStats {
+struct UDPGATE_EXPORT JoinServiceStats {
   struct Requests {
     RequestPath path = RequestPath::kOther;
     int status = 0;  // of the response

@@ -31,6 +31,7 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/nethernet/join.h"
@@ -45,7 +46,7 @@ namespace nethernet {
 // Threads: any. `Screen` and `Resolve` are called on data-plane threads; one
 // lock is held for less than a microsecond there, and no longer elsewhere than
 // it takes to visit 64 joins.
-class JoinTable {
+class UDPGATE_EXPORT JoinTable {
  public:
   // `options` must be valid. `clock` must outlive the table.
   JoinTable(const JoinTableOptions& options, const Clock* clock);

@@ -4,12 +4,13 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "udpgate/base/export.h"
 #include "udpgate/host_metric.h"
 
 namespace udpgate {
 namespace nethernet {
 
-struct NetherNetMetricInfo {
+struct UDPGATE_EXPORT NetherNetMetricInfo {
   absl::string_view name;
   HostMetric::Kind kind;
   absl::string_view labels;  // "path, status"; empty: none
@@ -17,7 +18,7 @@ struct NetherNetMetricInfo {
 };
 
 // In the order in which `NetherNetMetrics` lists them. Threads: any.
-absl::Span<const NetherNetMetricInfo> NetherNetMetricInfos();
+UDPGATE_EXPORT absl::Span<const NetherNetMetricInfo> NetherNetMetricInfos();
 
 }  // namespace nethernet
 }  // namespace udpgate

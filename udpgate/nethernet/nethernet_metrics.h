@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "udpgate/base/export.h"
 #include "udpgate/host_metric.h"
 #include "udpgate/nethernet/join.h"
 #include "udpgate/nethernet/signaling_server.h"
@@ -20,8 +21,8 @@ namespace nethernet {
 //
 // nethernet_metric_infos.h says what they are. Requests by path and status are
 // there as soon as there was one; everything else always. Threads: any.
-std::vector<HostMetric> NetherNetMetrics(const SignalingStats& signaling,
-                                         const JoinTableStats& joins);
+UDPGATE_EXPORT std::vector<HostMetric> NetherNetMetrics(
+    const SignalingStats& signaling, const JoinTableStats& joins);
 
 }  // namespace nethernet
 }  // namespace udpgate

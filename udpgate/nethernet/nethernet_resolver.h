@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/nethernet/join_table.h"
 #include "udpgate/socket_address.h"
@@ -29,7 +30,7 @@ namespace nethernet {
 // ICE. See `JoinTable::Screen`.
 //
 // Threads: any. Ownership: the Proxy shares it, and with it the table.
-class NetherNetResolver final : public BackendResolver {
+class UDPGATE_EXPORT NetherNetResolver final : public BackendResolver {
  public:
   // Neither may be null.
   NetherNetResolver(std::shared_ptr<BackendResolver> inner,

@@ -27,6 +27,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/cidr.h"
 #include "udpgate/clock.h"
 #include "udpgate/http/client.h"
@@ -41,7 +42,7 @@
 namespace udpgate {
 namespace nethernet {
 
-struct SignalingServerOptions {
+struct UDPGATE_EXPORT SignalingServerOptions {
   http::EngineOptions engine;
   // `SignalingServer` sets `admit`, from the lists in `join`, and
   // `accepts_proxy_header`. `response_timeout` must be above the timeouts in
@@ -52,19 +53,19 @@ struct SignalingServerOptions {
 };
 
 // What a reload may change.
-struct SignalingReload {
+struct UDPGATE_EXPORT SignalingReload {
   JoinServiceOptions join;
   CidrList trusted_proxies;
 };
 
-struct SignalingDependencies {
+struct UDPGATE_EXPORT SignalingDependencies {
   std::shared_ptr<BackendResolver> resolver;  // required
   std::shared_ptr<JoinTable> joins;           // required
   const Clock* clock = Clock::Monotonic();
   std::function<bool()> has_room = nullptr;  // see JoinServiceDependencies
 };
 
-struct SignalingStats {
+struct UDPGATE_EXPORT SignalingStats {
   http::ServerStats server;
   http::ClientStats client;
   JoinServiceStats join;
@@ -73,7 +74,7 @@ struct SignalingStats {
 // Threads: `stats`, `SetDraining` and `SetFleetStatus` from any thread; the
 // rest from one thread, which must not be one of the server's own
 // ("udpgate-http-N").
-class SignalingServer {
+class UDPGATE_EXPORT SignalingServer {
  public:
   // Binds and listens; connections wait until `Start`. Errors of the options'
   // `Validate`, of http::Server::Create, and InvalidArgument if a dependency is

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
@@ -31,7 +32,7 @@ namespace udpgate {
 // key.
 //
 // Threads: all const methods from any.
-class KeyTemplates {
+class UDPGATE_EXPORT KeyTemplates {
  public:
   static constexpr size_t kKeysMax = 8;
   static constexpr size_t kPrefixBytesMax = 64;
@@ -78,7 +79,7 @@ class KeyTemplates {
 };
 
 // For texts: `key "a"`, or `keys "a", "b"`, escaped.
-std::string DescribeKeys(const std::vector<std::string>& keys);
+UDPGATE_EXPORT std::string DescribeKeys(const std::vector<std::string>& keys);
 
 }  // namespace udpgate
 

@@ -8,11 +8,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
 // Threads: any. Must outlive the connections that use it.
-class RedisAddressSource {
+class UDPGATE_EXPORT RedisAddressSource {
  public:
   // A `host:port` that `HostPort::Parse` takes, or why there is none.
   using Found = std::function<void(const absl::StatusOr<std::string>&)>;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
 #include "udpgate/redis/redis_problem.h"
@@ -15,7 +16,7 @@
 namespace udpgate {
 
 // A resolution is called a question here; the names are part of the interface.
-struct RedisBackendResolverStats {
+struct UDPGATE_EXPORT RedisBackendResolverStats {
   // Counters.
   uint64_t gets_sent = 0;
   // Resolutions that returned the last known backend while Redis was
@@ -72,15 +73,16 @@ struct RedisBackendResolverStats {
 // GETs, however many clients arrive. If all have the same keys, a batch has a
 // GET for each key. If they have keys of their own, it has those of up to
 // `RedisOptions::gets_in_flight_max` clients, and no client is asked for twice:
-// the limit of new sessions is then that of the GETs, too. After a failure (a reply without a usable
-// backend) no GET is sent for `RedisOptions::failure_pause`. There is no other
-// negative cache: a later resolution does not get that failure, because the key
-// may have been set meanwhile. It waits for the end of the pause and shares the
-// next GET, so that clients without a backend cost Redis ten GETs per second,
-// and a client that retries immediately is served as soon as the key is set.
-// The exception is a resolution whose timeout ends before the pause: it gets
-// the failure at once. Attempts to connect are at least
-// `RedisOptions::reconnect_backoff_min` apart (less the jitter).
+// the limit of new sessions is then that of the GETs, too. After a failure (a
+// reply without a usable backend) no GET is sent for
+// `RedisOptions::failure_pause`. There is no other negative cache: a later
+// resolution does not get that failure, because the key may have been set
+// meanwhile. It waits for the end of the pause and shares the next GET, so that
+// clients without a backend cost Redis ten GETs per second, and a client that
+// retries immediately is served as soon as the key is set. The exception is a
+// resolution whose timeout ends before the pause: it gets the failure at once.
+// Attempts to connect are at least `RedisOptions::reconnect_backoff_min` apart
+// (less the jitter).
 //
 // Stale results: with `RedisOptions::stale_backend_age_max` greater than 0, a
 // new session may get the last backend that Redis returned, while Redis is
@@ -101,7 +103,7 @@ struct RedisBackendResolverStats {
 // any time. The resolver has one thread of its own, "udpgate-redis-g". The
 // destructor returns within 100 ms whatever Redis does; the callbacks of
 // pending resolutions are not called, or called with Cancelled.
-class RedisBackendResolver final : public BackendResolver {
+class UDPGATE_EXPORT RedisBackendResolver final : public BackendResolver {
  public:
   // Starts to connect. `lookup`, which must not be null, resolves the host
   // names of Redis and of the backends. Errors: InvalidArgument from

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
@@ -18,7 +19,7 @@
 namespace udpgate {
 
 // Numbers since the source was created.
-struct RedisDisconnectSourceStats {
+struct UDPGATE_EXPORT RedisDisconnectSourceStats {
   bool is_subscribed = false;
   // Since `is_subscribed` changed, or since the source was created.
   absl::Duration subscribed_age;
@@ -57,7 +58,7 @@ struct RedisDisconnectSourceStats {
 // "udpgate-redis-s", and another for the stream, "udpgate-redis-d", which call
 // the handler. If the handler blocks, events queue in Redis, which closes
 // the connection if there are too many (`client-output-buffer-limit`).
-class RedisDisconnectSource final : public DisconnectSource {
+class UDPGATE_EXPORT RedisDisconnectSource final : public DisconnectSource {
  public:
   // `lookup`, which must not be null, resolves the host name of Redis. Errors:
   // InvalidArgument from `RedisOptions::Validate`.

@@ -12,13 +12,14 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
 #include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
-struct RedisKeyWatchOptions {
+struct UDPGATE_EXPORT RedisKeyWatchOptions {
   // 1 to 1024 bytes.
   std::string key;
   // How often the key is read. 10 ms to 1 hour.
@@ -33,7 +34,7 @@ struct RedisKeyWatchOptions {
 };
 
 // Numbers since the watch was created.
-struct RedisKeyWatchStats {
+struct UDPGATE_EXPORT RedisKeyWatchStats {
   bool is_connected = false;
   uint64_t reads = 0;           // replies with or without a value
   uint64_t values_refused = 0;  // too long, or not a string
@@ -51,7 +52,7 @@ struct RedisKeyWatchStats {
 //
 // Threads: `Start` and `Stop` from one thread, the rest from any. It has one
 // thread of its own, "udpgate-redis-k", which calls the handler.
-class RedisKeyWatch {
+class UDPGATE_EXPORT RedisKeyWatch {
  public:
   // The value, or nullopt if there is none: the key is missing, empty, no
   // string, too long, or Redis has not been reachable for `stale_max`. Called

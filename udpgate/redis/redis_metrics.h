@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "udpgate/base/export.h"
 #include "udpgate/host_metric.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
@@ -19,12 +20,14 @@ namespace udpgate {
 //   };
 //
 // Threads: any, while both arguments live.
-std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
-                                     const RedisDisconnectSource& source);
+UDPGATE_EXPORT std::vector<HostMetric> RedisMetrics(
+    const RedisBackendResolver& resolver, const RedisDisconnectSource& source);
 
 // The same of a stream, and of a key that is watched.
-std::vector<HostMetric> RedisStreamMetrics(const RedisStreamStats& stats);
-std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> RedisStreamMetrics(
+    const RedisStreamStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> RedisKeyWatchMetrics(
+    const RedisKeyWatchStats& stats);
 
 }  // namespace udpgate
 

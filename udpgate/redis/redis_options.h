@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
 #include "udpgate/redis/redis_address_source.h"
@@ -26,10 +27,10 @@ namespace udpgate {
 
 // Whether Sentinel can know a master by this name: 1 to 1024 printable ASCII
 // characters without spaces.
-bool IsRedisMasterName(absl::string_view name);
+UDPGATE_EXPORT bool IsRedisMasterName(absl::string_view name);
 
 // The password never appears in a log line or an error text.
-struct RedisOptions {
+struct UDPGATE_EXPORT RedisOptions {
   // `host:port` as `HostPort::Parse` takes it, or `unix:/path`. A host name is
   // looked up for each attempt to connect. If it has several addresses, each
   // attempt takes the next one.

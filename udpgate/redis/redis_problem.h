@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
@@ -24,7 +25,7 @@ enum class RedisProblem {
 inline constexpr size_t kRedisProblemCount = 10;
 
 // "none", "unreachable"...
-absl::string_view RedisProblemName(RedisProblem problem);
+UDPGATE_EXPORT absl::string_view RedisProblemName(RedisProblem problem);
 
 }  // namespace udpgate
 

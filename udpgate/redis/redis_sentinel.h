@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/logging.h"
@@ -25,7 +26,7 @@
 
 namespace udpgate {
 
-struct RedisSentinelOptions {
+struct UDPGATE_EXPORT RedisSentinelOptions {
   // `host:port` of each, 1 to 16. They are asked in turn; one that replies is
   // asked first from then on.
   std::vector<std::string> sentinels;
@@ -57,7 +58,7 @@ struct RedisSentinelOptions {
 // One connection to one of the sentinels, on a thread of its own, for all
 // connections to Redis, which so move together. It is subscribed to
 // +switch-master. Threads: any.
-class RedisSentinel final : public RedisAddressSource {
+class UDPGATE_EXPORT RedisSentinel final : public RedisAddressSource {
  public:
   // Errors: InvalidArgument from `Validate`, ResourceExhausted if no thread or
   // descriptor is left.

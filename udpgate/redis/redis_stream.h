@@ -13,13 +13,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/redis/redis_options.h"
 #include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
-struct RedisStreamOptions {
+struct UDPGATE_EXPORT RedisStreamOptions {
   // 1 to 1024 bytes.
   std::string key;
   // About how many entries Redis keeps (XADD MAXLEN ~). 1 to 10,000,000.
@@ -39,7 +40,7 @@ struct RedisStreamOptions {
 };
 
 // Numbers since the stream was created.
-struct RedisStreamStats {
+struct UDPGATE_EXPORT RedisStreamStats {
   bool is_reading = false;
   bool is_writing = false;
   uint64_t entries_written = 0;
@@ -63,7 +64,7 @@ struct RedisStreamStats {
 // Threads: `Start` and `Stop` from one thread, the rest from any. It has two
 // threads of its own: "udpgate-redis-r", which calls the handler, and
 // "udpgate-redis-w".
-class RedisStream {
+class UDPGATE_EXPORT RedisStream {
  public:
   // `age`: since the entry was written, by the clock of Redis, at least 0.
   using Handler =

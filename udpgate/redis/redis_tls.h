@@ -9,13 +9,14 @@
 #include <memory>
 #include <string>
 
+#include "udpgate/base/export.h"
 #include "udpgate/redis/redis_transport.h"
 
 namespace udpgate {
 
 // All files are PEM, and read for each attempt to connect, so that they can be
 // replaced while the program runs.
-struct RedisTlsOptions {
+struct UDPGATE_EXPORT RedisTlsOptions {
   // The certificate authorities. Empty: those of the system.
   std::string ca_file;
 
@@ -32,7 +33,7 @@ struct RedisTlsOptions {
 
 // TLS 1.2 and newer; the server's certificate and its name are verified. Bad
 // files are errors of an attempt to connect.
-std::shared_ptr<const RedisTransportFactory> MakeRedisTls(
+UDPGATE_EXPORT std::shared_ptr<const RedisTransportFactory> MakeRedisTls(
     RedisTlsOptions options);
 
 }  // namespace udpgate

@@ -8,12 +8,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
 // Turns the bytes of one connection into those on the wire, and back. It does
 // no input and output of its own. Threads: one.
-class RedisTransport {
+class UDPGATE_EXPORT RedisTransport {
  public:
   virtual ~RedisTransport() = default;
 
@@ -34,7 +35,7 @@ class RedisTransport {
 };
 
 // Threads: any.
-class RedisTransportFactory {
+class UDPGATE_EXPORT RedisTransportFactory {
  public:
   virtual ~RedisTransportFactory() = default;
 

@@ -11,12 +11,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
 // https://www.iana.org/assignments/uri-schemes/prov/redis, and rediss and unix
 // as clients of Redis read them. Threads: as a std::string.
-struct RedisUrl {
+struct UDPGATE_EXPORT RedisUrl {
   // rediss: with TLS.
   bool is_tls = false;
   // As `RedisOptions::address`; the port is 6379 if the URL has none.

@@ -27,6 +27,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "udpgate/backend_resolver.h"
+#include "udpgate/base/export.h"
 #include "udpgate/proxy.h"
 #include "udpgate/session_observer.h"
 #include "udpgate/session_store.h"
@@ -43,7 +44,7 @@ namespace udpgate {
 // Threads: one of its own. `Create`, `Recover`, `ContinueRun`, `Start` and
 // `Stop` from one thread, which is none of the Proxy or the store; everything
 // else from any thread.
-class SessionKeeper {
+class UDPGATE_EXPORT SessionKeeper {
  public:
   // What `Recover` has done.
   struct Recovery {

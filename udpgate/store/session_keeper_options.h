@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
 #include "udpgate/option_error.h"
@@ -18,7 +19,7 @@
 
 namespace udpgate {
 
-struct SessionKeeperOptions {
+struct UDPGATE_EXPORT SessionKeeperOptions {
   // The name of this gateway among those that share the store. 1 to 64
   // printable ASCII characters without spaces. Two gateways with one id fence
   // each other off the records.

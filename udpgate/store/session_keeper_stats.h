@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 
@@ -16,7 +17,7 @@ inline constexpr std::array<double, 8> kStoreSecondsBounds = {
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0};
 
 // Counters, unless it says gauge.
-struct SessionKeeperStats {
+struct UDPGATE_EXPORT SessionKeeperStats {
   // Records.
   uint64_t written = 0;
   uint64_t refreshed = 0;

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "udpgate/base/export.h"
 #include "udpgate/host_metric.h"
 #include "udpgate/store/session_keeper_stats.h"
 
@@ -16,7 +17,8 @@ namespace udpgate {
 //   };
 //
 // Threads: any.
-std::vector<HostMetric> SessionStoreMetrics(const SessionKeeperStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> SessionStoreMetrics(
+    const SessionKeeperStats& stats);
 
 }  // namespace udpgate
 

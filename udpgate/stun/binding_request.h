@@ -16,23 +16,24 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 namespace stun {
 
 // True if the datagram begins as a STUN message does: two bits of zero, and the
 // magic cookie (RFC 8489 section 5). It may be cut off behind them.
-bool IsStun(absl::Span<const char> datagram);
+UDPGATE_EXPORT bool IsStun(absl::Span<const char> datagram);
 // The same for a Binding request. `ParseBindingRequest` may still refuse it.
-bool IsBindingRequest(absl::Span<const char> datagram);
+UDPGATE_EXPORT bool IsBindingRequest(absl::Span<const char> datagram);
 // The same for a Binding response, of success or error, or indication.
-bool IsBindingReply(absl::Span<const char> datagram);
+UDPGATE_EXPORT bool IsBindingReply(absl::Span<const char> datagram);
 
 // True if the first byte is one of DTLS (20 to 63, RFC 7983 section 7).
-bool IsDtls(absl::Span<const char> datagram);
+UDPGATE_EXPORT bool IsDtls(absl::Span<const char> datagram);
 
 // The views refer to the datagram.
-struct BindingRequest {
+struct UDPGATE_EXPORT BindingRequest {
   // Empty if the request has none.
   absl::string_view username;
   // The parts of the user name before and behind the first colon: the ufrag of
@@ -58,15 +59,16 @@ struct BindingRequest {
 // not the last attribute. Of an attribute that is there twice the first one
 // counts (RFC 8489 section 14). What follows MESSAGE-INTEGRITY is ignored,
 // except for MESSAGE-INTEGRITY-SHA256 and FINGERPRINT (section 14.5).
-absl::optional<BindingRequest> ParseBindingRequest(
+UDPGATE_EXPORT absl::optional<BindingRequest> ParseBindingRequest(
     absl::Span<const char> datagram);
 
 // True if the request has MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 or both,
 // and all that it has are right under this password (the short-term credential
 // of RFC 8489 section 9.1). `request` is what `ParseBindingRequest` made of
 // `datagram`. Takes below a microsecond.
-bool VerifyIntegrity(absl::Span<const char> datagram,
-                     const BindingRequest& request, absl::string_view password);
+UDPGATE_EXPORT bool VerifyIntegrity(absl::Span<const char> datagram,
+                                    const BindingRequest& request,
+                                    absl::string_view password);
 
 }  // namespace stun
 }  // namespace udpgate

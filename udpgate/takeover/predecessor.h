@@ -26,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/socket_address.h"
@@ -33,7 +34,7 @@
 namespace udpgate {
 namespace takeover {
 
-struct PredecessorOptions {
+struct UDPGATE_EXPORT PredecessorOptions {
   // Path of the old process's TakeoverServer.
   std::string socket_path;
   // Limit of each step. 10 ms to 1 minute.
@@ -51,7 +52,7 @@ struct PredecessorOptions {
 };
 
 // What was taken over.
-struct TakenOver {
+struct UDPGATE_EXPORT TakenOver {
   int64_t session_count = 0;
   // Those of them that were created too late to be prepared before the pause.
   // Each lengthens the pause more than one that was prepared.
@@ -62,7 +63,7 @@ struct TakenOver {
 };
 
 // Threads: one at a time, not a thread of the Proxy.
-class Predecessor {
+class UDPGATE_EXPORT Predecessor {
  public:
   // Connects and receives the listen sockets; the old process continues to
   // serve. Errors: what connect(2) reports, with the path in the text;

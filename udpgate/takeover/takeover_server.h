@@ -20,13 +20,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "udpgate/base/export.h"
 #include "udpgate/logging.h"
 #include "udpgate/proxy.h"
 
 namespace udpgate {
 namespace takeover {
 
-struct TakeoverServerOptions {
+struct UDPGATE_EXPORT TakeoverServerOptions {
   // A Unix socket with mode 0600. One on which no process listens any more is
   // replaced.
   std::string socket_path;
@@ -60,7 +61,7 @@ struct TakeoverServerOptions {
 // and `AwaitSuccessor` from one thread, which must not be that one.
 //
 // Ownership: the Proxy must outlive it.
-class TakeoverServer {
+class UDPGATE_EXPORT TakeoverServer {
  public:
   // `on_handed_over` is called once, from the server's thread, when the new
   // process has taken over and the Proxy has stopped; it must not block.
