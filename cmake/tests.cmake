@@ -1,0 +1,72 @@
+# Unit tests and end-to-end tests: one program for each *_test.cc. Fuzzing,
+# simulations, benchmarks and what needs npm packages are Bazel's alone.
+find_package(GTest REQUIRED)
+
+# What only tests use.
+file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
+     "${PROJECT_SOURCE_DIR}/udpgate/*.cc"
+     "${PROJECT_SOURCE_DIR}/testing/internal/support/*.cc")
+list(FILTER sources INCLUDE REGEX
+     "${udpgate_test_source_regex}|^testing/internal/support/")
+list(FILTER sources EXCLUDE REGEX "_test\\.cc$|/allocation_count\\.cc$")
+add_library(udpgate_test_support STATIC EXCLUDE_FROM_ALL ${sources})
+udpgate_set_options(udpgate_test_support)
+target_link_libraries(udpgate_test_support PUBLIC
+    udpgate_program udpgate::testing GTest::gmock GTest::gtest
+    PkgConfig::HIREDIS PkgConfig::CARES PkgConfig::LIBBPF OpenSSL::SSL
+    OpenSSL::Crypto Boost::boost nlohmann_json::nlohmann_json
+    prometheus-cpp::core)
+target_compile_definitions(udpgate_test_support PUBLIC BOOST_DISABLE_ASSERTS)
+
+# udpgate_test(SOURCE [more sources...])
+function(udpgate_test source)
+  string(REGEX REPLACE "\\.cc$" "" name "${source}")
+  string(REPLACE "/" "." name "${name}")
+  add_executable(${name} ${source} ${ARGN})
+  udpgate_set_options(${name})
+  # GoogleTest's macros take the optimiser much time, and gain nothing.
+  target_compile_options(${name} PRIVATE -O0)
+  target_link_libraries(${name} PRIVATE udpgate_test_support GTest::gmock_main
+                                        ${CMAKE_DL_LIBS})
+  add_test(NAME ${name} COMMAND ${name}
+           WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endfunction()
+
+file(GLOB_RECURSE tests CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
+     "${PROJECT_SOURCE_DIR}/udpgate/*_test.cc" "${PROJECT_SOURCE_DIR}/cli/*_test.cc")
+foreach(test IN LISTS tests)
+  file(STRINGS "${test}" counts REGEX "allocation_count\\.h")
+  if(counts)
+    udpgate_test("${test}" testing/internal/support/allocation_count.cc)
+  else()
+    udpgate_test("${test}")
+  endif()
+endforeach()
+file(GLOB tests CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
+     "${PROJECT_SOURCE_DIR}/testing/*_test.cc"
+     "${PROJECT_SOURCE_DIR}/testing/internal/support/*_test.cc")
+foreach(test IN LISTS tests)
+  udpgate_test("${test}")
+endforeach()
+
+# End to end, with the program.
+file(GLOB shared CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
+     "${PROJECT_SOURCE_DIR}/testing/internal/e2e/*.cc")
+set(tests ${shared})
+list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+list(FILTER shared EXCLUDE REGEX "_test\\.cc$")
+foreach(test IN LISTS tests)
+  # Real ICE agents, of libnice.
+  file(STRINGS "${test}" ice REGEX "testing/internal/ice/")
+  if(ice)
+    continue()
+  endif()
+  udpgate_test("${test}" ${shared})
+  string(REGEX REPLACE "\\.cc$" "" name "${test}")
+  string(REPLACE "/" "." name "${name}")
+  add_dependencies(${name} udp-gate)
+  set_tests_properties(${name} PROPERTIES
+      ENVIRONMENT "UDPGATE_BINARY=$<TARGET_FILE:udp-gate>"
+      RUN_SERIAL ON)
+endforeach()
