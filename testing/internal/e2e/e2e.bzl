@@ -29,7 +29,7 @@ NETWORK = [
     "no-sandbox",
 ]
 
-def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], **kwargs):
+def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], data = [], env = {}, **kwargs):
     """Makes an end-to-end test of the source file of each name.
 
     Args:
@@ -38,6 +38,8 @@ def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], **kw
         these tags: the same with the kernel's fast path.
       size: as of cc_test.
       deps: beside those of all tests.
+      data: likewise.
+      env: likewise.
       **kwargs: passed on to cc_test.
     """
     for name in names:
@@ -48,17 +50,17 @@ def gateway_tests(names, fast_path_tags = None, size = "medium", deps = [], **kw
             deps = _DEPS + deps,
             alwayslink = True,
         )
-        variants = [("", {}, kwargs)]
+        variants = [("", env, kwargs)]
         if fast_path_tags != None:
-            required = {"UDPGATE_FAST_PATH": "required"}
+            required = dict(env, UDPGATE_FAST_PATH = "required")
             on_fast_path = dict(kwargs, tags = fast_path_tags)
             variants.append(("_on_fast_path", required, on_fast_path))
-        for suffix, env, arguments in variants:
+        for suffix, variant_env, arguments in variants:
             cc_test(
                 name = name + suffix,
                 size = size,
-                data = ["//cli:udp-gate"],
-                env = dict(env, UDPGATE_BINARY = "$(rootpath //cli:udp-gate)"),
+                data = ["//cli:udp-gate"] + data,
+                env = dict(variant_env, UDPGATE_BINARY = "$(rootpath //cli:udp-gate)"),
                 deps = [
                     ":%s_cases" % name,
                     "@com_google_googletest//:gtest_main",
