@@ -47,10 +47,13 @@ void FakeSessionStore::Clear() { Restore(Snapshot()); }
 
 absl::optional<StoredSession> FakeSessionStore::Find(
     const SocketAddress& client) const {
-  for (StoredSession& session : sessions()) {
-    if (session.client == client) return std::move(session);
+  MutexLock lock(&mutex_);
+  const auto found = data_.records.find(client.ToString());
+  if (found == data_.records.end() ||
+      found->second.expires_nanoseconds <= now()) {
+    return absl::nullopt;
   }
-  return absl::nullopt;
+  return found->second.session;
 }
 
 std::vector<StoredSession> FakeSessionStore::sessions() const {
@@ -58,9 +61,9 @@ std::vector<StoredSession> FakeSessionStore::sessions() const {
   std::vector<StoredSession> sessions;
   for (const auto& record : data_.records) {
     if (record.second.expires_nanoseconds <= now()) continue;
-    absl::StatusOr<StoredSession> session =
-        DecodeStoredSession(record.second.text);
-    if (session.ok()) sessions.push_back(*std::move(session));
+    if (record.second.session.has_value()) {
+      sessions.push_back(*record.second.session);
+    }
   }
   return sessions;
 }
@@ -75,8 +78,17 @@ bool FakeSessionStore::HasLease(const std::string& gateway_id) const {
 void FakeSessionStore::PutText(const SocketAddress& client, std::string text,
                                absl::Duration lifetime) {
   MutexLock lock(&mutex_);
-  data_.records[client.ToString()] = {
-      std::move(text), now() + absl::ToInt64Nanoseconds(lifetime)};
+  data_.records[client.ToString()] = NewRecord(std::move(text), lifetime);
+}
+
+FakeSessionStore::Snapshot::Record FakeSessionStore::NewRecord(
+    std::string text, absl::Duration lifetime) const {
+  Snapshot::Record record;
+  absl::StatusOr<StoredSession> session = DecodeStoredSession(text);
+  if (session.ok()) record.session = *std::move(session);
+  record.text = std::move(text);
+  record.expires_nanoseconds = now() + absl::ToInt64Nanoseconds(lifetime);
+  return record;
 }
 
 uint64_t FakeSessionStore::invalid_count() const {
@@ -114,13 +126,8 @@ absl::optional<StoredSession> FakeSessionStore::Get(const std::string& client) {
     data_.records.erase(found);
     return absl::nullopt;
   }
-  absl::StatusOr<StoredSession> session =
-      DecodeStoredSession(found->second.text);
-  if (!session.ok()) {
-    ++invalid_count_;
-    return absl::nullopt;
-  }
-  return *std::move(session);
+  if (!found->second.session.has_value()) ++invalid_count_;
+  return found->second.session;
 }
 
 void FakeSessionStore::Put(const StoredSession& session,
@@ -129,8 +136,7 @@ void FakeSessionStore::Put(const StoredSession& session,
   if (absl::optional<StoredSession> former = Get(client)) {
     former_[client] = *std::move(former);
   }
-  data_.records[client] = {EncodeStoredSession(session),
-                           now() + absl::ToInt64Nanoseconds(lifetime)};
+  data_.records[client] = NewRecord(EncodeStoredSession(session), lifetime);
 }
 
 void FakeSessionStore::Erase(const std::string& client) {
@@ -144,12 +150,11 @@ std::vector<StoredSession> FakeSessionStore::Of(const std::string& gateway_id) {
   ForgetExpired();
   std::vector<StoredSession> sessions;
   for (const auto& record : data_.records) {
-    absl::StatusOr<StoredSession> session =
-        DecodeStoredSession(record.second.text);
-    if (!session.ok()) {
+    const absl::optional<StoredSession>& session = record.second.session;
+    if (!session.has_value()) {
       ++invalid_count_;
     } else if (session->gateway_id == gateway_id) {
-      sessions.push_back(*std::move(session));
+      sessions.push_back(*session);
     }
   }
   return sessions;
@@ -428,9 +433,9 @@ void FakeStoreConnection::ListGateways(Done<std::vector<Gateway>> done) {
         store_->ForgetExpired();
         std::set<std::string> ids;
         for (const auto& record : store_->data_.records) {
-          const absl::StatusOr<StoredSession> session =
-              DecodeStoredSession(record.second.text);
-          if (session.ok()) ids.insert(session->gateway_id);
+          if (record.second.session.has_value()) {
+            ids.insert(record.second.session->gateway_id);
+          }
         }
         for (const auto& lease : store_->data_.leases) {
           if (store_->LeaseOf(lease.first).has_value()) ids.insert(lease.first);

@@ -79,6 +79,7 @@ class UDPGATE_EXPORT FakeSessionStore {
     friend class FakeStoreConnection;
     struct Record {
       std::string text;
+      absl::optional<StoredSession> session;  // nullopt: it does not parse
       int64_t expires_nanoseconds = 0;
     };
     struct Lease {
@@ -136,6 +137,7 @@ class UDPGATE_EXPORT FakeSessionStore {
   void ForgetExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::optional<StoredSession> Get(const std::string& client)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Snapshot::Record NewRecord(std::string text, absl::Duration lifetime) const;
   void Put(const StoredSession& session, absl::Duration lifetime)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Erase(const std::string& client) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
