@@ -55,7 +55,8 @@ find_package(PkgConfig REQUIRED)
 find_package(absl REQUIRED)
 
 # core
-udpgate_sources_of_folder(sources "udpgate/*.cc" "udpgate/*.h")
+udpgate_sources_of_folder(sources "udpgate/*.cc" "udpgate/*.h"
+                                  "udpgate/base/*.h")
 udpgate_sources(internal_sources "udpgate/internal/*.cc" "udpgate/internal/*.h")
 # Needs no c-ares, unlike the rest of its folder.
 udpgate_component(core

@@ -72,5 +72,11 @@ function(udpgate_component name)
       DEFINE_SYMBOL ""
       CXX_VISIBILITY_PRESET hidden
       VISIBILITY_INLINES_HIDDEN ON)
+  if(BUILD_SHARED_LIBS)
+    set(map "${PROJECT_BINARY_DIR}/exports.map")
+    configure_file("${PROJECT_SOURCE_DIR}/cmake/exports.map.in" "${map}" @ONLY)
+    target_link_options(${target} PRIVATE "LINKER:--no-undefined"
+                                          "LINKER:--version-script=${map}")
+  endif()
   set_property(GLOBAL APPEND PROPERTY udpgate_components "${name}")
 endfunction()

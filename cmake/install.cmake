@@ -2,6 +2,7 @@
 include(CMakePackageConfigHelpers)
 
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/udpgate")
+file(RELATIVE_PATH pc_prefix "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
 get_property(built GLOBAL PROPERTY udpgate_components)
 foreach(name IN LISTS built)
   string(REPLACE "-" "_" underscored "${name}")

@@ -92,6 +92,7 @@ run "install static libraries" install_library static OFF
 run "public headers compile alone" cmake --build "$work/build-static" \
   --target all_verify_interface_header_sets --parallel "$jobs"
 run "install shared libraries" install_library shared ON
+if [[ ! -d "$work/first-static" || ! -d "$work/first-shared" ]]; then exit 1; fi
 move_library static
 move_library shared
 run "CMake, static, g++, C++17" with_cmake cmake-static \

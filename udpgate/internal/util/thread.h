@@ -8,6 +8,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/base/export.h"
 
 namespace udpgate {
 namespace internal {
@@ -26,9 +27,10 @@ enum class ThreadRole {
 };
 
 // Starts `body`. `name` is cut to 15 bytes (prctl(2), PR_SET_NAME).
-// ResourceExhausted if the system allows no further thread.
-absl::StatusOr<std::thread> StartThread(absl::string_view name, ThreadRole role,
-                                        absl::AnyInvocable<void()> body);
+// ResourceExhausted if the system allows no further thread. Exported for the
+// other libraries of this project.
+UDPGATE_EXPORT absl::StatusOr<std::thread> StartThread(
+    absl::string_view name, ThreadRole role, absl::AnyInvocable<void()> body);
 
 }  // namespace internal
 }  // namespace udpgate
