@@ -133,6 +133,10 @@ void Proxy::ForEachSession(
   impl_->data_plane.VisitSessions(visit);
 }
 
+std::vector<BackendSessionCount> Proxy::CountSessionsByBackend() const {
+  return impl_->context.backend_sessions.Counts();
+}
+
 const std::vector<SocketAddress>& Proxy::listen_addresses() const {
   return impl_->data_plane.listen_addresses();
 }

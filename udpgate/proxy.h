@@ -184,6 +184,11 @@ class UDPGATE_EXPORT Proxy {
   void ForEachSession(
       const std::function<void(const SessionInfo& session)>& visit) const;
 
+  // How many sessions each backend has, the one with the most first. Sessions
+  // without a backend so far are not among them. Visits no session: the cost
+  // grows with the number of backends.
+  std::vector<BackendSessionCount> CountSessionsByBackend() const;
+
   // The bound addresses, one per listener, with the ports that the kernel
   // chose.
   const std::vector<SocketAddress>& listen_addresses() const;

@@ -3,6 +3,7 @@
 #include <future>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -67,6 +68,39 @@ TEST_P(ProxyMonitoringTest, ForEachSessionVisitsEachSessionOnce) {
 TEST_P(ProxyMonitoringTest, ForEachSessionVisitsNoneBeforeStart) {
   Create();
   EXPECT_TRUE(Sessions().empty());
+}
+
+TEST_P(ProxyMonitoringTest, CountsSessionsByBackend) {
+  EchoBackend other("other");
+  const auto counts = [this] {
+    std::vector<std::pair<SocketAddress, int64_t>> pairs;
+    for (const BackendSessionCount& count : proxy_->CountSessionsByBackend()) {
+      pairs.emplace_back(count.backend, count.sessions);
+    }
+    return pairs;
+  };
+  Start();
+  EXPECT_THAT(counts(), ::testing::IsEmpty());
+  std::vector<LoopbackPeer> clients(3);
+  EXPECT_EQ(Ask(clients[0], "a"), "echo:a");
+  EXPECT_EQ(Ask(clients[1], "a"), "echo:a");
+  // A session that is confirmed counts once, too.
+  ON_CALL(*resolver_, Resolve)
+      .WillByDefault(
+          [&](const ResolveRequest&, BackendResolver::Callback done) {
+            ResolveResult result{other.address(), "other"};
+            result.is_client_proven = true;
+            done(result);
+          });
+  EXPECT_EQ(Ask(clients[2], "a"), "other:a");
+  EXPECT_EQ(proxy_->GetStats().sessions_confirmed, 1u);
+  EXPECT_THAT(counts(),
+              ::testing::ElementsAre(::testing::Pair(backend_.address(), 2),
+                                     ::testing::Pair(other.address(), 1)));
+  proxy_->Disconnect(DisconnectTarget::ForBackend(backend_.address()));
+  EXPECT_TRUE(AwaitTrue([&] { return counts().size() == 1; }));
+  proxy_->Stop();
+  EXPECT_THAT(counts(), ::testing::IsEmpty());
 }
 
 TEST_P(ProxyMonitoringTest, StatisticsMayBeReadFromSeveralThreads) {

@@ -36,6 +36,12 @@ struct UDPGATE_EXPORT SessionInfo {
   uint64_t backend_bytes_forwarded = 0;
 };
 
+// Sessions that one backend has.
+struct BackendSessionCount {
+  SocketAddress backend;
+  int64_t sessions = 0;
+};
+
 }  // namespace udpgate
 
 #endif  // UDPGATE_SESSION_INFO_H_

@@ -62,6 +62,7 @@ TEST_P(TakeoverShapeTest, SessionsContinue) {
   const std::vector<SessionInfo> before = old_.Sessions();
   ASSERT_EQ(before.size(), clients.size());
   const ProxyStats stats_before = old_->GetStats();
+  ASSERT_EQ(old_->CountSessionsByBackend().size(), 1u);
 
   const absl::StatusOr<TakenOver> taken = TakeOver(new_shape);
   ASSERT_TRUE(taken.ok()) << taken.status();
@@ -99,6 +100,10 @@ TEST_P(TakeoverShapeTest, SessionsContinue) {
   EXPECT_EQ(stats_after.relay_ports_in_use, stats_before.relay_ports_in_use);
   EXPECT_EQ(old_->GetStats().ended_total(), 0u);
   EXPECT_EQ(old_->GetStats().sessions_active, 0u);
+  EXPECT_THAT(old_->CountSessionsByBackend(), ::testing::IsEmpty());
+  EXPECT_THAT(
+      new_->CountSessionsByBackend(),
+      ::testing::ElementsAre(::testing::FieldsAre(first_.address(), kClients)));
 
   for (LoopbackPeer& client : clients) {
     EXPECT_EQ(client.Ask(address_, "b").value_or("nothing"), "first:b");

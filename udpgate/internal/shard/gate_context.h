@@ -19,6 +19,7 @@
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/session/admission.h"
 #include "udpgate/internal/session/backend_holdoff.h"
+#include "udpgate/internal/session/backend_sessions.h"
 #include "udpgate/internal/session/relay_ports.h"
 #include "udpgate/internal/session/session_events.h"
 #include "udpgate/internal/shard/inbox.h"
@@ -67,6 +68,7 @@ struct GateContext {
   Admission admission;
   RelayPorts relay_ports;
   BackendHoldoff backend_holdoff;
+  BackendSessions backend_sessions;
   ControlThread control;
   std::atomic<bool> is_draining{false};
   // From Start to Stop, or to the end of a takeover: shards handle messages.

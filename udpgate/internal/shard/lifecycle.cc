@@ -109,7 +109,7 @@ Session* Lifecycle::Adopt(const SocketAddress& client, uint32_t hash,
 void Lifecycle::Enlist(SessionState state, int proof_count, Session* session) {
   session->state = state;
   session->proof_count = static_cast<uint8_t>(proof_count);
-  CountState(session->state, +1);
+  CountState(*session, +1);
   if (session->state == SessionState::kPending) {
     pending_.Append(session);
   } else if (session->state == SessionState::kUnconfirmed) {
@@ -118,7 +118,7 @@ void Lifecycle::Enlist(SessionState state, int proof_count, Session* session) {
 }
 
 void Lifecycle::Delist(Session* session) {
-  CountState(session->state, -1);
+  CountState(*session, -1);
   if (session->state == SessionState::kPending) {
     pending_.Remove(session);
     shard_->gate->admission.EndPending();
@@ -133,15 +133,20 @@ void Lifecycle::Erase(Session** session) {
   *session = nullptr;
 }
 
-void Lifecycle::CountState(SessionState state, int change) {
+void Lifecycle::CountState(const Session& session, int change) {
   const uint64_t amount = static_cast<uint64_t>(int64_t{change});
-  if (state == SessionState::kPending) {
+  if (session.state == SessionState::kPending) {
     shard_->counters->sessions_pending.Add(amount);
     return;
   }
   shard_->counters->sessions_active.Add(amount);
-  if (state == SessionState::kConfirmed) {
+  if (session.state == SessionState::kConfirmed) {
     shard_->counters->sessions_confirmed.Add(amount);
+  }
+  if (change > 0) {
+    shard_->gate->backend_sessions.Add(session.backend);
+  } else {
+    shard_->gate->backend_sessions.Subtract(session.backend);
   }
 }
 

@@ -74,7 +74,7 @@ class Lifecycle {
   const NetworkIndex& networks() const { return networks_; }
 
  private:
-  void CountState(SessionState state, int change);
+  void CountState(const Session& session, int change);
   // `end` is of kEnded only.
   void Report(SessionEvent::Kind kind, const Session& session, EndReason end);
 
