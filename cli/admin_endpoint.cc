@@ -104,7 +104,7 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
   hooks.drain = std::move(sources.drain);
   hooks.joins = std::move(sources.joins);
   std::vector<std::function<HostMetrics()>> metrics = {
-      std::move(sources.backends.metrics),
+      std::move(sources.backends.metrics), std::move(sources.report_metrics),
       std::move(sources.nethernet_metrics)};
   hooks.metrics = [logger, metrics = std::move(metrics),
                    session_log = std::move(sources.observers.log)] {

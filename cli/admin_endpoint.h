@@ -37,8 +37,9 @@ struct AdminSources {
   BackendSource backends;
   Observers observers;
   std::function<absl::StatusOr<std::string>()> reload;
-  // Null without NETHERNET_ADDR.
   std::function<void()> drain;
+  std::function<HostMetrics()> report_metrics;
+  // Null without NETHERNET_ADDR.
   std::function<HostMetrics()> nethernet_metrics;
   std::function<std::vector<admin::ListedJoin>()> joins;
 };

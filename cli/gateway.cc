@@ -60,7 +60,10 @@ absl::Status ValidateSettings(const Settings& settings) {
   if (absl::Status status = settings.proxy.Validate(); !status.ok()) {
     return NameSetting(status);
   }
-  return NameSetting(ValidateBackendSource(settings));
+  if (absl::Status status = ValidateBackendSource(settings); !status.ok()) {
+    return NameSetting(status);
+  }
+  return NameSetting(RedisReports::Validate(settings));
 }
 
 Gateway::Gateway(GatewayOptions options, StopSignal* stop_signal,
@@ -79,8 +82,8 @@ absl::Status Gateway::Start() {
   // A function that ends Start early leaves what is there to the destructor.
   for (const auto step :
        {&Gateway::ObtainSockets, &Gateway::AwaitOwnAddresses, &Gateway::Compose,
-        &Gateway::StartProxy, &Gateway::StartSignaling, &Gateway::StartAdmin,
-        &Gateway::StartTakeover, &Gateway::Announce}) {
+        &Gateway::StartProxy, &Gateway::StartReports, &Gateway::StartSignaling,
+        &Gateway::StartAdmin, &Gateway::StartTakeover, &Gateway::Announce}) {
     if (absl::Status status = (this->*step)(); !status.ok()) {
       return ForUser(status);
     }
@@ -144,6 +147,10 @@ absl::Status Gateway::Compose() {
   absl::StatusOr<std::shared_ptr<FlowOffload>> fast_path =
       MakeFastPath(settings_, old_process_.get(), logger_);
   if (!fast_path.ok()) return fast_path.status();
+  absl::StatusOr<std::unique_ptr<RedisReports>> reports =
+      RedisReports::Create(settings_, backends_, logger_);
+  if (!reports.ok()) return reports.status();
+  reports_ = *std::move(reports);
   observers_ = MakeObservers(settings_, logger_);
 
   ProxyDependencies dependencies;
@@ -177,8 +184,9 @@ absl::Status Gateway::ComposeAdmin() {
   sources.backends = backends_;
   sources.observers = observers_;
   sources.reload = [this] { return reloader_->Reload(); };
+  sources.drain = [this] { NoteDrain(); };
+  sources.report_metrics = [this] { return reports_->Metrics(); };
   if (signaling_ != nullptr) {
-    sources.drain = [this] { signaling_->SetDraining(); };
     sources.nethernet_metrics = [this] { return signaling_->Metrics(); };
     sources.joins = [this] { return signaling_->Joins(); };
   }
@@ -200,6 +208,10 @@ absl::Status Gateway::StartProxy() {
     return status;
   }
   return absl::OkStatus();
+}
+
+absl::Status Gateway::StartReports() {
+  return UnlessTakenOver(reports_->Start(proxy_.get()));
 }
 
 // First of all once the sessions are served: a player's connection waits for
@@ -285,7 +297,7 @@ void Gateway::Wait() {
 void Gateway::Drain() {
   constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
   proxy_->Drain();
-  if (signaling_ != nullptr) signaling_->SetDraining();
+  NoteDrain();
   const auto live = [this] {
     const ProxyStats stats = proxy_->GetStats();
     return stats.sessions_active + stats.sessions_pending;
@@ -312,10 +324,16 @@ void Gateway::Drain() {
                absl::StrCat("drained: ", live(), " live sessions left"));
 }
 
+void Gateway::NoteDrain() {
+  if (signaling_ != nullptr) signaling_->SetDraining();
+  reports_->Update();
+}
+
 void Gateway::Stop() {
   if (admin_ != nullptr) admin_->Stop();
   service_manager_.StopWatchdog();
   if (is_handed_over_) {
+    reports_->Stop();
     if (signaling_ != nullptr) {
       signaling_->AwaitAnswers(kLastJoinsTimeMax);
       signaling_->StopAnswering();
@@ -333,6 +351,7 @@ void Gateway::Stop() {
   }
   if (takeover_server_ != nullptr) takeover_server_->Stop();
   if (signaling_ != nullptr) signaling_->Stop();
+  reports_->Remove();
   proxy_->Stop();
   for (const std::string& line : StopLines(proxy_->GetStats())) {
     logger_->Log(LogSeverity::kInfo, line);

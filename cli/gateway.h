@@ -17,6 +17,7 @@
 #include "cli/admin_endpoint.h"
 #include "cli/backend_source.h"
 #include "cli/log/logger.h"
+#include "cli/redis_reports.h"
 #include "cli/reload.h"
 #include "cli/settings/command_line.h"
 #include "cli/settings/settings.h"
@@ -84,6 +85,7 @@ class Gateway {
   absl::Status Compose();
   absl::Status ComposeAdmin();
   absl::Status StartProxy();
+  absl::Status StartReports();
   absl::Status StartSignaling();
   absl::Status StartAdmin();
   absl::Status StartTakeover();
@@ -94,6 +96,7 @@ class Gateway {
   absl::Status UnlessTakenOver(const absl::Status& status);
 
   void Drain();
+  void NoteDrain();
   void Upgrade();
   void LogStartup();
 
@@ -111,6 +114,7 @@ class Gateway {
   std::unique_ptr<Signaling> signaling_;  // null: off
   Observers observers_;
   std::unique_ptr<Proxy> proxy_;
+  std::unique_ptr<RedisReports> reports_;
   std::unique_ptr<Reloader> reloader_;
   std::unique_ptr<admin::AdminServer> admin_;  // null: off
   std::string notes_;                          // of the old process

@@ -37,7 +37,7 @@ struct UDPGATE_EXPORT SessionInfo {
 };
 
 // Sessions that one backend has.
-struct BackendSessionCount {
+struct UDPGATE_EXPORT BackendSessionCount {
   SocketAddress backend;
   int64_t sessions = 0;
 };

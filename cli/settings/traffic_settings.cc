@@ -264,6 +264,14 @@ void AddRedisFleetSettings(TableBuilder* table) {
                          " printable ASCII characters without spaces"),
             ApplyGatewayId)
       .default_note = "the host name";
+  Setting& key = table->AddText(
+      "REDIS_GATEWAY_KEY", "", redis_ranges::kNameBytesMax,
+      "Key of the index of gateways, for an autoscaler. Every 5 s each gateway "
+      "writes a hash {KEY}:GATEWAY_ID with its sessions, which expires after "
+      "15 s.",
+      &Settings::redis_gateway_key);
+  key.default_note = "none: no hash is written";
+  key.option = "RedisGatewayEntryOptions::key";
 }
 
 void AddSessionSettings(TableBuilder* table) {

@@ -130,4 +130,25 @@ std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats) {
   return metrics;
 }
 
+std::vector<HostMetric> RedisGatewayEntryMetrics(
+    const RedisGatewayEntryStats& stats) {
+  using Kind = HostMetric::Kind;
+  std::vector<HostMetric> metrics = {
+      {Kind::kGauge, "udpgate_redis_entry_current",
+       "1 while Redis has the entry of this gateway.",
+       stats.is_current ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_entry_writes_total",
+       "Writes of the entry of this gateway.",
+       static_cast<double>(stats.writes)},
+      {Kind::kCounter, "udpgate_redis_entry_writes_skipped_total",
+       "Writes left out because Redis was away or slow.",
+       static_cast<double>(stats.writes_skipped)},
+      {Kind::kCounter, "udpgate_redis_entry_writes_refused_total",
+       "Writes that Redis refused, or for which another gateway has the id.",
+       static_cast<double>(stats.writes_refused)},
+  };
+  AddProblem("gateway_entry", stats.problem, &metrics);
+  return metrics;
+}
+
 }  // namespace udpgate

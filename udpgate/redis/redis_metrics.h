@@ -8,6 +8,7 @@
 #include "udpgate/host_metric.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_gateway_entry.h"
 #include "udpgate/redis/redis_key_watch.h"
 #include "udpgate/redis/redis_stream.h"
 
@@ -23,11 +24,13 @@ namespace udpgate {
 UDPGATE_EXPORT std::vector<HostMetric> RedisMetrics(
     const RedisBackendResolver& resolver, const RedisDisconnectSource& source);
 
-// The same of a stream, and of a key that is watched.
+// The same of a stream, of a key that is watched, and of a gateway's entry.
 UDPGATE_EXPORT std::vector<HostMetric> RedisStreamMetrics(
     const RedisStreamStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisKeyWatchMetrics(
     const RedisKeyWatchStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> RedisGatewayEntryMetrics(
+    const RedisGatewayEntryStats& stats);
 
 }  // namespace udpgate
 

@@ -128,6 +128,22 @@ TEST(RedisStreamMetricsTest, ShowEveryNumber) {
                   std::make_pair("udpgate_redis_status_refused_total", 7)));
 }
 
+TEST(RedisGatewayEntryMetricsTest, ShowEveryNumber) {
+  std::map<std::string, double> values;
+  for (const HostMetric& metric :
+       RedisGatewayEntryMetrics({/*is_current=*/true, 1, 2, 3})) {
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    if (metric.labels.empty()) values[metric.name] = metric.value;
+  }
+  EXPECT_THAT(
+      values,
+      ::testing::UnorderedElementsAre(
+          std::make_pair("udpgate_redis_entry_current", 1),
+          std::make_pair("udpgate_redis_entry_writes_total", 1),
+          std::make_pair("udpgate_redis_entry_writes_skipped_total", 2),
+          std::make_pair("udpgate_redis_entry_writes_refused_total", 3)));
+}
+
 TEST_F(RedisMetricsTest, FollowTheResolverAndTheSource) {
   EXPECT_EQ(Values()["udpgate_redis_subscribed"], 0);
   EXPECT_TRUE(

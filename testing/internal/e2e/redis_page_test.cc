@@ -328,8 +328,9 @@ TEST_F(RedisPageTest, EachConfigurationIsRun) {
         << "\": RedisPageTest needs a runner for them, and a test that calls "
            "it";
   }
-  for (const char* name : {"Address", "Access rights", "TLS", "TLS 2",
-                           "Sentinel", "Keys for a client", "The stream"}) {
+  for (const char* name :
+       {"Address", "Access rights", "TLS", "TLS 2", "Sentinel",
+        "Keys for a client", "The stream", "Autoscaler"}) {
     EXPECT_EQ(shown.count(name), 1u) << name;
   }
 }
@@ -341,6 +342,7 @@ TEST_F(RedisPageTest, MutualTls) { RunMutualTls(); }
 TEST_F(RedisPageTest, Sentinel) { RunSentinel(); }
 TEST_F(RedisPageTest, PlayerKeys) { RunPlayerKeys(); }
 TEST_F(RedisPageTest, Stream) { RunStream(); }
+TEST_F(RedisPageTest, Autoscaler) { RunAutoscaler(); }
 
 }  // namespace
 }  // namespace test

@@ -323,12 +323,12 @@ void Connection::BeginHandshake() {
   }
 }
 
-void Connection::Send(std::initializer_list<absl::string_view> arguments) {
+void Connection::Send(absl::Span<const absl::string_view> arguments) {
   Queue(Command::Kind::kOwner, arguments);
 }
 
 void Connection::Queue(Command::Kind kind,
-                       std::initializer_list<absl::string_view> arguments) {
+                       absl::Span<const absl::string_view> arguments) {
   std::string bytes;
   std::string* const plain = transport_ == nullptr ? &output_ : &bytes;
   absl::StrAppend(plain, "*", arguments.size(), "\r\n");

@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <initializer_list>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/internal/net/sys_calls.h"
@@ -118,7 +118,7 @@ class Connection {
 
   // Sends a command, while connected. If there is no reply within
   // `RedisOptions::command_timeout`, the connection is lost.
-  void Send(std::initializer_list<absl::string_view> arguments);
+  void Send(absl::Span<const absl::string_view> arguments);
 
   // What keeps the connection from its work. Threads: any.
   RedisProblem problem() const { return problem_.load(); }
@@ -239,8 +239,7 @@ class Connection {
   void CheckPassword();
   void OnAuthAgainReply(const redisReply& reply);
 
-  void Queue(Command::Kind kind,
-             std::initializer_list<absl::string_view> arguments);
+  void Queue(Command::Kind kind, absl::Span<const absl::string_view> arguments);
   void Flush();
   void Read();
   // The same for bytes of the transport.

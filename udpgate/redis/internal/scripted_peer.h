@@ -78,7 +78,9 @@ class ScriptedPeer {
  private:
   struct Connection {
     internal::UniqueFd socket;
-    redis::internal::ReplyReader reader;  // commands are frames like replies
+    // Commands are frames like replies, with more elements.
+    redis::internal::ReplyReader reader{
+        {/*frame_bytes_max=*/64 * 1024, /*elements_max=*/4096}};
   };
 
   void Run();

@@ -1,0 +1,52 @@
+// What the gateway tells others through Redis: REDIS_GATEWAY_KEY.
+#ifndef UDPGATE_CLI_REDIS_REPORTS_H_
+#define UDPGATE_CLI_REDIS_REPORTS_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/backend_source.h"
+#include "cli/log/logger.h"
+#include "cli/settings/settings.h"
+#include "udpgate/proxy.h"
+#include "udpgate/redis/redis_gateway_entry.h"
+
+namespace udpgate {
+namespace cli {
+
+// Threads: one, and any for `Update` and `Metrics`.
+class RedisReports {
+ public:
+  // Checks rules that are not ranges of single settings.
+  static absl::Status Validate(const Settings& settings);
+
+  // Connects to nothing yet. InvalidArgument for an invalid setting.
+  static absl::StatusOr<std::unique_ptr<RedisReports>> Create(
+      const Settings& settings, const BackendSource& backends, Logger* logger);
+
+  // `proxy` is started and must outlive it.
+  absl::Status Start(const Proxy* proxy);
+
+  // A drain has begun.
+  void Update();
+
+  // The gateway ends: it is not to be found any more. Waits for Redis, but not
+  // for long.
+  void Remove();
+  // Another process goes on with the reports.
+  void Stop();
+
+  HostMetrics Metrics() const;
+
+ private:
+  RedisReports() = default;
+
+  std::unique_ptr<RedisGatewayEntry> entry_;  // null: off
+  bool is_started_ = false;
+};
+
+}  // namespace cli
+}  // namespace udpgate
+
+#endif  // UDPGATE_CLI_REDIS_REPORTS_H_
