@@ -68,8 +68,9 @@ struct UDPGATE_EXPORT GatewayLease {
 // The results are in the order of the arguments.
 //
 // Errors: Unavailable if the store cannot be reached or is too slow,
-// ResourceExhausted if too much waits for it. Then nothing is known of what was
-// changed, and the call may be repeated: all of them are idempotent.
+// ResourceExhausted if too much waits for it, FailedPrecondition if it refuses
+// the call. Then nothing is known of what was changed, and the call may be
+// repeated: all of them are idempotent.
 //
 // Ownership: shared.
 class UDPGATE_EXPORT SessionStore {

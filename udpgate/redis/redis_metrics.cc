@@ -151,4 +151,51 @@ std::vector<HostMetric> RedisGatewayEntryMetrics(
   return metrics;
 }
 
+std::vector<HostMetric> RedisSessionStoreMetrics(
+    const RedisSessionStoreStats& stats) {
+  using Kind = HostMetric::Kind;
+  const auto number = [](auto value) { return static_cast<double>(value); };
+  std::vector<HostMetric> metrics = {
+      {Kind::kGauge, "udpgate_redis_sessions_connected",
+       "1 while the connection for records of sessions works.",
+       stats.is_connected ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_sessions_commands_total",
+       "Commands for records of sessions that were sent to Redis.",
+       number(stats.commands_sent)},
+      {Kind::kCounter, "udpgate_redis_sessions_replies_total",
+       "Replies to them that are no error.", number(stats.replies)},
+      {Kind::kCounter, "udpgate_redis_sessions_reply_seconds_total",
+       "Sum of the times from sending a command to the reply.",
+       stats.reply_seconds},
+      {Kind::kCounter, "udpgate_redis_sessions_errors_total",
+       "Error replies to commands for records of sessions.",
+       number(stats.errors)},
+      {Kind::kCounter, "udpgate_redis_sessions_commands_lost_total",
+       "Commands for records of sessions without a reply, or not sent in time.",
+       number(stats.commands_lost)},
+      {Kind::kCounter, "udpgate_redis_sessions_records_refused_total",
+       "Records that were not sent since too many waited, or Redis was not "
+       "connected.",
+       number(stats.records_refused)},
+      {Kind::kCounter, "udpgate_redis_sessions_records_invalid_total",
+       "Records of sessions that were read and do not parse.",
+       number(stats.records_invalid)},
+      {Kind::kCounter, "udpgate_redis_sessions_records_other_version_total",
+       "Records of sessions that were read and have another version.",
+       number(stats.records_of_other_version)},
+      {Kind::kCounter, "udpgate_redis_sessions_index_entries_removed_total",
+       "Clients that were removed from an index, since their record has run "
+       "out.",
+       number(stats.index_entries_removed)},
+      {Kind::kGauge, "udpgate_redis_sessions_records_waiting",
+       "Records of sessions that wait to be sent.",
+       number(stats.records_waiting)},
+      {Kind::kGauge, "udpgate_redis_sessions_commands_in_flight",
+       "Commands for records of sessions without a reply so far.",
+       number(stats.commands_in_flight)},
+  };
+  AddProblem("session_store", stats.problem, &metrics);
+  return metrics;
+}
+
 }  // namespace udpgate

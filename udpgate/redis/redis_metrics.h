@@ -10,6 +10,7 @@
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_gateway_entry.h"
 #include "udpgate/redis/redis_key_watch.h"
+#include "udpgate/redis/redis_session_store.h"
 #include "udpgate/redis/redis_stream.h"
 
 namespace udpgate {
@@ -24,13 +25,16 @@ namespace udpgate {
 UDPGATE_EXPORT std::vector<HostMetric> RedisMetrics(
     const RedisBackendResolver& resolver, const RedisDisconnectSource& source);
 
-// The same of a stream, of a key that is watched, and of a gateway's entry.
+// The same of a stream, of a key that is watched, of a gateway's entry, and of a
+// session store.
 UDPGATE_EXPORT std::vector<HostMetric> RedisStreamMetrics(
     const RedisStreamStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisKeyWatchMetrics(
     const RedisKeyWatchStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisGatewayEntryMetrics(
     const RedisGatewayEntryStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> RedisSessionStoreMetrics(
+    const RedisSessionStoreStats& stats);
 
 }  // namespace udpgate
 

@@ -144,6 +144,42 @@ TEST(RedisGatewayEntryMetricsTest, ShowEveryNumber) {
           std::make_pair("udpgate_redis_entry_writes_refused_total", 3)));
 }
 
+TEST(RedisSessionStoreMetricsTest, ShowEveryNumber) {
+  RedisSessionStoreStats stats;
+  stats.is_connected = true;
+  stats.commands_sent = 1;
+  stats.replies = 2;
+  stats.errors = 3;
+  stats.commands_lost = 4;
+  stats.records_refused = 5;
+  stats.records_invalid = 6;
+  stats.records_of_other_version = 7;
+  stats.index_entries_removed = 8;
+  stats.records_waiting = 9;
+  stats.commands_in_flight = 10;
+  stats.reply_seconds = 0.5;
+  std::map<std::string, double> values;
+  for (const HostMetric& metric : RedisSessionStoreMetrics(stats)) {
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    if (metric.labels.empty()) values[metric.name] = metric.value;
+  }
+  const std::string prefix = "udpgate_redis_sessions_";
+  EXPECT_THAT(values,
+              ::testing::UnorderedElementsAre(
+                  std::make_pair(prefix + "connected", 1),
+                  std::make_pair(prefix + "commands_total", 1),
+                  std::make_pair(prefix + "replies_total", 2),
+                  std::make_pair(prefix + "errors_total", 3),
+                  std::make_pair(prefix + "commands_lost_total", 4),
+                  std::make_pair(prefix + "records_refused_total", 5),
+                  std::make_pair(prefix + "records_invalid_total", 6),
+                  std::make_pair(prefix + "records_other_version_total", 7),
+                  std::make_pair(prefix + "index_entries_removed_total", 8),
+                  std::make_pair(prefix + "records_waiting", 9),
+                  std::make_pair(prefix + "commands_in_flight", 10),
+                  std::make_pair(prefix + "reply_seconds_total", 0.5)));
+}
+
 TEST_F(RedisMetricsTest, FollowTheResolverAndTheSource) {
   EXPECT_EQ(Values()["udpgate_redis_subscribed"], 0);
   EXPECT_TRUE(

@@ -78,9 +78,9 @@ class ScriptedPeer {
  private:
   struct Connection {
     internal::UniqueFd socket;
-    // Commands are frames like replies, with more elements.
+    // Commands are frames like replies.
     redis::internal::ReplyReader reader{
-        {/*frame_bytes_max=*/64 * 1024, /*elements_max=*/4096}};
+        {/*frame_bytes_max=*/1 << 20, /*elements_max=*/4096, /*depth_max=*/3}};
   };
 
   void Run();
