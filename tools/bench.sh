@@ -7,6 +7,7 @@
 #   tools/bench.sh --scale      18,000 sessions, and thousands at once
 #   tools/bench.sh --nethernet  joins of Bedrock players; for the last part the
 #                               packages of tools/nethernet.sh must be there
+#   tools/bench.sh --redis      Redis fails over, restarts and gets new passwords
 #   tools/bench.sh --tuning     what the settings that matter are worth
 #   tools/bench.sh --help       what can be chosen
 set -euo pipefail

@@ -26,6 +26,7 @@ import tempfile
 
 import joins
 import pages
+import redis_faults
 import report as reports
 import scale
 import tuning
@@ -82,7 +83,14 @@ def parse_options():
         default=ROOT.parent / "shared/reference/goref",
         help="folder of a gateway in Go to compare with (%(default)s)",
     )
-    add("--redis", action="store_true", help="udp-gate asks a Redis for backends")
+    add(
+        "--ask-redis", action="store_true", help="udp-gate asks a Redis for backends"
+    )
+    add(
+        "--redis",
+        action="store_true",
+        help="Redis fails and changes instead; --redis --help says more",
+    )
     add(
         "--scale",
         action="store_true",
@@ -199,6 +207,8 @@ def main():
         return scale.main()  # has options of its own
     if "--nethernet" in sys.argv[1:]:
         return joins.main()  # the same
+    if "--redis" in sys.argv[1:]:
+        return redis_faults.main()  # the same
     options = parse_options()
     options.bin = options.bin.resolve()
     try:

@@ -274,7 +274,7 @@ class Contenders:
         for name in options.contenders or ():
             if name not in self.by_name:
                 raise BenchError(f"there is no contender {name} here")
-        if options.redis or "goref" in self.by_name:
+        if options.ask_redis or "goref" in self.by_name:
             self.redis = Redis(folder)
 
     def stop(self):
@@ -287,7 +287,7 @@ class Contenders:
         return name in self._options.contenders
 
     def _gate(self, settings):
-        if not self._options.redis:
+        if not self._options.ask_redis:
             return gate_plan(self._options, settings)
 
         def plan(listen, backend):

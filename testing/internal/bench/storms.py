@@ -148,11 +148,11 @@ class Gate:
             **settings,
             **self._settings_for(backend),
         }
-        if redis is None:
-            environment["BACKEND_ADDR"] = backend
-        else:
+        if redis is not None:
             redis.set_backend(backend)
             environment.setdefault("REDIS_ADDR", redis.address)
+        elif not any(name.startswith("REDIS_") for name in environment):
+            environment["BACKEND_ADDR"] = backend
         self._process = Process(
             [options.bin / "cli/udp-gate"], folder / "gate.log", environment, folder
         )
