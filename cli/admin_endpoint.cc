@@ -96,8 +96,14 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
   hooks.components = [backends = sources.backends,
-                      needs = settings.is_unready_without_disconnects] {
-    return HealthOf(backends, needs);
+                      needs = settings.is_unready_without_disconnects,
+                      more = std::move(sources.nethernet_health)] {
+    std::vector<admin::ComponentHealth> components = HealthOf(backends, needs);
+    if (more == nullptr) return components;
+    for (admin::ComponentHealth& component : more()) {
+      components.push_back(std::move(component));
+    }
+    return components;
   };
   hooks.reload = std::move(sources.reload);
   hooks.history = std::move(sources.observers.history);

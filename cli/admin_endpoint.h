@@ -42,6 +42,7 @@ struct AdminSources {
   // Null without NETHERNET_ADDR.
   std::function<HostMetrics()> nethernet_metrics;
   std::function<std::vector<admin::ListedJoin>()> joins;
+  std::function<std::vector<admin::ComponentHealth>()> nethernet_health;
 };
 
 // The endpoint, bound but not started; null if ADMIN_ADDR is off. It uses the

@@ -38,6 +38,7 @@ RedisOptions MakeRedisOptions(const Settings& settings) {
   options.command_timeout = settings.redis_timeout;
   options.stale_backend_age_max = settings.backend_stale_max;
   options.gets_per_second_max = settings.resolves_per_second;
+  options.key_sets_max = settings.redis_key_sets_max;
   const absl::StatusOr<KeyTemplates> keys =
       KeyTemplates::Parse(settings.redis_backend_key);
   if (keys.ok() && !keys->is_constant()) {
@@ -62,6 +63,7 @@ RedisSentinelOptions MakeSentinelOptions(const Settings& settings,
   options.master = settings.redis_sentinel_master;
   options.username = settings.redis_sentinel_username;
   options.password = settings.redis_sentinel_password;
+  options.password_file = settings.redis_sentinel_password_file;
   options.transport = redis.transport;
   options.command_timeout = settings.redis_timeout;
   options.log_sink = settings.proxy.log_sink;
@@ -105,11 +107,13 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
       MakeLookup(settings, &source.reload_names);
   if (!lookup.ok()) return lookup.status();
+  std::shared_ptr<RedisSentinel> sentinel;  // null: none
   if (!settings.redis_sentinels.empty()) {
-    absl::StatusOr<std::shared_ptr<RedisSentinel>> sentinel =
+    absl::StatusOr<std::shared_ptr<RedisSentinel>> created =
         RedisSentinel::Create(MakeSentinelOptions(settings, options), *lookup);
-    if (!sentinel.ok()) return sentinel.status();
-    RedisSentinel::SetSource(*std::move(sentinel), &options);
+    if (!created.ok()) return created.status();
+    sentinel = *std::move(created);
+    RedisSentinel::SetSource(sentinel, &options);
   }
   absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
       RedisBackendResolver::Create(options, *lookup);
@@ -117,8 +121,14 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
       RedisDisconnectSource::Create(options, *lookup);
   if (!disconnects.ok()) return disconnects.status();
-  source.metrics = [resolver = *resolver, disconnects = *disconnects] {
-    return RedisMetrics(*resolver, *disconnects);
+  source.metrics = [resolver = *resolver, disconnects = *disconnects,
+                    sentinel] {
+    HostMetrics metrics = RedisMetrics(*resolver, *disconnects);
+    if (sentinel == nullptr) return metrics;
+    for (HostMetric& metric : RedisSentinelMetrics(sentinel->GetStats())) {
+      metrics.push_back(std::move(metric));
+    }
+    return metrics;
   };
   source.resolver = *std::move(resolver);
   source.disconnects = *disconnects;
@@ -144,6 +154,13 @@ absl::Status ValidateBackendSource(const Settings& settings) {
 absl::StatusOr<BackendSource> MakeBackendSource(const Settings& settings) {
   return settings.backend_address.empty() ? MakeRedisSource(settings)
                                           : MakeFixedSource(settings);
+}
+
+absl::Status CheckRedisFiles(const Settings& settings) {
+  if (!settings.backend_address.empty()) return absl::OkStatus();
+  const RedisOptions options = MakeRedisOptions(settings);
+  if (options.transport == nullptr) return absl::OkStatus();
+  return options.transport->Create("redis").status();
 }
 
 std::string DescribeBackendSource(const Settings& settings) {

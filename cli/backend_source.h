@@ -44,6 +44,9 @@ struct BackendSource {
 // Checks rules that are not ranges of single settings.
 absl::Status ValidateBackendSource(const Settings& settings);
 
+// Reads the files of TLS to Redis, as each connection does.
+absl::Status CheckRedisFiles(const Settings& settings);
+
 // A fixed backend if BACKEND_ADDR is set, else Redis. Connects to nothing yet.
 // Errors: InvalidArgument for an invalid setting, else an error of the system.
 absl::StatusOr<BackendSource> MakeBackendSource(const Settings& settings);

@@ -66,6 +66,14 @@ absl::Status ValidateSettings(const Settings& settings) {
   return NameSetting(RedisReports::Validate(settings));
 }
 
+absl::Status CheckFiles(const Settings& settings) {
+  if (absl::Status status = CheckRedisFiles(settings); !status.ok()) {
+    return absl::Status(status.code(),
+                        absl::StrCat("REDIS_TLS: ", status.message()));
+  }
+  return CheckSignalingFiles(settings);
+}
+
 Gateway::Gateway(GatewayOptions options, StopSignal* stop_signal,
                  Logger* logger)
     : options_(std::move(options)),
@@ -189,6 +197,7 @@ absl::Status Gateway::ComposeAdmin() {
   if (signaling_ != nullptr) {
     sources.nethernet_metrics = [this] { return signaling_->Metrics(); };
     sources.joins = [this] { return signaling_->Joins(); };
+    sources.nethernet_health = [this] { return signaling_->Health(); };
   }
   absl::StatusOr<std::unique_ptr<admin::AdminServer>> admin = MakeAdminServer(
       settings_, std::move(sources), old_process_.get(), proxy_.get(), logger_);

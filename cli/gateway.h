@@ -36,6 +36,11 @@ namespace cli {
 // What the table of settings does not check by itself. Errors name the setting.
 absl::Status ValidateSettings(const Settings& settings);
 
+// Reads the files of certificates and keys that the settings name, for --check:
+// the gateway starts without some of them, and reads them again later. Errors
+// name the setting.
+absl::Status CheckFiles(const Settings& settings);
+
 struct GatewayOptions {
   std::string program;       // argv[0], which SIGUSR2 starts again
   SettingSources sources;    // read again by a reload

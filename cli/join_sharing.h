@@ -54,6 +54,7 @@ class JoinSharing final : public nethernet::JoinObserver {
   void OnAdded(const nethernet::Join& join) override;
   void OnDisconnected(const nethernet::Join& join) override;
 
+  absl::Status Health() const { return stream_->Health(); }
   RedisStreamStats stats() const { return stream_->GetStats(); }
   // Entries that DecodeSharedJoin refused.
   uint64_t invalid_joins() const { return invalid_joins_.load(); }

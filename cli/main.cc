@@ -100,6 +100,10 @@ int Main(int argc, const char* const* argv) {
     logger.Log(LogSeverity::kWarning, warning);
   }
   if (command_line->action == CommandLine::Action::kCheck) {
+    if (absl::Status status = CheckFiles(command_line->settings);
+        !status.ok()) {
+      return BadSetting(status);
+    }
     return Print("udp-gate: the settings are valid\n");
   }
   return Run({argv[0], std::move(sources), *std::move(command_line)},

@@ -12,6 +12,7 @@
 #include "cli/system/system.h"
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
+#include "udpgate/http/server.h"
 #include "udpgate/logging.h"
 #include "udpgate/nethernet/nethernet_metrics.h"
 #include "udpgate/nethernet/nethernet_resolver.h"
@@ -287,12 +288,35 @@ HostMetrics Signaling::Metrics() const {
   return metrics;
 }
 
+std::vector<admin::ComponentHealth> Signaling::Health() const {
+  std::vector<admin::ComponentHealth> components;
+  if (sharing_ != nullptr) {
+    components.push_back({"shared_joins", sharing_->Health(),
+                          /*is_needed=*/false});
+  }
+  if (fleet_status_ != nullptr) {
+    components.push_back({"fleet_status", fleet_status_->Health(),
+                          /*is_needed=*/false});
+  }
+  return components;
+}
+
 std::vector<admin::ListedJoin> Signaling::Joins() const {
   std::vector<admin::ListedJoin> joins;
   for (const nethernet::JoinInfo& info : joins_->List()) {
     joins.push_back(ListedJoinOf(info));
   }
   return joins;
+}
+
+absl::Status CheckSignalingFiles(const Settings& settings) {
+  if (!settings.nethernet_address.is_valid() ||
+      settings.nethernet_certificate_file.empty()) {
+    return absl::OkStatus();
+  }
+  return NameNetherNetSetting(
+      http::CheckCertificate(settings.nethernet_certificate_file,
+                             settings.nethernet_private_key_file));
 }
 
 void LogSignaling(const Settings& settings, const Signaling& signaling,

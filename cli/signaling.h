@@ -90,6 +90,8 @@ class Signaling {
 
   // For the admin endpoint.
   HostMetrics Metrics() const;
+  // What is read from Redis and written to it beside backends and disconnects.
+  std::vector<admin::ComponentHealth> Health() const;
   std::vector<admin::ListedJoin> Joins() const;
 
  private:
@@ -112,6 +114,10 @@ class Signaling {
   bool is_stopped_ = false;
   std::unique_ptr<nethernet::SignalingServer> server_;
 };
+
+// Reads the files of the certificate and its key, if they are set. The error
+// names the setting.
+absl::Status CheckSignalingFiles(const Settings& settings);
 
 // What the log says of the settings: the address, HTTPS, what players are told.
 void LogSignaling(const Settings& settings, const Signaling& signaling,

@@ -290,17 +290,22 @@ absl::Status ReadSecretFile(const SecretFile& file, Settings* settings) {
   return absl::OkStatus();
 }
 
+bool IsRedisPassword(absl::string_view content) {
+  return !content.empty() && content.size() <= redis_ranges::kPasswordBytesMax;
+}
+
 absl::Status ReadSecretFiles(Settings* settings) {
+  const std::string redis_password =
+      absl::StrCat("1 to ", redis_ranges::kPasswordBytesMax, " bytes");
   for (const SecretFile& file :
-       {SecretFile{
-            "REDIS_PASSWORD", &Settings::redis_password,
-            &Settings::redis_password_file, "password",
-            redis_ranges::kPasswordBytesMax,
-            [](absl::string_view content) {
-              return !content.empty() &&
-                     content.size() <= redis_ranges::kPasswordBytesMax;
-            },
-            absl::StrCat("1 to ", redis_ranges::kPasswordBytesMax, " bytes")},
+       {SecretFile{"REDIS_PASSWORD", &Settings::redis_password,
+                   &Settings::redis_password_file, "password",
+                   redis_ranges::kPasswordBytesMax, IsRedisPassword,
+                   redis_password},
+        SecretFile{
+            "REDIS_SENTINEL_PASSWORD", &Settings::redis_sentinel_password,
+            &Settings::redis_sentinel_password_file, "password",
+            redis_ranges::kPasswordBytesMax, IsRedisPassword, redis_password},
         SecretFile{"ADMIN_TOKEN", &Settings::admin_token,
                    &Settings::admin_token_file, "token", kTokenBytesMax,
                    IsToken,
@@ -439,7 +444,8 @@ absl::Status CheckRedisSentinel(const ValuesByVariable& values,
         "; allowed: both or neither"));
   }
   for (const char* variable :
-       {"REDIS_SENTINEL_USERNAME", "REDIS_SENTINEL_PASSWORD"}) {
+       {"REDIS_SENTINEL_USERNAME", "REDIS_SENTINEL_PASSWORD",
+        "REDIS_SENTINEL_PASSWORD_FILE"}) {
     if (!has_sentinels && values.count(variable) != 0) {
       return absl::InvalidArgumentError(
           absl::StrCat(variable,
@@ -448,17 +454,19 @@ absl::Status CheckRedisSentinel(const ValuesByVariable& values,
     }
   }
   if (!has_sentinels) return absl::OkStatus();
-  for (const char* variable : {"REDIS_ADDR", "REDIS_URL"}) {
-    const auto found = values.find(variable);
-    // The default of REDIS_ADDR says nothing; .env.example has it.
-    if (found == values.end() ||
-        found->second.value == FindSetting(variable)->default_text) {
-      continue;
-    }
+  // The default says nothing; .env.example has it.
+  const auto address = values.find("REDIS_ADDR");
+  if (address != values.end() &&
+      address->second.value != FindSetting("REDIS_ADDR")->default_text) {
     return absl::InvalidArgumentError(
-        absl::StrCat(variable,
-                     " and REDIS_SENTINELS are both set, and Sentinel knows "
-                     "the address of Redis; allowed: one of them"));
+        "REDIS_ADDR and REDIS_SENTINELS are both set, and Sentinel knows "
+        "the address of Redis; allowed: one of them");
+  }
+  if (absl::StartsWithIgnoreCase(settings.redis_url, "unix:")) {
+    return absl::InvalidArgumentError(
+        "REDIS_URL names a unix socket, and REDIS_SENTINELS is set; allowed: "
+        "redis:// or rediss://, of which all but the address applies to the "
+        "master");
   }
   return absl::OkStatus();
 }

@@ -326,9 +326,17 @@ TEST_F(CommandLineTest, SentinelNeedsItsMasterAndNoOtherAddressOfRedis) {
                 "--redis-sentinel-username=u", "--redis-addr=127.0.0.1:6379"};
   environment_["REDIS_SENTINEL_PASSWORD"] = kSecret;
   EXPECT_THAT(ParseOk().redis_sentinels, ElementsAre("a:1", "b:2"));
-  environment_["REDIS_URL"] = absl::StrCat("redis://:", kSecret, "@host");
+  // The address of the URL is not used.
+  environment_["REDIS_URL"] = absl::StrCat("rediss://u:", kSecret, "@host/3");
+  const Settings with_url = ParseOk();
+  EXPECT_EQ(with_url.redis_username, "u");
+  EXPECT_EQ(with_url.redis_password, kSecret);
+  EXPECT_EQ(with_url.redis_database, 3);
+  EXPECT_TRUE(with_url.redis_tls);
+  environment_["REDIS_URL"] = absl::StrCat("unix://:", kSecret, "@/run/redis");
   EXPECT_THAT(ParseError(),
-              AllOf(HasSubstr("REDIS_URL and REDIS_SENTINELS are both set"),
+              AllOf(HasSubstr("REDIS_URL names a unix socket, and "
+                              "REDIS_SENTINELS is set"),
                     Not(HasSubstr(kSecret))));
   environment_.erase("REDIS_URL");
   arguments_.push_back("--redis-addr=host:6379");
@@ -357,6 +365,21 @@ TEST_F(CommandLineTest, TheUrlOfRedisHasNoFlagAndIsNotShown) {
   environment_.clear();
   WriteDotenv(absl::StrCat("REDIS_URL='redis://:", kSecret, "@host\n"));
   EXPECT_THAT(ParseError(), HasSubstr("test.env:1: REDIS_URL: "));
+}
+
+TEST_F(CommandLineTest, SentinelMayHaveAPasswordFile) {
+  arguments_ = {"--redis-sentinels=a:1", "--redis-sentinel-master=lobby",
+                "--redis-sentinel-password-file",
+                directory_.WriteFile("sentinel", "from the file\n")};
+  const Settings settings = ParseOk();
+  EXPECT_EQ(settings.redis_sentinel_password, "from the file");
+  EXPECT_EQ(settings.redis_password, "");
+  environment_["REDIS_SENTINEL_PASSWORD"] = kSecret;
+  EXPECT_THAT(ParseError(), AllOf(HasSubstr("REDIS_SENTINEL_PASSWORD_FILE"),
+                                  HasSubstr("both")));
+  environment_.clear();
+  arguments_.erase(arguments_.begin(), arguments_.begin() + 2);
+  EXPECT_THAT(ParseError(), HasSubstr("without REDIS_SENTINELS"));
 }
 
 TEST_F(CommandLineTest, PasswordFile) {

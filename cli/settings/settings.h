@@ -50,6 +50,7 @@ struct Settings {
   std::string redis_sentinel_master;
   std::string redis_sentinel_username;
   std::string redis_sentinel_password;  // never logged
+  std::string redis_sentinel_password_file;
   std::string redis_backend_key;
   std::string redis_disconnect_channel;
   std::string redis_disconnect_stream;  // empty: none
@@ -60,6 +61,7 @@ struct Settings {
   absl::Duration redis_timeout;
   absl::Duration backend_stale_max;  // 0: no stale backend
   int resolves_per_second = 0;
+  int redis_key_sets_max = 0;
 
   bool has_session_store = false;  // in the same Redis
   std::string session_store_prefix;

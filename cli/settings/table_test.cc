@@ -55,7 +55,8 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
           "REDIS_TLS_CERTIFICATE_FILE", "REDIS_TLS_KEY_FILE", "REDIS_SENTINELS",
           "REDIS_SENTINEL_MASTER", "REDIS_SENTINEL_USERNAME",
-          "REDIS_SENTINEL_PASSWORD", "REDIS_USERNAME", "REDIS_PASSWORD",
+          "REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_PASSWORD_FILE",
+          "REDIS_KEY_SETS_MAX", "REDIS_USERNAME", "REDIS_PASSWORD",
           "REDIS_PASSWORD_FILE", "REDIS_DB", "REDIS_BACKEND_KEY",
           "REDIS_DISCONNECT_CHANNEL", "REDIS_DISCONNECT_STREAM",
           "REDIS_DISCONNECT_MAX_AGE_SECS", "SESSION_IDLE_TIMEOUT_SECS",
@@ -119,6 +120,7 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"PORT_QUARANTINE_SECS", 0, 3600},
                           {"BACKEND_STALE_SECS", 0, 86400},
                           {"RESOLVES_PER_SEC", 1, 1000000},
+                          {"REDIS_KEY_SETS_MAX", 1, 1000000},
                           {"MAX_SESSIONS_PER_IP", 0, 1000000000},
                           {"MAX_UNCONFIRMED_SESSIONS_PER_IP", 0, 1000000000},
                           {"NEW_SESSIONS_PER_SEC", 0, 1000000},
@@ -421,6 +423,7 @@ TEST(SettingTableTest, AddressesAndWords) {
             {"a b", "a\n", std::string(1025, 'm')}},
            {"REDIS_SENTINEL_USERNAME", {"u"}, {std::string(1025, 'u')}},
            {"REDIS_SENTINEL_PASSWORD", {"p"}, {std::string(4097, 'p')}},
+           {"REDIS_SENTINEL_PASSWORD_FILE", {"/f"}, {std::string(1025, 'f')}},
            {"REDIS_PASSWORD", {"p"}, {std::string(4097, 'p')}},
            {"REDIS_BACKEND_KEY", {"k", "a b"}, {std::string(1025, 'k')}},
            {"REDIS_DISCONNECT_CHANNEL", {"c"}, {std::string(1025, 'c')}},
@@ -485,6 +488,10 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.redis_sentinel_username, "v");
   apply("REDIS_SENTINEL_PASSWORD", "q");
   EXPECT_EQ(settings.redis_sentinel_password, "q");
+  apply("REDIS_SENTINEL_PASSWORD_FILE", "r");
+  EXPECT_EQ(settings.redis_sentinel_password_file, "r");
+  apply("REDIS_KEY_SETS_MAX", "5");
+  EXPECT_EQ(settings.redis_key_sets_max, 5);
   apply("REDIS_USERNAME", "u");
   EXPECT_EQ(settings.redis_username, "u");
   apply("REDIS_PASSWORD", "p");

@@ -175,7 +175,8 @@ void AddRedisSentinelSettings(TableBuilder* table) {
   table
       ->Add("REDIS_SENTINELS", "",
             "Sentinels, which are asked for the address of the master, instead "
-            "of REDIS_ADDR or REDIS_URL. REDIS_TLS is valid for them, too.",
+            "of REDIS_ADDR. Of REDIS_URL all but the address applies to the "
+            "master. REDIS_TLS is valid for the sentinels, too.",
             absl::StrCat("1 to ", redis_ranges::kSentinelsMax,
                          " of host:port, 1.2.3.4:port or [v6]:port, separated "
                          "by commas"),
@@ -197,6 +198,10 @@ void AddRedisSentinelSettings(TableBuilder* table) {
                 "users can read the command line of a process.",
                 &Settings::redis_sentinel_password)
       .is_secret = true;
+  table->AddText("REDIS_SENTINEL_PASSWORD_FILE", "", kPathBytesMax,
+                 "File that holds the password at the sentinels instead, as "
+                 "REDIS_PASSWORD_FILE.",
+                 &Settings::redis_sentinel_password_file);
 }
 
 void AddRedisSettings(TableBuilder* table) {
@@ -253,6 +258,10 @@ void AddRedisSettings(TableBuilder* table) {
                     "Maximum batches of GET commands per second. A batch reads "
                     "the keys of all clients that wait then.",
                     InSettings(&Settings::resolves_per_second));
+  table->AddInteger("REDIS_KEY_SETS_MAX", "16384", redis_ranges::kKeySetsMax,
+                    "With placeholders in REDIS_BACKEND_KEY: of how many "
+                    "different keys of clients the last result is kept.",
+                    InSettings(&Settings::redis_key_sets_max));
 }
 
 // What a fleet of gateways knows of one.

@@ -9,6 +9,7 @@
 #include "udpgate/http/internal/io_threads.h"
 #include "udpgate/http/internal/listener.h"
 #include "udpgate/http/internal/server_state.h"
+#include "udpgate/http/internal/tls_context.h"
 #include "udpgate/internal/util/unique_fd.h"
 
 namespace udpgate {
@@ -197,6 +198,12 @@ void Server::SetTrustedProxies(CidrList trusted_proxies) {
 void Server::SetAdmit(std::function<bool(const SocketAddress&)> admit) {
   impl_->SetRules(
       [&admit](AccessRules* rules) { rules->admit = std::move(admit); });
+}
+
+absl::Status CheckCertificate(const std::string& certificate_file,
+                              const std::string& private_key_file) {
+  return internal::TlsContext::Load(certificate_file, private_key_file)
+      .status();
 }
 
 }  // namespace http

@@ -21,6 +21,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,6 +33,11 @@
 
 namespace udpgate {
 namespace http {
+
+// Reads the certificate and the key as a Server does. Errors name the option
+// at fault (option_error.h).
+UDPGATE_EXPORT absl::Status CheckCertificate(
+    const std::string& certificate_file, const std::string& private_key_file);
 
 // Threads: connections belong to the threads of the Engine, none of which waits
 // for a client. `stats` from any thread; the rest from one thread, which must

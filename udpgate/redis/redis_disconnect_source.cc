@@ -44,6 +44,7 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
         channel_name_(absl::StrCat(
             "channel \"", absl::CHexEscape(options_.disconnect_channel), "\"")),
         changed_nanoseconds_(options_.clock->NowNanoseconds()),
+        pairs_(static_cast<size_t>(options_.disconnect_pairs_max)),
         gap_limiter_(options_.clock, kGapLogInterval),
         connection_(options_, lookup, "disconnect channel", "udpgate-redis-s",
                     this) {
@@ -54,7 +55,7 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
     };
     callbacks.invalid = [this](const absl::Status& why) { ReportInvalid(why); };
     callbacks.lost = [this](absl::Time from, absl::Time until) {
-      ReportGap("disconnect stream", from, until);
+      ReportGap("disconnect stream", stream_->server(), from, until);
     };
     stream_ = std::make_unique<DisconnectStream>(options_, lookup,
                                                  std::move(callbacks));
@@ -96,7 +97,8 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
   void Deliver(EventPairs::Way way, absl::string_view payload,
                absl::Duration age);
   void ReportInvalid(const absl::Status& why);
-  void ReportGap(absl::string_view what_for, absl::Time from, absl::Time until);
+  void ReportGap(absl::string_view what_for, absl::string_view server,
+                 absl::Time from, absl::Time until);
 
   const RedisOptions options_;
   const std::string channel_name_;
@@ -111,6 +113,7 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
   mutable Mutex handler_mutex_;
   EventPairs pairs_ ABSL_GUARDED_BY(handler_mutex_);
   std::atomic<uint64_t> pair_count_{0};
+  std::atomic<uint64_t> pairs_forgotten_{0};
   Mutex gap_mutex_;
   LogRateLimiter gap_limiter_ ABSL_GUARDED_BY(gap_mutex_);
   std::unique_ptr<DisconnectStream> stream_;  // null: none
@@ -151,6 +154,7 @@ RedisDisconnectSourceStats RedisDisconnectSource::Impl::GetStats() const {
                                            changed_nanoseconds_.load());
   stats.gaps = gaps_.load();
   stats.pairs = pair_count_.load();
+  stats.pairs_forgotten = pairs_forgotten_.load();
   stats.channel_problem = connection_.problem();
   if (stream_ == nullptr) return stats;
   stats.is_reading_stream = stream_->Health().ok();
@@ -170,7 +174,8 @@ void RedisDisconnectSource::Impl::OnReply(const redisReply& reply) {
   }
   connection_.LogRecovery(absl::StrCat("subscribed to ", channel_name_));
   if (lost_since_.has_value()) {
-    ReportGap("disconnect channel", *lost_since_, absl::Now());
+    ReportGap("disconnect channel", connection_.server(), *lost_since_,
+              absl::Now());
     lost_since_.reset();
   }
   // Last, so that who sees it sees the gap as well.
@@ -218,6 +223,7 @@ void RedisDisconnectSource::Impl::Deliver(EventPairs::Way way,
     const int64_t first_nanoseconds =
         pairs_.Match(way, payload, happened_nanoseconds);
     pair_count_.store(pairs_.pair_count());
+    pairs_forgotten_.store(pairs_.forgotten_count());
     // What the other thread's event took counts too.
     target->set_age(absl::Nanoseconds(options_.clock->NowNanoseconds() -
                                       first_nanoseconds));
@@ -231,6 +237,7 @@ void RedisDisconnectSource::Impl::ReportInvalid(const absl::Status& why) {
 }
 
 void RedisDisconnectSource::Impl::ReportGap(absl::string_view what_for,
+                                            absl::string_view server,
                                             absl::Time from, absl::Time until) {
   gaps_.fetch_add(1);
   if (options_.log_sink == nullptr) return;
@@ -243,10 +250,9 @@ void RedisDisconnectSource::Impl::ReportGap(absl::string_view what_for,
   const absl::TimeZone utc = absl::UTCTimeZone();
   options_.log_sink(
       LogSeverity::kWarning,
-      absl::StrCat("Redis ", options_.address, " (", what_for,
-                   "): events between ", absl::FormatTime(kFormat, from, utc),
-                   " and ", absl::FormatTime(kFormat, until, utc),
-                   " may be lost",
+      absl::StrCat("Redis ", server, " (", what_for, "): events between ",
+                   absl::FormatTime(kFormat, from, utc), " and ",
+                   absl::FormatTime(kFormat, until, utc), " may be lost",
                    more == 0 ? ""
                              : absl::StrCat(" (and ", more,
                                             " more gaps since the last such "

@@ -29,6 +29,9 @@ struct UDPGATE_EXPORT RedisDisconnectSourceStats {
   uint64_t stream_entries_read = 0;
   // Events that came by the channel and by the stream.
   uint64_t pairs = 0;
+  // Events that made room for others (`RedisOptions::disconnect_pairs_max`)
+  // although the same event could still have come by the other way.
+  uint64_t pairs_forgotten = 0;
   RedisProblem channel_problem = RedisProblem::kNone;
   RedisProblem stream_problem = RedisProblem::kNone;
 };

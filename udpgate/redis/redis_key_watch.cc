@@ -79,6 +79,7 @@ class RedisKeyWatch::Impl final : public ConnectionOwner {
     return connection_.Start();
   }
   void Stop() { connection_.Stop(); }
+  absl::Status Health() const { return connection_.Health(); }
   RedisKeyWatchStats GetStats() const {
     return {connection_.Health().ok(), reads_.load(), values_refused_.load(),
             connection_.problem()};
@@ -202,5 +203,7 @@ absl::Status RedisKeyWatch::Start(Handler handler) {
 void RedisKeyWatch::Stop() { impl_->Stop(); }
 
 RedisKeyWatchStats RedisKeyWatch::GetStats() const { return impl_->GetStats(); }
+
+absl::Status RedisKeyWatch::Health() const { return impl_->Health(); }
 
 }  // namespace udpgate

@@ -74,6 +74,9 @@ class UDPGATE_EXPORT RedisKeyWatch {
   // Returns after a running call of the handler. May be called twice.
   void Stop();
 
+  // OK while the key can be read, also if it has no value.
+  absl::Status Health() const;
+
   RedisKeyWatchStats GetStats() const;
 
  private:

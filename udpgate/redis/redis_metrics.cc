@@ -57,6 +57,10 @@ std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
       {Kind::kCounter, "udpgate_redis_disconnect_pairs_total",
        "Disconnect events that came by the channel and by the stream.",
        number(events.pairs)},
+      {Kind::kCounter, "udpgate_redis_disconnect_pairs_forgotten_total",
+       "Disconnect events that were forgotten to make room, so that the same "
+       "one by the other way would count as another.",
+       number(events.pairs_forgotten)},
       {Kind::kCounter, "udpgate_redis_gets_sent_total",
        "GET commands sent to Redis.", number(stats.gets_sent)},
       {Kind::kCounter, "udpgate_redis_stale_answers_total",
@@ -195,6 +199,27 @@ std::vector<HostMetric> RedisSessionStoreMetrics(
        number(stats.commands_in_flight)},
   };
   AddProblem("session_store", stats.problem, &metrics);
+  return metrics;
+}
+
+std::vector<HostMetric> RedisSentinelMetrics(const RedisSentinelStats& stats) {
+  using Kind = HostMetric::Kind;
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  std::vector<HostMetric> metrics = {
+      {Kind::kGauge, "udpgate_redis_sentinel_subscribed",
+       "1 while a Sentinel is connected that tells of a new master.",
+       stats.is_subscribed ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_sentinel_failures_total",
+       "Connections to a Sentinel that failed or were lost.",
+       number(stats.sentinels_failed)},
+      {Kind::kCounter, "udpgate_redis_sentinel_master_changes_total",
+       "Times that Sentinel named another master.",
+       number(stats.master_changes)},
+      {Kind::kCounter, "udpgate_redis_sentinel_questions_refused_total",
+       "Questions for the master that were refused because too many waited.",
+       number(stats.questions_refused)},
+  };
+  AddProblem("sentinel", stats.problem, &metrics);
   return metrics;
 }
 

@@ -10,6 +10,7 @@
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_gateway_entry.h"
 #include "udpgate/redis/redis_key_watch.h"
+#include "udpgate/redis/redis_sentinel.h"
 #include "udpgate/redis/redis_session_store.h"
 #include "udpgate/redis/redis_stream.h"
 
@@ -31,6 +32,8 @@ UDPGATE_EXPORT std::vector<HostMetric> RedisStreamMetrics(
     const RedisStreamStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisKeyWatchMetrics(
     const RedisKeyWatchStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> RedisSentinelMetrics(
+    const RedisSentinelStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisGatewayEntryMetrics(
     const RedisGatewayEntryStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisSessionStoreMetrics(

@@ -70,6 +70,7 @@ TEST_F(RedisMetricsTest, ListsEachMetricOnceWithAHelpText) {
           "udpgate_redis_disconnect_stream_reading",
           "udpgate_redis_disconnect_stream_entries_total",
           "udpgate_redis_disconnect_pairs_total",
+          "udpgate_redis_disconnect_pairs_forgotten_total",
           "udpgate_redis_gets_sent_total", "udpgate_redis_stale_answers_total",
           "udpgate_redis_questions_refused_total",
           "udpgate_redis_questions_asked_again_total",
@@ -178,6 +179,30 @@ TEST(RedisSessionStoreMetricsTest, ShowEveryNumber) {
                   std::make_pair(prefix + "records_waiting", 9),
                   std::make_pair(prefix + "commands_in_flight", 10),
                   std::make_pair(prefix + "reply_seconds_total", 0.5)));
+}
+
+TEST(RedisSentinelMetricsTest, ShowEveryNumber) {
+  RedisSentinelStats stats;
+  stats.is_subscribed = true;
+  stats.sentinels_failed = 1;
+  stats.master_changes = 2;
+  stats.questions_refused = 3;
+  stats.problem = RedisProblem::kUnreachable;
+  std::map<std::string, double> values;
+  for (const HostMetric& metric : RedisSentinelMetrics(stats)) {
+    if (metric.value == 0) continue;
+    values[metric.name +
+           (metric.labels.empty() ? "" : ":" + metric.labels[1].second)] =
+        metric.value;
+  }
+  const std::string prefix = "udpgate_redis_sentinel_";
+  EXPECT_THAT(values,
+              ::testing::UnorderedElementsAre(
+                  std::make_pair(prefix + "subscribed", 1),
+                  std::make_pair(prefix + "failures_total", 1),
+                  std::make_pair(prefix + "master_changes_total", 2),
+                  std::make_pair(prefix + "questions_refused_total", 3),
+                  std::make_pair("udpgate_redis_problem:unreachable", 1)));
 }
 
 TEST_F(RedisMetricsTest, FollowTheResolverAndTheSource) {

@@ -32,6 +32,8 @@ inline constexpr DurationRange kDisconnectAgeMax{
     "RedisOptions::disconnect_age_max", absl::ZeroDuration(), absl::Hours(24)};
 inline constexpr IntegerRange kGetsPerSecondMax{
     "RedisOptions::gets_per_second_max", 1, 1'000'000};
+inline constexpr IntegerRange kKeySetsMax{"RedisOptions::key_sets_max", 1,
+                                          1'000'000};
 
 }  // namespace redis_ranges
 }  // namespace udpgate

@@ -152,8 +152,12 @@ absl::Status RedisOptions::Validate() const {
   if (!IsBetween(requests_waiting_max, 1, 1'000'000)) {
     return Invalid("requests_waiting_max", "1 to 1000000");
   }
-  if (!IsBetween(key_sets_max, 1, 1'000'000)) {
-    return Invalid("key_sets_max", "1 to 1000000");
+  if (absl::Status status = redis_ranges::kKeySetsMax.Check(key_sets_max);
+      !status.ok()) {
+    return status;
+  }
+  if (!IsBetween(disconnect_pairs_max, 1, 1'000'000)) {
+    return Invalid("disconnect_pairs_max", "1 to 1000000");
   }
   if (!IsBetween(disconnect_payload_bytes_max, 1, 32768)) {
     return Invalid("disconnect_payload_bytes_max", "1 to 32768");

@@ -131,6 +131,10 @@ struct UDPGATE_EXPORT RedisOptions {
   // reported as invalid. 1 to 32768 bytes.
   int disconnect_payload_bytes_max = 4096;
 
+  // Of how many events without a partner, of the channel and of the stream, it
+  // is known that they came. The oldest one makes room. 1 to 1,000,000.
+  int disconnect_pairs_max = 1024;
+
   // Receives the log lines; see logging.h. Null: nothing is logged.
   LogSink log_sink = StderrLogSink();
 

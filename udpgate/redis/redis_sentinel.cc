@@ -28,8 +28,6 @@ using redis::internal::ReplyText;
 using redis_ranges::kSentinelsMax;
 
 constexpr char kChannel[] = "+switch-master";
-// Each connection to Redis waits for one at most.
-constexpr size_t kWaitingMax = 64;
 
 absl::Status Invalid(absl::string_view field, absl::string_view allowed) {
   return OptionError(absl::StatusCode::kInvalidArgument,
@@ -84,6 +82,7 @@ RedisOptions OptionsOfConnection(const RedisSentinelOptions& options,
   result.address_source = std::move(turn);
   result.username = options.username;
   result.password = options.password;
+  result.password_file = options.password_file;
   result.transport = options.transport;
   result.command_timeout = options.command_timeout;
   result.reconnect_backoff_min = options.reconnect_backoff_min;
@@ -114,6 +113,9 @@ absl::Status RedisSentinelOptions::Validate() const {
                                           " printable ASCII characters "
                                           "without spaces"));
   }
+  if (questions_waiting_max < 1 || questions_waiting_max > 65536) {
+    return Invalid("questions_waiting_max", "1 to 65536");
+  }
   return OptionsOfConnection(*this, std::make_shared<SentinelTurn>(sentinels))
       .Validate();
 }
@@ -131,6 +133,7 @@ class RedisSentinel::Impl final : public ConnectionOwner {
   absl::Status Start() { return connection_.Start(); }
   const std::string& master() const { return options_.master; }
   absl::Status Health() const;
+  RedisSentinelStats GetStats() const;
   void Find(absl::Duration timeout, Found found);
   void Watch(std::weak_ptr<const Watcher> watcher);
   void Distrust() {
@@ -162,6 +165,9 @@ class RedisSentinel::Impl final : public ConnectionOwner {
   const std::shared_ptr<SentinelTurn> turn_;
   std::atomic<bool> is_distrusted_{false};
   std::atomic<bool> is_subscribed_{false};
+  std::atomic<uint64_t> sentinels_failed_{0};
+  std::atomic<uint64_t> master_changes_{0};
+  std::atomic<uint64_t> questions_refused_{0};
 
   mutable internal::Mutex mutex_;
   // Why the last connection ended; not OK.
@@ -189,17 +195,28 @@ absl::Status RedisSentinel::Impl::Health() const {
   return internal::Unshared(lost_);
 }
 
+RedisSentinelStats RedisSentinel::Impl::GetStats() const {
+  RedisSentinelStats stats;
+  stats.is_subscribed = is_subscribed_.load();
+  stats.sentinels_failed = sentinels_failed_.load();
+  stats.master_changes = master_changes_.load();
+  stats.questions_refused = questions_refused_.load();
+  stats.problem = connection_.problem();
+  return stats;
+}
+
 void RedisSentinel::Impl::Find(absl::Duration timeout, Found found) {
   const int64_t deadline_nanoseconds =
       clock_->NowNanoseconds() + absl::ToInt64Nanoseconds(timeout);
   {
     MutexLock lock(&mutex_);
-    if (waiting_.size() < kWaitingMax) {
+    if (waiting_.size() < static_cast<size_t>(options_.questions_waiting_max)) {
       waiting_.push_back({deadline_nanoseconds, std::move(found)});
       found = nullptr;
     }
   }
   if (found != nullptr) {
+    questions_refused_.fetch_add(1);
     found(absl::ResourceExhaustedError("too many questions to Sentinel"));
   }
   connection_.Wake();
@@ -295,6 +312,7 @@ void RedisSentinel::Impl::OnMessage(const redisReply& message) {
 void RedisSentinel::Impl::SetMaster(const std::string& host_port) {
   const std::string before = std::exchange(master_, host_port);
   if (before == host_port) return;
+  if (!before.empty()) master_changes_.fetch_add(1);
   if (!before.empty() && options_.log_sink != nullptr) {
     options_.log_sink(
         LogSeverity::kInfo,
@@ -316,6 +334,7 @@ void RedisSentinel::Impl::OnLost(const absl::Status& why) {
   is_distrusted_.store(false);
   next_ = Next::kNothing;
   turn_->Next();
+  sentinels_failed_.fetch_add(1);
   MutexLock lock(&mutex_);
   lost_ = internal::Unshared(why);
   std::move(asked_.begin(), asked_.end(), std::back_inserter(waiting_));
@@ -384,6 +403,8 @@ void RedisSentinel::SetSource(std::shared_ptr<RedisSentinel> sentinel,
 }
 
 absl::Status RedisSentinel::Health() const { return impl_->Health(); }
+
+RedisSentinelStats RedisSentinel::GetStats() const { return impl_->GetStats(); }
 
 void RedisSentinel::Find(absl::Duration timeout, Found found) {
   impl_->Find(timeout, std::move(found));

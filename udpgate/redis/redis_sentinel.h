@@ -10,6 +10,7 @@
 #ifndef UDPGATE_REDIS_REDIS_SENTINEL_H_
 #define UDPGATE_REDIS_REDIS_SENTINEL_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@
 #include "udpgate/logging.h"
 #include "udpgate/redis/redis_address_source.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_problem.h"
 
 namespace udpgate {
 
@@ -40,6 +42,10 @@ struct UDPGATE_EXPORT RedisSentinelOptions {
   std::string username;
   std::string password;
 
+  // File that holds the password instead, as in RedisOptions. It is read at
+  // each connect, since a subscription takes no AUTH.
+  std::string password_file;
+
   // TLS to the sentinels. Null: none.
   std::shared_ptr<const RedisTransportFactory> transport;
 
@@ -48,11 +54,23 @@ struct UDPGATE_EXPORT RedisSentinelOptions {
   absl::Duration reconnect_backoff_min = absl::Milliseconds(20);
   absl::Duration reconnect_backoff_max = absl::Seconds(1);
   absl::Duration ping_interval = absl::Seconds(1);
+  // Connections that wait for the master's address; more are told that there is
+  // none. 1 to 65536.
+  int questions_waiting_max = 64;
   LogSink log_sink = StderrLogSink();
   const Clock* clock = nullptr;
 
   // OK, or InvalidArgument that names the field and what is allowed.
   absl::Status Validate() const;
+};
+
+// Numbers since it was created.
+struct UDPGATE_EXPORT RedisSentinelStats {
+  bool is_subscribed = false;      // to one of the sentinels
+  uint64_t sentinels_failed = 0;   // connections lost, and failed attempts
+  uint64_t master_changes = 0;     // of its address
+  uint64_t questions_refused = 0;  // at `questions_waiting_max`
+  RedisProblem problem = RedisProblem::kNone;
 };
 
 // One connection to one of the sentinels, on a thread of its own, for all
@@ -72,6 +90,8 @@ class UDPGATE_EXPORT RedisSentinel final : public RedisAddressSource {
 
   // OK while subscribed to a sentinel, else the reason.
   absl::Status Health() const;
+
+  RedisSentinelStats GetStats() const;
 
   void Find(absl::Duration timeout, Found found) override;
   void Watch(std::weak_ptr<const Watcher> watcher) override;

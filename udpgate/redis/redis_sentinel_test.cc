@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "testing/internal/support/temporary_directory.h"
 #include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_problem.h"
 #include "udpgate/redis/resolver_fixture.h"
 
 namespace udpgate {
@@ -263,6 +265,83 @@ TEST_F(RedisSentinelTest, OptionsHaveLimits) {
   options = sentinel_options_;
   options.command_timeout = absl::ZeroDuration();
   expect_invalid(options);
+}
+
+TEST_F(RedisSentinelTest, CountsMastersAndWhatFailed) {
+  sentinel_options_.sentinels.insert(sentinel_options_.sentinels.begin(),
+                                     "127.0.0.1:1");
+  auto sentinel = RedisSentinel::Create(sentinel_options_, lookup_);
+  ASSERT_TRUE(sentinel.ok()) << sentinel.status();
+  EXPECT_TRUE(AwaitTrue([&] { return (*sentinel)->GetStats().is_subscribed; }));
+  EXPECT_GE((*sentinel)->GetStats().sentinels_failed, 1u);
+  EXPECT_EQ((*sentinel)->GetStats().problem, RedisProblem::kNone);
+  one_.Announce("lobby", second_.port());
+  EXPECT_TRUE(
+      AwaitTrue([&] { return (*sentinel)->GetStats().master_changes == 1; }));
+}
+
+TEST_F(RedisSentinelTest, RefusesQuestionsAboveTheLimit) {
+  one_.BeSilent();
+  sentinel_options_.sentinels.resize(1);
+  sentinel_options_.questions_waiting_max = 1;
+  auto sentinel = RedisSentinel::Create(sentinel_options_, lookup_);
+  ASSERT_TRUE(sentinel.ok()) << sentinel.status();
+  ASSERT_TRUE(AwaitTrue([&] { return one_.questions() == 1; }));
+  // The question that was sent came before these.
+  std::atomic<int> refused{0};
+  for (int i = 0; i < 3; ++i) {
+    (*sentinel)->Find(absl::Minutes(1),
+                      [&](const absl::StatusOr<std::string>& found) {
+                        if (absl::IsResourceExhausted(found.status()))
+                          ++refused;
+                      });
+  }
+  EXPECT_EQ(refused, 2);
+  EXPECT_EQ((*sentinel)->GetStats().questions_refused, 2u);
+  sentinel->reset();
+  sentinel_options_.questions_waiting_max = 0;
+  EXPECT_THAT(sentinel_options_.Validate().ToString(),
+              HasSubstr("questions_waiting_max must be 1 to 65536"));
+}
+
+TEST_F(RedisSentinelTest, ReadsItsPasswordAgainAtEachConnect) {
+  test::TemporaryDirectory directory;
+  sentinel_options_.sentinels.resize(1);
+  sentinel_options_.password_file = directory.WriteFile("password", "first");
+  auto sentinel = RedisSentinel::Create(sentinel_options_, lookup_);
+  ASSERT_TRUE(sentinel.ok()) << sentinel.status();
+  const auto last_password = [&] {
+    std::string last;
+    for (const ScriptedPeer::Command& command : one_.peer().commands()) {
+      if (command[0] == "AUTH") last = command[1];
+    }
+    return last;
+  };
+  EXPECT_TRUE(AwaitTrue([&] { return (*sentinel)->Health().ok(); }));
+  EXPECT_EQ(last_password(), "first");
+  directory.WriteFile("password", "second");
+  one_.peer().CloseAll();
+  EXPECT_TRUE(AwaitTrue([&] { return last_password() == "second"; }));
+}
+
+// A line of a gap names the server, not only the master's name.
+TEST_F(RedisSentinelTest, AGapNamesTheServerInUse) {
+  auto sentinel = RedisSentinel::Create(sentinel_options_, lookup_);
+  ASSERT_TRUE(sentinel.ok()) << sentinel.status();
+  RedisSentinel::SetSource(*sentinel, &options_);
+  auto source = RedisDisconnectSource::Create(options_, lookup_);
+  ASSERT_TRUE(source.ok());
+  ASSERT_TRUE((*source)->Start([](absl::StatusOr<DisconnectTarget>) {}).ok());
+  ASSERT_TRUE(AwaitTrue([&] { return (*source)->Health().ok(); }));
+  for (ScriptedSentinel* one : {&one_, &two_, &three_}) {
+    one->Name(second_.port());
+  }
+  one_.Announce("lobby", second_.port());
+  EXPECT_TRUE(AwaitTrue([&] {
+    return log_.CountOf(
+        absl::StrCat("Redis master lobby at 127.0.0.1:", second_.port(),
+                     " (disconnect channel): events between"));
+  }));
 }
 
 }  // namespace

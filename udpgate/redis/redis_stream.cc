@@ -117,6 +117,10 @@ class RedisStream::Impl {
   }
   bool Append(absl::string_view entry) { return writer_.Append(entry); }
   RedisStreamStats GetStats() const;
+  absl::Status Health() const {
+    absl::Status health = reader_.connection.Health();
+    return health.ok() ? writer_.connection.Health() : health;
+  }
 
  private:
   struct Reader final : public ConnectionOwner {
@@ -408,5 +412,7 @@ bool RedisStream::Append(absl::string_view entry) {
 }
 
 RedisStreamStats RedisStream::GetStats() const { return impl_->GetStats(); }
+
+absl::Status RedisStream::Health() const { return impl_->Health(); }
 
 }  // namespace udpgate

@@ -90,6 +90,9 @@ class UDPGATE_EXPORT RedisStream {
   // Does not block. False if it is too long or the queue is full.
   bool Append(absl::string_view entry);
 
+  // OK while it reads and writes, else the reason.
+  absl::Status Health() const;
+
   RedisStreamStats GetStats() const;
 
  private:

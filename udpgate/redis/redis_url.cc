@@ -123,9 +123,13 @@ absl::StatusOr<RedisUrl> RedisUrl::Parse(absl::string_view text) {
       (!is_unix && absl::StrContains(rest, '?'))) {
     return Invalid("a query or a fragment is not supported");
   }
-  // The last @: a user may have left one in the password as it is.
   const size_t at = rest.substr(0, rest.find('/')).rfind('@');
   if (at != absl::string_view::npos) {
+    if (rest.find('@') != at) {
+      return Invalid(
+          "there is more than one @; in the user name and the password it is "
+          "written as %40");
+    }
     if (absl::Status status = ReadCredentials(rest.substr(0, at), &url);
         !status.ok()) {
       return status;

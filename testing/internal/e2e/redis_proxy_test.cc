@@ -139,6 +139,28 @@ TEST_F(RedisProxyTest, TwemproxyServesNewClientsAndSaysWhatIsMissing) {
   EXPECT_TRUE(AwaitProblem("backend_key", "error", 0));
 }
 
+// Joins are written to a stream, and the status is read by GETRANGE.
+TEST_F(RedisProxyTest, ReadyzWarnsThatTwemproxyKeepsNoJoins) {
+  if (!IsInstalled("nutcracker")) GTEST_SKIP() << "nutcracker is missing";
+  StartTwemproxy();
+  StartGate({{"REDIS_ADDR", proxy_address()},
+             {"REDIS_STATUS_KEY", "status"},
+             {"NETHERNET_ADDR", "127.0.0.1:0"},
+             {"ADMIN_ADDR", admin_.ToString()}});
+  EXPECT_TRUE(AwaitProblem("stream_reading", "unsupported"));
+  EXPECT_TRUE(AwaitTrue([&] {
+    const std::string body = Get("/readyz");
+    return absl::StrContains(body, "warning: shared_joins: Redis ") &&
+           absl::StrContains(body, "closed the connection at TIME") &&
+           !absl::StrContains(body, "fleet_status");
+  })) << Get("/readyz");
+  redis().Kill();
+  EXPECT_TRUE(AwaitTrue([&] {
+    return absl::StrContains(Get("/readyz"), "warning: fleet_status: Redis ");
+  })) << Get("/readyz");
+  ASSERT_TRUE(redis().Restart().ok());
+}
+
 TEST_F(RedisProxyTest, HaproxyIsNoticedOnlyWhileRedisIsAway) {
   if (!IsInstalled("haproxy")) GTEST_SKIP() << "haproxy is missing";
   StartHaproxy();

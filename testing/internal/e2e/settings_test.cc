@@ -9,6 +9,8 @@
 #include "gtest/gtest.h"
 #include "testing/internal/e2e/e2e.h"
 #include "testing/internal/e2e/program.h"
+#include "testing/internal/support/certificate_authority.h"
+#include "testing/internal/support/temporary_directory.h"
 
 namespace udpgate {
 namespace test {
@@ -51,6 +53,38 @@ TEST(SettingsTest, NeedsNoSetting) {
   options.flags = {"--check"};
   const Outcome outcome = RunToEnd(options);
   EXPECT_EQ(outcome.status, 0) << outcome.output;
+}
+
+TEST(SettingsTest, ChecksTheFilesOfCertificates) {
+  TemporaryDirectory directory;
+  const std::string no_pem = directory.WriteFile("no.pem", "no certificate");
+  const auto check = [](std::vector<std::string> flags) {
+    flags.push_back("--check");
+    return RunWithFlags(flags);
+  };
+  for (const std::string& file : {no_pem, std::string("/no/such/file")}) {
+    const Outcome redis =
+        check({"--redis-tls=on", "--redis-tls-ca-file=" + file});
+    EXPECT_EQ(redis.status, 2) << redis.output;
+    EXPECT_TRUE(absl::StrContains(
+        redis.output, "REDIS_TLS: TLS: authorities \"" + file + "\""))
+        << redis.output;
+    const Outcome join = check({"--nethernet-addr=127.0.0.1:0",
+                                "--nethernet-certificate-file=" + file,
+                                "--nethernet-private-key-file=" + file});
+    EXPECT_EQ(join.status, 2) << join.output;
+    EXPECT_TRUE(
+        absl::StrContains(join.output, "NETHERNET_CERTIFICATE_FILE " + file))
+        << join.output;
+  }
+  CertificateAuthority authority;
+  const CertificateFiles files = authority.Issue("gate", "DNS:gate");
+  const Outcome good =
+      check({"--redis-tls=on", "--redis-tls-ca-file=" + authority.file(),
+             "--nethernet-addr=127.0.0.1:0",
+             "--nethernet-certificate-file=" + files.certificate_file,
+             "--nethernet-private-key-file=" + files.key_file});
+  EXPECT_EQ(good.status, 0) << good.output;
 }
 
 TEST(SettingsTest, SaysWhichPlaceholdersAKeyMayHave) {

@@ -148,6 +148,9 @@ class Connection {
   // addresses than that of this connection, reconnects.
   void OnErrorReply(const redisReply& error);
 
+  // For texts: the address of Redis, or of the server that it stands for.
+  std::string server() const;
+
   // True if the last connection was closed in use: by Redis, by the network, or
   // because the host name has other addresses now. False if Redis hung or
   // violated the protocol, and after a failed attempt.

@@ -59,6 +59,13 @@ RedisProblem Connection::ProblemOf(const absl::Status& why) const {
   return RedisProblem::kError;
 }
 
+std::string Connection::server() const {
+  if (finder_.source() == nullptr || finder_.target().empty()) {
+    return options_.address;
+  }
+  return absl::StrCat(options_.address, " at ", finder_.target());
+}
+
 void Connection::DropForError(const redisReply& error) {
   Drop(ErrorToStatus(error), ProblemOfError(ReplyText(error)));
 }

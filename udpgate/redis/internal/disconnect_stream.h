@@ -69,6 +69,8 @@ class DisconnectStream final : public ConnectionOwner {
   void ContinueFrom(absl::string_view position);
   uint64_t entries_read() const { return entries_read_.load(); }
   RedisProblem problem() const { return connection_.problem(); }
+  // See Connection; for the callbacks.
+  std::string server() const { return connection_.server(); }
 
   void OnConnected() override;
   void OnReply(const redisReply& reply) override;

@@ -26,8 +26,10 @@ class EventPairs {
 
   // An orchestrator sends both within this time.
   static constexpr absl::Duration kDistanceMax = absl::Seconds(2);
-  // Events without a partner so far; the oldest ones are forgotten.
-  static constexpr size_t kEventsMax = 1024;
+
+  // `events_max`: events without a partner so far; the oldest ones are
+  // forgotten.
+  explicit EventPairs(size_t events_max) : events_max_(events_max) {}
 
   // The earlier of `nanoseconds`, when the event happened, and the time of its
   // partner, if it has one.
@@ -45,12 +47,18 @@ class EventPairs {
       ++pair_count_;
       return first;
     }
-    if (events_.size() >= kEventsMax) events_.pop_front();
+    if (events_.size() >= events_max_) {
+      const int64_t age = nanoseconds - events_.front().nanoseconds;
+      if (age <= distance_max) ++forgotten_count_;
+      events_.pop_front();
+    }
     events_.push_back({way, hash, nanoseconds});
     return nanoseconds;
   }
 
   uint64_t pair_count() const { return pair_count_; }
+  // Those that made room although their partner could still have come.
+  uint64_t forgotten_count() const { return forgotten_count_; }
 
  private:
   struct Event {
@@ -59,8 +67,10 @@ class EventPairs {
     int64_t nanoseconds;
   };
 
+  const size_t events_max_;
   std::deque<Event> events_;
   uint64_t pair_count_ = 0;
+  uint64_t forgotten_count_ = 0;
 };
 
 }  // namespace internal
