@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/redis/key_templates.h"
@@ -12,6 +13,7 @@
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_metrics.h"
 #include "udpgate/redis/redis_options.h"
+#include "udpgate/redis/redis_outage_log.h"
 #include "udpgate/redis/redis_sentinel.h"
 #include "udpgate/redis/redis_tls.h"
 #include "udpgate/socket_address.h"
@@ -104,6 +106,8 @@ absl::StatusOr<BackendSource> MakeFixedSource(const Settings& settings) {
 absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   BackendSource source;
   RedisOptions options = MakeRedisOptions(settings);
+  options.outage_log =
+      std::make_shared<RedisOutageLog>(Clock::Monotonic(), options.log_sink);
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
       MakeLookup(settings, &source.reload_names);
   if (!lookup.ok()) return lookup.status();

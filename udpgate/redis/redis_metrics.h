@@ -26,8 +26,8 @@ namespace udpgate {
 UDPGATE_EXPORT std::vector<HostMetric> RedisMetrics(
     const RedisBackendResolver& resolver, const RedisDisconnectSource& source);
 
-// The same of a stream, of a key that is watched, of a gateway's entry, and of a
-// session store.
+// The same of a stream, of a key that is watched, of a gateway's entry, and of
+// a session store.
 UDPGATE_EXPORT std::vector<HostMetric> RedisStreamMetrics(
     const RedisStreamStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisKeyWatchMetrics(

@@ -21,6 +21,7 @@
 #include "udpgate/clock.h"
 #include "udpgate/logging.h"
 #include "udpgate/redis/redis_address_source.h"
+#include "udpgate/redis/redis_outage_log.h"
 #include "udpgate/redis/redis_transport.h"
 
 namespace udpgate {
@@ -134,6 +135,11 @@ struct UDPGATE_EXPORT RedisOptions {
   // Of how many events without a partner, of the channel and of the stream, it
   // is known that they came. The oldest one makes room. 1 to 1,000,000.
   int disconnect_pairs_max = 1024;
+
+  // Writes the lines about lost connections and their recovery instead of
+  // `log_sink`, one for all connections that use it. Null: each connection
+  // writes its own.
+  std::shared_ptr<RedisOutageLog> outage_log;
 
   // Receives the log lines; see logging.h. Null: nothing is logged.
   LogSink log_sink = StderrLogSink();

@@ -78,7 +78,7 @@ TEST_F(DisconnectStreamTest, AnEventOfAnOutageIsReadAfterIt) {
   ASSERT_TRUE(AwaitServedBy(&client, address(), "lobby"));
   ASSERT_TRUE(AwaitSubscriber(&redis()));
   redis().Pause();
-  ASSERT_TRUE(gate().AwaitLog("(disconnect stream): no reply within"))
+  ASSERT_TRUE(gate().AwaitLog("disconnect stream): no reply within"))
       << gate().log();
   redis().Resume();
   SetBackend(arena);
@@ -129,7 +129,7 @@ TEST_F(DisconnectStreamTest, AStreamThatIsTrimmedTooFarIsReadFromItsBegin) {
   Add(clients[0].address().ToString());
   ASSERT_TRUE(AwaitServedBy(&clients[0], address(), "arena"));
   relay.HoldReplies();
-  ASSERT_TRUE(gate().AwaitLog("(disconnect stream): no reply within"))
+  ASSERT_TRUE(gate().AwaitLog("disconnect stream): no reply within"))
       << gate().log();
   for (size_t i = 1; i < clients.size(); ++i) {
     Add(clients[i].address().ToString());

@@ -123,7 +123,8 @@ TEST_F(RedisProxyTest, TwemproxyServesNewClientsAndSaysWhatIsMissing) {
   }));
   EXPECT_EQ(LinesWith("(disconnect channel)"), 1) << gate().log();
   EXPECT_EQ(LinesWith("(disconnect stream)"), 1) << gate().log();
-  EXPECT_EQ(LinesWith("(backend key)"), 1) << gate().log();
+  EXPECT_EQ(LinesWith(" works: backend key: connected"), 1) << gate().log();
+  EXPECT_EQ(LinesWith("(backend key"), 0) << gate().log();
   EXPECT_TRUE(absl::StrContains(
       Get("/readyz"), "closed the connection at SUBSCRIBE; does the server"));
   EXPECT_TRUE(AwaitProblem("backend_key", "closed", 0));

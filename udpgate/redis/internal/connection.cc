@@ -72,7 +72,8 @@ Connection::Connection(RedisOptions options, std::shared_ptr<HostLookup> lookup,
       backoff_(options_.reconnect_backoff_min, options_.reconnect_backoff_max,
                RandomSeed()),
       password_(options_.password_file, options_.password),
-      log_(options_.clock, options_.log_sink) {}
+      log_(options_.clock, options_.log_sink, options_.outage_log,
+           absl::StrCat("Redis ", options_.address), what_for) {}
 
 absl::Status Connection::Start() {
   if (absl::Status status = finder_.Start(); !status.ok()) return status;
@@ -121,7 +122,7 @@ void Connection::PollOnce() {
   const int64_t owner_nanoseconds = owner_->OnIteration(Now());
   if (!output_.empty()) Flush();
   WaitForEvents(
-      std::min({owner_nanoseconds, NextDeadline(),
+      std::min({owner_nanoseconds, NextDeadline(), log_.Flush(),
                 next_password_check_nanoseconds_, next_checkup_nanoseconds_}));
   // After reading, since a reply may have arrived in time.
   CheckDeadlines();
@@ -535,7 +536,7 @@ void Connection::Drop(const absl::Status& why, RedisProblem problem) {
   postponed_recovery_.clear();
   SetHealth(named);
   problem_.store(problem);
-  log_.Lost(named.message());
+  log_.Lost(named.message(), problem);
   is_dropping_ = true;
   owner_->OnLost(named);
   is_dropping_ = false;

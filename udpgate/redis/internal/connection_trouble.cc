@@ -130,7 +130,7 @@ void Connection::LogRecovery(absl::string_view what) {
   }
   is_working_ = true;
   problem_.store(RedisProblem::kNone);
-  log_.Recovered(absl::StrCat(text_prefix_, what));
+  log_.Recovered(what);
 }
 
 void Connection::LogErrorReply(absl::string_view about,
