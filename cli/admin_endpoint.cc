@@ -64,7 +64,9 @@ std::vector<admin::ComponentHealth> HealthOf(const BackendSource& backends,
 
 }  // namespace
 
-Observers MakeObservers(const Settings& settings, Logger* logger) {
+Observers MakeObservers(const Settings& settings,
+                        std::shared_ptr<SessionObserver> reports,
+                        Logger* logger) {
   Observers observers;
   std::vector<std::shared_ptr<SessionObserver>> all;
   if (settings.admin_address.is_valid()) {
@@ -72,6 +74,7 @@ Observers MakeObservers(const Settings& settings, Logger* logger) {
         std::make_shared<admin::SessionHistory>(admin::SessionHistoryOptions());
     all.push_back(observers.history);
   }
+  if (reports != nullptr) all.push_back(std::move(reports));
   // Last, because it may be slow.
   if (settings.session_log != SessionLog::kOff) {
     observers.log = std::make_shared<SessionLogger>(

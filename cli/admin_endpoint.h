@@ -30,7 +30,10 @@ struct Observers {
   std::shared_ptr<SessionObserver> all;  // for the Proxy
 };
 
-Observers MakeObservers(const Settings& settings, Logger* logger);
+// `reports` may be null: that of REDIS_EVENT_STREAM.
+Observers MakeObservers(const Settings& settings,
+                        std::shared_ptr<SessionObserver> reports,
+                        Logger* logger);
 
 // What the endpoint shows beside the Proxy.
 struct AdminSources {

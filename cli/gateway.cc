@@ -159,7 +159,7 @@ absl::Status Gateway::Compose() {
       RedisReports::Create(settings_, backends_, logger_);
   if (!reports.ok()) return reports.status();
   reports_ = *std::move(reports);
-  observers_ = MakeObservers(settings_, logger_);
+  observers_ = MakeObservers(settings_, reports_->observer(), logger_);
 
   ProxyDependencies dependencies;
   dependencies.resolver =
@@ -210,6 +210,9 @@ absl::Status Gateway::StartProxy() {
   // Before the first client is served, whose session must not be cut off by a
   // signal that arrives right then.
   stop_signal_->SetDrainTimeout(settings_.drain_timeout);
+  if (absl::Status status = reports_->StartEvents(); !status.ok()) {
+    return status;
+  }
   if (old_process_ == nullptr) return proxy_->Start();
   if (absl::Status status = TakeOverSessions(
           old_process_.get(), signaling_.get(), proxy_.get(), logger_);
@@ -220,7 +223,7 @@ absl::Status Gateway::StartProxy() {
 }
 
 absl::Status Gateway::StartReports() {
-  return UnlessTakenOver(reports_->Start(proxy_.get()));
+  return UnlessTakenOver(reports_->StartEntry(proxy_.get()));
 }
 
 // First of all once the sessions are served: a player's connection waits for
@@ -342,7 +345,8 @@ void Gateway::Stop() {
   if (admin_ != nullptr) admin_->Stop();
   service_manager_.StopWatchdog();
   if (is_handed_over_) {
-    reports_->Stop();
+    reports_->LeaveEntry();
+    reports_->StopEvents();
     if (signaling_ != nullptr) {
       signaling_->AwaitAnswers(kLastJoinsTimeMax);
       signaling_->StopAnswering();
@@ -360,8 +364,9 @@ void Gateway::Stop() {
   }
   if (takeover_server_ != nullptr) takeover_server_->Stop();
   if (signaling_ != nullptr) signaling_->Stop();
-  reports_->Remove();
+  reports_->RemoveEntry();
   proxy_->Stop();
+  reports_->StopEvents();
   for (const std::string& line : StopLines(proxy_->GetStats())) {
     logger_->Log(LogSeverity::kInfo, line);
   }

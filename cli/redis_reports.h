@@ -1,4 +1,5 @@
-// What the gateway tells others through Redis: REDIS_GATEWAY_KEY.
+// What the gateway tells others through Redis: REDIS_GATEWAY_KEY and
+// REDIS_EVENT_STREAM.
 #ifndef UDPGATE_CLI_REDIS_REPORTS_H_
 #define UDPGATE_CLI_REDIS_REPORTS_H_
 
@@ -10,7 +11,9 @@
 #include "cli/log/logger.h"
 #include "cli/settings/settings.h"
 #include "udpgate/proxy.h"
+#include "udpgate/redis/redis_event_stream.h"
 #include "udpgate/redis/redis_gateway_entry.h"
+#include "udpgate/session_observer.h"
 
 namespace udpgate {
 namespace cli {
@@ -25,17 +28,23 @@ class RedisReports {
   static absl::StatusOr<std::unique_ptr<RedisReports>> Create(
       const Settings& settings, const BackendSource& backends, Logger* logger);
 
-  // `proxy` is started and must outlive it.
-  absl::Status Start(const Proxy* proxy);
+  // For the Proxy; null if no events are wanted.
+  std::shared_ptr<SessionObserver> observer() const { return events_; }
+
+  // Begins to write events. Before the Proxy starts.
+  absl::Status StartEvents();
+  // Begins to write the entry. `proxy` is started and must outlive it.
+  absl::Status StartEntry(const Proxy* proxy);
 
   // A drain has begun.
   void Update();
 
-  // The gateway ends: it is not to be found any more. Waits for Redis, but not
-  // for long.
-  void Remove();
-  // Another process goes on with the reports.
-  void Stop();
+  // The gateway ends, or another process goes on with the entry. Waits for
+  // Redis, but not for long.
+  void RemoveEntry();
+  void LeaveEntry();
+  // After the last event, likewise.
+  void StopEvents();
 
   HostMetrics Metrics() const;
 
@@ -43,7 +52,8 @@ class RedisReports {
   RedisReports() = default;
 
   std::unique_ptr<RedisGatewayEntry> entry_;  // null: off
-  bool is_started_ = false;
+  std::shared_ptr<RedisEventStream> events_;  // null: off
+  bool is_entry_started_ = false;
 };
 
 }  // namespace cli

@@ -55,9 +55,11 @@ struct Settings {
   std::string redis_disconnect_channel;
   std::string redis_disconnect_stream;  // empty: none
   absl::Duration redis_disconnect_age_max;
-  std::string redis_status_key;   // empty: the backend's own response
-  std::string redis_joins_key;    // empty: joins are not shared
-  std::string redis_gateway_key;  // empty: no entry of this gateway
+  std::string redis_status_key;    // empty: the backend's own response
+  std::string redis_joins_key;     // empty: joins are not shared
+  std::string redis_gateway_key;   // empty: no entry of this gateway
+  std::string redis_event_stream;  // empty: no stream of session events
+  int64_t redis_event_stream_entries_max = 0;
   absl::Duration redis_timeout;
   absl::Duration backend_stale_max;  // 0: no stale backend
   int resolves_per_second = 0;

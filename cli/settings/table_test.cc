@@ -81,10 +81,10 @@ TEST(SettingTableTest, HasEverySettingOfTheContractOnce) {
           "NETHERNET_BACKEND_PORT", "NETHERNET_FORWARD_CLIENT",
           "NETHERNET_TRUSTED_PROXIES", "NETHERNET_JOINS_MAX",
           "NETHERNET_JOIN_TIMEOUT_SECS", "NETHERNET_STATUS", "REDIS_STATUS_KEY",
-          "REDIS_JOINS_KEY", "REDIS_GATEWAY_KEY", "SESSION_STORE",
-          "SESSION_STORE_PREFIX", "SESSION_STORE_LIFETIME_SECS", "STANDBY",
-          "SESSION_FORWARD", "SESSION_FORWARD_ADDR",
-          "SESSION_FORWARD_SECRET_FILE"));
+          "REDIS_JOINS_KEY", "REDIS_GATEWAY_KEY", "REDIS_EVENT_STREAM",
+          "REDIS_EVENT_STREAM_MAXLEN", "SESSION_STORE", "SESSION_STORE_PREFIX",
+          "SESSION_STORE_LIFETIME_SECS", "STANDBY", "SESSION_FORWARD",
+          "SESSION_FORWARD_ADDR", "SESSION_FORWARD_SECRET_FILE"));
   EXPECT_EQ(Find("PROXY_ADDR").flag(), "--proxy-addr");
 }
 
@@ -121,6 +121,7 @@ TEST(SettingTableTest, IntegersAreStrictAndHaveLimits) {
                           {"BACKEND_STALE_SECS", 0, 86400},
                           {"RESOLVES_PER_SEC", 1, 1000000},
                           {"REDIS_KEY_SETS_MAX", 1, 1000000},
+                          {"REDIS_EVENT_STREAM_MAXLEN", 1, 100000000},
                           {"MAX_SESSIONS_PER_IP", 0, 1000000000},
                           {"MAX_UNCONFIRMED_SESSIONS_PER_IP", 0, 1000000000},
                           {"NEW_SESSIONS_PER_SEC", 0, 1000000},

@@ -281,6 +281,16 @@ void AddRedisFleetSettings(TableBuilder* table) {
       &Settings::redis_gateway_key);
   key.default_note = "none: no hash is written";
   key.option = "RedisGatewayEntryOptions::key";
+  table
+      ->AddText("REDIS_EVENT_STREAM", "", redis_ranges::kNameBytesMax,
+                "Stream to which session events are added: opened, confirmed, "
+                "ended.",
+                &Settings::redis_event_stream)
+      .default_note = "none: no events are written";
+  table->AddInteger("REDIS_EVENT_STREAM_MAXLEN", "100000",
+                    redis_ranges::kEventStreamEntriesMax,
+                    "About how many entries Redis keeps of REDIS_EVENT_STREAM.",
+                    InSettings(&Settings::redis_event_stream_entries_max));
 }
 
 void AddSessionSettings(TableBuilder* table) {
@@ -400,8 +410,8 @@ void AddThreadSettings(TableBuilder* table) {
       ->AddInteger("SESSION_EVENTS_MAX", "1024",
                    proxy_ranges::kSessionEventsMax,
                    "Maximum number of session events per worker that wait for "
-                   "SESSION_LOG and ADMIN_ADDR. A full queue drops events and "
-                   "counts them.",
+                   "SESSION_LOG, ADMIN_ADDR and REDIS_EVENT_STREAM. A full "
+                   "queue drops events and counts them.",
                    InProxy(&ProxyOptions::session_events_max))
       .unit = "events";
 }

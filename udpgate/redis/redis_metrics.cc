@@ -134,6 +134,27 @@ std::vector<HostMetric> RedisKeyWatchMetrics(const RedisKeyWatchStats& stats) {
   return metrics;
 }
 
+std::vector<HostMetric> RedisEventStreamMetrics(
+    const RedisEventStreamStats& stats) {
+  using Kind = HostMetric::Kind;
+  std::vector<HostMetric> metrics = {
+      {Kind::kGauge, "udpgate_redis_events_writing",
+       "1 while session events can be written to the stream.",
+       stats.is_writing ? 1.0 : 0.0},
+      {Kind::kCounter, "udpgate_redis_events_written_total",
+       "Session events written to the stream.",
+       static_cast<double>(stats.events_written)},
+      {Kind::kCounter, "udpgate_redis_events_dropped_total",
+       "Session events that found the queue full, or were refused by Redis.",
+       static_cast<double>(stats.events_dropped)},
+      {Kind::kGauge, "udpgate_redis_events_waiting",
+       "Session events that wait for Redis.",
+       static_cast<double>(stats.events_waiting)},
+  };
+  AddProblem("event_stream", stats.problem, &metrics);
+  return metrics;
+}
+
 std::vector<HostMetric> RedisGatewayEntryMetrics(
     const RedisGatewayEntryStats& stats) {
   using Kind = HostMetric::Kind;

@@ -8,6 +8,7 @@
 #include "udpgate/host_metric.h"
 #include "udpgate/redis/redis_backend_resolver.h"
 #include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_event_stream.h"
 #include "udpgate/redis/redis_gateway_entry.h"
 #include "udpgate/redis/redis_key_watch.h"
 #include "udpgate/redis/redis_sentinel.h"
@@ -26,14 +27,16 @@ namespace udpgate {
 UDPGATE_EXPORT std::vector<HostMetric> RedisMetrics(
     const RedisBackendResolver& resolver, const RedisDisconnectSource& source);
 
-// The same of a stream, of a key that is watched, of a gateway's entry, and of
-// a session store.
+// The same of a stream, of a key that is watched, of a stream of session
+// events, of a gateway's entry, and of a session store.
 UDPGATE_EXPORT std::vector<HostMetric> RedisStreamMetrics(
     const RedisStreamStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisKeyWatchMetrics(
     const RedisKeyWatchStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisSentinelMetrics(
     const RedisSentinelStats& stats);
+UDPGATE_EXPORT std::vector<HostMetric> RedisEventStreamMetrics(
+    const RedisEventStreamStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisGatewayEntryMetrics(
     const RedisGatewayEntryStats& stats);
 UDPGATE_EXPORT std::vector<HostMetric> RedisSessionStoreMetrics(

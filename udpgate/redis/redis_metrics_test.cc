@@ -129,6 +129,25 @@ TEST(RedisStreamMetricsTest, ShowEveryNumber) {
                   std::make_pair("udpgate_redis_status_refused_total", 7)));
 }
 
+TEST(RedisEventStreamMetricsTest, ShowEveryNumber) {
+  RedisEventStreamStats stats;
+  stats.is_writing = true;
+  stats.events_written = 2;
+  stats.events_dropped = 3;
+  stats.events_waiting = 4;
+  std::map<std::string, double> values;
+  for (const HostMetric& metric : RedisEventStreamMetrics(stats)) {
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    if (metric.labels.empty()) values[metric.name] = metric.value;
+  }
+  const std::string prefix = "udpgate_redis_events_";
+  EXPECT_THAT(values, ::testing::UnorderedElementsAre(
+                          std::make_pair(prefix + "writing", 1),
+                          std::make_pair(prefix + "written_total", 2),
+                          std::make_pair(prefix + "dropped_total", 3),
+                          std::make_pair(prefix + "waiting", 4)));
+}
+
 TEST(RedisGatewayEntryMetricsTest, ShowEveryNumber) {
   std::map<std::string, double> values;
   for (const HostMetric& metric :

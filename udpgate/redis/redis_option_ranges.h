@@ -34,6 +34,8 @@ inline constexpr IntegerRange kGetsPerSecondMax{
     "RedisOptions::gets_per_second_max", 1, 1'000'000};
 inline constexpr IntegerRange kKeySetsMax{"RedisOptions::key_sets_max", 1,
                                           1'000'000};
+inline constexpr IntegerRange kEventStreamEntriesMax{
+    "RedisEventStreamOptions::entries_max", 1, 100'000'000};
 
 }  // namespace redis_ranges
 }  // namespace udpgate

@@ -2,44 +2,39 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
 #include <random>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "udpgate/clock.h"
-#include "udpgate/internal/util/mutex.h"
 #include "udpgate/logging.h"
 #include "udpgate/option_error.h"
 #include "udpgate/redis/internal/connection.h"
 #include "udpgate/redis/internal/stream_reply.h"
+#include "udpgate/redis/internal/stream_writer.h"
 #include "udpgate/redis/redis_option_ranges.h"
 
 namespace udpgate {
 namespace {
 
-using internal::Mutex;
-using internal::MutexLock;
 using redis::internal::Connection;
 using redis::internal::ConnectionOwner;
 using redis::internal::FrameLimits;
 using redis::internal::ReadRedisTime;
 using redis::internal::ReadStreamReply;
 using redis::internal::StreamEntry;
+using redis::internal::StreamWriter;
+using redis::internal::StreamWriterOptions;
+using redis::internal::StreamWriterStats;
 
 // Entries of one reply to XREAD.
 constexpr int kEntriesPerRead = 64;
-// XADDs without a reply.
-constexpr size_t kWritesInFlightMax = 128;
 // The name of the only field of an entry.
 constexpr char kField[] = "e";
 constexpr absl::Duration kBlockMax = absl::Seconds(1);
-constexpr absl::Duration kExpireInterval = absl::Seconds(30);
-constexpr absl::Duration kExpireRetryInterval = absl::Seconds(1);
 
 RedisOptions WithClock(RedisOptions options) {
   if (options.clock == nullptr) options.clock = Clock::Monotonic();
@@ -57,6 +52,15 @@ FrameLimits ReadLimits(const RedisStreamOptions& options) {
   limits.elements_max = kEntriesPerRead;
   limits.depth_max = 5;
   return limits;
+}
+
+StreamWriterOptions WriterOptions(const RedisStreamOptions& options) {
+  StreamWriterOptions writer;
+  writer.key = options.key;
+  writer.entries_max = options.entries_max;
+  writer.key_lifetime = options.key_lifetime;
+  writer.queue_entries_max = static_cast<size_t>(options.queue_entries_max);
+  return writer;
 }
 
 std::string RandomText() {
@@ -104,22 +108,23 @@ class RedisStream::Impl {
         key_name_(absl::StrCat("stream \"",
                                absl::CHexEscape(stream_options_.key), "\"")),
         reader_(this, lookup),
-        writer_(this, lookup) {}
+        writer_(options_, WriterOptions(stream_options_), lookup,
+                "stream, writing", "udpgate-redis-w") {}
 
   absl::Status Start(Handler handler) {
     handler_ = std::move(handler);
     absl::Status status = reader_.connection.Start();
-    return status.ok() ? writer_.connection.Start() : status;
+    return status.ok() ? writer_.Start() : status;
   }
   void Stop() {
     reader_.connection.Stop();
-    writer_.connection.Stop();
+    writer_.Stop();
   }
-  bool Append(absl::string_view entry) { return writer_.Append(entry); }
+  bool Append(absl::string_view entry);
   RedisStreamStats GetStats() const;
   absl::Status Health() const {
     absl::Status health = reader_.connection.Health();
-    return health.ok() ? writer_.connection.Health() : health;
+    return health.ok() ? writer_.Health() : health;
   }
 
  private:
@@ -158,62 +163,32 @@ class RedisStream::Impl {
     Connection connection;
   };
 
-  struct Writer final : public ConnectionOwner {
-    Writer(Impl* impl, std::shared_ptr<HostLookup> lookup)
-        : owner(impl),
-          connection(impl->options_, std::move(lookup), "stream, writing",
-                     "udpgate-redis-w", this) {}
-    bool Append(absl::string_view entry);
-    void OnConnected() override {
-      next_expire_nanoseconds = INT64_MIN;
-      connection.LogRecovery(absl::StrCat("writes ", owner->key_name_));
-    }
-    void OnReply(const redisReply& reply) override;
-    void OnMessage(const redisReply&) override {}
-    void OnLost(const absl::Status& why) override;
-    int64_t OnIteration(int64_t now_nanoseconds) override;
-
-    void Write(std::string entry, int64_t now_nanoseconds);
-    Impl* const owner;
-    mutable Mutex mutex;
-    std::deque<std::string> queue ABSL_GUARDED_BY(mutex);
-    // What was sent and has no reply; an empty text is a PEXPIRE.
-    std::deque<std::string> in_flight;
-    // The last entry, and the last PEXPIRE, got an error.
-    bool has_entry_error = false;
-    bool has_expire_error = false;
-    int64_t next_expire_nanoseconds = INT64_MIN;
-    Connection connection;
-  };
-
   const RedisOptions options_;
   const RedisStreamOptions stream_options_;
   const std::string key_name_;
   // Begins each entry of this process.
   const std::string prefix_ = RandomText() + " ";
   Handler handler_;
-  std::atomic<uint64_t> entries_written_{0};
   std::atomic<uint64_t> entries_read_{0};
-  std::atomic<uint64_t> entries_dropped_{0};
+  std::atomic<uint64_t> entries_too_long_{0};
   std::atomic<uint64_t> entries_invalid_{0};
   Reader reader_;
-  Writer writer_;
+  StreamWriter writer_;
 };
 
 RedisStreamStats RedisStream::Impl::GetStats() const {
+  const StreamWriterStats written = writer_.GetStats();
   RedisStreamStats stats;
   stats.read_problem = reader_.connection.problem();
-  stats.write_problem = writer_.connection.problem();
+  stats.write_problem = written.problem;
   stats.is_reading = reader_.connection.Health().ok() &&
                      stats.read_problem == RedisProblem::kNone;
-  stats.is_writing = writer_.connection.Health().ok() &&
-                     stats.write_problem == RedisProblem::kNone;
-  stats.entries_written = entries_written_.load();
+  stats.is_writing = written.is_writing;
+  stats.entries_written = written.entries_written;
   stats.entries_read = entries_read_.load();
-  stats.entries_dropped = entries_dropped_.load();
+  stats.entries_dropped = written.entries_dropped + entries_too_long_.load();
   stats.entries_invalid = entries_invalid_.load();
-  MutexLock lock(&writer_.mutex);
-  stats.entries_waiting = static_cast<int64_t>(writer_.queue.size());
+  stats.entries_waiting = written.entries_waiting;
   return stats;
 }
 
@@ -304,86 +279,12 @@ void RedisStream::Impl::Reader::OnLost(const absl::Status& why) {
   owner->entries_invalid_.fetch_add(1);
 }
 
-bool RedisStream::Impl::Writer::Append(absl::string_view entry) {
-  {
-    MutexLock lock(&mutex);
-    if (entry.size() > owner->stream_options_.entry_bytes_max ||
-        queue.size() >=
-            static_cast<size_t>(owner->stream_options_.queue_entries_max)) {
-      owner->entries_dropped_.fetch_add(1);
-      return false;
-    }
-    queue.push_back(absl::StrCat(owner->prefix_, entry));
+bool RedisStream::Impl::Append(absl::string_view entry) {
+  if (entry.size() > stream_options_.entry_bytes_max) {
+    entries_too_long_.fetch_add(1);
+    return false;
   }
-  connection.Wake();
-  return true;
-}
-
-int64_t RedisStream::Impl::Writer::OnIteration(int64_t now_nanoseconds) {
-  while (connection.is_connected() && in_flight.size() < kWritesInFlightMax) {
-    std::string entry;
-    {
-      MutexLock lock(&mutex);
-      if (queue.empty()) break;
-      entry = std::move(queue.front());
-      queue.pop_front();
-    }
-    Write(std::move(entry), now_nanoseconds);
-  }
-  return Connection::kNever;
-}
-
-void RedisStream::Impl::Writer::Write(std::string entry,
-                                      int64_t now_nanoseconds) {
-  const RedisStreamOptions& options = owner->stream_options_;
-  connection.Send({"XADD", options.key, "MAXLEN", "~",
-                   absl::StrCat(options.entries_max), "*", kField, entry});
-  in_flight.push_back(std::move(entry));
-  if (now_nanoseconds < next_expire_nanoseconds) return;
-  next_expire_nanoseconds =
-      now_nanoseconds + absl::ToInt64Nanoseconds(kExpireInterval);
-  connection.Send(
-      {"PEXPIRE", options.key,
-       absl::StrCat(absl::ToInt64Milliseconds(options.key_lifetime))});
-  in_flight.emplace_back();
-}
-
-void RedisStream::Impl::Writer::OnReply(const redisReply& reply) {
-  if (in_flight.empty()) {
-    connection.Drop(absl::DataLossError("unexpected reply"));
-    return;
-  }
-  const bool is_entry = !in_flight.front().empty();
-  in_flight.pop_front();
-  const bool is_error = reply.type == REDIS_REPLY_ERROR;
-  (is_entry ? has_entry_error : has_expire_error) = is_error;
-  if (is_entry) {
-    (is_error ? owner->entries_dropped_ : owner->entries_written_).fetch_add(1);
-  }
-  if (is_error) {
-    connection.LogErrorReply(absl::StrCat("a write of ", owner->key_name_),
-                             reply);
-    connection.OnErrorReply(reply);
-    // Not only after the usual interval.
-    if (!is_entry) {
-      next_expire_nanoseconds = owner->options_.clock->NowNanoseconds() +
-                                absl::ToInt64Nanoseconds(kExpireRetryInterval);
-    }
-  } else if (!has_entry_error && !has_expire_error &&
-             connection.problem() != RedisProblem::kNone) {
-    connection.LogRecovery(absl::StrCat("writes ", owner->key_name_));
-  }
-}
-
-// They may have been written: an entry may come twice.
-void RedisStream::Impl::Writer::OnLost(const absl::Status&) {
-  MutexLock lock(&mutex);
-  while (!in_flight.empty()) {
-    if (!in_flight.back().empty()) {
-      queue.push_front(std::move(in_flight.back()));
-    }
-    in_flight.pop_back();
-  }
+  return writer_.Append({kField, absl::StrCat(prefix_, entry)});
 }
 
 absl::StatusOr<std::unique_ptr<RedisStream>> RedisStream::Create(

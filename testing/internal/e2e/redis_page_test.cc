@@ -192,6 +192,7 @@ class RedisPageTest : public GateTest {
   void RunPlayerKeys();
   void RunStream();
   void RunAutoscaler();
+  void RunSessionEvents();
 
   // How each configuration of the page is run, by its name.
   std::map<std::string, std::function<void()>> Runners() {
@@ -204,6 +205,7 @@ class RedisPageTest : public GateTest {
         {"Keys for a client", [this] { RunPlayerKeys(); }},
         {"The stream", [this] { RunStream(); }},
         {"Autoscaler", [this] { RunAutoscaler(); }},
+        {"Session events", [this] { RunSessionEvents(); }},
     };
   }
 
@@ -306,7 +308,13 @@ void RedisPageTest::RunStream() {
 }
 
 void RedisPageTest::RunAutoscaler() {
-  Run("Autoscaler", {}, RedisEnvironment());
+  // Also with no more rights than the page gives.
+  SetUser(redis(), "&udp_gate:disconnect");
+  SetUser(redis(), "udp_gate:gateways");
+  Run("Autoscaler", {},
+      {{"REDIS_ADDR", redis().tcp_address()},
+       {"REDIS_USERNAME", "gate"},
+       {"REDIS_PASSWORD", "password"}});
   SetKey(redis(), lobby_);
   LoopbackPeer client;
   ASSERT_TRUE(AwaitServedBy(&client, gate_->address(), "lobby"));
@@ -315,6 +323,24 @@ void RedisPageTest::RunAutoscaler() {
   EXPECT_TRUE(AwaitTrue([&] {
     said = RunShell("Autoscaler", "ZRANGE \"$key\"", redis(), {});
     return absl::StartsWith(said, "1 1 ");
+  })) << said;
+}
+
+void RedisPageTest::RunSessionEvents() {
+  // Also with no more rights than the page gives.
+  SetUser(redis(), "&udp_gate:disconnect");
+  SetUser(redis(), "udp_gate:events");
+  Run("Session events", {},
+      {{"REDIS_ADDR", redis().tcp_address()},
+       {"REDIS_USERNAME", "gate"},
+       {"REDIS_PASSWORD", "password"}});
+  ExpectWorks(&redis());
+  std::string said;
+  EXPECT_TRUE(AwaitTrue([&] {
+    said = RunShell("Session events", "XREVRANGE", redis(),
+                    {{"redis-cli XREAD BLOCK 0", "true"}});
+    return absl::StrContains(said, "session_opened") &&
+           absl::StrContains(said, "session_ended");
   })) << said;
 }
 
@@ -330,7 +356,7 @@ TEST_F(RedisPageTest, EachConfigurationIsRun) {
   }
   for (const char* name :
        {"Address", "Access rights", "TLS", "TLS 2", "Sentinel",
-        "Keys for a client", "The stream", "Autoscaler"}) {
+        "Keys for a client", "The stream", "Autoscaler", "Session events"}) {
     EXPECT_EQ(shown.count(name), 1u) << name;
   }
 }
@@ -343,6 +369,7 @@ TEST_F(RedisPageTest, Sentinel) { RunSentinel(); }
 TEST_F(RedisPageTest, PlayerKeys) { RunPlayerKeys(); }
 TEST_F(RedisPageTest, Stream) { RunStream(); }
 TEST_F(RedisPageTest, Autoscaler) { RunAutoscaler(); }
+TEST_F(RedisPageTest, SessionEvents) { RunSessionEvents(); }
 
 }  // namespace
 }  // namespace test
