@@ -124,6 +124,10 @@ struct UDPGATE_EXPORT ResolveResult {
   // another. The session of that address ends (client_moved) before the new one
   // opens its socket, which can then get its source port. Invalid: none.
   SocketAddress moved_from = {};
+  // The session continues one of another gateway, which began so long ago.
+  // Disconnect events since then concern it, however late they come. Zero: it
+  // begins now.
+  absl::Duration age = absl::ZeroDuration();
 };
 
 // What a resolver says of a datagram of a client without a session, before

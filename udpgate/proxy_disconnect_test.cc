@@ -228,6 +228,35 @@ TEST_P(ProxyDisconnectTest, SourceIsOptional) {
   EXPECT_EQ(Disconnect(DisconnectTarget::ForClient(client.address())), 1);
 }
 
+TEST_P(ProxyDisconnectTest, ALateEventEndsWhatIsContinuedFromBeforeIt) {
+  ON_CALL(*resolver_, Resolve)
+      .WillByDefault([this](const ResolveRequest& request,
+                            BackendResolver::Callback done) {
+        ResolveResult result{backend_.address(), "lobby"};
+        if (request.first_datagram.size() == 3) result.age = absl::Hours(1);
+        done(std::move(result));
+      });
+  Start();
+  LoopbackPeer continued;
+  LoopbackPeer fresh;
+  Ask(continued, "old");
+  Ask(fresh, "fresh");
+  DisconnectTarget target = DisconnectTarget::ForBackend(backend_.address());
+  target.set_age(absl::Minutes(1));
+  disconnect_handler_(target);
+  EXPECT_TRUE(AwaitEnded(EndReason::kDisconnected, 1));
+  ASSERT_EQ(Sessions().size(), 1u);
+  EXPECT_EQ(Sessions()[0].client, fresh.address());
+  Ask(continued, "old");
+  target = DisconnectTarget::ForClient(continued.address());
+  target.set_age(absl::Hours(2));
+  disconnect_handler_(target);
+  target.set_age(absl::Minutes(1));
+  disconnect_handler_(target);
+  EXPECT_TRUE(AwaitEnded(EndReason::kDisconnected, 2));
+  EXPECT_EQ(proxy_->GetStats().disconnects_unmatched, 1u);
+}
+
 }  // namespace
 }  // namespace test
 }  // namespace udpgate

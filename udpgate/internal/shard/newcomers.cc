@@ -300,6 +300,11 @@ void Newcomers::Connect(const UpstreamOpener::Result& opened,
   session->upstream_fd = opened.fd;
   session->relay = opened.relay;
   session->backend = backend;
+  if (result->age > absl::ZeroDuration()) {
+    const int64_t age_nanoseconds = absl::ToInt64Nanoseconds(result->age);
+    session->created_nanoseconds -= age_nanoseconds;
+    session->resolve_begin_nanoseconds -= age_nanoseconds;
+  }
   session->label = std::move(result->label);
   session->tag = std::move(result->tag);
   if (session->tag != nullptr) {
