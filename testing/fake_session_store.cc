@@ -11,7 +11,9 @@ using internal::MutexLock;
 using Outcome = SessionStore::Outcome;
 
 std::shared_ptr<FakeStoreConnection> FakeSessionStore::Connect() {
-  return std::make_shared<FakeStoreConnection>(this);
+  MutexLock lock(&mutex_);
+  connections_.push_back(std::make_shared<FakeStoreConnection>(this));
+  return connections_.back();
 }
 
 void FakeSessionStore::Run() {

@@ -149,6 +149,9 @@ class UDPGATE_EXPORT FakeSessionStore {
 
   const Clock* const clock_;
   mutable internal::Mutex mutex_;
+  // Calls that wait refer to them.
+  std::vector<std::shared_ptr<FakeStoreConnection>> connections_
+      ABSL_GUARDED_BY(mutex_);
   Snapshot data_ ABSL_GUARDED_BY(mutex_);
   // The version of each record before the current one, for `Lie::kStale`.
   std::map<std::string, StoredSession> former_ ABSL_GUARDED_BY(mutex_);

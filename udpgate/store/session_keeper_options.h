@@ -68,10 +68,11 @@ struct UDPGATE_EXPORT SessionKeeperOptions {
   // How often a standby asks what has changed. 100 ms to 1 minute.
   absl::Duration follow_interval = absl::Seconds(1);
 
-  // How far the clocks of the gateways may differ. A record that began less
-  // than this after a disconnect event may be older than the event, and counts
-  // as named by it. 0 to 1 hour.
-  absl::Duration clock_difference_max = absl::Seconds(2);
+  // How far the clocks of the gateways may differ. A session that a gateway
+  // sees begin less than this after a disconnect event may be older than the
+  // event on its own gateway, and counts as named by it. Two events that name
+  // the same client should be at least twice this apart. 0 to 1 hour.
+  absl::Duration clock_difference_max = absl::Milliseconds(500);
 
   // How long `Stop` waits for changes that are under way. 0 to 10 seconds.
   absl::Duration stop_timeout = absl::Milliseconds(500);

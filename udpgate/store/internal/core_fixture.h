@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -112,7 +113,13 @@ class FakeGateway final : public KeptGateway {
                              session.began_nanoseconds);
   }
   SocketAddress NextRelay() {
-    return SocketAddress::Ipv4Loopback(next_relay_port++);
+    if (next_relay_port == 60'000) {
+      next_relay_port = 40'000;
+      ++next_relay_ip;
+    }
+    return SocketAddress::FromIpAndPort(
+               absl::StrCat("127.0.", next_relay_ip, ".1"), next_relay_port++)
+        .value();
   }
   const SocketAddress& local() const { return local_; }
 
@@ -120,7 +127,8 @@ class FakeGateway final : public KeptGateway {
   std::vector<SocketAddress> superseded;
   std::set<std::string> taken_relays;
   uint64_t next_id = 1;
-  uint16_t next_relay_port = 40000;
+  uint16_t next_relay_port = 40'000;
+  int next_relay_ip = 0;
   uint64_t dropped_events = 0;
   bool is_serving = true;
   bool in_standby = false;
@@ -141,8 +149,8 @@ class CoreHost {
         gateway_(clock, local),
         core_(
             &options_, std::move(store),
-            [this](absl::AnyInvocable<void()> call) {
-              posted_.push_back(std::move(call));
+            [posted = posted_](absl::AnyInvocable<void()> call) {
+              posted->push_back(std::move(call));
             },
             run) {}
   CoreHost(const CoreHost&) = delete;
@@ -170,13 +178,13 @@ class CoreHost {
   void Settle() {
     do {
       SetTime();
-      while (!posted_.empty()) {
-        absl::AnyInvocable<void()> call = std::move(posted_.front());
-        posted_.pop_front();
+      while (!posted_->empty()) {
+        absl::AnyInvocable<void()> call = std::move(posted_->front());
+        posted_->pop_front();
         call();
       }
       core_.Tick();
-    } while (!posted_.empty() ||
+    } while (!posted_->empty() ||
              core_.next_nanoseconds() <= clock_->NowNanoseconds());
   }
   int64_t next_nanoseconds() const { return core_.next_nanoseconds(); }
@@ -225,7 +233,9 @@ class CoreHost {
   const SessionKeeperOptions options_;
   const test::SimulatedClock* const clock_;
   FakeGateway gateway_;
-  std::deque<absl::AnyInvocable<void()>> posted_;
+  // The store may have a result for a host that is gone.
+  const std::shared_ptr<std::deque<absl::AnyInvocable<void()>>> posted_ =
+      std::make_shared<std::deque<absl::AnyInvocable<void()>>>();
   KeeperCore core_;
 };
 

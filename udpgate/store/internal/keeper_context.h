@@ -2,6 +2,7 @@
 #ifndef UDPGATE_STORE_INTERNAL_KEEPER_CONTEXT_H_
 #define UDPGATE_STORE_INTERNAL_KEEPER_CONTEXT_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -67,6 +68,12 @@ struct KeeperContext {
   // The time of day at this moment of the monotonic clock.
   absl::Time WallAt(int64_t nanoseconds) const {
     return now_wall - absl::Nanoseconds(now_nanoseconds - nanoseconds);
+  }
+  // The age that a session of this record has here: an event that may have come
+  // after its begin must end it.
+  absl::Duration AgeOf(const StoredSession& record) const {
+    return std::max(now_wall - record.since, absl::ZeroDuration()) +
+           options->clock_difference_max;
   }
   SessionToken NextClaim() { return {run, kClaimBit | ++claim_count}; }
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "udpgate/store/internal/core_fixture.h"
@@ -370,6 +371,33 @@ TEST_F(KeeperCoreTest, ANewcomerWaitsNotLongerThanItsDeadline) {
       {absl::ZeroDuration(), absl::Seconds(5), absl::Seconds(9)});
   EXPECT_EQ(Ask(b_.get(), 1).kind, Verdict::Kind::kNothing);
   EXPECT_EQ(b_->stats().newcomers_timed_out, 1u);
+}
+
+TEST_F(KeeperCoreTest, ANewcomerHasTheAgeOfItsRecord) {
+  b_ = Start("b");
+  a_->Confirm(Client(1), kBackend);
+  Advance(absl::Seconds(20));
+  EXPECT_GE(Ask(b_.get(), 1).age, absl::Seconds(20));
+}
+
+TEST_F(KeeperCoreTest, AnEventThatComesWhileARecordIsAdoptedCounts) {
+  b_ = Start("b");
+  a_->Confirm(Client(1), kBackend);
+  Advance();
+  a_.reset();
+  Advance(absl::Seconds(4));
+  // Found in time, and adopted too late.
+  connections_['b']->SetLink({absl::ZeroDuration(), absl::Milliseconds(600)});
+  absl::optional<Verdict> verdict;
+  b_->SetTime();
+  b_->core()->Ask(Client(1), absl::Seconds(1),
+                  [&verdict](Verdict given) { verdict = std::move(given); });
+  Advance(absl::Milliseconds(800));
+  ASSERT_FALSE(verdict.has_value());
+  Disconnect(b_.get(), DisconnectTarget::ForClient(Client(1)));
+  Advance(absl::Milliseconds(300));
+  ASSERT_TRUE(verdict.has_value());
+  EXPECT_EQ(verdict->kind, Verdict::Kind::kNothing);
 }
 
 TEST_F(KeeperCoreTest, ADisconnectKeepsARecordFromBeingUsedAndRemovesIt) {

@@ -39,6 +39,9 @@ void Newcomers::Ask(const SocketAddress& client, int64_t deadline_nanoseconds,
 void Newcomers::AnswerOne(uint64_t id, Verdict verdict) {
   const auto found = questions_.find(id);
   if (found == questions_.end()) return;
+  if (verdict.kind != Verdict::Kind::kNothing) {
+    verdict.age = context_->AgeOf(verdict.record);
+  }
   Answer answer = std::move(found->second.answer);
   deadlines_.erase({found->second.deadline_nanoseconds, id});
   questions_.erase(found);
@@ -70,8 +73,8 @@ void Newcomers::Tick() {
     ++context_->stats.newcomers_timed_out;
     // Without knowing whether it is adopted, its backend is still right.
     Verdict verdict;
-    if (question.record.has_value()) {
-      verdict = {Verdict::Kind::kSameBackend, *question.record};
+    if (question.record.has_value() && !memory_->Names(*question.record)) {
+      verdict = {Verdict::Kind::kSameBackend, *question.record, {}};
     }
     AnswerOne(id, std::move(verdict));
   }
@@ -159,7 +162,7 @@ absl::optional<SessionStore::Adoption> Newcomers::Judge(
                          context_->gateway->IsOwnAddress(record.local);
   if (context_->is_fenced ||
       (found.owner.has_value() && !is_own && !has_moved)) {
-    AnswerOne(id, {Verdict::Kind::kSameBackend, record});
+    AnswerOne(id, {Verdict::Kind::kSameBackend, record, {}});
     return absl::nullopt;
   }
   SessionStore::Adoption adoption;

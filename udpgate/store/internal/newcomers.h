@@ -34,6 +34,8 @@ struct Verdict {
   };
   Kind kind = Kind::kNothing;
   StoredSession record;  // not of kNothing
+  // Since the session began, or longer; see ResolveResult::age.
+  absl::Duration age;
 };
 
 // Threads: one.

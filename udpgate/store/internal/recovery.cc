@@ -97,8 +97,7 @@ void Recovery::Continue(const std::vector<StoredSession>& records) {
       session.tag =
           std::make_shared<SessionTag>(record.tag_key, record.tag_text);
     }
-    session.age =
-        std::max(context_->now_wall - record.since, absl::ZeroDuration());
+    session.age = context_->AgeOf(record);
     sessions.push_back(std::move(session));
   }
   const absl::StatusOr<std::vector<RestoredSession>> restored =
