@@ -29,6 +29,7 @@ PAGES = {
         "reopen-reasons",
         "nethernet-metrics",
         "join-results",
+        "store-metrics",
     ),
 }
 

@@ -17,6 +17,7 @@
 #include "udpgate/nethernet/join_service_options.h"
 #include "udpgate/nethernet/nethernet_metric_infos.h"
 #include "udpgate/proxy_stats.h"
+#include "udpgate/store/store_metrics.h"
 #include "udpgate/version.h"
 
 namespace udpgate {
@@ -106,6 +107,23 @@ std::string NetherNetMetricTable() {
   return text;
 }
 
+std::string StoreMetricTable() {
+  std::string text =
+      "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n";
+  std::string last;
+  for (const HostMetric& metric : SessionStoreMetrics({})) {
+    if (metric.name == last) continue;  // with another label
+    last = metric.name;
+    const char* type = "gauge";
+    if (metric.kind == HostMetric::Kind::kCounter) type = "counter";
+    if (metric.kind == HostMetric::Kind::kHistogram) type = "histogram";
+    text += Row({Code(metric.name), type,
+                 metric.labels.empty() ? "" : Code(metric.labels[0].first),
+                 metric.help});
+  }
+  return text;
+}
+
 std::string JoinResultTable() {
   std::string text = "| Result | Meaning |\n|---|---|\n";
   for (size_t i = 0; i < nethernet::kJoinResultCount; ++i) {
@@ -128,6 +146,7 @@ void PrintBlocks() {
         ReasonTable(kEndReasonCount, EndReasonName, EndReasonHelp));
   print("nethernet-metrics", NetherNetMetricTable());
   print("join-results", JoinResultTable());
+  print("store-metrics", StoreMetricTable());
   print("reopen-reasons",
         ReasonTable(kReopenReasonCount, ReopenReasonName, ReopenReasonHelp));
 }
