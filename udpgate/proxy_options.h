@@ -117,6 +117,12 @@ struct UDPGATE_EXPORT ProxyOptions {
   // sets them to blocking mode.
   std::vector<int> listen_fds;
 
+  // Whether this host need not have the addresses yet, since a standby gets
+  // them later (IP_FREEBIND of ip(7), IPV6_FREEBIND): that of `listen_address`,
+  // and those of `upstream_bind_addresses`, of which those are used that the
+  // host has. The option of `listen_fds` is their owner's.
+  bool binds_absent_addresses = false;
+
   // Sockets and reader threads on `listen_address`; more than one use
   // SO_REUSEPORT. 1 to 64. Ignored with `listen_fds`.
   int listener_count = 1;
@@ -179,9 +185,9 @@ struct UDPGATE_EXPORT ProxyOptions {
   int event_queue_size = 1024;
 
   // Limit on the events of one shard that wait for the `SessionObserver`. Their
-  // memory, under 200 bytes each, is allocated at startup, if there is an
-  // observer. A full queue drops and counts them (`session_events_dropped`). 1
-  // to 1,048,576.
+  // memory, under 256 bytes each, is allocated at startup, if there is an
+  // observer; a label of more than 15 bytes takes its own size as well. A full
+  // queue drops and counts them (`session_events_dropped`). 1 to 1,048,576.
   int session_events_max = 1024;
 
   // Seed of the hash that spreads clients over shards and listeners; 0: random.

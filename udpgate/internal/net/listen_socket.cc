@@ -94,6 +94,14 @@ absl::Status ReadBoundAddress(SysCalls* sys_calls, ListenSocket* socket) {
   return absl::OkStatus();
 }
 
+// An IPv6 socket has an option of its own, since Linux 4.15.
+absl::Status AllowAbsentAddress(SysCalls* sys_calls, int fd, int family) {
+  return family == AF_INET ? SetOption(sys_calls, fd, IPPROTO_IP, IP_FREEBIND,
+                                       1, "IP_FREEBIND")
+                           : SetOption(sys_calls, fd, IPPROTO_IPV6,
+                                       IPV6_FREEBIND, 1, "IPV6_FREEBIND");
+}
+
 absl::StatusOr<ListenSocket> Open(SysCalls* sys_calls,
                                   const ProxyOptions& options,
                                   const SocketAddress& address,
@@ -115,6 +123,13 @@ absl::StatusOr<ListenSocket> Open(SysCalls* sys_calls,
   if (socket.family == AF_INET6) {
     if (absl::Status status = SetOption(sys_calls, opened.value, IPPROTO_IPV6,
                                         IPV6_V6ONLY, 0, "IPV6_V6ONLY");
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (options.binds_absent_addresses) {
+    if (absl::Status status =
+            AllowAbsentAddress(sys_calls, opened.value, socket.family);
         !status.ok()) {
       return status;
     }

@@ -71,13 +71,15 @@ int DiscardReceived(SysCalls* sys_calls, int fd) {
 }  // namespace
 
 absl::Status CheckBindAddresses(SysCalls* sys_calls,
-                                absl::Span<const SocketAddress> addresses) {
+                                absl::Span<const SocketAddress> addresses,
+                                bool may_be_absent) {
   for (const SocketAddress& address : addresses) {
     const SysCallResult opened = OpenSocket(sys_calls, address.family());
     if (!opened.ok()) return ErrnoToStatus(opened.error, "socket");
     const SysCallResult bound =
         BindTo(sys_calls, opened.value, address.WithPort(0));
     sys_calls->Close(opened.value);
+    if (may_be_absent && bound.error == EADDRNOTAVAIL) continue;
     if (!bound.ok()) {
       const absl::Status status = ErrnoToStatus(
           bound.error, absl::StrCat("bind ", address.IpToString()));

@@ -19,9 +19,11 @@ namespace internal {
 inline constexpr int64_t kUpstreamBufferBytesMax = 1 << 20;
 
 // OK if a socket can be bound to each of these addresses, with a port that the
-// kernel chooses; otherwise the first error, which names the address.
+// kernel chooses; otherwise the first error, which names the address. With
+// `may_be_absent` an address that this host does not have is none.
 absl::Status CheckBindAddresses(SysCalls* sys_calls,
-                                absl::Span<const SocketAddress> addresses);
+                                absl::Span<const SocketAddress> addresses,
+                                bool may_be_absent = false);
 
 // Opens connected, non-blocking sockets on source addresses and ports that the
 // gateway chooses itself.
