@@ -8,6 +8,7 @@
 #include "udpgate/internal/control/descriptor_limits.h"
 #include "udpgate/internal/control/disconnect_router.h"
 #include "udpgate/internal/control/proxy_handover.h"
+#include "udpgate/internal/control/proxy_restore.h"
 #include "udpgate/internal/control/start_stop.h"
 #include "udpgate/internal/net/client_hash.h"
 #include "udpgate/internal/net/sys_calls.h"
@@ -30,6 +31,7 @@ struct Proxy::Impl {
   internal::StartStop start_stop{&context, &data_plane, &disconnects, &life};
   internal::ProxyHandover handover{&context, &data_plane, &disconnects,
                                    &start_stop, &life};
+  internal::ProxyRestore restore{&context, &data_plane, &life};
 };
 
 Proxy::Impl::Impl(const ProxyOptions& options,
@@ -79,16 +81,19 @@ absl::Status Proxy::Start() { return impl_->start_stop.Start(); }
 
 absl::StatusOr<std::vector<RestoredSession>> Proxy::Restore(
     absl::Span<const RestorableSession> sessions) {
-  (void)sessions;
-  return absl::UnimplementedError("not yet");
+  return impl_->restore.Restore(sessions);
 }
 
-void Proxy::SetStandby(bool is_standby) { (void)is_standby; }
+void Proxy::SetStandby(bool is_standby) {
+  impl_->restore.SetStandby(is_standby);
+}
 
-bool Proxy::is_standby() const { return false; }
+bool Proxy::is_standby() const {
+  return impl_->context.is_standby.load(std::memory_order_relaxed);
+}
 
 void Proxy::Supersede(absl::Span<const uint64_t> session_ids) {
-  (void)session_ids;
+  impl_->restore.Supersede(session_ids);
 }
 
 void Proxy::Stop() { impl_->start_stop.Stop(); }

@@ -32,6 +32,7 @@
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 #include "udpgate/session_observer.h"
+#include "udpgate/session_restore.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -55,32 +56,6 @@ struct UDPGATE_EXPORT ProxyDependencies {
   std::shared_ptr<FlowOffload> flow_offload = nullptr;
   // Null: session events are not reported. See session_observer.h.
   std::shared_ptr<SessionObserver> session_observer = nullptr;
-};
-
-// A session of another process or gateway, for `Proxy::Restore`.
-struct UDPGATE_EXPORT RestorableSession {
-  SocketAddress client;
-  SocketAddress local;  // the gateway's address that the client sent to
-  SocketAddress backend;
-  SocketAddress relay;  // the source address and port that it had
-  std::string label;    // ResolveResult::label
-  // `BackendResolver::RestoreTag` is called with it. May be null.
-  std::shared_ptr<SessionTag> tag;
-  absl::Duration age;  // since the client's first datagram
-};
-
-// What `Proxy::Restore` has made of one of them.
-struct UDPGATE_EXPORT RestoredSession {
-  enum class Outcome : uint8_t {
-    kRestored,       // on the same source address and port
-    kOnOtherRelay,   // its source port is taken, or its source address absent
-    kClientPresent,  // the client has a session already, which stays
-    kRejected,       // an address is invalid, or the session limit is reached
-    kNoSocket,       // no upstream socket could be opened
-  };
-  Outcome outcome = Outcome::kRejected;
-  uint64_t session_id = 0;  // SessionInfo::id of a restored session
-  SocketAddress relay;      // of a restored session
 };
 
 // The session limit in force: the lowest of three limits, and which one it is.
@@ -123,21 +98,30 @@ class UDPGATE_EXPORT Proxy {
   absl::Status Start();
 
   // Continues sessions of another process or gateway: confirmed, with their
-  // backends and if possible their source ports (out of quarantine, too).
+  // backends, and with their source ports if these are free (in quarantine,
+  // too) and the address is one that this gateway uses. They count towards the
+  // limits, of which only the session limit refuses any, and as
+  // `sessions_restored`; see SessionObserver for what it is told.
+  //
   // Before Start the calling thread does the work; afterwards the workers do,
-  // in slices, and the call waits for them. The results are in the order of
-  // `sessions`. Unavailable if the Proxy stops meanwhile. Threads: a control
-  // thread; not one that calls back into the host.
+  // in slices between datagrams, and the call waits for them. The results are
+  // in the order of `sessions`. FailedPrecondition between the parts of a
+  // takeover. Unavailable if the Proxy is stopped, or stops or is taken over
+  // meanwhile; some sessions may be restored then. Threads: a control thread;
+  // not one that calls back into the host.
   absl::StatusOr<std::vector<RestoredSession>> Restore(
       absl::Span<const RestorableSession> sessions);
 
-  // In standby no client is served: datagrams of clients are dropped as
-  // `standby`. Entering it ends all sessions as `superseded`.
+  // In standby no client is served: datagrams of clients without a session are
+  // dropped as `standby`. Entering it ends all sessions as `superseded`, in
+  // slices after the call has returned. `Restore` works in standby, too.
   void SetStandby(bool is_standby);
   bool is_standby() const;
 
   // Ends sessions by their ids (SessionInfo::id) as `superseded`: another
-  // gateway has them now. Ids of sessions that have ended are ignored.
+  // gateway has them now. Ids of sessions that have ended are ignored. As for
+  // Disconnect, many end in slices, and the call may block briefly. Threads: as
+  // for Disconnect.
   void Supersede(absl::Span<const uint64_t> session_ids);
 
   // Stops the threads and the disconnect source and ends all sessions. Returns

@@ -136,9 +136,9 @@ class ProxyTest : public ::testing::TestWithParam<ThreadCounts> {
                stats.client_datagrams_forwarded +
                    stats.backend_datagrams_forwarded + stats.dropped_total() +
                    stats.datagrams_held &&
-           stats.sessions_created == stats.sessions_active +
-                                         stats.sessions_pending +
-                                         stats.ended_total();
+           stats.sessions_created + stats.sessions_restored ==
+               stats.sessions_active + stats.sessions_pending +
+                   stats.ended_total();
   }
 
   ProxyOptions options_;

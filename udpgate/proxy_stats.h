@@ -13,8 +13,8 @@
 //
 // and so are sessions:
 //
-//   sessions_created = sessions_active + sessions_pending
-//                      + sum of sessions_ended
+//   sessions_created + sessions_restored =
+//       sessions_active + sessions_pending + sum of sessions_ended
 #ifndef UDPGATE_PROXY_STATS_H_
 #define UDPGATE_PROXY_STATS_H_
 
@@ -55,6 +55,9 @@ namespace udpgate {
     "Active sessions whose client address is validated.")                      \
   X(kGauge, sessions_pending, "Sessions whose backend is being resolved.")     \
   X(kCounter, sessions_created, "Sessions created, including pending ones.")   \
+  X(kCounter, sessions_restored,                                               \
+    "Sessions of another process or gateway continued here (session store); "  \
+    "not part of sessions_created.")                                           \
   X(kCounter, resolves_started, "Backend resolutions started.")                \
   X(kCounter, resolves_failed, "Backend resolutions that returned an error.")  \
   X(kCounter, resolves_timed_out, "Backend resolutions that timed out.")       \
@@ -167,7 +170,9 @@ namespace udpgate {
   X(kDraining, draining, "New session rejected: the gateway is draining.")    \
   X(kStandby, standby,                                                        \
     "Datagram of a client while the gateway is in standby.")                  \
-  X(kSessionEnded, session_ended, "Buffered datagram discarded at shutdown.") \
+  X(kSessionEnded, session_ended,                                             \
+    "Buffered datagram discarded at shutdown, or since another gateway "      \
+    "continues the session.")                                                 \
   X(kBackendRefused, backend_refused,                                         \
     "ICMP errors from the backend ended the session with this datagram.")     \
   X(kBackendSendFailed, backend_send_failed,                                  \

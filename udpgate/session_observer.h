@@ -71,6 +71,10 @@ UDPGATE_EXPORT absl::string_view SessionEventKindName(SessionEvent::Kind kind);
 // those of different sessions in any order. If events were dropped, any of them
 // may be missing.
 //
+// A session that another process or gateway had before (a takeover,
+// `Proxy::Restore`) is no new one: it is not reported as opened or confirmed
+// here, and its end is its first event. `Proxy::Restore` returns its id.
+//
 // Ownership: shared with the Proxy, which releases it when it is destroyed.
 class UDPGATE_EXPORT SessionObserver {
  public:

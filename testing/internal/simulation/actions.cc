@@ -124,7 +124,7 @@ void Actions::NamePlayer(int index, ResolveResult* result) {
 void Actions::RepeatResult(int index) {
   if (index >= static_cast<int>(state_->resolutions.size())) return;
   Resolution& resolution = state_->resolutions[index];
-  if (!resolution.has_result) return;
+  if (!resolution.has_result || resolution.restored_client != kNone) return;
   ++state_->coverage->results_repeated;
   state_->Note("resolution ", index, " gets a second result");
   resolution.done(ResolveResult{resolution.backend, "again"});

@@ -2,6 +2,7 @@
 #ifndef UDPGATE_TESTING_INTERNAL_SIMULATION_MODEL_H_
 #define UDPGATE_TESTING_INTERNAL_SIMULATION_MODEL_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -39,6 +40,7 @@ struct ModelClient {
   int disconnects = 0;
 };
 
+// Also what is known of a session that is restored, which has no resolution.
 struct Resolution {
   int session;
   SocketAddress backend;  // no other resolution has it
@@ -51,6 +53,7 @@ struct Resolution {
   // A disconnect came after the result: the session is resolved again, or is
   // opened and then ended.
   bool is_contested = false;
+  int restored_client = kNone;  // of a restored session, which is none at first
 };
 
 struct Reply {
@@ -77,7 +80,9 @@ struct ModelSession {
   int64_t deadline_nanoseconds = 0;
   int resolution = kNone;  // the latest
   bool is_live = true;
-  bool must_end = false;  // a disconnect was posted
+  bool must_end = false;       // a disconnect was posted
+  bool is_superseded = false;  // another gateway has it
+  bool is_restored = false;
   bool may_move = false;  // a result says that its client has another address
   // Once it has a backend:
   int fd = kNone;
@@ -121,6 +126,7 @@ struct Coverage {
   int64_t sessions_confirmed = 0;
   int64_t replies_beyond_limit = 0;
   int64_t sessions_settled_paused = 0;
+  std::array<int64_t, 5> restore_outcomes{};  // RestoredSession::Outcome
 };
 
 }  // namespace simulation

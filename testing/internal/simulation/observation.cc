@@ -33,8 +33,9 @@ void Observation::Resolve(const ResolveRequest& request,
     if (client.session != kNone) {
       const ModelSession& old = state_->sessions[client.session];
       state_->Require(
-          old.fd == kNone && (state_->resolutions[old.resolution].has_result ||
-                              state_->now() >= old.deadline_nanoseconds),
+          old.fd == kNone &&
+              (state_->resolutions[old.resolution].has_result ||
+               state_->now() >= old.deadline_nanoseconds || old.is_superseded),
           "client ", found->second, " has two sessions");
       state_->sessions[client.session].is_live = false;
     }
@@ -88,8 +89,9 @@ void Observation::OnWatched(int fd) {
   state_->Require(resolution != state_->resolutions.end(),
                   "connected to an unknown backend");
   if (resolution == state_->resolutions.end()) return;
-  ModelSession& session = state_->sessions[resolution->session];
   const int index = static_cast<int>(resolution - state_->resolutions.begin());
+  if (resolution->session == kNone) restoring_->OnOpened(index);
+  ModelSession& session = state_->sessions[resolution->session];
   if (session.is_active() && session.resolution == index) {
     return OnReopened(fd, resolution->session);
   }
@@ -249,6 +251,10 @@ void Observation::NoteEnd() {
         reason == EndReason::kResolveTimedOut ||
         reason == EndReason::kNoUpstreamSocket) {
       continue;
+    }
+    if (reason == EndReason::kSuperseded && state_->was_standby) {
+      is_counted = is_counted || end_reasons_[i];
+      continue;  // of pending ones, too
     }
     is_counted = true;
     state_->Require(
@@ -517,6 +523,7 @@ void Observation::OnClosed(int fd) {
            (session.client_refusals >= state_->limits().backend_refusals_max &&
             silent_nanoseconds >= Endings::kClientQuietNanoseconds)},
       {EndReason::kClientMoved, session.may_move},
+      {EndReason::kSuperseded, session.is_superseded || state_->supersedes_all},
       {EndReason::kStopped, state_->is_stopping},
   };
   bool is_explained = false;

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "testing/internal/simulation/actions.h"
 #include "testing/internal/simulation/payload.h"
+#include "testing/internal/simulation/restoring.h"
 #include "testing/internal/simulation/state.h"
 #include "udpgate/backend_resolver.h"
 
@@ -20,9 +21,9 @@ namespace simulation {
 // The methods are those of SimulatedWorld and BackendResolver.
 class Observation {
  public:
-  // Both must outlive it.
-  Observation(SimulationState* state, Actions* actions)
-      : state_(state), actions_(actions) {}
+  // All must outlive it.
+  Observation(SimulationState* state, Actions* actions, Restoring* restoring)
+      : state_(state), actions_(actions), restoring_(restoring) {}
   Observation(const Observation&) = delete;
   Observation& operator=(const Observation&) = delete;
 
@@ -59,6 +60,7 @@ class Observation {
 
   SimulationState* const state_;
   Actions* const actions_;
+  Restoring* const restoring_;
   uint64_t sessions_created_ = 0;
   std::set<int> left_fds_;  // of sessions that go on with another one
   // Of the end that is not counted yet: the session, the counters before it,

@@ -17,9 +17,13 @@ void Rules::CheckAlways() {
               stats.dropped_total() + stats.datagrams_held,
       "datagrams do not add up");
   state_->Require(
-      stats.sessions_created ==
+      stats.sessions_created + stats.sessions_restored ==
           stats.sessions_active + stats.sessions_pending + stats.ended_total(),
       "sessions do not add up");
+  state_->Require(stats.sessions_restored == state_->sessions_restored,
+                  stats.sessions_restored, " sessions are counted restored, ",
+                  state_->sessions_restored, " are");
+  restoring_->NoteResults();
   state_->context->session_events->Deliver();
   state_->Require(state_->observer->broken.empty(), state_->observer->broken);
   state_->Require(
@@ -63,6 +67,7 @@ void Rules::CheckLimits(const ProxyStats& stats) {
                     "dropped for no reason: ", DropReasonName(reason));
   };
   is_limited(DropReason::kDraining, state_->was_draining);
+  is_limited(DropReason::kStandby, state_->was_standby);
   is_limited(DropReason::kNewSessionRate,
              state_->limits().new_sessions_per_second > 0);
   is_limited(DropReason::kSessionLimitPerIp,
@@ -120,7 +125,7 @@ void Rules::CheckSettled() {
     ModelSession& session = state_->sessions[client.session];
     const Resolution& resolution = state_->resolutions[session.resolution];
     if (session.fd == kNone) {
-      if (resolution.has_result ||
+      if (resolution.has_result || session.is_superseded ||
           state_->now() >= session.deadline_nanoseconds) {
         session.is_live = false;
         client.session = kNone;
@@ -167,6 +172,7 @@ void Rules::CheckSettled() {
   for (size_t i = 0; i < state_->clients.size(); ++i)
     CheckFates(static_cast<int>(i));
   CheckAlways();
+  restoring_->NoteSettled();
 }
 
 void Rules::CheckPunctual() {
@@ -232,6 +238,7 @@ void Rules::CheckFates(int index) {
     const bool was_pending = datagram.read_event <= session->active_event;
     const bool had_room =
         held < static_cast<uint64_t>(state_->limits().pending_datagrams_max);
+    if (was_pending && session->is_restored) continue;  // or before it
     if (was_pending) ++held;
     if (datagram.is_sent || datagram.is_lost) continue;
     state_->Require(was_pending && !had_room, "client ", index, ": datagram ",

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "testing/internal/simulation/observation.h"
+#include "testing/internal/simulation/restoring.h"
 #include "testing/internal/simulation/state.h"
 
 namespace udpgate {
@@ -13,9 +14,9 @@ namespace simulation {
 
 class Rules {
  public:
-  // Both must outlive it.
-  Rules(SimulationState* state, Observation* observation)
-      : state_(state), observation_(observation) {}
+  // All must outlive it.
+  Rules(SimulationState* state, Observation* observation, Restoring* restoring)
+      : state_(state), observation_(observation), restoring_(restoring) {}
   Rules(const Rules&) = delete;
   Rules& operator=(const Rules&) = delete;
 
@@ -32,6 +33,7 @@ class Rules {
 
   SimulationState* const state_;
   Observation* const observation_;
+  Restoring* const restoring_;
   uint64_t pending_limit_drops_ = 0;  // at the last CheckAlways
 };
 

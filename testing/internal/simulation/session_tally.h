@@ -53,6 +53,15 @@ class SessionTally : public SessionObserver {
     }
   }
 
+  // A session of another gateway, which is not reported as opened.
+  void NoteRestored(uint64_t id) {
+    if (opened_ids_.count(id) > 0) broken = "a restored session opens";
+    opened_ids_.insert(id);
+    confirmed_ids_.insert(id);
+    ++opened_live;
+    ++confirmed_live;
+  }
+
   std::string broken;  // the last broken rule; empty if there is none
   uint64_t opened_live = 0;
   uint64_t confirmed_live = 0;

@@ -19,9 +19,10 @@ constexpr int kStepsPerSeed = 300;
 Simulation::Simulation(uint64_t seed, Coverage* coverage)
     : state_(seed, coverage, this),
       actions_(&state_),
-      observation_(&state_, &actions_),
+      restoring_(&state_),
+      observation_(&state_, &actions_, &restoring_),
       faults_(&state_, &actions_, &observation_),
-      rules_(&state_, &observation_),
+      rules_(&state_, &observation_, &restoring_),
       gateway_(&state_, &observation_, &rules_) {
   gateway_.Start(this);
 }
@@ -33,7 +34,7 @@ std::string Simulation::History() const {
 }
 
 void Simulation::Step() {
-  switch (state_.random.Below(20)) {
+  switch (state_.random.Below(21)) {
     case 0:
     case 1:
     case 2:
@@ -92,6 +93,13 @@ void Simulation::Step() {
         state_.Note("the backend of session ", session, " is mute: ", *is_mute);
       }
       return;
+    case 19:
+      if (state_.random.OneIn(4)) return restoring_.Restore();
+      if (state_.random.OneIn(4)) return restoring_.Supersede();
+      if (state_.random.OneIn(state_.context->is_standby ? 2 : 12)) {
+        restoring_.SwitchStandby();
+      }
+      return;
     default:
       gateway_.Sleep(
           state_.random.Between(1, state_.random.OneIn(4) ? 8000 : 500) *
@@ -108,6 +116,8 @@ std::string Simulation::Run() {
   // What is left alone ends by itself.
   state_.fault_interval = 0;
   state_.context->is_draining = false;
+  if (state_.broken.empty()) gateway_.Settle();
+  state_.context->is_standby = false;
   if (state_.broken.empty()) gateway_.Settle();
   const int64_t longest_nanoseconds =
       std::max(Nanoseconds(state_.limits().session_idle_timeout) * 5 / 4,
@@ -131,9 +141,10 @@ void Simulation::Stop() {
   state_.worker->EndAllSessions();
   rules_.CheckAlways();
   const ProxyStats stats = state_.Stats();
-  state_.Require(stats.sessions_created == stats.ended_total() &&
-                     stats.datagrams_held == 0,
-                 "something is left after the stop");
+  state_.Require(
+      stats.sessions_created + stats.sessions_restored == stats.ended_total() &&
+          stats.datagrams_held == 0,
+      "something is left after the stop");
   state_.Require(
       state_.observer->client_datagrams == stats.client_datagrams_forwarded &&
           state_.observer->client_bytes == stats.client_bytes_forwarded &&

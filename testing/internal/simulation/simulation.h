@@ -11,6 +11,7 @@
 #include "testing/internal/simulation/gateway.h"
 #include "testing/internal/simulation/model.h"
 #include "testing/internal/simulation/observation.h"
+#include "testing/internal/simulation/restoring.h"
 #include "testing/internal/simulation/rules.h"
 #include "testing/internal/simulation/state.h"
 #include "testing/internal/support/simulated_sys_calls.h"
@@ -27,7 +28,7 @@ namespace simulation {
 //
 // The parts call each other in one direction:
 //
-//   Simulation -> Gateway -> Rules -> Observation -> Actions
+//   Simulation -> Gateway -> Rules -> Observation -> Actions, Restoring
 //              -> Faults -----------> Observation
 //
 // One thread; nothing waits.
@@ -65,6 +66,7 @@ class Simulation : public test::SimulatedWorld, public BackendResolver {
 
   SimulationState state_;
   Actions actions_;
+  Restoring restoring_;
   Observation observation_;
   Faults faults_;
   Rules rules_;

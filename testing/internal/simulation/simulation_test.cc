@@ -51,7 +51,7 @@ void ExpectToHaveMet(const Coverage& coverage) {
         DropReason::kNoUpstreamSocket,      DropReason::kDraining,
         DropReason::kSessionEnded,          DropReason::kBackendRefused,
         DropReason::kBackendSendFailed,     DropReason::kUnconfirmedReplyLimit,
-        DropReason::kReplySendFailed}) {
+        DropReason::kReplySendFailed,       DropReason::kStandby}) {
     EXPECT_GT(stats.dropped(reason), 0u) << DropReasonName(reason);
   }
   for (size_t i = 0; i < kReopenReasonCount; ++i) {
@@ -67,6 +67,7 @@ void ExpectToHaveMet(const Coverage& coverage) {
   EXPECT_GT(coverage.results_late, 0);
   EXPECT_GT(coverage.sends_failed, 0);
   EXPECT_GT(coverage.sessions_confirmed, 0);
+  for (const int64_t count : coverage.restore_outcomes) EXPECT_GT(count, 0);
 }
 
 // A seed that crashes is named too.

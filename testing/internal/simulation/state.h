@@ -91,6 +91,8 @@ struct SimulationState {
   int64_t inline_result_interval = 0;
   bool is_calm = true;  // no interruptions, and no results within Resolve
   bool was_draining = false;
+  bool was_standby = false;
+  bool supersedes_all = false;  // since standby, and it may not have yet
   bool had_faults = false;
   bool had_call_faults = false;
   bool had_network_changes = false;
@@ -111,6 +113,7 @@ struct SimulationState {
   std::map<int, int> session_by_fd;
   int64_t replies_owed = 0;
   uint64_t disconnects_posted = 0;
+  uint64_t sessions_restored = 0;
   uint64_t client_received = 0, client_forwarded = 0;
   uint64_t backend_received = 0, backend_forwarded = 0;
   // How many of the ends that were seen could have had this reason.

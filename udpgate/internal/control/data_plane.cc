@@ -48,7 +48,8 @@ absl::Status DataPlane::Create() {
 
 absl::Status DataPlane::OpenSockets() {
   if (absl::Status status = CheckBindAddresses(
-          context_->sys_calls, context_->options.upstream_bind_addresses);
+          context_->sys_calls, context_->options.upstream_bind_addresses,
+          context_->options.binds_absent_addresses);
       !status.ok()) {
     return status;
   }
@@ -206,6 +207,53 @@ void DataPlane::CloseListenSockets() {
 void DataPlane::ApplyLimits() {
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->inbox()->Ring();
+  }
+}
+
+std::vector<RestoreOrder> DataPlane::OrdersOf(
+    bool takes_other_relays, std::vector<RestoreTask>* tasks) const {
+  std::vector<RestoreOrder> orders(workers_.size());
+  for (RestoreOrder& order : orders) {
+    order.takes_other_relays = takes_other_relays;
+  }
+  for (RestoreTask& task : *tasks) {
+    if (task.is_done) continue;
+    orders[ShardOf(task.session->client)].tasks.push_back(&task);
+  }
+  return orders;
+}
+
+void DataPlane::Restore(bool takes_other_relays,
+                        std::vector<RestoreTask>* tasks) {
+  std::vector<RestoreOrder> orders = OrdersOf(takes_other_relays, tasks);
+  for (size_t i = 0; i < workers_.size(); ++i) workers_[i]->Restore(&orders[i]);
+}
+
+void DataPlane::PostRestore(bool takes_other_relays,
+                            std::vector<RestoreTask>* tasks,
+                            const std::shared_ptr<void>& finished) {
+  std::vector<RestoreOrder> orders = OrdersOf(takes_other_relays, tasks);
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (orders[i].tasks.empty()) continue;
+    orders[i].finished = finished;
+    ShardMessage message;
+    message.kind = ShardMessage::Kind::kRestore;
+    message.restore = std::make_unique<RestoreOrder>(std::move(orders[i]));
+    workers_[i]->inbox()->Post(std::move(message));
+  }
+}
+
+void DataPlane::Supersede(const absl::flat_hash_set<uint64_t>& ids) {
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->Supersede(ids);
+  }
+}
+
+void DataPlane::SupersedeAll() {
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    ShardMessage message;
+    message.kind = ShardMessage::Kind::kSupersedeAll;
+    worker->inbox()->Post(std::move(message));
   }
 }
 

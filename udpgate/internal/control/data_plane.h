@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -17,6 +18,7 @@
 #include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/internal/shard/reader.h"
 #include "udpgate/internal/shard/reader_thread.h"
+#include "udpgate/internal/shard/restore_order.h"
 #include "udpgate/internal/shard/worker.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
@@ -25,9 +27,9 @@
 namespace udpgate {
 namespace internal {
 
-// Threads: what is const, VisitSessions, VisitSockets and ApplyLimits from any
-// thread. The rest by one thread at a time: the one that starts, stops or hands
-// over the gateway.
+// Threads: what is const, VisitSessions, VisitSockets, ApplyLimits, PostRestore
+// and SupersedeAll from any thread. The rest by one thread at a time: the one
+// that starts, stops or hands over the gateway.
 class DataPlane {
  public:
   // `context` must outlive it. `Create` comes before everything else.
@@ -59,6 +61,16 @@ class DataPlane {
 
   // Makes the shards take the limits of the context.
   void ApplyLimits();
+
+  // Restores those of `tasks` that are not done, see RestoreOrder; the other
+  // makes running shards do it, which share `finished` until they have. Ends
+  // sessions. The first and the last before StartThreads.
+  void Restore(bool takes_other_relays, std::vector<RestoreTask>* tasks);
+  void PostRestore(bool takes_other_relays, std::vector<RestoreTask>* tasks,
+                   const std::shared_ptr<void>& finished);
+  void Supersede(const absl::flat_hash_set<uint64_t>& ids);
+  // Makes the shards end all their sessions as superseded.
+  void SupersedeAll();
 
   // True if every worker completes an event-loop iteration within `within`.
   bool IsAlive(absl::Duration within) const;
@@ -99,6 +111,8 @@ class DataPlane {
   absl::Status CreateReader(size_t index, bool has_thread);
   void AddNetworkWatcher();
   void NoteBufferSizes();
+  std::vector<RestoreOrder> OrdersOf(bool takes_other_relays,
+                                     std::vector<RestoreTask>* tasks) const;
   size_t ShardOf(const SocketAddress& client) const {
     return context_->hash(client) % workers_.size();
   }

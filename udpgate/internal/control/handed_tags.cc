@@ -8,20 +8,22 @@ namespace internal {
 void HandedTags::Restore(absl::Span<HandedSession> sessions,
                          BackendResolver* resolver) {
   for (HandedSession& session : sessions) {
-    if (session.tag != nullptr) RestoreOne(&session, resolver);
+    session.tag = Own(session.tag, resolver);
   }
 }
 
-void HandedTags::RestoreOne(HandedSession* session, BackendResolver* resolver) {
-  Known& known = known_[session->tag->key()];
+std::shared_ptr<SessionTag> HandedTags::Own(
+    const std::shared_ptr<SessionTag>& tag, BackendResolver* resolver) {
+  if (tag == nullptr) return nullptr;
+  Known& known = known_[tag->key()];
   if (!known.is_restored) {
-    if (std::shared_ptr<SessionTag> own = resolver->RestoreTag(*session->tag)) {
+    if (std::shared_ptr<SessionTag> own = resolver->RestoreTag(*tag)) {
       known = {std::move(own), true};
     } else if (known.tag == nullptr) {
-      known.tag = session->tag;
+      known.tag = tag;
     }
   }
-  session->tag = known.tag;
+  return known.tag;
 }
 
 }  // namespace internal

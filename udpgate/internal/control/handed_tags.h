@@ -1,4 +1,4 @@
-// The tags of sessions that are taken over.
+// The tags of sessions that are taken over or restored.
 #ifndef UDPGATE_INTERNAL_CONTROL_HANDED_TAGS_H_
 #define UDPGATE_INTERNAL_CONTROL_HANDED_TAGS_H_
 
@@ -20,14 +20,15 @@ class HandedTags {
  public:
   // May be called again: the resolver may have learnt more meanwhile.
   void Restore(absl::Span<HandedSession> sessions, BackendResolver* resolver);
+  // The same for one tag, which may be null.
+  std::shared_ptr<SessionTag> Own(const std::shared_ptr<SessionTag>& tag,
+                                  BackendResolver* resolver);
 
  private:
   struct Known {
     std::shared_ptr<SessionTag> tag;
     bool is_restored = false;
   };
-
-  void RestoreOne(HandedSession* session, BackendResolver* resolver);
 
   absl::flat_hash_map<std::string, Known> known_;  // by key
 };

@@ -91,6 +91,7 @@ void ProxyHandover::FillGate(bool keeps_flows, HandedGate* gate) {
   data_plane_->HandOver(keeps_flows, gate);
   gate->now_nanoseconds = context_->clock->NowNanoseconds();
   gate->is_draining = context_->is_draining.load(std::memory_order_relaxed);
+  gate->is_standby = context_->is_standby.load(std::memory_order_relaxed);
   gate->quarantined = context_->relay_ports.Quarantined();
   gate->stats = GetStats();
   for (const ProxyStatField& field : ProxyStatFields()) {
@@ -135,6 +136,7 @@ absl::Status ProxyHandover::TakeOver(HandedGate gate) {
   if (gate.is_draining) {
     context_->is_draining.store(true, std::memory_order_relaxed);
   }
+  context_->is_standby.store(gate.is_standby, std::memory_order_relaxed);
   MutexLock stats_lock(&earlier_stats_mutex_);
   earlier_stats_ = gate.stats;
   return absl::OkStatus();

@@ -75,6 +75,13 @@ absl::optional<DropReason> Admission::Begin(const SocketAddress& client,
   return refusal;
 }
 
+bool Admission::Restore(const SocketAddress& client,
+                        absl::FunctionRef<bool()> evict) {
+  if (!TakePlace(evict)) return false;
+  CountOfNetwork(client, SessionState::kConfirmed);
+  return true;
+}
+
 void Admission::Adopt(const SocketAddress& client, SessionState state,
                       size_t held_bytes) {
   session_count_.fetch_add(1, std::memory_order_relaxed);
@@ -83,6 +90,11 @@ void Admission::Adopt(const SocketAddress& client, SessionState state,
   }
   held_bytes_.fetch_add(static_cast<int64_t>(held_bytes),
                         std::memory_order_relaxed);
+  CountOfNetwork(client, state);
+}
+
+void Admission::CountOfNetwork(const SocketAddress& client,
+                               SessionState state) {
   const ClientNetwork network(client);
   Stripe& stripe = StripeOf(network);
   MutexLock lock(&stripe.mutex);

@@ -48,6 +48,10 @@ class Admission {
   absl::optional<DropReason> Begin(const SocketAddress& client,
                                    size_t held_bytes, int64_t now_nanoseconds,
                                    absl::FunctionRef<bool()> evict);
+  // Takes a place for a confirmed session that is restored. False if the
+  // session limit is reached, see Begin; the other limits count it, but do not
+  // apply.
+  bool Restore(const SocketAddress& client, absl::FunctionRef<bool()> evict);
   // Takes a place for a session of another process, and room for what it holds,
   // regardless of the limits.
   void Adopt(const SocketAddress& client, SessionState state,
@@ -99,6 +103,7 @@ class Admission {
 
   absl::optional<DropReason> TakeRate(int64_t now_nanoseconds);
   bool TakePlace(absl::FunctionRef<bool()> evict);
+  void CountOfNetwork(const SocketAddress& client, SessionState state);
   absl::optional<DropReason> TakePlaceOfNetwork(const SocketAddress& client,
                                                 int64_t now_nanoseconds);
   bool MakeRoom(int64_t now_nanoseconds, Stripe* stripe) const

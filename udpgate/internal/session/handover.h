@@ -56,6 +56,7 @@ struct HandedGate {
   // The counters. Gauges are 0: the new process has its own.
   ProxyStats stats;
   bool is_draining = false;
+  bool is_standby = false;
   // SO_RXQ_OVFL of each listening socket, as last counted.
   std::vector<uint32_t> kernel_drops;
   std::vector<HandedPort> quarantined;

@@ -18,15 +18,14 @@ constexpr std::chrono::milliseconds kStopTimeMax(500);
 SessionEventQueue::SessionEventQueue(SessionEvents* events, int size)
     : events_(events), ring_(size) {}
 
-void SessionEventQueue::Post(const SessionEvent& event,
-                             int64_t time_nanoseconds) {
+void SessionEventQueue::Post(SessionEvent event, int64_t time_nanoseconds) {
   if (is_full() && !events_->AwaitRoom(*this)) {
     dropped_.store(dropped_.load(std::memory_order_relaxed) + 1,
                    std::memory_order_relaxed);
     return;
   }
   const uint64_t position = written_.load(std::memory_order_relaxed);
-  ring_[position % ring_.size()] = {event, time_nanoseconds};
+  ring_[position % ring_.size()] = {std::move(event), time_nanoseconds};
   // Before is_asleep_ is read; the thread sets is_asleep_ and then reads this.
   // So one of the two sees the other's change.
   written_.store(position + 1, std::memory_order_seq_cst);

@@ -29,9 +29,9 @@ class SessionEventQueue {
   SessionEventQueue(SessionEvents* events, int size);
 
   // Drops and counts the event if the queue is full. `time_nanoseconds` is now.
-  // Neither waits nor allocates. During shutdown it waits for room instead, as
-  // long as shutdown may take.
-  void Post(const SessionEvent& event, int64_t time_nanoseconds);
+  // Neither waits nor allocates: the label is moved. During shutdown it waits
+  // for room instead, as long as shutdown may take.
+  void Post(SessionEvent event, int64_t time_nanoseconds);
 
  private:
   friend class SessionEvents;
@@ -40,6 +40,7 @@ class SessionEventQueue {
     SessionEvent event;
     int64_t time_nanoseconds;
   };
+  static_assert(sizeof(Entry) <= 256, "as ProxyOptions promises");
 
   bool is_full() const {
     return written_.load(std::memory_order_relaxed) -

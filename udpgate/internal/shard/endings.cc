@@ -41,6 +41,7 @@ void Endings::UpdatePacing() {
 int64_t Endings::NextDeadline() const {
   // There may be disconnects that wait for the end of the break, too.
   if (is_pacing()) return break_end_nanoseconds_;
+  if (superseded_id_max_ != 0) return shard_->now_nanoseconds;
   int64_t deadline_nanoseconds = INT64_MAX;
   if (shard_->sessions.size() > 0) {
     deadline_nanoseconds = next_sweep_nanoseconds_;
@@ -54,9 +55,9 @@ int64_t Endings::NextDeadline() const {
   return deadline_nanoseconds;
 }
 
-void Endings::EndPaced(EndReason end, Session** session) {
+void Endings::EndPaced(EndReason end, Session** session, DropReason held_drop) {
   const int64_t begin_nanoseconds = shard_->gate->clock->NowNanoseconds();
-  lifecycle_->End(end, DropReason::kSessionEnded, session);
+  lifecycle_->End(end, held_drop, session);
   ends_nanoseconds_ +=
       shard_->gate->clock->NowNanoseconds() - begin_nanoseconds;
 }
@@ -66,6 +67,7 @@ void Endings::HandleDisconnect(ShardMessage* message) {
     case ShardMessage::Kind::kEndClientIp:
     case ShardMessage::Kind::kEndBackend:
     case ShardMessage::Kind::kEndBackendText:
+    case ShardMessage::Kind::kSupersede:
       DisconnectMany(message);
       break;
     default:
@@ -124,7 +126,7 @@ void Endings::DisconnectMany(ShardMessage* message) {
         session->created_nanoseconds > message->came_nanoseconds) {
       continue;
     }
-    if (DisconnectOneOfMany(*message, &session)) ++ended_count;
+    if (EndOneOfMany(*message, &session)) ++ended_count;
   }
   message->ended_count += ended_count;
   if (slot < shard_->sessions.slot_count()) {
@@ -136,6 +138,15 @@ void Endings::DisconnectMany(ShardMessage* message) {
 }
 
 // Whether the session was concerned.
+bool Endings::EndOneOfMany(const ShardMessage& message, Session** session) {
+  if (message.kind != ShardMessage::Kind::kSupersede) {
+    return DisconnectOneOfMany(message, session);
+  }
+  if (!message.ids->contains((*session)->id)) return false;
+  EndPaced(EndReason::kSuperseded, session);
+  return true;
+}
+
 bool Endings::DisconnectOneOfMany(const ShardMessage& message,
                                   Session** session) {
   Session& candidate = **session;
@@ -291,6 +302,40 @@ void Endings::ReportSilence(const Session& session) {
             "backend ", session.backend.ToString(), " sent nothing for ",
             absl::FormatDuration(shard_->limits.backend_silent_timeout));
       });
+}
+
+// Sessions that begin later have higher ids.
+void Endings::SupersedeAll() {
+  superseded_id_max_ = shard_->sessions.newest_id();
+  superseded_slot_ = 0;
+}
+
+void Endings::EndSuperseded() {
+  if (superseded_id_max_ == 0) return;
+  const uint32_t slot_count = shard_->sessions.slot_count();
+  const uint32_t end_slot =
+      std::min(superseded_slot_ + kSlotsPerDisconnect, slot_count);
+  for (int ended_count = 0;
+       superseded_slot_ < end_slot && ended_count < kEndsPerIteration;) {
+    Session* session = shard_->sessions.FindSlot(superseded_slot_++);
+    if (session == nullptr || !IsSuperseded(*session)) continue;
+    EndPaced(EndReason::kSuperseded, &session, DropReason::kStandby);
+    ++ended_count;
+  }
+  if (superseded_slot_ == slot_count) superseded_id_max_ = 0;
+}
+
+void Endings::EndAllSuperseded() {
+  while (superseded_id_max_ != 0) EndSuperseded();
+}
+
+void Endings::Supersede(const absl::flat_hash_set<uint64_t>& ids) {
+  for (uint32_t slot = 0; slot < shard_->sessions.slot_count(); ++slot) {
+    Session* session = shard_->sessions.FindSlot(slot);
+    if (session == nullptr || !ids.contains(session->id)) continue;
+    lifecycle_->End(EndReason::kSuperseded, DropReason::kSessionEnded,
+                    &session);
+  }
 }
 
 void Endings::EndAll() {

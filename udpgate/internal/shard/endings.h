@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "udpgate/internal/session/session_table.h"
@@ -75,13 +76,27 @@ class Endings {
   void ExpireUnconfirmed();
   void ExpireSilent();
 
+  // Another gateway has the sessions. Ends all that live now, in slices: by
+  // EndSuperseded in further iterations.
+  void SupersedeAll();
+  void EndSuperseded();
+  // Whether the session waits for that.
+  bool IsSuperseded(const Session& session) const {
+    return session.id <= superseded_id_max_;
+  }
+  // Ends all that wait, or these, at once.
+  void EndAllSuperseded();
+  void Supersede(const absl::flat_hash_set<uint64_t>& ids);
+
   // Ends all sessions at once, at shutdown.
   void EndAll();
 
  private:
-  void EndPaced(EndReason end, Session** session);
+  void EndPaced(EndReason end, Session** session,
+                DropReason held_drop = DropReason::kSessionEnded);
   void DisconnectOne(ShardMessage* message);
   void DisconnectMany(ShardMessage* message);
+  bool EndOneOfMany(const ShardMessage& message, Session** session);
   bool DisconnectOneOfMany(const ShardMessage& message, Session** session);
   int64_t UnconfirmedDeadline(const Session& session) const;
   int64_t SweepPeriodNanoseconds() const;
@@ -99,6 +114,10 @@ class Endings {
   // The idle sweep: the next slot to look at, and when.
   uint32_t sweep_slot_ = 0;
   int64_t next_sweep_nanoseconds_ = 0;
+  // Sessions with ids up to this one are superseded, and those in the slots
+  // before the other have ended. 0: none are.
+  uint64_t superseded_id_max_ = 0;
+  uint32_t superseded_slot_ = 0;
 };
 
 }  // namespace internal

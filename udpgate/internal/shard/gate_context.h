@@ -71,6 +71,7 @@ struct GateContext {
   BackendSessions backend_sessions;
   ControlThread control;
   std::atomic<bool> is_draining{false};
+  std::atomic<bool> is_standby{false};  // see Proxy::SetStandby
   // From Start to Stop, or to the end of a takeover: shards handle messages.
   std::atomic<bool> is_running{false};
   // The limits in force. Each shard has a copy, and renews it when the version

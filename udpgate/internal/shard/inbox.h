@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -18,6 +19,7 @@
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/session/handover.h"
 #include "udpgate/internal/session/session_ref.h"
+#include "udpgate/internal/shard/restore_order.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/session_info.h"
 #include "udpgate/socket_address.h"
@@ -42,6 +44,9 @@ struct ShardMessage {
     kEndSilent,         // end `session` if its client is still silent
     kEndMoved,          // end the session of `client`, see ClientMoves
     kMoved,             // that was done; continue `session` with its result
+    kRestore,           // do what `restore` says
+    kSupersede,         // end the sessions `ids`: another gateway has them
+    kSupersedeAll,      // end all that live now, for the same reason
   };
   using DisconnectDone = absl::AnyInvocable<void(int64_t ended_count)>;
   // Called by the shard's owner. `next_slot` is where the next slice begins, 0
@@ -62,10 +67,15 @@ struct ShardMessage {
   // Of a disconnect: when it arrived. Sessions that were created or resolved
   // later are not concerned.
   int64_t came_nanoseconds = INT64_MAX;
+  // Of kSupersede; likewise.
+  std::shared_ptr<const absl::flat_hash_set<uint64_t>> ids;
+  // Of kRestore.
+  std::unique_ptr<RestoreOrder> restore;
   // One of several messages of one disconnect; the sender adds up the counts.
   bool is_part = false;
-  // Progress of kEndClientIp, kEndBackend and kEndBackendText: sessions ended
-  // so far. `session` has the next slot, and the newest id that is concerned.
+  // Progress of kEndClientIp, kEndBackend, kEndBackendText and kSupersede:
+  // sessions ended so far. `session` has the next slot, and the newest id that
+  // is concerned.
   int64_t ended_count = 0;
   // Of kFindSilent and kEndSilent: the session found so far, if any, is
   // `session` of shard `silent_shard`; and how many shards have still to
@@ -119,8 +129,8 @@ class Inbox {
   // never dropped. Returns false at once if closed.
   bool PostDisconnect(ShardMessage message);
 
-  // The owner has not finished a message kEndClientIp, kEndBackend or
-  // kEndBackendText: it is queued again, and keeps its room.
+  // The owner has not finished a message kEndClientIp, kEndBackend,
+  // kEndBackendText or kSupersede: it is queued again, and keeps its room.
   void PostAgain(ShardMessage message);
   // The owner has finished a disconnect, and its room is free.
   void EndDisconnect();

@@ -1,5 +1,7 @@
 #include "udpgate/internal/shard/lifecycle.h"
 
+#include <utility>
+
 #include "absl/time/time.h"
 #include "udpgate/internal/net/listen_socket.h"
 
@@ -33,9 +35,7 @@ void Lifecycle::ApplyLimits() {
 }
 
 Session* Lifecycle::Create(const SocketAddress& client, uint32_t hash) {
-  Session* session =
-      shard_->sessions.Insert(client, hash, shard_->now_nanoseconds);
-  networks_.Add(session);
+  Session* session = Place(client, hash);
   shard_->counters->sessions_created.Add();
   session->resolve_deadline_nanoseconds =
       shard_->now_nanoseconds +
@@ -95,6 +95,20 @@ void Lifecycle::UpdateOffload(Session* session) {
   if (!shard_->offload.is_on()) return;
   shard_->offload.Update(session);
   if (session->state != SessionState::kConfirmed) return;
+  shard_->offload.Begin(shard_->gate->listeners[session->listener].address,
+                        session);
+}
+
+Session* Lifecycle::Place(const SocketAddress& client, uint32_t hash) {
+  Session* session =
+      shard_->sessions.Insert(client, hash, shard_->now_nanoseconds);
+  networks_.Add(session);
+  return session;
+}
+
+void Lifecycle::Continue(Session* session) {
+  shard_->counters->sessions_restored.Add();
+  Enlist(SessionState::kConfirmed, kProofCount, session);
   shard_->offload.Begin(shard_->gate->listeners[session->listener].address,
                         session);
 }
@@ -173,7 +187,7 @@ void Lifecycle::Report(SessionEvent::Kind kind, const Session& session,
   event.client_bytes_forwarded = session.client_bytes_forwarded;
   event.backend_datagrams_forwarded = session.backend_datagrams_forwarded;
   event.backend_bytes_forwarded = session.backend_bytes_forwarded;
-  events_->Post(event, shard_->now_nanoseconds);
+  events_->Post(std::move(event), shard_->now_nanoseconds);
 }
 
 }  // namespace internal

@@ -56,6 +56,13 @@ class Lifecycle {
   // that it has not: it refused it, withdrew from it or had no room.
   void UpdateOffload(Session* session);
 
+  // For a session that is restored. Adds one without a state; the client must
+  // have none.
+  Session* Place(const SocketAddress& client, uint32_t hash);
+  // Confirms it: it has all that a session with a backend has, and is counted
+  // by Admission. The observer is not told, since it is no new one.
+  void Continue(Session* session);
+
   // For a takeover. Adds a session of another process, which has no state
   // before `Enlist`. The client must have none.
   Session* Adopt(const SocketAddress& client, uint32_t hash, uint64_t id);

@@ -115,6 +115,9 @@ void Newcomers::Begin(const ClientDatagram& datagram) {
 // Why the datagram of a client without a session must not create one.
 absl::optional<DropReason> Newcomers::Screen(
     const ClientDatagram& datagram) const {
+  if (shard_->gate->is_standby.load(std::memory_order_relaxed)) {
+    return DropReason::kStandby;
+  }
   const Screening screening =
       shard_->gate->resolver->Screen(datagram.client, datagram.payload);
   if (screening.drop.has_value()) return screening.drop;
@@ -270,8 +273,6 @@ void Newcomers::OpenUpstream(ResolveResult result, Session** session) {
   SendHeld(session);
 }
 
-// Finds the source address towards `backend`; `failure` says why there is none.
-// Returns why datagrams cannot be sent to `backend` at all, or null.
 const char* Newcomers::FindSource(const SocketAddress& backend,
                                   SocketAddress* source,
                                   UpstreamOpener::Result* failure) {
@@ -316,10 +317,8 @@ void Newcomers::Connect(const UpstreamOpener::Result& opened,
   }
 }
 
-// A socket for a new session, on `preferred` if that is possible. If ports,
-// descriptors or memory run out, unconfirmed sessions of this shard are
-// evicted. Only then is a port tried that another program was found to have:
-// that is expensive, and mostly in vain.
+// A port that another program was found to have is tried only after the
+// evictions: that is expensive, and mostly in vain.
 UpstreamOpener::Result Newcomers::OpenSocket(const Session& session,
                                              const SocketAddress& preferred,
                                              const SocketAddress& source,

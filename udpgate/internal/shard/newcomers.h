@@ -60,6 +60,18 @@ class Newcomers {
   // there.
   void HandleMoved(ShardMessage* message);
 
+  // Finds the source address towards `backend`; `failure` says why there is
+  // none. Returns why datagrams cannot be sent to `backend` at all, or null.
+  const char* FindSource(const SocketAddress& backend, SocketAddress* source,
+                         UpstreamOpener::Result* failure);
+  // A socket for a new session, on `preferred` if that is valid and possible.
+  // If ports, descriptors or memory run out, unconfirmed sessions of this shard
+  // are evicted.
+  UpstreamOpener::Result OpenSocket(const Session& session,
+                                    const SocketAddress& preferred,
+                                    const SocketAddress& source,
+                                    const SocketAddress& backend);
+
   // Ends sessions whose backend was not resolved in time.
   void ExpirePending();
   // When the next one expires; INT64_MAX if there is none.
@@ -73,12 +85,6 @@ class Newcomers {
   Session* FindWaiting(const ShardMessage& message);
   bool MustResolveAgain(const Session& session) const;
   void OpenUpstream(ResolveResult result, Session** session);
-  const char* FindSource(const SocketAddress& backend, SocketAddress* source,
-                         UpstreamOpener::Result* failure);
-  UpstreamOpener::Result OpenSocket(const Session& session,
-                                    const SocketAddress& preferred,
-                                    const SocketAddress& source,
-                                    const SocketAddress& backend);
   void Connect(const UpstreamOpener::Result& opened,
                const SocketAddress& backend, ResolveResult* result,
                Session* session);

@@ -43,7 +43,9 @@ Shard::Shard(GateContext* gate, uint32_t number, int epoll_fd,
       newcomers_(&context_, &upstreams_, &lifecycle_, &relay_, &evictions_,
                  &moves_),
       snapshot_(&context_),
-      handover_(&context_, &upstreams_, &lifecycle_, &newcomers_) {
+      handover_(&context_, &upstreams_, &lifecycle_, &newcomers_),
+      restorer_(&context_, &upstreams_, &lifecycle_, &evictions_, &newcomers_,
+                &endings_) {
   queued_.reserve(gate->options.batch_size);
 }
 
@@ -155,6 +157,16 @@ void Shard::DrainMessages() {
         context_.gate->client_refusals_under_way.fetch_sub(
             1, std::memory_order_relaxed);
         break;
+      case ShardMessage::Kind::kRestore:
+        // The pause is short: what is not restored yet is left out.
+        if (is_handing_over_) break;
+        restorer_.HandleMessage(&message);
+        message_budget_ = 0;
+        break;
+      case ShardMessage::Kind::kSupersedeAll:
+        endings_.SupersedeAll();
+        break;
+      case ShardMessage::Kind::kSupersede:
       case ShardMessage::Kind::kDisconnectClient:
       case ShardMessage::Kind::kEndSession:
       case ShardMessage::Kind::kEndClientIp:
@@ -231,6 +243,7 @@ bool Shard::HasCaughtUp(bool has_events) {
 void Shard::Expire() {
   newcomers_.ExpirePending();
   if (endings_.is_pacing()) return;
+  endings_.EndSuperseded();
   endings_.ExpireUnconfirmed();
   endings_.ExpireSilent();
 }
@@ -239,11 +252,22 @@ int64_t Shard::NextDeadline() const {
   return std::min(endings_.NextDeadline(), newcomers_.NextDeadline());
 }
 
+void Shard::Restore(RestoreOrder* order) {
+  context_.now_nanoseconds = context_.gate->clock->NowNanoseconds();
+  restorer_.RestoreAll(order);
+}
+
+void Shard::Supersede(const absl::flat_hash_set<uint64_t>& ids) {
+  context_.now_nanoseconds = context_.gate->clock->NowNanoseconds();
+  endings_.Supersede(ids);
+}
+
 // Takeover.
 
 void Shard::HandOverSessions(bool keeps_flows,
                              std::vector<HandedSession>* sessions) {
   context_.now_nanoseconds = context_.gate->clock->NowNanoseconds();
+  is_handing_over_ = true;
   // A new client's first datagram may bring a result at once, and a disconnect
   // of many sessions posts itself again.
   do {
@@ -253,6 +277,8 @@ void Shard::HandOverSessions(bool keeps_flows,
     DrainDatagrams();
   } while (context_.inbox->datagrams_waiting() > 0 ||
            context_.inbox->HasMessages() || context_.inbox->HasDisconnects());
+  endings_.EndAllSuperseded();
+  is_handing_over_ = false;
   handover_.HandOverSessions(keeps_flows, sessions);
 }
 

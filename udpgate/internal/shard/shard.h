@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "udpgate/internal/net/datagram_batch.h"
@@ -24,6 +25,8 @@
 #include "udpgate/internal/shard/newcomers.h"
 #include "udpgate/internal/shard/relay.h"
 #include "udpgate/internal/shard/reply_batch.h"
+#include "udpgate/internal/shard/restore_order.h"
+#include "udpgate/internal/shard/session_restorer.h"
 #include "udpgate/internal/shard/shard_context.h"
 #include "udpgate/internal/shard/shard_handover.h"
 #include "udpgate/internal/shard/snapshot.h"
@@ -37,7 +40,10 @@ namespace internal {
 // The shard dispatches; each job is done by one class of this folder. They call
 // each other in one direction only:
 //
-//   Shard -> Newcomers, Endings, Relay, Snapshot, ShardHandover
+//   Shard -> Newcomers, Endings, Relay, Snapshot, ShardHandover,
+//            SessionRestorer
+//   ShardHandover -> Newcomers
+//   SessionRestorer -> Newcomers, Evictions, Endings
 //   Newcomers -> Evictions, ClientMoves, Relay
 //   Relay -> AddressValidation, UpstreamRecovery
 //   Endings -> AddressValidation
@@ -75,6 +81,10 @@ class Shard {
   // Drops the datagrams that wait, and ends all sessions.
   void EndAllSessions();
 
+  // See Worker.
+  void Restore(RestoreOrder* order);
+  void Supersede(const absl::flat_hash_set<uint64_t>& ids);
+
   // For a takeover; see Worker.
   void HandOverSessions(bool keeps_flows, std::vector<HandedSession>* sessions);
   void ForgetSessions();
@@ -111,8 +121,10 @@ class Shard {
   Newcomers newcomers_;
   Snapshot snapshot_;
   ShardHandover handover_;
+  SessionRestorer restorer_;
 
   uint32_t limits_version_ = 0;
+  bool is_handing_over_ = false;
   // Messages that this iteration may still handle.
   int message_budget_ = 0;
   // When this iteration should have begun, at the latest. After a stall: until

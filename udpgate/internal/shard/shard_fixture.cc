@@ -123,7 +123,7 @@ void ShardTest::TearDown() {
                 stats.backend_datagrams_forwarded + stats.dropped_total() +
                 stats.datagrams_held);
   EXPECT_EQ(
-      stats.sessions_created,
+      stats.sessions_created + stats.sessions_restored,
       stats.sessions_active + stats.sessions_pending + stats.ended_total());
   EXPECT_EQ(static_cast<uint64_t>(context_->admission.session_count()),
             stats.sessions_active + stats.sessions_pending);
@@ -131,7 +131,7 @@ void ShardTest::TearDown() {
             stats.sessions_active);
   worker_->EndAllSessions();
   const ProxyStats end = Stats();
-  EXPECT_EQ(end.sessions_created, end.ended_total());
+  EXPECT_EQ(end.sessions_created + end.sessions_restored, end.ended_total());
   EXPECT_EQ(end.datagrams_held, 0u);
   EXPECT_EQ(context_->relay_ports.in_use(), 0);
 }
@@ -219,6 +219,27 @@ std::vector<std::string> ShardTest::ReceiveAll(LoopbackPeer* peer) {
     payloads.push_back(datagram->payload);
   }
   return payloads;
+}
+
+std::vector<RestoreTask> ShardTest::Restore(
+    absl::Span<const RestorableSession> sessions, bool takes_other_relays) {
+  std::vector<RestoreTask> tasks(sessions.size());
+  ShardMessage message;
+  message.kind = ShardMessage::Kind::kRestore;
+  message.restore = std::make_unique<RestoreOrder>();
+  message.restore->takes_other_relays = takes_other_relays;
+  bool is_finished = false;
+  message.restore->finished = {nullptr,
+                               [&is_finished](void*) { is_finished = true; }};
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    tasks[i].session = &sessions[i];
+    tasks[i].tag = sessions[i].tag;
+    message.restore->tasks.push_back(&tasks[i]);
+  }
+  worker_->inbox()->Post(std::move(message));
+  for (size_t i = 0; i <= sessions.size() && !is_finished; ++i) Poll();
+  EXPECT_TRUE(is_finished);
+  return tasks;
 }
 
 void ShardTest::PostDisconnect(ShardMessage::Kind kind,

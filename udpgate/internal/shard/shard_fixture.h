@@ -28,11 +28,13 @@
 #include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/reader.h"
+#include "udpgate/internal/shard/restore_order.h"
 #include "udpgate/internal/shard/worker.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
 #include "udpgate/session_observer.h"
+#include "udpgate/session_restore.h"
 #include "udpgate/socket_address.h"
 
 namespace udpgate {
@@ -134,6 +136,9 @@ class ShardTest : public ::testing::Test {
   void Confirm(test::LoopbackPeer* client);
 
   std::vector<std::string> ReceiveAll(test::LoopbackPeer* peer);
+  // Has the shard restore sessions, and returns what has become of them.
+  std::vector<RestoreTask> Restore(absl::Span<const RestorableSession> sessions,
+                                   bool takes_other_relays = false);
   void PostDisconnect(ShardMessage::Kind kind, const SocketAddress& client,
                       SessionRef session = {});
 

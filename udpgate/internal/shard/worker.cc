@@ -144,6 +144,16 @@ void Worker::EndAllSessions() {
   shard_.EndAllSessions();
 }
 
+void Worker::Restore(RestoreOrder* order) {
+  OwnershipLock lock(&ownership_);
+  shard_.Restore(order);
+}
+
+void Worker::Supersede(const absl::flat_hash_set<uint64_t>& ids) {
+  OwnershipLock lock(&ownership_);
+  shard_.Supersede(ids);
+}
+
 void Worker::HandOverSessions(bool keeps_flows,
                               std::vector<HandedSession>* sessions) {
   OwnershipLock lock(&ownership_);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +22,7 @@
 #include "udpgate/internal/session/handover.h"
 #include "udpgate/internal/shard/gate_context.h"
 #include "udpgate/internal/shard/inbox.h"
+#include "udpgate/internal/shard/restore_order.h"
 #include "udpgate/internal/shard/shard.h"
 #include "udpgate/internal/shard/shard_ownership.h"
 #include "udpgate/internal/util/counters.h"
@@ -72,6 +74,11 @@ class Worker {
   // Ends all sessions and drops what is queued, counted as session_ended. After
   // Run has returned and the readers have stopped. The destructor does it too.
   void EndAllSessions();
+
+  // Before the first PollOnce: restores sessions of this shard; ends those of
+  // these ids that it has.
+  void Restore(RestoreOrder* order);
+  void Supersede(const absl::flat_hash_set<uint64_t>& ids);
 
   // The parts of a takeover (see Handover), while neither Run nor a reader
   // runs. What is queued is handled, and the sessions are appended to

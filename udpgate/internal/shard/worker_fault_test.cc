@@ -141,7 +141,7 @@ class Gate {
         stats.client_datagrams_forwarded + stats.backend_datagrams_forwarded +
             stats.dropped_total() + stats.datagrams_held);
     EXPECT_EQ(
-        stats.sessions_created,
+        stats.sessions_created + stats.sessions_restored,
         stats.sessions_active + stats.sessions_pending + stats.ended_total());
     EXPECT_EQ(static_cast<uint64_t>(context_->admission.session_count()),
               stats.sessions_active + stats.sessions_pending);

@@ -80,6 +80,7 @@ json WriteState(const HandedGate& gate) {
   message["session_number"] = gate.session_number;
   message["session_count"] = gate.sessions.size();
   message["is_draining"] = gate.is_draining;
+  message["is_standby"] = gate.is_standby;
   message["kernel_drops"] = gate.kernel_drops;
   message["stats"] = WriteStats(gate.stats);
   message["datagrams_dropped"] =
@@ -125,8 +126,12 @@ absl::Status ReadState(const json& message, HandedGate* gate,
     const auto found = message.find(name);
     return found == message.end() ? json::object() : *found;
   };
-  const auto draining = message.find("is_draining");
-  gate->is_draining = draining != message.end() && *draining == true;
+  const auto is_true = [&](const char* name) {
+    const auto found = message.find(name);
+    return found != message.end() && *found == true;
+  };
+  gate->is_draining = is_true("is_draining");
+  gate->is_standby = is_true("is_standby");
   const auto total = message.find("resolve_nanoseconds_total");
   if (!ReadStats(part("stats"), &gate->stats) ||
       !ReadReasons(part("datagrams_dropped"), &DropReasonName,

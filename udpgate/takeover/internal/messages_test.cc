@@ -138,6 +138,7 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
   gate.now_nanoseconds = 11;
   gate.pause_began_nanoseconds = 10;
   gate.session_number = 12;
+  gate.is_standby = true;
   gate.kernel_drops = {0, 13};
   gate.stats.sessions_created = 14;
   gate.stats.datagrams_dropped[1] = 15;
@@ -164,6 +165,8 @@ TEST_F(MessagesTest, AGateComesAsItWas) {
   EXPECT_EQ(read->now_nanoseconds, 11);
   EXPECT_EQ(read->pause_began_nanoseconds, 10);
   EXPECT_EQ(read->session_number, 12u);
+  EXPECT_TRUE(read->is_standby);
+  EXPECT_FALSE(read->is_draining);
   EXPECT_EQ(read->kernel_drops, gate.kernel_drops);
   EXPECT_EQ(read->stats.sessions_created, 14u);
   EXPECT_EQ(read->stats.datagrams_dropped, gate.stats.datagrams_dropped);
