@@ -109,6 +109,9 @@ TEST_P(ProxyRestoreTest, BeforeStartAllSessionsAreThereWithTheFirstDatagram) {
   }
   EXPECT_EQ(live_ids, ids);
   EXPECT_EQ(proxy_->GetStats().sessions_restored, clients.size());
+  ASSERT_THAT(proxy_->CountSessionsByBackend(), SizeIs(1));
+  EXPECT_EQ(proxy_->CountSessionsByBackend()[0].sessions,
+            static_cast<int64_t>(clients.size()));
   EXPECT_TRUE(IsAccounted(proxy_->GetStats()));
 }
 

@@ -442,6 +442,17 @@ TEST_F(TakeoverTest, ADrainContinues) {
   old_->Drain();
   ASSERT_TRUE(TakeOver().ok());
   EXPECT_TRUE(new_->is_draining());
+  EXPECT_FALSE(new_->is_standby());
+}
+
+TEST_F(TakeoverTest, AStandbyContinues) {
+  StartOld();
+  ASSERT_TRUE(client_.Ask(address_, "a").ok());
+  old_->SetStandby(true);
+  ASSERT_TRUE(TakeOver().ok());
+  EXPECT_TRUE(new_->is_standby());
+  EXPECT_EQ(new_->GetStats().sessions_active, 0u);
+  EXPECT_EQ(new_->GetStats().ended(EndReason::kSuperseded), 1u);
 }
 
 // As where a session has ended after its copy was made, and its port was taken
