@@ -252,6 +252,39 @@ TEST_F(RedisDisconnectStreamTest, AKeyOfAnotherTypeAffectsNoChannel) {
   EXPECT_TRUE(AwaitHealthy(*source)) << source->Health();
 }
 
+// Without an entry that was read, only the number of entries tells.
+TEST_F(RedisDisconnectStreamTest, ReportsATrimBeforeTheFirstEntryWasRead) {
+  for (const int count : {2, 5}) {
+    SCOPED_TRACE(count);
+    RedisServer redis;
+    ASSERT_TRUE(redis.Start().ok());
+    ASSERT_TRUE(redis
+                    .Command({"ACL", "SETUSER", "gate", "on", ">secret", "~*",
+                              "&*", "+@all"})
+                    .ok());
+    options_.username = "gate";
+    options_.password = "secret";
+    Events received;
+    const auto source = Start(redis.tcp_address(), &received);
+    ASSERT_TRUE(AwaitHealthy(*source)) << source->Health();
+    ASSERT_TRUE(redis.Command({"ACL", "SETUSER", "gate", "off"}).ok());
+    ASSERT_TRUE(redis.Command({"CLIENT", "KILL", "USER", "gate"}).ok());
+    ASSERT_TRUE(AwaitTrue([&] { return !source->Health().ok(); }));
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(redis
+                      .Command({"XADD", kStream, "MAXLEN", "2", "*", "event",
+                                absl::StrCat("1.2.3.4:", i + 1)})
+                      .ok());
+    }
+    ASSERT_TRUE(redis.Command({"ACL", "SETUSER", "gate", "on"}).ok());
+    EXPECT_TRUE(received.Await(2));
+    EXPECT_TRUE(AwaitHealthy(*source)) << source->Health();
+    // That of the channel, and that of the stream.
+    EXPECT_EQ(source->GetStats().gaps, count > 2 ? 2u : 1u);
+    source->Stop();
+  }
+}
+
 // Replies in place of those to XREAD; each ends the connection.
 TEST_F(RedisDisconnectStreamTest, ReconnectsAfterAnInvalidReply) {
   const std::vector<std::string> replies = {

@@ -7,15 +7,14 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "udpgate/dns/host_port.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/util/unshared_status.h"
 #include "udpgate/option_error.h"
 #include "udpgate/redis/internal/connection.h"
+#include "udpgate/redis/internal/sentinel_reply.h"
 #include "udpgate/redis/redis_option_ranges.h"
 
 namespace udpgate {
@@ -24,6 +23,8 @@ namespace {
 using internal::MutexLock;
 using redis::internal::Connection;
 using redis::internal::ConnectionOwner;
+using redis::internal::ReadMasterAddress;
+using redis::internal::ReadSwitchMaster;
 using redis::internal::ReplyText;
 using redis_ranges::kSentinelsMax;
 
@@ -33,19 +34,6 @@ absl::Status Invalid(absl::string_view field, absl::string_view allowed) {
   return OptionError(absl::StatusCode::kInvalidArgument,
                      absl::StrCat("RedisSentinelOptions::", field),
                      absl::StrCat(" must be ", allowed));
-}
-
-// `host:port`, or empty if that is no valid address.
-std::string Join(absl::string_view host, absl::string_view port) {
-  HostPort host_port;
-  int number;
-  if (!absl::SimpleAtoi(port, &number) || number < 1 || number > 65535) {
-    return "";
-  }
-  host_port.host = std::string(host);
-  host_port.port = static_cast<uint16_t>(number);
-  const absl::StatusOr<HostPort> parsed = HostPort::Parse(host_port.ToString());
-  return parsed.ok() ? parsed->ToString() : "";
 }
 
 // The sentinel that is next in turn.
@@ -285,11 +273,7 @@ void RedisSentinel::Impl::OnAddress(const redisReply& reply) {
         absl::StrCat(turn_->current(), " does not know the master's name")));
     return;
   }
-  std::string host_port;
-  if (reply.type == REDIS_REPLY_ARRAY && reply.elements == 2) {
-    host_port =
-        Join(ReplyText(*reply.element[0]), ReplyText(*reply.element[1]));
-  }
+  const std::string host_port = ReadMasterAddress(reply);
   if (host_port.empty()) {
     connection_.Drop(absl::DataLossError(absl::StrCat(
         turn_->current(), " replies with no address; is it a Sentinel?")));
@@ -299,13 +283,10 @@ void RedisSentinel::Impl::OnAddress(const redisReply& reply) {
   for (const Waiting& asked : std::exchange(asked_, {})) asked.found(host_port);
 }
 
-// "name old-host old-port new-host new-port"
 void RedisSentinel::Impl::OnMessage(const redisReply& message) {
   if (message.elements != 3) return;
-  const std::vector<absl::string_view> words =
-      absl::StrSplit(ReplyText(*message.element[2]), ' ');
-  if (words.size() != 5 || words[0] != options_.master) return;
-  const std::string host_port = Join(words[3], words[4]);
+  const std::string host_port =
+      ReadSwitchMaster(ReplyText(*message.element[2]), options_.master);
   if (!host_port.empty()) SetMaster(host_port);
 }
 

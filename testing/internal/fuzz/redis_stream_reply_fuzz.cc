@@ -42,6 +42,8 @@ void TryReply(const redisReply& reply) {
   if (redis::internal::ReadStreamReply(reply, &read)) RequireInOrder(read);
   std::vector<StreamEntry> range;
   if (redis::internal::ReadStreamEntries(reply, &range)) RequireInOrder(range);
+  redis::internal::StreamInfo info;
+  redis::internal::ReadStreamInfo(reply, &info);
   int64_t milliseconds = 0;
   if (redis::internal::ReadRedisTime(reply, &milliseconds)) {
     Require(milliseconds >= 0, "a time is not negative");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace udpgate {
@@ -78,7 +79,32 @@ void DisconnectStream::Send(
 void DisconnectStream::OnConnected() {
   pending_.clear();
   SendTime();
+  SendInfo();
   SendOldest();
+}
+
+void DisconnectStream::SendInfo() {
+  info_.reset();
+  const bool must_ask =
+      position().empty() && !asks_no_info_ &&
+      (!last_id_.has_value() || entries_added_first_.has_value());
+  if (!must_ask) return;
+  Send(Command::kInfo, {"XINFO", "STREAM", options_.disconnect_stream});
+}
+
+void DisconnectStream::TakeInfo(const redisReply& reply) {
+  StreamInfo info;
+  if (reply.type == REDIS_REPLY_ERROR
+          ? absl::StartsWith(ReplyText(reply), "ERR no such key")
+          : ReadStreamInfo(reply, &info)) {
+    info_ = info;
+  }
+}
+
+bool DisconnectStream::HasLostUnread() const {
+  return info_.has_value() && entries_added_first_.has_value() &&
+         info_->entries_added >= *entries_added_first_ &&
+         info_->length < info_->entries_added - *entries_added_first_;
 }
 
 void DisconnectStream::SendOldest() {
@@ -112,11 +138,17 @@ void DisconnectStream::SendRead() {
 }
 
 void DisconnectStream::OnReply(const redisReply& reply) {
+  const Command command = pending_.front();
+  if (command == Command::kInfo) {
+    // Not needed: a user may lack the permission.
+    TakeInfo(reply);
+    pending_.pop_front();
+    return;
+  }
   if (reply.type == REDIS_REPLY_ERROR) {
     connection_.DropForError(reply);
     return;
   }
-  const Command command = pending_.front();
   if (!TakeReply(command, reply)) {
     connection_.Drop(absl::DataLossError("unexpected reply"));
     return;
@@ -144,6 +176,7 @@ bool DisconnectStream::TakeReply(Command command, const redisReply& reply) {
       ChoosePosition(entries.empty() ? absl::optional<StreamId>()
                                      : absl::optional<StreamId>(entries[0].id));
       return true;
+    case Command::kInfo:
     case Command::kRead:
       break;
   }
@@ -172,6 +205,7 @@ void DisconnectStream::ChoosePosition(const absl::optional<StreamId>& oldest) {
   }
   if (!last_id_.has_value()) {
     last_id_ = start;
+    if (info_.has_value()) entries_added_first_ = info_->entries_added;
     return;
   }
   // Another stream, of which ids are smaller, or a clock that was set back. It
@@ -187,7 +221,7 @@ void DisconnectStream::ChoosePosition(const absl::optional<StreamId>& oldest) {
     MutexLock lock(&mutex_);
     has_position = position_.has_value();
   }
-  if (has_position) ReportLost(last_id_->milliseconds);
+  if (has_position || HasLostUnread()) ReportLost(last_id_->milliseconds);
   if (*last_id_ < start) last_id_ = start;
 }
 
@@ -238,7 +272,9 @@ void DisconnectStream::OnLost(const absl::Status& why) {
   const bool is_unreadable =
       absl::IsResourceExhausted(why) || absl::IsDataLoss(why);
   if (is_unreadable && !pending_.empty()) {
-    if (pending_.front() == Command::kOldest) {
+    if (pending_.front() == Command::kInfo) {
+      asks_no_info_ = true;
+    } else if (pending_.front() == Command::kOldest) {
       knows_no_oldest_ = true;
     } else if (reads_one_) {
       skips_ = true;

@@ -79,12 +79,18 @@ class DisconnectStream final : public ConnectionOwner {
   int64_t OnIteration(int64_t) override { return Connection::kNever; }
 
  private:
-  enum class Command { kTime, kOldest, kRead };
+  enum class Command { kTime, kInfo, kOldest, kRead };
 
   void Send(Command command,
             std::initializer_list<absl::string_view> arguments);
   void SendTime() { Send(Command::kTime, {"TIME"}); }
   void SendOldest();
+  // Asks how many entries there have been, until one was read.
+  void SendInfo();
+  void TakeInfo(const redisReply& reply);
+  // Entries have been added since the first connection, and are gone; no
+  // entry was read.
+  bool HasLostUnread() const;
   void SendRead();
   // Decides where to read on; `oldest` is the first entry of the stream.
   void ChoosePosition(const absl::optional<StreamId>& oldest);
@@ -117,6 +123,11 @@ class DisconnectStream final : public ConnectionOwner {
   bool reads_one_ = false;
   bool skips_ = false;
   bool knows_no_oldest_ = false;
+  // The reply to XINFO was too large.
+  bool asks_no_info_ = false;
+  // At the first connection, and at this one; not set: unknown.
+  absl::optional<uint64_t> entries_added_first_;
+  absl::optional<StreamInfo> info_;
   Connection connection_;
 };
 

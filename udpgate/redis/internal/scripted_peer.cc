@@ -49,6 +49,7 @@ ScriptedPeer::Action ScriptedPeer::Healthy(const Command& command) {
   if (command[0] == "AUTH" || command[0] == "SELECT") return Say("+OK\r\n");
   if (command[0] == "INFO")
     return Say(Bulk("# Replication\r\nrole:master\r\n"));
+  if (command[0] == "XINFO") return Say("-ERR no such key\r\n");
   if (command[0] == "SUBSCRIBE") {
     return Say(
         absl::StrCat("*3\r\n", Bulk("subscribe"), Bulk(command[1]), ":1\r\n"));

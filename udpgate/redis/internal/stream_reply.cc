@@ -93,6 +93,26 @@ bool ReadStreamEntries(const redisReply& reply,
   return true;
 }
 
+bool ReadStreamInfo(const redisReply& reply, StreamInfo* info) {
+  if (reply.type != REDIS_REPLY_ARRAY) return false;
+  bool has_length = false;
+  bool has_added = false;
+  const auto read = [&](size_t i, absl::string_view name, uint64_t* number) {
+    const redisReply& value = *reply.element[i + 1];
+    if (TextOf(reply.element[i]) != name || value.type != REDIS_REPLY_INTEGER ||
+        value.integer < 0) {
+      return false;
+    }
+    *number = static_cast<uint64_t>(value.integer);
+    return true;
+  };
+  for (size_t i = 0; i + 1 < reply.elements; i += 2) {
+    has_length = read(i, "length", &info->length) || has_length;
+    has_added = read(i, "entries-added", &info->entries_added) || has_added;
+  }
+  return has_length && has_added;
+}
+
 bool ReadStreamReply(const redisReply& reply,
                      std::vector<StreamEntry>* entries) {
   if (reply.type == REDIS_REPLY_NIL) return true;

@@ -56,6 +56,16 @@ bool ReadRedisTime(const redisReply& reply, int64_t* milliseconds);
 bool ReadStreamEntries(const redisReply& reply,
                        std::vector<StreamEntry>* entries);
 
+// What XINFO tells of how many entries there are, and have been.
+struct StreamInfo {
+  uint64_t length = 0;
+  uint64_t entries_added = 0;
+};
+
+// The reply to XINFO STREAM (https://redis.io/commands/xinfo-stream/). False if
+// it is none, or is that of a Redis before 7, which does not count.
+bool ReadStreamInfo(const redisReply& reply, StreamInfo* info);
+
 // The reply to XREAD of one stream (https://redis.io/commands/xread/): no
 // entries if the time was over. False if it is none.
 bool ReadStreamReply(const redisReply& reply,

@@ -46,6 +46,24 @@ TEST(StreamIdTest, AreOrderedByTimeFirst) {
   EXPECT_FALSE((StreamId{2, 1} < StreamId{2, 1}));
 }
 
+TEST(StreamReplyTest, ReadsHowManyEntriesThereHaveBeen) {
+  StreamInfo info;
+  ASSERT_TRUE(ReadStreamInfo(
+      *ReplyOf("*6\r\n$6\r\nlength\r\n:2\r\n$6\r\ngroups\r\n:0\r\n"
+               "$13\r\nentries-added\r\n:5\r\n"),
+      &info));
+  EXPECT_EQ(info.length, 2u);
+  EXPECT_EQ(info.entries_added, 5u);
+  // The first is that of Redis 6.
+  for (const char* bytes :
+       {"*2\r\n$6\r\nlength\r\n:2\r\n", "*0\r\n", "+OK\r\n",
+        "*4\r\n$6\r\nlength\r\n:-2\r\n$13\r\nentries-added\r\n:5\r\n",
+        "*4\r\n$6\r\nlength\r\n:2\r\n$13\r\nentries-added\r\n$1\r\n5\r\n",
+        "*3\r\n$6\r\nlength\r\n:2\r\n$13\r\nentries-added\r\n"}) {
+    EXPECT_FALSE(ReadStreamInfo(*ReplyOf(bytes), &info)) << bytes;
+  }
+}
+
 TEST(StreamReplyTest, ReadsEntriesAndTheirFields) {
   const Reply reply = ReplyOf("*1\r\n*2\r\n$1\r\nk\r\n*2\r\n" +
                               EntryBytes("5-1") + EntryBytes("5-2"));
