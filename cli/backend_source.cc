@@ -1,15 +1,19 @@
 #include "cli/backend_source.h"
 
+#include <iterator>
 #include <memory>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "udpgate/clock.h"
 #include "udpgate/dns/host_lookup.h"
 #include "udpgate/dns/named_backend_resolver.h"
 #include "udpgate/redis/key_templates.h"
 #include "udpgate/redis/redis_backend_resolver.h"
+#include "udpgate/redis/redis_cluster.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_metrics.h"
 #include "udpgate/redis/redis_options.h"
@@ -103,6 +107,34 @@ absl::StatusOr<BackendSource> MakeFixedSource(const Settings& settings) {
   return source;
 }
 
+// What knows where Redis is; null: not used.
+struct Servers {
+  std::shared_ptr<RedisSentinel> sentinel;
+  std::shared_ptr<RedisCluster> cluster;
+};
+
+// Lets `options` reach the master that Sentinel names, or the Cluster that
+// REDIS_ADDR may belong to.
+absl::Status FindServers(const Settings& settings,
+                         const std::shared_ptr<HostLookup>& lookup,
+                         RedisOptions* options, Servers* servers) {
+  if (!settings.redis_sentinels.empty()) {
+    absl::StatusOr<std::shared_ptr<RedisSentinel>> sentinel =
+        RedisSentinel::Create(MakeSentinelOptions(settings, *options), lookup);
+    if (!sentinel.ok()) return sentinel.status();
+    servers->sentinel = *std::move(sentinel);
+    RedisSentinel::SetSource(servers->sentinel, options);
+  } else if (!absl::StartsWith(settings.redis_address, "unix:")) {
+    absl::StatusOr<std::shared_ptr<RedisCluster>> cluster =
+        RedisCluster::Create(
+            *options, absl::StrSplit(settings.redis_address, ','), lookup);
+    if (!cluster.ok()) return cluster.status();
+    servers->cluster = *std::move(cluster);
+    RedisCluster::SetSource(servers->cluster, options);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   BackendSource source;
   RedisOptions options = MakeRedisOptions(settings);
@@ -111,13 +143,10 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   const absl::StatusOr<std::shared_ptr<HostLookup>> lookup =
       MakeLookup(settings, &source.reload_names);
   if (!lookup.ok()) return lookup.status();
-  std::shared_ptr<RedisSentinel> sentinel;  // null: none
-  if (!settings.redis_sentinels.empty()) {
-    absl::StatusOr<std::shared_ptr<RedisSentinel>> created =
-        RedisSentinel::Create(MakeSentinelOptions(settings, options), *lookup);
-    if (!created.ok()) return created.status();
-    sentinel = *std::move(created);
-    RedisSentinel::SetSource(sentinel, &options);
+  Servers servers;
+  if (absl::Status status = FindServers(settings, *lookup, &options, &servers);
+      !status.ok()) {
+    return status;
   }
   absl::StatusOr<std::shared_ptr<RedisBackendResolver>> resolver =
       RedisBackendResolver::Create(options, *lookup);
@@ -126,10 +155,16 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
       RedisDisconnectSource::Create(options, *lookup);
   if (!disconnects.ok()) return disconnects.status();
   source.metrics = [resolver = *resolver, disconnects = *disconnects,
-                    sentinel] {
+                    servers] {
     HostMetrics metrics = RedisMetrics(*resolver, *disconnects);
-    if (sentinel == nullptr) return metrics;
-    for (HostMetric& metric : RedisSentinelMetrics(sentinel->GetStats())) {
+    HostMetrics more = RedisClusterMetrics(
+        servers.cluster == nullptr ? RedisClusterStats()
+                                   : servers.cluster->GetStats(),
+        resolver->GetStats());
+    std::move(more.begin(), more.end(), std::back_inserter(metrics));
+    if (servers.sentinel == nullptr) return metrics;
+    for (HostMetric& metric :
+         RedisSentinelMetrics(servers.sentinel->GetStats())) {
       metrics.push_back(std::move(metric));
     }
     return metrics;
@@ -145,7 +180,9 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
 
 absl::Status ValidateBackendSource(const Settings& settings) {
   if (!settings.backend_address.empty()) return absl::OkStatus();
-  const RedisOptions options = MakeRedisOptions(settings);
+  RedisOptions options = MakeRedisOptions(settings);
+  // Each of several nodes was checked when the setting was read.
+  options.address = options.address.substr(0, options.address.find(','));
   if (!settings.redis_sentinels.empty()) {
     if (absl::Status status = MakeSentinelOptions(settings, options).Validate();
         !status.ok()) {

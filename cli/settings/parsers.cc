@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
@@ -115,6 +116,27 @@ bool ParseRemoteAddress(absl::string_view text, std::string* result) {
   return true;
 }
 
+namespace {
+
+// Separated by commas or white space; 1 to `count_max`.
+bool ParseRemoteAddresses(absl::string_view text, size_t count_max,
+                          std::vector<std::string>* result) {
+  std::vector<std::string> addresses;
+  for (const absl::string_view part :
+       absl::StrSplit(text, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    std::string address;
+    if (!ParseRemoteAddress(part, &address) || addresses.size() == count_max) {
+      return false;
+    }
+    addresses.push_back(std::move(address));
+  }
+  if (addresses.empty()) return false;
+  *result = std::move(addresses);
+  return true;
+}
+
+}  // namespace
+
 bool ApplyListenAddress(absl::string_view value, Settings* settings) {
   return ParseListenAddress(value, &settings->proxy.listen_address,
                             &settings->listen_on_all_addresses);
@@ -129,7 +151,12 @@ bool ApplyGatewayId(absl::string_view value, Settings* settings) {
 bool ApplyRedisAddress(absl::string_view value, Settings* settings) {
   absl::string_view path = value;
   if (!absl::ConsumePrefix(&path, "unix:")) {
-    return ParseRemoteAddress(value, &settings->redis_address);
+    std::vector<std::string> addresses;
+    if (!ParseRemoteAddresses(value, redis_ranges::kSeedsMax, &addresses)) {
+      return false;
+    }
+    settings->redis_address = absl::StrJoin(addresses, ",");
+    return true;
   }
   if (!absl::StartsWith(path, "/") || path.size() > kUnixPathBytesMax)
     return false;
@@ -210,19 +237,8 @@ bool ApplyBindAddresses(absl::string_view value, Settings* settings) {
 }
 
 bool ApplyRedisSentinels(absl::string_view value, Settings* settings) {
-  std::vector<std::string> sentinels;
-  for (const absl::string_view text :
-       absl::StrSplit(value, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
-    std::string sentinel;
-    if (!ParseRemoteAddress(text, &sentinel) ||
-        sentinels.size() == redis_ranges::kSentinelsMax) {
-      return false;
-    }
-    sentinels.push_back(std::move(sentinel));
-  }
-  if (sentinels.empty()) return false;
-  settings->redis_sentinels = std::move(sentinels);
-  return true;
+  return ParseRemoteAddresses(value, redis_ranges::kSentinelsMax,
+                              &settings->redis_sentinels);
 }
 
 bool ApplyRedisSentinelMaster(absl::string_view value, Settings* settings) {

@@ -36,7 +36,7 @@ struct Settings {
   std::string gateway_id;
 
   std::string redis_url;      // its parts are in the others; never logged
-  std::string redis_address;  // `host:port` or `unix:/path`
+  std::string redis_address;  // `host:port`, several with commas, `unix:/path`
   std::string redis_username;
   std::string redis_password;  // never logged
   std::string redis_password_file;

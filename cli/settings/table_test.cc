@@ -337,8 +337,11 @@ TEST(SettingTableTest, AddressesAndWords) {
              "a:", "a:65536", "a b:1", "-a:1", "http://a:1", "::1:1"}},
            {"REDIS_ADDR",
             {"127.0.0.1:6379", "redis.internal:6379", "[::1]:6379",
-             "unix:/run/redis.sock", path107},
-            {"127.0.0.1", "redis", ":6379", "redis://127.0.0.1:6379",
+             "unix:/run/redis.sock", path107, "a:1,b:2", "[::1]:1, [::1]:2"},
+            {"a:1,b", "a:1,unix:/run/redis.sock",
+             "a:1,a:2,a:3,a:4,a:5,a:6,a:7,a:8,a:9,b:1,b:2,b:3,b:4,b:5,b:6,"
+             "b:7,b:8",
+             "127.0.0.1", "redis", ":6379", "redis://127.0.0.1:6379",
              "unix:redis.sock", "unix:", path107 + "p", "user@host:6379",
              "127.0.0.1:6379/0", "0.0.0.0:6379"}},
            {"LOG_LEVEL",
@@ -467,6 +470,8 @@ TEST(SettingTableTest, TextsArrive) {
   EXPECT_EQ(settings.backend_address, "lobby:79");
   apply("REDIS_ADDR", "unix:/run/redis.sock");
   EXPECT_EQ(settings.redis_address, "unix:/run/redis.sock");
+  apply("REDIS_ADDR", "a:1, b:2");
+  EXPECT_EQ(settings.redis_address, "a:1,b:2");
   apply("REDIS_ADDR", "[::1]:80");
   EXPECT_EQ(settings.redis_address, "[::1]:80");
   apply("REDIS_TLS", "on");

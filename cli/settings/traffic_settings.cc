@@ -107,10 +107,11 @@ void AddRedisConnectionSettings(TableBuilder* table) {
   table->Group("Redis");
   table
       ->Add("REDIS_ADDR", "127.0.0.1:6379",
-            "Address of the Redis server. Cluster is not supported.",
+            "Address of the Redis server, or of nodes of one Redis Cluster, "
+            "separated by commas; one is enough.",
             "host:port, 1.2.3.4:port or [v6]:port, with a port from 1 to "
-            "65535, not a wildcard, multicast or broadcast address; or "
-            "unix:/path of at most 107 bytes",
+            "65535, not a wildcard, multicast or broadcast address; up to 16 "
+            "of these; or unix:/path of at most 107 bytes",
             ApplyRedisAddress)
       .option = "RedisOptions::address";
   Setting& url = table->Add(

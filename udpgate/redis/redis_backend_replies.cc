@@ -14,12 +14,14 @@
 #include "udpgate/dns/backend_list.h"
 #include "udpgate/internal/util/unshared_status.h"
 #include "udpgate/redis/internal/get_pace.h"
+#include "udpgate/redis/internal/slot_map.h"
 #include "udpgate/redis/redis_backend_resolver_impl.h"
 
 namespace udpgate {
 namespace {
 
 using redis::internal::IsLoginRevoked;
+using redis::internal::IsRedirect;
 using redis::internal::IsTemporaryError;
 using redis::internal::kGetsPerRequestMax;
 using redis::internal::ReplyText;
@@ -49,59 +51,71 @@ void FailAll(Requests requests, const absl::Status& why, ResultLog* log) {
 }  // namespace
 
 void RedisBackendResolver::Impl::OnReply(const redisReply& reply) {
-  Flight& flight = in_flight_.front();
-  // It outlives the flight, which a lost connection ends.
-  const SharedKeySet keys = flight.keys;
-  const std::string& key = keys->keys[flight.replies++];
-  const bool is_last = flight.replies == keys->keys.size();
+  const uint64_t id = on_connection_.front();
+  Flight& flight = in_flight_.find(id)->second;
+  const size_t index = flight.connection_replies++;
   if (reply.type != REDIS_REPLY_ERROR &&
       connection_.problem() != RedisProblem::kNone) {
     connection_.LogRecovery("replies without errors again");
   }
-  if (!flight.is_decided) {
-    OnKeyReply(reply, key, is_last);
-  } else if (IsLoginRevoked(reply)) {
-    connection_.DropClosed(connection_.ErrorToStatus(reply),
-                           RedisProblem::kLogin);
+  if (reader_ != nullptr && reply.type == REDIS_REPLY_ERROR &&
+      IsRedirect(ReplyText(reply))) {
+    reader_->Ask(id, index, flight.keys->keys[index], ReplyText(reply),
+                 connection_.target());
+  } else if (index != flight.replies) {  // an earlier key was redirected
+    flight.early.emplace(index, ResultOf(reply));
+  } else {
+    OnKeyReply(reply, &flight);
   }
-  while (!in_flight_.empty() &&
-         in_flight_.front().replies == in_flight_.front().keys->keys.size()) {
-    in_flight_.pop_front();
+  const auto found = in_flight_.find(id);
+  if (found == in_flight_.end()) return;  // a lost connection has ended it
+  const size_t key_count = found->second.keys->keys.size();
+  if (found->second.connection_replies == key_count) {
+    on_connection_.pop_front();
   }
+  Advance(found);
 }
 
 void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
-                                            const std::string& key,
-                                            bool is_last) {
+                                            Flight* flight) {
+  const SharedKeySet keys = flight->keys;
+  const std::string& key = keys->keys[flight->replies++];
+  if (flight->is_decided) {
+    if (IsLoginRevoked(reply)) {
+      connection_.DropClosed(connection_.ErrorToStatus(reply),
+                             RedisProblem::kLogin);
+    }
+    return;
+  }
   switch (reply.type) {
     case REDIS_REPLY_STRING:
-      OnValue(ReplyText(reply), key);
+      OnValue(ReplyText(reply), key, flight);
       return;
-    case REDIS_REPLY_NIL: {
-      if (!is_last) return;
-      const std::vector<std::string>& keys = in_flight_.front().keys->keys;
-      OnNoBackend(absl::NotFoundError(
-          absl::StrCat(DescribeKeys(keys),
-                       keys.size() == 1 ? " is missing" : " are missing")));
+    case REDIS_REPLY_NIL:
+      if (flight->replies < keys->keys.size()) return;
+      OnNoBackend(absl::NotFoundError(absl::StrCat(
+                      DescribeKeys(keys->keys),
+                      keys->keys.size() == 1 ? " is missing" : " are missing")),
+                  flight);
       return;
-    }
     case REDIS_REPLY_ERROR: {
       const absl::string_view text = ReplyText(reply);
       const absl::Status status = connection_.ErrorToStatus(reply);
       if (IsLoginRevoked(reply)) {
-        OnLoginRevoked(About(DescribeKeys({key}), status));
+        OnLoginRevoked(About(DescribeKeys({key}), status), flight);
         return;
       }
       // The key is wrong, not Redis.
       if (absl::StartsWith(text, "WRONGTYPE")) {
         OnNoBackend(About(DescribeKeys({key}),
-                          absl::InvalidArgumentError(status.message())));
+                          absl::InvalidArgumentError(status.message())),
+                    flight);
       } else {
         // With keys of their own, some clients may get an error and others not.
         if (is_constant_ || IsTemporaryError(text)) {
           connection_.LogErrorReply("GET", reply);
         }
-        OnError(About(DescribeKeys({key}), status));
+        OnError(About(DescribeKeys({key}), status), flight);
       }
       connection_.OnErrorReply(reply);
       return;
@@ -109,7 +123,7 @@ void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
     default: {
       const absl::Status status =
           absl::DataLossError("the reply to GET is not a string");
-      OnError(About(DescribeKeys({key}), status));
+      OnError(About(DescribeKeys({key}), status), flight);
       connection_.Drop(status);
       return;
     }
@@ -117,9 +131,10 @@ void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
 }
 
 void RedisBackendResolver::Impl::OnValue(absl::string_view value,
-                                         const std::string& key) {
-  const std::shared_ptr<ResultLog> result_log = in_flight_.front().keys->log;
-  Requests requests = DecideOldest();
+                                         const std::string& key,
+                                         Flight* flight) {
+  const std::shared_ptr<ResultLog> result_log = flight->keys->log;
+  Requests requests = Decide(flight);
   // The latest deadline: the other requests may complete late.
   int64_t deadline_nanoseconds = INT64_MIN;
   for (const Request& request : requests) {
@@ -201,17 +216,17 @@ void RedisBackendResolver::Impl::GiveStale(const ResultLog::Stale& stale,
   CompleteAll(std::move(requests), *stale.backends, log_.get());
 }
 
-Requests RedisBackendResolver::Impl::DecideOldest() {
-  Flight& oldest = in_flight_.front();
-  oldest.is_decided = true;
-  return std::exchange(oldest.requests, {});
+Requests RedisBackendResolver::Impl::Decide(Flight* flight) {
+  flight->is_decided = true;
+  return std::exchange(flight->requests, {});
 }
 
-void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
-  const SharedKeySet keys = in_flight_.front().keys;
+void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why,
+                                             Flight* flight) {
+  const SharedKeySet keys = flight->keys;
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   keys->log->SetNoBackend(keys->log->Begin(now_nanoseconds), "", why);
-  Fail(DecideOldest(), why);
+  Fail(Decide(flight), why);
   if (is_constant_) return;
   // Redis works.
   log_->SetBackend(log_->Begin(now_nanoseconds), {});
@@ -219,46 +234,69 @@ void RedisBackendResolver::Impl::OnNoBackend(const absl::Status& why) {
   waiting_.Prune(keys.get());
 }
 
-void RedisBackendResolver::Impl::OnError(const absl::Status& why) {
-  const SharedKeySet keys = in_flight_.front().keys;
+void RedisBackendResolver::Impl::OnError(const absl::Status& why,
+                                         Flight* flight) {
+  const SharedKeySet keys = flight->keys;
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
+  if (uses_cluster() && !is_constant_) {
+    // Nodes that own other keys may work.
+    keys->log->SetRedisAway(keys->log->Begin(now_nanoseconds), why);
+    FailOrServeStale(*keys, Decide(flight), why);
+    ApplyRecentFailure(now_nanoseconds, keys.get());
+    waiting_.Prune(keys.get());
+    return;
+  }
   log_->SetRedisAway(log_->Begin(now_nanoseconds), why);
   health_keys_ = keys;
   has_new_error_ = true;
-  FailOrServeStale(*keys, DecideOldest(), why);
+  FailOrServeStale(*keys, Decide(flight), why);
 }
 
-void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why) {
+void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why,
+                                                Flight* flight) {
   // The requests are asked again after the next login. If that has not helped,
   // this is an error like others.
-  const Requests& oldest = in_flight_.front().requests;
+  const Requests& oldest = flight->requests;
   const bool is_repeated =
       std::any_of(oldest.begin(), oldest.end(),
                   [](const Request& request) { return request.gets > 1; });
-  if (oldest.empty() || is_repeated) OnError(why);
+  if (oldest.empty() || is_repeated) OnError(why, flight);
   connection_.DropClosed(why, RedisProblem::kLogin);
 }
 
 void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
   // The connection ended because a value was too long: that was the reply to
   // the oldest GET.
-  if (absl::IsResourceExhausted(why) && !in_flight_.empty() &&
-      !in_flight_.front().is_decided) {
-    const Flight& oldest = in_flight_.front();
-    OnNoBackend(About(DescribeKeys({oldest.keys->keys[oldest.replies]}),
-                      absl::InvalidArgumentError(why.message())));
+  if (absl::IsResourceExhausted(why) && !on_connection_.empty()) {
+    Flight& oldest = in_flight_.find(on_connection_.front())->second;
+    if (!oldest.is_decided) {
+      OnNoBackend(
+          About(DescribeKeys({oldest.keys->keys[oldest.connection_replies]}),
+                absl::InvalidArgumentError(why.message())),
+          &oldest);
+    }
   }
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   if (connection_.was_closed_in_use()) {
     reconnect_wait_end_nanoseconds_ =
         now_nanoseconds + absl::ToInt64Nanoseconds(options_.reconnect_patience);
   }
-  if (connection_.was_closed_in_use() && IsAwaitingReconnect(now_nanoseconds)) {
-    Requeue(why);
+  const bool is_requeued = (connection_.was_closed_in_use() &&
+                            IsAwaitingReconnect(now_nanoseconds)) ||
+                           uses_cluster();
+  Flights lost;
+  for (const uint64_t id : std::exchange(on_connection_, {})) {
+    lost.insert(in_flight_.extract(id));
   }
-  for (Flight& flight : std::exchange(in_flight_, {})) {
-    FailOrServeStale(*flight.keys, std::move(flight.requests), why);
+  if (is_requeued) {
+    Requeue(&lost, why);
+  } else {
+    for (auto& flight : lost) {
+      FailOrServeStale(*flight.second.keys, std::move(flight.second.requests),
+                       why);
+    }
   }
+  if (uses_cluster()) return;
   if (!IsAwaitingReconnect(now_nanoseconds)) {
     FailOrServeStaleToWaiting(why);
     return;
@@ -267,25 +305,26 @@ void RedisBackendResolver::Impl::OnLost(const absl::Status& why) {
   if (!waiting_.is_empty()) connection_.ReconnectSoon();
 }
 
-void RedisBackendResolver::Impl::Requeue(const absl::Status& why) {
+void RedisBackendResolver::Impl::Requeue(Flights* flights,
+                                         const absl::Status& why) {
   const int64_t now_nanoseconds = clock_->NowNanoseconds();
   // The oldest come first.
-  std::deque<Flight> flights = std::exchange(in_flight_, {});
-  for (auto flight = flights.rbegin(); flight != flights.rend(); ++flight) {
+  for (auto flight = flights->rbegin(); flight != flights->rend(); ++flight) {
     Requests again;
     Requests failed;
-    for (Request& request : flight->requests) {
+    for (Request& request : flight->second.requests) {
       (request.gets < kGetsPerRequestMax ? again : failed)
           .push_back(std::move(request));
     }
-    FailOrServeStale(*flight->keys, std::move(failed), why);
-    if (again.empty() || ServeStale(*flight->keys, &again)) continue;
+    const SharedKeySet& keys = flight->second.keys;
+    FailOrServeStale(*keys, std::move(failed), why);
+    if (again.empty() || ServeStale(*keys, &again)) continue;
     log_->CountRepeated(again.size());
     for (const Request& request : again) {
       next_stale_nanoseconds_ =
           std::min(next_stale_nanoseconds_, request.stale_nanoseconds);
     }
-    waiting_.AddInFront(flight->keys, std::move(again), now_nanoseconds);
+    waiting_.AddInFront(keys, std::move(again), now_nanoseconds);
   }
 }
 

@@ -29,12 +29,17 @@ constexpr int64_t kStaleStepNanoseconds = 10'000'000;
 
 constexpr absl::Duration kStaleLogInterval = absl::Seconds(10);
 
+RedisOptions WithClock(RedisOptions options) {
+  if (options.clock == nullptr) options.clock = Clock::Monotonic();
+  return options;
+}
+
 }  // namespace
 
 RedisBackendResolver::Impl::Impl(RedisOptions options,
                                  std::shared_ptr<HostLookup> lookup)
-    : options_(std::move(options)),
-      clock_(options_.clock != nullptr ? options_.clock : Clock::Monotonic()),
+    : options_(WithClock(options.ForAnyNode())),
+      clock_(options_.clock),
       templates_(*KeyTemplates::Parse(options_.backend_key)),
       is_constant_(templates_.is_constant()),
       lookup_(std::move(lookup)),
@@ -51,6 +56,13 @@ RedisBackendResolver::Impl::Impl(RedisOptions options,
         std::make_shared<KeySet>(templates_.Fill(ResolveRequest()), log_);
     health_keys_ = constant_keys_;
   }
+  if (options_.nodes == nullptr) return;
+  reader_ = std::make_unique<redis::internal::ClusterReader>(
+      options_, lookup_, [this] { connection_.Wake(); },
+      [this](uint64_t question, size_t key_index,
+             redis::internal::KeyResult result) {
+        OnKeyResult(question, key_index, std::move(result));
+      });
 }
 
 void RedisBackendResolver::Impl::OnConnected() {
@@ -117,10 +129,19 @@ RedisBackendResolverStats RedisBackendResolver::Impl::GetStats() const {
   stats.key_sets_forgotten = key_sets_.forgotten();
   stats.is_connected = connection_.Health().ok();
   stats.problem = connection_.problem();
+  if (reader_ != nullptr) {
+    const auto nodes = reader_->GetStats();
+    stats.gets_sent += nodes.gets_sent_again;
+    stats.nodes_connected = nodes.nodes_connected;
+    stats.nodes_refused = nodes.nodes_refused;
+  }
   return stats;
 }
 
 int64_t RedisBackendResolver::Impl::OnIteration(int64_t now_nanoseconds) {
+  const int64_t reader_nanoseconds =
+      reader_ == nullptr ? Connection::kNever
+                         : reader_->OnIteration(now_nanoseconds);
   TakeIncoming(now_nanoseconds);
   ServeStaleToLate(now_nanoseconds);
   Fail(waiting_.TakeExpired(now_nanoseconds),
@@ -130,10 +151,11 @@ int64_t RedisBackendResolver::Impl::OnIteration(int64_t now_nanoseconds) {
   FailIfDisconnected(now_nanoseconds);
   bool any_may_be_sent = false;
   const int64_t get_nanoseconds = SendGets(now_nanoseconds, &any_may_be_sent);
-  if (waiting_.is_empty()) return next_stale_nanoseconds_;
   int64_t next_nanoseconds =
-      std::min({waiting_.next_deadline_nanoseconds(), next_stale_nanoseconds_,
-                get_nanoseconds});
+      std::min(next_stale_nanoseconds_, reader_nanoseconds);
+  if (waiting_.is_empty()) return next_nanoseconds;
+  next_nanoseconds = std::min({waiting_.next_deadline_nanoseconds(),
+                               next_nanoseconds, get_nanoseconds});
   if (IsAwaitingReconnect(now_nanoseconds)) {
     next_nanoseconds =
         std::min(next_nanoseconds, reconnect_wait_end_nanoseconds_);
@@ -166,7 +188,7 @@ void RedisBackendResolver::Impl::TakeIncoming(int64_t now_nanoseconds) {
   }
   connection_.ReconnectSoon();
   for (const SharedKeySet& keys : new_sets) {
-    if (!connection_.is_connected()) {
+    if (!can_ask()) {
       ServeStale(*keys, &keys->waiting);
     } else if (!is_constant_) {
       ApplyRecentFailure(now_nanoseconds, keys.get());
@@ -176,7 +198,7 @@ void RedisBackendResolver::Impl::TakeIncoming(int64_t now_nanoseconds) {
 }
 
 void RedisBackendResolver::Impl::FailIfDisconnected(int64_t now_nanoseconds) {
-  if (waiting_.is_empty() || !connection_.is_waiting() ||
+  if (waiting_.is_empty() || !connection_.is_waiting() || uses_cluster() ||
       IsAwaitingReconnect(now_nanoseconds)) {
     return;
   }
@@ -201,7 +223,7 @@ void RedisBackendResolver::Impl::ApplyRecentFailure(int64_t now_nanoseconds,
 void RedisBackendResolver::Impl::ApplyRecentFailures(int64_t now_nanoseconds) {
   const bool must_apply = is_constant_ || has_new_error_;
   has_new_error_ = false;
-  if (!must_apply || !connection_.is_connected()) return;
+  if (!must_apply || !can_ask()) return;
   waiting_.ForEach(
       [&](KeySet* keys) { ApplyRecentFailure(now_nanoseconds, keys); });
 }
@@ -219,7 +241,9 @@ void RedisBackendResolver::Impl::ServeStaleToLate(int64_t now_nanoseconds) {
             &next_stale_nanoseconds_);
     GiveStale(*stale, std::move(late));
   };
-  for (Flight& flight : in_flight_) serve(*flight.keys, &flight.requests);
+  for (auto& flight : in_flight_) {
+    serve(*flight.second.keys, &flight.second.requests);
+  }
   if (has_room_for_get()) return;
   waiting_.ForEach([&](KeySet* keys) { serve(*keys, &keys->waiting); });
 }
@@ -236,7 +260,7 @@ int64_t RedisBackendResolver::Impl::SendGets(int64_t now_nanoseconds,
   // The sets that may be asked for now are one batch, which counts once.
   bool is_counted = false;
   while (!waiting_.is_empty()) {
-    if (!connection_.is_connected() || !has_room_for_get()) {
+    if (!can_ask() || !has_room_for_get()) {
       return Connection::kNever;
     }
     const int64_t any_nanoseconds =
@@ -259,11 +283,20 @@ int64_t RedisBackendResolver::Impl::SendGets(int64_t now_nanoseconds,
 
 void RedisBackendResolver::Impl::SendGet(SharedKeySet keys, Requests requests) {
   for (Request& request : requests) ++request.gets;
-  for (const std::string& key : keys->keys) {
+  const uint64_t id = ++last_flight_;
+  const bool by_reader = uses_cluster();
+  for (size_t i = 0; i < keys->keys.size(); ++i) {
     log_->CountGet();
-    connection_.Send({"GET", key});
+    if (by_reader) {
+      reader_->Ask(id, i, keys->keys[i], "", "");
+    } else {
+      connection_.Send({"GET", keys->keys[i]});
+    }
   }
-  in_flight_.push_back({std::move(keys), std::move(requests)});
+  if (!by_reader) on_connection_.push_back(id);
+  Flight& flight = in_flight_[id];
+  flight.keys = std::move(keys);
+  flight.requests = std::move(requests);
 }
 
 bool RedisBackendResolver::Impl::OnIdle() {
@@ -275,7 +308,7 @@ bool RedisBackendResolver::Impl::OnIdle() {
   }
   pace_.Count(clock_->NowNanoseconds());
   SendGet(health_keys_, {});
-  return true;
+  return !uses_cluster();
 }
 
 absl::StatusOr<std::shared_ptr<RedisBackendResolver>>

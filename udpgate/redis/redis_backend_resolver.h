@@ -36,6 +36,10 @@ struct UDPGATE_EXPORT RedisBackendResolverStats {
   // True while connected and logged in, whatever Redis replies.
   bool is_connected = false;
   RedisProblem problem = RedisProblem::kNone;
+  // With a Redis Cluster: nodes that are connected, a gauge, and GETs for which
+  // `RedisOptions::node_connections_max` left no connection.
+  uint64_t nodes_connected = 0;
+  uint64_t nodes_refused = 0;
 };
 
 // Reads `RedisOptions::backend_key` for each new session. A result always comes
@@ -44,6 +48,13 @@ struct UDPGATE_EXPORT RedisBackendResolverStats {
 // several keys the first one that exists counts; a request for which no key can
 // be filled in fails with NotFound. A value may hold several backends, of which
 // a client's address chooses one (`BackendList`).
+//
+// In a Redis Cluster (redis_cluster.h) each GET goes to the node that owns its
+// key, on a connection and a thread for each such node. What is said below of
+// the connection holds for each of these: while a node is away, only clients
+// whose keys it owns wait or fail. A GET that is redirected, or that meets
+// CLUSTERDOWN, TRYAGAIN or a lost node, is sent again within
+// `RedisOptions::reconnect_patience`.
 //
 // Each set of keys has its own pause after a reply without a backend, and its
 // own last backend. If the keys depend on the client, such a reply leaves

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "udpgate/clock.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/logging.h"
+#include "udpgate/redis/internal/cluster_reader.h"
 #include "udpgate/redis/internal/connection.h"
 #include "udpgate/redis/internal/get_pace.h"
 #include "udpgate/redis/internal/key_sets.h"
@@ -27,14 +29,19 @@ namespace udpgate {
 
 // `Resolve` adds requests to `incoming_`. The thread of the connection moves
 // them to `waiting_`, and then all of those with the same keys to `in_flight_`
-// with one question: a GET for each key.
+// with one question: a GET for each key. In a Cluster the GETs go to the nodes
+// that own the keys, by way of `reader_`; then the connection, which is one to
+// any node, only tells whether there is one.
 class RedisBackendResolver::Impl final
     : public redis::internal::ConnectionOwner {
  public:
   Impl(RedisOptions options, std::shared_ptr<HostLookup> lookup);
 
   // First, since the thread uses the other members.
-  ~Impl() override { connection_.Stop(); }
+  ~Impl() override {
+    connection_.Stop();
+    if (reader_ != nullptr) reader_->Stop();
+  }
 
   absl::Status Start() { return connection_.Start(); }
   void Resolve(const ResolveRequest& request, Callback done);
@@ -69,17 +76,31 @@ class RedisBackendResolver::Impl final
   struct Flight {
     SharedKeySet keys;
     Requests requests;  // empty if it only checks the health
+    // Replies in the order of the keys.
     size_t replies = 0;
     // A reply has decided what the requests get.
     bool is_decided = false;
+    // Keys that were sent on `connection_` and have had a reply there.
+    size_t connection_replies = 0;
+    // Results that came before those of earlier keys, by the index of the key.
+    std::map<size_t, redis::internal::KeyResult> early;
   };
+  using Flights = std::map<uint64_t, Flight>;  // the oldest first
 
   bool may_be_stale() const {
     return options_.stale_backend_age_max > absl::ZeroDuration();
   }
   bool has_room_for_get() const {
-    return in_flight_.size() < static_cast<size_t>(options_.gets_in_flight_max);
+    // In a Cluster one node must not keep clients of others waiting.
+    return in_flight_.size() <
+           static_cast<size_t>(uses_cluster() && !is_constant_
+                                   ? options_.requests_waiting_max
+                                   : options_.gets_in_flight_max);
   }
+  bool uses_cluster() const {
+    return reader_ != nullptr && options_.nodes->is_cluster();
+  }
+  bool can_ask() const { return connection_.is_connected() || uses_cluster(); }
 
   // True if requests wait for the next connection.
   bool IsAwaitingReconnect(int64_t now_nanoseconds) const {
@@ -87,9 +108,8 @@ class RedisBackendResolver::Impl final
   }
 
   void TakeIncoming(int64_t now_nanoseconds);
-  // Moves the requests in flight back to `waiting_` after the connection was
-  // closed.
-  void Requeue(const absl::Status& why);
+  // Moves these requests back to `waiting_` after the connection was closed.
+  void Requeue(Flights* flights, const absl::Status& why);
   // Fails the waiting requests if there is neither a connection nor an attempt,
   // and the wait for a reconnect is over.
   void FailIfDisconnected(int64_t now_nanoseconds);
@@ -105,12 +125,17 @@ class RedisBackendResolver::Impl final
   // `any_may_be_sent` if other keys could be asked for at once.
   int64_t SendGets(int64_t now_nanoseconds, bool* any_may_be_sent);
   void SendGet(SharedKeySet keys, Requests requests);
-  // The reply to a GET of the oldest question, unless that is decided.
-  void OnKeyReply(const redisReply& reply, const std::string& key,
-                  bool is_last);
-  void OnValue(absl::string_view value, const std::string& key);
-  // Decides the oldest question.
-  Requests DecideOldest();
+  // Those of the next key, unless the question is decided.
+  void OnKeyReply(const redisReply& reply, Flight* flight);
+  void OnValue(absl::string_view value, const std::string& key, Flight* flight);
+  redis::internal::KeyResult ResultOf(const redisReply& reply) const;
+  // A result of `reader_`.
+  void OnKeyResult(uint64_t id, size_t key_index,
+                   redis::internal::KeyResult result);
+  void TakeResult(const redis::internal::KeyResult& result, Flight* flight);
+  // Takes what has come early and is next, and forgets what is complete.
+  void Advance(Flights::iterator flight);
+  static Requests Decide(Flight* flight);
   void Fail(Requests requests, const absl::Status& why);
   // The same, while Redis is unavailable.
   void FailOrServeStale(const KeySet& keys, Requests requests,
@@ -119,11 +144,11 @@ class RedisBackendResolver::Impl final
   // Returns false, and changes nothing, if there is no recent backend.
   bool ServeStale(const KeySet& keys, Requests* requests);
   void GiveStale(const ResultLog::Stale& stale, Requests requests);
-  // The replies to the oldest question hold no usable backend.
-  void OnNoBackend(const absl::Status& why);
-  void OnError(const absl::Status& why);
-  // The reply to the oldest question is that the connection is not logged in.
-  void OnLoginRevoked(const absl::Status& why);
+  // The replies hold no usable backend.
+  void OnNoBackend(const absl::Status& why, Flight* flight);
+  void OnError(const absl::Status& why, Flight* flight);
+  // The reply is that the connection is not logged in.
+  void OnLoginRevoked(const absl::Status& why, Flight* flight);
 
   const RedisOptions options_;
   const Clock* const clock_;
@@ -156,7 +181,11 @@ class RedisBackendResolver::Impl final
   int64_t next_stale_nanoseconds_ = Connection::kNever;
   // See RedisOptions::reconnect_patience.
   int64_t reconnect_wait_end_nanoseconds_ = INT64_MIN;
-  std::deque<Flight> in_flight_;
+  Flights in_flight_;
+  uint64_t last_flight_ = 0;
+  // Those with GETs on `connection_`, in the order of the replies.
+  std::deque<uint64_t> on_connection_;
+  std::unique_ptr<redis::internal::ClusterReader> reader_;  // null: no nodes
   redis::internal::GetPace pace_;
   LogRateLimiter stale_limiter_;
   Connection connection_;

@@ -46,8 +46,8 @@ class RedisDisconnectSource::Impl final : public ConnectionOwner {
         changed_nanoseconds_(options_.clock->NowNanoseconds()),
         pairs_(static_cast<size_t>(options_.disconnect_pairs_max)),
         gap_limiter_(options_.clock, kGapLogInterval),
-        connection_(options_, lookup, "disconnect channel", "udpgate-redis-s",
-                    this) {
+        connection_(options_.ForAnyNode(), lookup, "disconnect channel",
+                    "udpgate-redis-s", this) {
     if (options_.disconnect_stream.empty()) return;
     DisconnectStream::Callbacks callbacks;
     callbacks.event = [this](absl::string_view payload, absl::Duration age) {

@@ -76,11 +76,12 @@ absl::Status RedisEventStreamOptions::Validate() const {
 
 class RedisEventStream::Impl {
  public:
-  Impl(RedisOptions options, RedisEventStreamOptions stream_options,
+  Impl(const RedisOptions& options, RedisEventStreamOptions stream_options,
        std::shared_ptr<HostLookup> lookup)
       : gateway_id_(stream_options.gateway_id),
-        writer_(WithClock(std::move(options)), WriterOptions(stream_options),
-                std::move(lookup), "event stream", "udpgate-redis-e") {}
+        writer_(WithClock(options.ForKey(stream_options.key)),
+                WriterOptions(stream_options), std::move(lookup),
+                "event stream", "udpgate-redis-e") {}
 
   void Observe(const SessionEvent& event) {
     const std::vector<SessionEventField> fields = SessionEventFields(event);
@@ -115,7 +116,7 @@ absl::StatusOr<std::shared_ptr<RedisEventStream>> RedisEventStream::Create(
   }
   return std::shared_ptr<RedisEventStream>(
       new RedisEventStream(std::make_unique<Impl>(
-          std::move(options), std::move(stream_options), std::move(lookup))));
+          options, std::move(stream_options), std::move(lookup))));
 }
 
 RedisEventStream::RedisEventStream(std::unique_ptr<Impl> impl)

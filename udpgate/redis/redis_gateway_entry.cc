@@ -116,9 +116,9 @@ absl::Status RedisGatewayEntryOptions::Validate() const {
 
 class RedisGatewayEntry::Impl final : public ConnectionOwner {
  public:
-  Impl(RedisOptions options, RedisGatewayEntryOptions entry_options,
+  Impl(const RedisOptions& options, RedisGatewayEntryOptions entry_options,
        std::shared_ptr<HostLookup> lookup)
-      : options_(WithClock(std::move(options))),
+      : options_(WithClock(options.ForKey(entry_options.key))),
         entry_options_(std::move(entry_options)),
         hash_key_(*KeyInSlotOf(entry_options_.key, entry_options_.id)),
         entry_name_(
@@ -390,7 +390,7 @@ absl::StatusOr<std::unique_ptr<RedisGatewayEntry>> RedisGatewayEntry::Create(
   }
   return std::unique_ptr<RedisGatewayEntry>(
       new RedisGatewayEntry(std::make_unique<Impl>(
-          std::move(options), std::move(entry_options), std::move(lookup))));
+          options, std::move(entry_options), std::move(lookup))));
 }
 
 RedisGatewayEntry::RedisGatewayEntry(std::unique_ptr<Impl> impl)

@@ -61,9 +61,9 @@ absl::Status RedisKeyWatchOptions::Validate() const {
 
 class RedisKeyWatch::Impl final : public ConnectionOwner {
  public:
-  Impl(RedisOptions options, RedisKeyWatchOptions watch_options,
+  Impl(const RedisOptions& options, RedisKeyWatchOptions watch_options,
        std::shared_ptr<HostLookup> lookup)
-      : options_(WithClock(std::move(options))),
+      : options_(WithClock(options.ForKey(watch_options.key))),
         watch_options_(std::move(watch_options)),
         key_name_(
             absl::StrCat("key \"", absl::CHexEscape(watch_options_.key), "\"")),
@@ -188,7 +188,7 @@ absl::StatusOr<std::unique_ptr<RedisKeyWatch>> RedisKeyWatch::Create(
   }
   return std::unique_ptr<RedisKeyWatch>(
       new RedisKeyWatch(std::make_unique<Impl>(
-          std::move(options), std::move(watch_options), std::move(lookup))));
+          options, std::move(watch_options), std::move(lookup))));
 }
 
 RedisKeyWatch::RedisKeyWatch(std::unique_ptr<Impl> impl)

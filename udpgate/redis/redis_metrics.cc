@@ -88,6 +88,34 @@ std::vector<HostMetric> RedisMetrics(const RedisBackendResolver& resolver,
   return metrics;
 }
 
+std::vector<HostMetric> RedisClusterMetrics(
+    const RedisClusterStats& cluster,
+    const RedisBackendResolverStats& resolver) {
+  using Kind = HostMetric::Kind;
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  return {
+      {Kind::kGauge, "udpgate_redis_cluster", "1 if Redis is a Cluster.",
+       cluster.is_cluster ? 1.0 : 0.0},
+      {Kind::kGauge, "udpgate_redis_cluster_nodes",
+       "Masters and replicas in the last slot map.", number(cluster.nodes)},
+      {Kind::kGauge, "udpgate_redis_cluster_slots_covered",
+       "Slots of 16384 whose master is known.", number(cluster.slots_covered)},
+      {Kind::kGauge, "udpgate_redis_cluster_nodes_connected",
+       "Nodes that are connected for backend resolutions.",
+       number(resolver.nodes_connected)},
+      {Kind::kCounter, "udpgate_redis_cluster_nodes_refused_total",
+       "GETs that failed because no connection was left for their node.",
+       number(resolver.nodes_refused)},
+      {Kind::kCounter, "udpgate_redis_cluster_redirects_total",
+       "Redirects (MOVED and ASK) received.", number(cluster.redirects)},
+      {Kind::kCounter, "udpgate_redis_cluster_contradictions_total",
+       "Redirects that were not followed because they contradict others.",
+       number(cluster.contradictions)},
+      {Kind::kCounter, "udpgate_redis_cluster_refreshes_total",
+       "Slot maps read.", number(cluster.refreshes)},
+  };
+}
+
 std::vector<HostMetric> RedisStreamMetrics(const RedisStreamStats& stats) {
   using Kind = HostMetric::Kind;
   const auto number = [](auto value) { return static_cast<double>(value); };

@@ -7,6 +7,7 @@
 #include "udpgate/base/export.h"
 #include "udpgate/host_metric.h"
 #include "udpgate/redis/redis_backend_resolver.h"
+#include "udpgate/redis/redis_cluster.h"
 #include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_event_stream.h"
 #include "udpgate/redis/redis_gateway_entry.h"
@@ -26,6 +27,11 @@ namespace udpgate {
 // Threads: any, while both arguments live.
 UDPGATE_EXPORT std::vector<HostMetric> RedisMetrics(
     const RedisBackendResolver& resolver, const RedisDisconnectSource& source);
+
+// The same of a Cluster; all 0 if Redis is none.
+UDPGATE_EXPORT std::vector<HostMetric> RedisClusterMetrics(
+    const RedisClusterStats& cluster,
+    const RedisBackendResolverStats& resolver);
 
 // The same of a stream, of a key that is watched, of a stream of session
 // events, of a gateway's entry, and of a session store.

@@ -94,6 +94,34 @@ TEST_F(RedisMetricsTest, HaveAValueForEachProblem) {
   }
 }
 
+TEST(RedisClusterMetricsTest, ShowEveryNumber) {
+  RedisClusterStats cluster;
+  cluster.is_cluster = true;
+  cluster.redirects = 2;
+  cluster.contradictions = 3;
+  cluster.refreshes = 4;
+  cluster.nodes = 5;
+  cluster.slots_covered = 6;
+  RedisBackendResolverStats resolver;
+  resolver.nodes_connected = 7;
+  resolver.nodes_refused = 8;
+  std::map<std::string, double> values;
+  for (const HostMetric& metric : RedisClusterMetrics(cluster, resolver)) {
+    EXPECT_FALSE(metric.help.empty()) << metric.name;
+    values[metric.name] = metric.value;
+  }
+  const std::string prefix = "udpgate_redis_cluster";
+  EXPECT_THAT(values, ::testing::UnorderedElementsAre(
+                          std::make_pair(prefix, 1),
+                          std::make_pair(prefix + "_redirects_total", 2),
+                          std::make_pair(prefix + "_contradictions_total", 3),
+                          std::make_pair(prefix + "_refreshes_total", 4),
+                          std::make_pair(prefix + "_nodes", 5),
+                          std::make_pair(prefix + "_slots_covered", 6),
+                          std::make_pair(prefix + "_nodes_connected", 7),
+                          std::make_pair(prefix + "_nodes_refused_total", 8)));
+}
+
 TEST(RedisStreamMetricsTest, ShowEveryNumber) {
   RedisStreamStats stream;
   stream.is_reading = true;

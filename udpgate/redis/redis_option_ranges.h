@@ -18,6 +18,9 @@ inline constexpr size_t kPasswordBytesMax = 4096;
 // Of the options that name a file.
 inline constexpr size_t kPathBytesMax = 1024;
 
+// Nodes that `RedisCluster` is told of.
+inline constexpr size_t kSeedsMax = 16;
+
 // Of `RedisSentinelOptions::sentinels`.
 inline constexpr size_t kSentinelsMax = 16;
 

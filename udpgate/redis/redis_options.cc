@@ -149,6 +149,9 @@ absl::Status RedisOptions::Validate() const {
       !status.ok()) {
     return status;
   }
+  if (!IsBetween(node_connections_max, 1, 1024)) {
+    return Invalid("node_connections_max", "1 to 1024");
+  }
   if (!IsBetween(requests_waiting_max, 1, 1'000'000)) {
     return Invalid("requests_waiting_max", "1 to 1000000");
   }
@@ -163,6 +166,18 @@ absl::Status RedisOptions::Validate() const {
     return Invalid("disconnect_payload_bytes_max", "1 to 32768");
   }
   return absl::OkStatus();
+}
+
+RedisOptions RedisOptions::ForKey(absl::string_view key) const {
+  RedisOptions options = *this;
+  if (nodes != nullptr) options.address_source = nodes->SourceFor(key);
+  return options;
+}
+
+RedisOptions RedisOptions::ForAnyNode() const {
+  RedisOptions options = *this;
+  if (nodes != nullptr) options.address_source = nodes->SourceForAny();
+  return options;
 }
 
 }  // namespace udpgate

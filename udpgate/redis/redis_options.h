@@ -7,7 +7,7 @@
 //   auto resolver = udpgate::RedisBackendResolver::Create(options, *lookup);
 //   auto source = udpgate::RedisDisconnectSource::Create(options, *lookup);
 //
-// TLS: redis_tls.h. Sentinel: redis_sentinel.h. Cluster is not supported.
+// TLS: redis_tls.h. Sentinel: redis_sentinel.h. Cluster: redis_cluster.h.
 #ifndef UDPGATE_REDIS_REDIS_OPTIONS_H_
 #define UDPGATE_REDIS_REDIS_OPTIONS_H_
 
@@ -40,6 +40,14 @@ struct UDPGATE_EXPORT RedisOptions {
   // Knows the address instead (`RedisSentinel` of redis_sentinel.h). `address`
   // then only names Redis in texts. Null: none.
   std::shared_ptr<RedisAddressSource> address_source;
+
+  // The nodes of a Redis Cluster (`RedisCluster` of redis_cluster.h), of which
+  // each key belongs to one. Null: none.
+  std::shared_ptr<RedisNodes> nodes;
+
+  // Maximum number of connections of a resolver to nodes of a Cluster. Beyond
+  // it, the one that was used least recently makes room. 1 to 1024.
+  int node_connections_max = 64;
 
   // For AUTH (https://redis.io/commands/auth/): `AUTH username password` if
   // there is a user name, `AUTH password` if there is only a password, else no
@@ -151,6 +159,12 @@ struct UDPGATE_EXPORT RedisOptions {
 
   // OK, or InvalidArgument that names the field and what is allowed.
   absl::Status Validate() const;
+
+  // The options of a connection that uses this key and no other: they lead to
+  // the node of a Cluster that owns it.
+  RedisOptions ForKey(absl::string_view key) const;
+  // Those of a connection that any node can serve.
+  RedisOptions ForAnyNode() const;
 };
 
 }  // namespace udpgate

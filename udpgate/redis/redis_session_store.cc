@@ -143,8 +143,8 @@ class RedisSessionStore::Impl {
         records_(
             absl::StrCat("Redis ", redis_options.address, " (session store)"),
             redis_options.log_sink, redis_options.clock),
-        pipe_(redis_options, PipeOptions(options), std::move(lookup),
-              ReplyLimits()) {}
+        pipe_(redis_options.ForKey(options.prefix), PipeOptions(options),
+              std::move(lookup), ReplyLimits()) {}
   // First, since commands use the other members.
   ~Impl() { pipe_.Stop(); }
 

@@ -103,7 +103,7 @@ class RedisStream::Impl {
  public:
   Impl(const RedisOptions& options, RedisStreamOptions stream_options,
        const std::shared_ptr<HostLookup>& lookup)
-      : options_(WithClock(options)),
+      : options_(WithClock(options.ForKey(stream_options.key))),
         stream_options_(std::move(stream_options)),
         key_name_(absl::StrCat("stream \"",
                                absl::CHexEscape(stream_options_.key), "\"")),

@@ -21,6 +21,7 @@
 #include "testing/internal/e2e/e2e.h"
 #include "testing/internal/e2e/program.h"
 #include "testing/internal/support/certificate_authority.h"
+#include "testing/internal/support/redis_cluster_servers.h"
 #include "testing/internal/support/redis_sentinels.h"
 
 namespace udpgate {
@@ -189,6 +190,7 @@ class RedisPageTest : public GateTest {
   void RunManagedService();
   void RunMutualTls();
   void RunSentinel();
+  void RunCluster();
   void RunPlayerKeys();
   void RunStream();
   void RunAutoscaler();
@@ -202,6 +204,7 @@ class RedisPageTest : public GateTest {
         {"TLS", [this] { RunManagedService(); }},
         {"TLS 2", [this] { RunMutualTls(); }},
         {"Sentinel", [this] { RunSentinel(); }},
+        {"Cluster", [this] { RunCluster(); }},
         {"Keys for a client", [this] { RunPlayerKeys(); }},
         {"The stream", [this] { RunStream(); }},
         {"Autoscaler", [this] { RunAutoscaler(); }},
@@ -275,6 +278,40 @@ void RedisPageTest::RunSentinel() {
   Run("Sentinel",
       {{"10.0.0.1:26379,10.0.0.2:26379,10.0.0.3:26379", group.addresses()}});
   ExpectWorks(&group.master());
+}
+
+void RedisPageTest::RunCluster() {
+  RedisClusterServers servers({});
+  const absl::Status started = servers.Start();
+  ASSERT_TRUE(started.ok()) << started;
+  for (size_t i = 0; i < servers.size(); ++i) {
+    SetUser(servers.server(i), "&udp_gate:disconnect");
+    SetUser(servers.server(i), "+cluster|slots");
+  }
+  Run("Cluster",
+      {{"10.0.0.1:6379", servers.server(0).tcp_address()},
+       {"10.0.0.2:6379", servers.server(1).tcp_address()}},
+      {{"REDIS_USERNAME", "gate"}, {"REDIS_PASSWORD", "password"}});
+  const auto set = [&](const std::string& key, const EchoBackend& backend) {
+    const auto done =
+        servers.Command({"SET", key, backend.address().ToString()});
+    ASSERT_TRUE(done.ok()) << done.status();
+  };
+  set("udp_gate:backend", lobby_);
+  set("udp_gate:backend:127.0.0.7", arena_);
+  LoopbackPeer assigned(*SocketAddress::Parse("127.0.0.7:0"));
+  LoopbackPeer other(*SocketAddress::Parse("127.0.0.8:0"));
+  EXPECT_TRUE(AwaitServedBy(&assigned, gate_->address(), "arena"));
+  EXPECT_TRUE(AwaitServedBy(&other, gate_->address(), "lobby"));
+  ASSERT_TRUE(gate_->AwaitLog("subscribed to channel"));
+  ASSERT_TRUE(gate_->AwaitLog("Redis Cluster: 3 masters of 3 nodes"));
+  set("udp_gate:backend", arena_);
+  ASSERT_TRUE(
+      servers.server(2)
+          .Command({"PUBLISH", kDisconnectChannel, other.address().ToString()})
+          .ok());
+  EXPECT_TRUE(AwaitServedBy(&other, gate_->address(), "arena"));
+  EXPECT_EQ(gate_->log().find("NOPERM"), std::string::npos) << gate_->log();
 }
 
 void RedisPageTest::RunPlayerKeys() {
@@ -355,7 +392,7 @@ TEST_F(RedisPageTest, EachConfigurationIsRun) {
            "it";
   }
   for (const char* name :
-       {"Address", "Access rights", "TLS", "TLS 2", "Sentinel",
+       {"Address", "Access rights", "TLS", "TLS 2", "Sentinel", "Cluster",
         "Keys for a client", "The stream", "Autoscaler", "Session events"}) {
     EXPECT_EQ(shown.count(name), 1u) << name;
   }
@@ -366,6 +403,7 @@ TEST_F(RedisPageTest, Acl) { RunAcl(); }
 TEST_F(RedisPageTest, ManagedService) { RunManagedService(); }
 TEST_F(RedisPageTest, MutualTls) { RunMutualTls(); }
 TEST_F(RedisPageTest, Sentinel) { RunSentinel(); }
+TEST_F(RedisPageTest, Cluster) { RunCluster(); }
 TEST_F(RedisPageTest, PlayerKeys) { RunPlayerKeys(); }
 TEST_F(RedisPageTest, Stream) { RunStream(); }
 TEST_F(RedisPageTest, Autoscaler) { RunAutoscaler(); }

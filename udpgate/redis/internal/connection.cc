@@ -325,6 +325,9 @@ void Connection::BeginHandshake() {
 }
 
 void Connection::Send(absl::Span<const absl::string_view> arguments) {
+  if (finder_.source() != nullptr && finder_.source()->must_ask()) {
+    Queue(Command::Kind::kAsking, {"ASKING"});
+  }
   Queue(Command::Kind::kOwner, arguments);
 }
 
@@ -476,9 +479,12 @@ void Connection::Dispatch(const redisReply& reply) {
     case Command::Kind::kAuthAgain:
       OnAuthAgainReply(reply);
       return;
+    case Command::Kind::kAsking:
+      return;  // the reply to the command itself tells
     case Command::Kind::kOwner:
       has_owner_reply_ = true;
       refusals_ = 0;
+      if (FollowError(reply)) return;
       if (!postponed_recovery_.empty() && reply.type != REDIS_REPLY_ERROR) {
         LogRecovery(std::exchange(postponed_recovery_, {}));
       }
@@ -536,7 +542,8 @@ void Connection::Drop(const absl::Status& why, RedisProblem problem) {
   postponed_recovery_.clear();
   SetHealth(named);
   problem_.store(problem);
-  log_.Lost(named.message(), problem);
+  if (!is_following_) log_.Lost(named.message(), problem);
+  if (finder_.source() != nullptr) finder_.source()->Lost();
   is_dropping_ = true;
   owner_->OnLost(named);
   is_dropping_ = false;

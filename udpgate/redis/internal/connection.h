@@ -119,6 +119,12 @@ class Connection {
   // Sends a command, while connected. If there is no reply within
   // `RedisOptions::command_timeout`, the connection is lost.
   void Send(absl::Span<const absl::string_view> arguments);
+  // The same after ASKING, whose reply the owner does not get.
+  void SendAsking(absl::Span<const absl::string_view> arguments);
+
+  // The `host:port` that it is or was connected to; empty before the first
+  // attempt, and for a unix socket.
+  const std::string& target() const { return finder_.target(); }
 
   // What keeps the connection from its work. Threads: any.
   RedisProblem problem() const { return problem_.load(); }
@@ -197,6 +203,7 @@ class Connection {
       kAuthAgain,
       kRole,
       kPing,
+      kAsking,
       kOwner
     };
     Kind kind;
@@ -227,6 +234,9 @@ class Connection {
   }
   // Follows the address source.
   void CheckMove();
+  // True if the error reply leads to another server: then the owner gets no
+  // reply, and the connection is lost.
+  bool FollowError(const redisReply& error);
   void AcceptLoginRole(const redisReply& reply);
   void PostponeRole();
   void TakeLookup();
@@ -309,6 +319,8 @@ class Connection {
   bool is_closed_in_use_ = false;
   bool was_closed_in_use_ = false;
   bool is_dropping_ = false;
+  // The connection is left for another server, which is no failure.
+  bool is_following_ = false;
   // Since the login: there was a reply, and one to a command of the owner; the
   // owner has said that it works.
   bool has_reply_ = false;

@@ -150,6 +150,14 @@ void Connection::OnLoginReply(const redisReply& reply, Command::Kind kind) {
     AcceptLoginRole(reply);
     return;
   }
+  if (kind == Command::Kind::kSelect &&
+      absl::StrContains(ReplyText(reply), "not allowed in cluster mode")) {
+    Drop(absl::FailedPreconditionError(
+             absl::StrCat("a Redis Cluster has database 0 only, not ",
+                          options_.database, " (REDIS_DB)")),
+         RedisProblem::kUnsupported);
+    return;
+  }
   // A user without permission for PING is logged in, too, and so is one of a
   // server that does not know it.
   const RedisProblem problem = reply.type == REDIS_REPLY_ERROR

@@ -89,6 +89,23 @@ void Connection::CheckMove() {
   ReconnectSoon();
 }
 
+bool Connection::FollowError(const redisReply& error) {
+  if (error.type != REDIS_REPLY_ERROR || finder_.source() == nullptr ||
+      !finder_.source()->TakeError(ReplyText(error), target())) {
+    return false;
+  }
+  is_following_ = true;
+  DropClosed(ErrorToStatus(error), RedisProblem::kError);
+  is_following_ = false;
+  ReconnectSoon();
+  return true;
+}
+
+void Connection::SendAsking(absl::Span<const absl::string_view> arguments) {
+  Queue(Command::Kind::kAsking, {"ASKING"});
+  Queue(Command::Kind::kOwner, arguments);
+}
+
 // A server that has closed the connection twice is not asked again.
 void Connection::PostponeRole() {
   next_role_nanoseconds_ =

@@ -48,8 +48,9 @@ DisconnectStream::DisconnectStream(RedisOptions options,
       key_name_(absl::StrCat(
           "stream \"", absl::CHexEscape(options_.disconnect_stream), "\"")),
       callbacks_(std::move(callbacks)),
-      connection_(options_, std::move(lookup), "disconnect stream",
-                  "udpgate-redis-d", this, ReadLimits(options_)) {}
+      connection_(options_.ForKey(options_.disconnect_stream),
+                  std::move(lookup), "disconnect stream", "udpgate-redis-d",
+                  this, ReadLimits(options_)) {}
 
 absl::Status DisconnectStream::Health() const {
   absl::Status health = connection_.Health();
