@@ -17,8 +17,8 @@ using ::testing::IsEmpty;
 
 constexpr int64_t kSecond = 1'000'000'000;
 
-// The slots were taken from CLUSTER KEYSLOT of Redis: `{KEY}:ID` has that of
-// KEY.
+// Redis Cluster hashes what is between the first "{" and the next "}" after it,
+// if that is not empty: `{KEY}:ID` is in the slot of KEY.
 TEST(KeyInSlotOfTest, TheKeyItselfIsTheTag) {
   EXPECT_EQ(KeyInSlotOf("udp_gate:gateways", "gateway-1"),
             "{udp_gate:gateways}:gateway-1");
