@@ -31,14 +31,16 @@ std::vector<WantedAddress> WantedAddresses(const Settings& settings) {
       wanted.push_back({setting, address});
     }
   };
-  // Sockets of the service manager are bound already.
-  if (settings.proxy.listen_fds.empty()) {
+  // A standby gets these later. Sockets of the service manager are bound
+  // already.
+  const bool is_standby = settings.is_standby;
+  if (!is_standby && settings.proxy.listen_fds.empty()) {
     add("PROXY_ADDR", settings.proxy.listen_address);
   }
   for (const SocketAddress& address : settings.proxy.upstream_bind_addresses) {
-    add("UPSTREAM_BIND_ADDRS", address);
+    if (!is_standby) add("UPSTREAM_BIND_ADDRS", address);
   }
-  if (settings.nethernet_listen_fd < 0) {
+  if (!is_standby && settings.nethernet_listen_fd < 0) {
     add("NETHERNET_ADDR", settings.nethernet_address);
   }
   add("ADMIN_ADDR", settings.admin_address);

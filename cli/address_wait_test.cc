@@ -127,6 +127,17 @@ TEST(WantedAddressesTest, LeavesOutWildcardsAndBoundSockets) {
   EXPECT_EQ(WantedAddresses(settings).size(), 2u);
 }
 
+TEST(WantedAddressesTest, AStandbyWaitsForTheAdminEndpointAlone) {
+  Settings settings;
+  settings.is_standby = true;
+  settings.proxy.listen_address = SocketAddress::Ipv4Loopback(1);
+  settings.proxy.upstream_bind_addresses = {SocketAddress::Ipv4Loopback(0)};
+  settings.nethernet_address = SocketAddress::Ipv4Loopback(3);
+  settings.admin_address = SocketAddress::Ipv6Loopback(2);
+  ASSERT_EQ(WantedAddresses(settings).size(), 1u);
+  EXPECT_EQ(WantedAddresses(settings)[0].setting, "ADMIN_ADDR");
+}
+
 TEST(TryBindTest, TellsAddressesOfThisMachineFromOthers) {
   EXPECT_EQ(TryBind(SocketAddress::Ipv4Loopback(1)), 0);
   // Of a documentation prefix (RFC 5737).

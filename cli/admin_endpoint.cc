@@ -51,6 +51,7 @@ HostMetrics MetricsOfProgram(
 }
 
 std::vector<admin::ComponentHealth> HealthOf(const BackendSource& backends,
+                                             const SessionKeeping* keeping,
                                              bool needs_disconnects) {
   std::vector<admin::ComponentHealth> components;
   components.push_back({"backend_source", backends.resolver->Health()});
@@ -58,6 +59,11 @@ std::vector<admin::ComponentHealth> HealthOf(const BackendSource& backends,
     // Without it new clients can be served, but not moved.
     components.push_back({"disconnect_source", backends.disconnects->Health(),
                           needs_disconnects});
+  }
+  if (keeping != nullptr) {
+    // Without it clients are served, and their sessions end with the process.
+    components.push_back(
+        {"session_store", keeping->Health(), /*is_needed=*/false});
   }
   return components;
 }
@@ -98,16 +104,21 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
       TakeSocketOf(kAdminSocket, settings.admin_address, old_process);
   options.token = settings.admin_token;
   admin::AdminHooks hooks;
-  hooks.components = [backends = sources.backends,
+  const SessionKeeping* const keeping = sources.keeping;
+  hooks.components = [backends = sources.backends, keeping,
                       needs = settings.is_unready_without_disconnects,
                       more = std::move(sources.nethernet_health)] {
-    std::vector<admin::ComponentHealth> components = HealthOf(backends, needs);
+    std::vector<admin::ComponentHealth> components =
+        HealthOf(backends, keeping, needs);
     if (more == nullptr) return components;
     for (admin::ComponentHealth& component : more()) {
       components.push_back(std::move(component));
     }
     return components;
   };
+  if (keeping != nullptr) {
+    hooks.session_store = [keeping] { return keeping->Numbers(); };
+  }
   hooks.reload = std::move(sources.reload);
   hooks.history = std::move(sources.observers.history);
   hooks.drain = std::move(sources.drain);
@@ -115,6 +126,9 @@ absl::StatusOr<std::unique_ptr<admin::AdminServer>> MakeAdminServer(
   std::vector<std::function<HostMetrics()>> metrics = {
       std::move(sources.backends.metrics), std::move(sources.report_metrics),
       std::move(sources.nethernet_metrics)};
+  if (keeping != nullptr) {
+    metrics.push_back([keeping] { return keeping->Metrics(); });
+  }
   hooks.metrics = [logger, metrics = std::move(metrics),
                    session_log = std::move(sources.observers.log)] {
     return MetricsOfProgram(metrics, session_log.get(), *logger);

@@ -12,6 +12,7 @@
 #include "cli/backend_source.h"
 #include "cli/log/logger.h"
 #include "cli/log/session_log.h"
+#include "cli/session_keeping.h"
 #include "cli/settings/settings.h"
 #include "udpgate/admin/admin_options.h"
 #include "udpgate/admin/admin_server.h"
@@ -39,6 +40,7 @@ Observers MakeObservers(const Settings& settings,
 struct AdminSources {
   BackendSource backends;
   Observers observers;
+  const SessionKeeping* keeping = nullptr;  // null without SESSION_STORE
   std::function<absl::StatusOr<std::string>()> reload;
   std::function<void()> drain;
   std::function<HostMetrics()> report_metrics;

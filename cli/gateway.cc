@@ -16,6 +16,7 @@
 #include "cli/fast_path.h"
 #include "cli/listen_sockets.h"
 #include "cli/report.h"
+#include "cli/session_keeping.h"
 #include "cli/settings/table.h"
 #include "cli/system/system.h"
 #include "cli/upgrade.h"
@@ -63,7 +64,10 @@ absl::Status ValidateSettings(const Settings& settings) {
   if (absl::Status status = ValidateBackendSource(settings); !status.ok()) {
     return NameSetting(status);
   }
-  return NameSetting(RedisReports::Validate(settings));
+  if (absl::Status status = RedisReports::Validate(settings); !status.ok()) {
+    return NameSetting(status);
+  }
+  return NameSetting(ValidateSessionKeeping(settings));
 }
 
 absl::Status CheckFiles(const Settings& settings) {
@@ -84,7 +88,14 @@ Gateway::Gateway(GatewayOptions options, StopSignal* stop_signal,
   settings_.proxy.log_sink = held_log_.Sink();
 }
 
-Gateway::~Gateway() = default;
+Gateway::~Gateway() {
+  if (keeping_ == nullptr || proxy_ == nullptr) return;
+  // Start has failed, or Stop has done all this: the keeper uses the Proxy, and
+  // the admin endpoint uses the keeper.
+  if (admin_ != nullptr) admin_->Stop();
+  proxy_->Stop();
+  keeping_->Stop(SessionKeeper::StopReason::kShutdown);
+}
 
 absl::Status Gateway::Start() {
   // A function that ends Start early leaves what is there to the destructor.
@@ -123,7 +134,7 @@ absl::Status Gateway::ObtainSockets() {
     logger_->Log(LogSeverity::kWarning, status.message());
   }
   ChooseListenAddresses(&settings_, logger_);
-  return absl::OkStatus();
+  return PrepareStandby(old_process_ != nullptr, &settings_);
 }
 
 absl::Status Gateway::AwaitOwnAddresses() {
@@ -152,6 +163,10 @@ absl::Status Gateway::Compose() {
       Signaling::Create(settings_, backends_, logger_);
   if (!signaling.ok()) return signaling.status();
   signaling_ = *std::move(signaling);
+  absl::StatusOr<std::unique_ptr<SessionKeeping>> keeping =
+      SessionKeeping::Create(settings_, backends_, logger_);
+  if (!keeping.ok()) return keeping.status();
+  keeping_ = *std::move(keeping);
   absl::StatusOr<std::shared_ptr<FlowOffload>> fast_path =
       MakeFastPath(settings_, old_process_.get(), logger_);
   if (!fast_path.ok()) return fast_path.status();
@@ -167,6 +182,7 @@ absl::Status Gateway::Compose() {
   dependencies.disconnects = backends_.disconnects;
   dependencies.flow_offload = *std::move(fast_path);
   dependencies.session_observer = observers_.all;
+  if (keeping_ != nullptr) keeping_->Wrap(&dependencies);
   absl::StatusOr<std::unique_ptr<Proxy>> proxy =
       Proxy::Create(settings_.proxy, std::move(dependencies));
   if (!proxy.ok()) return proxy.status();
@@ -191,6 +207,7 @@ absl::Status Gateway::ComposeAdmin() {
   AdminSources sources;
   sources.backends = backends_;
   sources.observers = observers_;
+  sources.keeping = keeping_.get();
   sources.reload = [this] { return reloader_->Reload(); };
   sources.drain = [this] { NoteDrain(); };
   sources.report_metrics = [this] { return reports_->Metrics(); };
@@ -210,16 +227,19 @@ absl::Status Gateway::StartProxy() {
   // Before the first client is served, whose session must not be cut off by a
   // signal that arrives right then.
   stop_signal_->SetDrainTimeout(settings_.drain_timeout);
-  if (absl::Status status = reports_->StartEvents(); !status.ok()) {
-    return status;
+  absl::Status status = reports_->StartEvents();
+  if (!status.ok()) return status;
+  if (old_process_ == nullptr) {
+    if (keeping_ != nullptr) keeping_->Recover(proxy_.get());
+    status = proxy_->Start();
+  } else {
+    status = TakeOverSessions(old_process_.get(), signaling_.get(),
+                              keeping_.get(), proxy_.get(), logger_);
   }
-  if (old_process_ == nullptr) return proxy_->Start();
-  if (absl::Status status = TakeOverSessions(
-          old_process_.get(), signaling_.get(), proxy_.get(), logger_);
-      !status.ok()) {
-    return status;
-  }
-  return absl::OkStatus();
+  if (!status.ok() || keeping_ == nullptr) return status;
+  return UnlessTakenOver(keeping_->Start(proxy_.get(), [this] {
+    if (signaling_ != nullptr) signaling_->FollowStandby();
+  }));
 }
 
 absl::Status Gateway::StartReports() {
@@ -253,7 +273,8 @@ absl::Status Gateway::StartAdmin() {
 absl::Status Gateway::StartTakeover() {
   absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> server =
       StartTakeoverServer(settings_, options_.command_line.takeover_path,
-                          admin_.get(), signaling_.get(), proxy_.get(), [this] {
+                          admin_.get(), signaling_.get(), keeping_.get(),
+                          proxy_.get(), [this] {
                             if (signaling_ != nullptr) {
                               signaling_->StopAccepting();
                             }
@@ -347,6 +368,9 @@ void Gateway::Stop() {
   if (is_handed_over_) {
     reports_->LeaveEntry();
     reports_->StopEvents();
+    if (keeping_ != nullptr) {
+      keeping_->Stop(SessionKeeper::StopReason::kTakenOver);
+    }
     if (signaling_ != nullptr) {
       signaling_->AwaitAnswers(kLastJoinsTimeMax);
       signaling_->StopAnswering();
@@ -366,6 +390,9 @@ void Gateway::Stop() {
   if (signaling_ != nullptr) signaling_->Stop();
   reports_->RemoveEntry();
   proxy_->Stop();
+  if (keeping_ != nullptr) {
+    keeping_->Stop(SessionKeeper::StopReason::kShutdown);
+  }
   reports_->StopEvents();
   for (const std::string& line : StopLines(proxy_->GetStats())) {
     logger_->Log(LogSeverity::kInfo, line);

@@ -19,6 +19,7 @@
 #include "cli/log/logger.h"
 #include "cli/redis_reports.h"
 #include "cli/reload.h"
+#include "cli/session_keeping.h"
 #include "cli/settings/command_line.h"
 #include "cli/settings/settings.h"
 #include "cli/signaling.h"
@@ -118,6 +119,7 @@ class Gateway {
   BackendSource backends_;
   std::unique_ptr<Signaling> signaling_;  // null: off
   Observers observers_;
+  std::unique_ptr<SessionKeeping> keeping_;  // null: off
   std::unique_ptr<Proxy> proxy_;
   std::unique_ptr<RedisReports> reports_;
   std::unique_ptr<Reloader> reloader_;

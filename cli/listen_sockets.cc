@@ -157,6 +157,30 @@ void ChooseListenAddresses(Settings* settings, Logger* logger) {
   }
 }
 
+absl::Status PrepareStandby(bool is_takeover, Settings* settings) {
+  if (!settings->is_standby) return absl::OkStatus();
+  if (settings->proxy.listen_address.is_any()) {
+    return absl::InvalidArgumentError(
+        "STANDBY=on needs the address that moves, and the sockets that were "
+        "passed have all addresses; allowed: ListenDatagram= with one address, "
+        "and FreeBind=yes");
+  }
+  settings->proxy.binds_absent_addresses = true;
+  const SocketAddress& address = settings->nethernet_address;
+  if (is_takeover || !address.is_valid() || address.is_any() ||
+      settings->nethernet_listen_fd >= 0) {
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<int> fd = ListenOnAbsentAddress(address);
+  if (!fd.ok()) {
+    return absl::Status(
+        fd.status().code(),
+        absl::StrCat("NETHERNET_ADDR: ", fd.status().message()));
+  }
+  settings->nethernet_listen_fd = *fd;
+  return absl::OkStatus();
+}
+
 int TakeSocketOf(const char* name, const SocketAddress& wanted,
                  takeover::Predecessor* old_process) {
   const int fd = old_process == nullptr ? -1 : old_process->TakeSocket(name);

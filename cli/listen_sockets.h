@@ -42,6 +42,12 @@ absl::Status UseSockets(std::vector<int> sockets, Settings* settings,
 // 0.0.0.0:port, and so does NETHERNET_ADDR.
 void ChooseListenAddresses(Settings* settings, Logger* logger);
 
+// In standby this machine does not have the addresses yet: the sockets of
+// PROXY_ADDR and NETHERNET_ADDR are bound all the same (IP_FREEBIND, ip(7)).
+// Without effect if STANDBY is off. In a takeover the sockets are those of the
+// old process. Errors name the setting.
+absl::Status PrepareStandby(bool is_takeover, Settings* settings);
+
 // The old process's socket of this name, if it has the wanted address, else -1;
 // port 0 stands for any. The caller owns it. `old_process` may be null.
 int TakeSocketOf(const char* name, const SocketAddress& wanted,

@@ -143,6 +143,34 @@ TEST_F(ListenSocketsTest, APortAloneMeansAllAddresses) {
             settings_.proxy.listen_address.WithPort(8));
 }
 
+TEST_F(ListenSocketsTest, AStandbyBindsAddressesThatAreNotHere) {
+  // Of a documentation prefix (RFC 5737).
+  settings_.proxy.listen_address = *SocketAddress::Parse("192.0.2.1:19132");
+  settings_.nethernet_address = settings_.proxy.listen_address;
+  ASSERT_TRUE(PrepareStandby(/*is_takeover=*/false, &settings_).ok());
+  EXPECT_FALSE(settings_.proxy.binds_absent_addresses);
+  EXPECT_EQ(settings_.nethernet_listen_fd, -1);
+
+  settings_.is_standby = true;
+  ASSERT_TRUE(PrepareStandby(/*is_takeover=*/true, &settings_).ok());
+  EXPECT_TRUE(settings_.proxy.binds_absent_addresses);
+  EXPECT_EQ(settings_.nethernet_listen_fd, -1);
+
+  ASSERT_TRUE(PrepareStandby(/*is_takeover=*/false, &settings_).ok());
+  ASSERT_GE(settings_.nethernet_listen_fd, 0);
+  EXPECT_TRUE(IsListening(settings_.nethernet_listen_fd));
+  EXPECT_EQ(*BoundAddress(settings_.nethernet_listen_fd),
+            settings_.nethernet_address);
+  close(settings_.nethernet_listen_fd);
+}
+
+TEST_F(ListenSocketsTest, AStandbyNeedsOneAddress) {
+  settings_.is_standby = true;
+  settings_.proxy.listen_address = SocketAddress::Ipv4Any(19132);
+  EXPECT_THAT(std::string(PrepareStandby(false, &settings_).message()),
+              AllOf(StartsWith("STANDBY=on needs"), HasSubstr("FreeBind=yes")));
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate

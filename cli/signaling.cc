@@ -195,7 +195,8 @@ absl::Status Signaling::Bind(const Settings& settings,
 }
 
 absl::Status Signaling::Start() {
-  if (proxy_->is_draining()) server_->SetDraining(true);
+  if (proxy_->is_draining()) SetDraining();
+  FollowStandby();
   if (absl::Status status = StartSharing(); !status.ok()) {
     return NameNetherNetSetting(status);
   }
@@ -248,6 +249,17 @@ absl::Status Signaling::Reload(const Settings& settings) {
       {ServiceOptions(settings, *proxy_), settings.nethernet_trusted_proxies});
   status.Update(reloaded);
   return NameNetherNetSetting(status);
+}
+
+void Signaling::SetDraining() {
+  const std::lock_guard<std::mutex> lock(draining_mutex_);
+  is_draining_ = true;
+  server_->SetDraining(true);
+}
+
+void Signaling::FollowStandby() {
+  const std::lock_guard<std::mutex> lock(draining_mutex_);
+  server_->SetDraining(is_draining_ || proxy_->is_standby());
 }
 
 void Signaling::ImportJoins(absl::string_view exported) {

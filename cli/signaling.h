@@ -35,8 +35,8 @@ namespace cli {
 //   Create -> Proxy::Create with resolver() -> Bind -> Proxy::Start -> Start
 //   -> ... -> Stop -> Proxy::Stop
 //
-// Threads: `metrics`, `Joins`, `SetDraining`, `Reload`, `ExportJoins` and
-// `ImportJoins` from any; the rest from one.
+// Threads: `metrics`, `Joins`, `SetDraining`, `FollowStandby`, `Reload`,
+// `ExportJoins` and `ImportJoins` from any; the rest from one.
 class Signaling {
  public:
   // Null if NETHERNET_ADDR is off. Opens no socket. Errors name the setting.
@@ -66,7 +66,9 @@ class Signaling {
   int listen_fd() const { return server_->listen_fd(); }
 
   // From now on all requests get a 503.
-  void SetDraining() { server_->SetDraining(true); }
+  void SetDraining();
+  // While the Proxy is in standby, too. After Bind, at each change.
+  void FollowStandby();
 
   // Applies the settings of NetherNet that are live, and reads the certificate
   // again. The error names the setting; what is valid is applied.
@@ -110,6 +112,8 @@ class Signaling {
   std::shared_ptr<JoinSharing> sharing_;
   std::unique_ptr<RedisKeyWatch> fleet_status_;
   Proxy* proxy_ = nullptr;
+  std::mutex draining_mutex_;
+  bool is_draining_ = false;
   std::mutex mutex_;  // `Reload` and `Stop`
   bool is_stopped_ = false;
   std::unique_ptr<nethernet::SignalingServer> server_;

@@ -7,6 +7,8 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "cli/admin_endpoint.h"
 #include "cli/listen_sockets.h"
@@ -23,6 +25,8 @@ constexpr char kJoinsMember[] = "joins";
 // Below what AwaitSuccessor leaves out.
 constexpr size_t kNotesBytesMax = 3 << 20;
 constexpr char kStreamPositionMember[] = "disconnect_stream_position";
+// No list of joins begins so.
+constexpr char kStoreRunMark[] = "store-run ";
 
 // Leaves an empty value out, and one that would make the notes too long.
 std::string AddMember(std::string notes, const char* name, std::string value) {
@@ -54,12 +58,18 @@ std::string TakeMember(std::string* notes, const char* name) {
 }  // namespace
 
 absl::Status TakeOverSessions(takeover::Predecessor* old_process,
-                              Signaling* signaling, Proxy* proxy,
-                              Logger* logger) {
-  const absl::StatusOr<takeover::TakenOver> taken = old_process->TakeOver(
-      proxy, [signaling](const std::string& joins, bool /*is_late*/) {
-        if (signaling != nullptr) signaling->ImportJoins(joins);
+                              Signaling* signaling, SessionKeeping* keeping,
+                              Proxy* proxy, Logger* logger) {
+  bool has_run = false;
+  const absl::StatusOr<takeover::TakenOver> taken =
+      old_process->TakeOver(proxy, [&](std::string encoded, bool is_late) {
+        const HostState state = DecodeHostState(std::move(encoded));
+        if (signaling != nullptr) signaling->ImportJoins(state.joins);
+        if (keeping == nullptr || is_late) return;
+        has_run = true;
+        keeping->ContinueRun(state.store_run);
       });
+  if (keeping != nullptr && taken.ok() && !has_run) keeping->ContinueRun("");
   if (!taken.ok()) {
     return absl::Status(taken.status().code(),
                         absl::StrCat("--takeover: ", taken.status().message()));
@@ -76,7 +86,8 @@ absl::Status TakeOverSessions(takeover::Predecessor* old_process,
 
 absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
     const Settings& settings, const std::string& old_path,
-    const admin::AdminServer* admin, Signaling* signaling, Proxy* proxy,
+    const admin::AdminServer* admin, Signaling* signaling,
+    SessionKeeping* keeping, Proxy* proxy,
     std::function<void()> on_handed_over) {
   if (settings.takeover_socket.empty()) return nullptr;
   takeover::TakeoverServerOptions options;
@@ -87,8 +98,15 @@ absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
   }
   if (signaling != nullptr) {
     options.extra_sockets[kNetherNetSocket] = signaling->listen_fd();
-    options.host_state = [signaling](bool is_late) {
-      return signaling->ExportJoins(is_late);
+  }
+  if (signaling != nullptr || keeping != nullptr) {
+    options.host_state = [signaling, keeping](bool is_late) {
+      HostState state;
+      if (signaling != nullptr) state.joins = signaling->ExportJoins(is_late);
+      if (keeping != nullptr && !is_late) {
+        state.store_run = keeping->ExportRun();
+      }
+      return EncodeHostState(state);
     };
   }
   options.log_sink = settings.proxy.log_sink;
@@ -99,6 +117,27 @@ absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
   if (status.ok()) return server;
   return absl::Status(status.code(),
                       absl::StrCat("TAKEOVER_SOCKET: ", status.message()));
+}
+
+std::string EncodeHostState(const HostState& state) {
+  if (state.store_run.empty()) return state.joins;
+  return absl::StrCat(kStoreRunMark, absl::Base64Escape(state.store_run), "\n",
+                      state.joins);
+}
+
+HostState DecodeHostState(std::string encoded) {
+  HostState state;
+  absl::string_view rest = encoded;
+  if (absl::ConsumePrefix(&rest, kStoreRunMark)) {
+    const size_t end = rest.find('\n');
+    if (end != absl::string_view::npos &&
+        absl::Base64Unescape(rest.substr(0, end), &state.store_run)) {
+      state.joins = std::string(rest.substr(end + 1));
+      return state;
+    }
+  }
+  state.joins = std::move(encoded);
+  return state;
 }
 
 std::string NotesForNewProcess(const admin::AdminServer* admin,

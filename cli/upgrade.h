@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "cli/log/logger.h"
+#include "cli/session_keeping.h"
 #include "cli/settings/settings.h"
 #include "cli/signaling.h"
 #include "udpgate/admin/admin_server.h"
@@ -26,18 +27,31 @@ namespace cli {
 
 // Starts `proxy` with the sessions of the old process. Cancelled if the old
 // process's connection was made with `is_cancelled` and that says so.
-// `signaling`, which may be null, gets the joins before them.
+// `signaling` gets the joins before them, and `keeping` the run of the session
+// store; both may be null.
 absl::Status TakeOverSessions(takeover::Predecessor* old_process,
-                              Signaling* signaling, Proxy* proxy,
-                              Logger* logger);
+                              Signaling* signaling, SessionKeeping* keeping,
+                              Proxy* proxy, Logger* logger);
 
 // Where a new process can take over, started; null if TAKEOVER_SOCKET is not
 // set. `old_path` is the socket of the process that this one took over from, or
-// empty; `admin` and `signaling` may be null. Errors name the setting.
+// empty; `admin`, `signaling` and `keeping` may be null. Errors name the
+// setting.
 absl::StatusOr<std::unique_ptr<takeover::TakeoverServer>> StartTakeoverServer(
     const Settings& settings, const std::string& old_path,
-    const admin::AdminServer* admin, Signaling* signaling, Proxy* proxy,
+    const admin::AdminServer* admin, Signaling* signaling,
+    SessionKeeping* keeping, Proxy* proxy,
     std::function<void()> on_handed_over);
+
+// What the new process learns before the sessions arrive: the joins, and the
+// run of the session store. Without a run it is the joins alone, as processes
+// of older releases know it.
+struct HostState {
+  std::string joins;
+  std::string store_run;
+};
+std::string EncodeHostState(const HostState& state);
+HostState DecodeHostState(std::string encoded);
 
 // For the new process: what this process's endpoint has counted, or, if it has
 // none, what it was given itself; and the joins of the last moment. `admin`,

@@ -61,6 +61,23 @@ TEST(NotesTest, NotesThatAreNoObjectHaveNoJoins) {
   }
 }
 
+TEST(HostStateTest, HasTheRunOfTheStoreBeforeTheJoins) {
+  const std::string joins("join\0store-run \n\xff", 17);
+  const HostState state =
+      DecodeHostState(EncodeHostState({joins, std::string("r\0\n", 3)}));
+  EXPECT_EQ(state.joins, joins);
+  EXPECT_EQ(state.store_run, std::string("r\0\n", 3));
+}
+
+TEST(HostStateTest, WithoutARunItIsTheJoinsAsEver) {
+  EXPECT_EQ(EncodeHostState({"joins", ""}), "joins");
+  for (const char* text : {"", "joins", "store-run ", "store-run ?\njoins"}) {
+    const HostState state = DecodeHostState(text);
+    EXPECT_EQ(state.joins, text);
+    EXPECT_EQ(state.store_run, "") << text;
+  }
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate

@@ -25,8 +25,8 @@ packages=(
   ethtool iproute2 nftables
 )
 ci_packages=(
-  ccache chromium chromium-driver clang-format clang-tidy cmake git haproxy
-  ninja-build nutcracker prometheus python3-yaml systemd
+  ccache chromium chromium-driver clang-format clang-tidy cmake curl git haproxy
+  keepalived ninja-build nutcracker prometheus python3-yaml systemd
 )
 bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev

@@ -11,13 +11,11 @@
 #include "cli/settings/table_builder.h"
 #include "udpgate/option_error.h"
 #include "udpgate/socket_address.h"
+#include "udpgate/store/session_keeper_options.h"
 
 namespace udpgate {
 namespace cli {
 namespace {
-
-constexpr DurationRange kSessionStoreLifetime{"", absl::Seconds(10),
-                                              absl::Hours(24)};
 
 bool IsGraphic(absl::string_view text) {
   return std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
@@ -147,7 +145,8 @@ void AddFleetSettings(TableBuilder* table) {
                           " printable ASCII characters without spaces, with a "
                           "brace only in a hash tag such as {sessions}"),
              ApplySessionStorePrefix);
-  table->AddSeconds("SESSION_STORE_LIFETIME_SECS", "600", kSessionStoreLifetime,
+  table->AddSeconds("SESSION_STORE_LIFETIME_SECS", "600",
+                    session_keeper_ranges::kRecordLifetime,
                     "How long the record of a session stays after its gateway "
                     "has died. A live gateway prolongs its records in time.",
                     InSettings(&Settings::session_store_lifetime));

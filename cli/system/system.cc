@@ -80,6 +80,28 @@ bool Ipv6Available() {
   return available;
 }
 
+absl::StatusOr<int> ListenOnAbsentAddress(const SocketAddress& address) {
+  constexpr int kBacklog = 1024;
+  const int family = address.family();
+  sockaddr_storage storage;
+  const socklen_t size = address.ToSockaddr(family, &storage);
+  if (size == 0) return absl::InvalidArgumentError("invalid address");
+  const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return absl::ErrnoToStatus(errno, address.ToString());
+  const int on = 1;
+  if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+      setsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6,
+                 family == AF_INET ? IP_FREEBIND : IPV6_FREEBIND, &on,
+                 sizeof(on)) == 0 &&
+      bind(fd, reinterpret_cast<const sockaddr*>(&storage), size) == 0 &&
+      listen(fd, kBacklog) == 0) {
+    return fd;
+  }
+  const absl::Status status = absl::ErrnoToStatus(errno, address.ToString());
+  close(fd);
+  return status;
+}
+
 bool IsStreamSocket(int fd) { return SocketOption(fd, SO_TYPE) == SOCK_STREAM; }
 
 bool IsListening(int fd) { return SocketOption(fd, SO_ACCEPTCONN) == 1; }

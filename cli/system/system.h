@@ -31,6 +31,10 @@ bool Ipv6Available();
 // The address that a socket is bound to.
 absl::StatusOr<SocketAddress> BoundAddress(int fd);
 
+// A TCP socket that listens on this address, even if this machine does not have
+// it (IP_FREEBIND, ip(7)). The caller owns it.
+absl::StatusOr<int> ListenOnAbsentAddress(const SocketAddress& address);
+
 // Whether `fd` is a stream socket; of a Unix socket, too.
 bool IsStreamSocket(int fd);
 // Whether connections wait in it for accept(2).

@@ -68,6 +68,21 @@ TEST(SystemTest, TellsStreamSocketsThatListenFromOthers) {
   EXPECT_FALSE(IsListening(stream));
 }
 
+TEST(SystemTest, ListensOnAnAddressThatIsNotHere) {
+  // Of documentation prefixes (RFC 5737, RFC 3849).
+  for (const char* text : {"192.0.2.1:19132", "[2001:db8::1]:19132"}) {
+    const SocketAddress address = *SocketAddress::Parse(text);
+    const absl::StatusOr<int> fd = ListenOnAbsentAddress(address);
+    ASSERT_TRUE(fd.ok()) << fd.status();
+    EXPECT_TRUE(IsListening(*fd));
+    EXPECT_EQ(*BoundAddress(*fd), address);
+    const absl::StatusOr<int> second = ListenOnAbsentAddress(address);
+    EXPECT_FALSE(second.ok());
+    EXPECT_NE(second.status().message().find(text), absl::string_view::npos);
+    close(*fd);
+  }
+}
+
 }  // namespace
 }  // namespace cli
 }  // namespace udpgate

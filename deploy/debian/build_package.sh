@@ -37,8 +37,10 @@ install -d "${man%/*}"
 # Without a time stamp, so that the same source gives the same file.
 gzip --best --no-name --stdout docs/udp-gate.8 > "$man"
 install -D -m 644 LICENSE "$doc/copyright"
-install -D -m 644 deploy/systemd/fast-path.conf \
-  "$doc/examples/fast-path.conf"
+for example in systemd/crash-recovery.conf systemd/fast-path.conf \
+  keepalived/keepalived.conf; do
+  install -D -m 644 "deploy/$example" "$doc/examples/${example#*/}"
+done
 
 # The packages whose libraries the binary needs, with their least versions.
 mkdir -p "$work/source/debian"

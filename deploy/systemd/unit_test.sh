@@ -53,7 +53,8 @@ exposure() {
 exposure 20 > "$folder/exposure" || fail "$(cat "$folder/exposure")"
 
 mkdir "$folder/udp-gate.service.d"
-cp "$units/fast-path.conf" "$folder/udp-gate.service.d"
+cp "$units/fast-path.conf" "$units/crash-recovery.conf" \
+  "$folder/udp-gate.service.d"
 verify_is_silent
 
 # The test sees what is wrong.

@@ -1,7 +1,9 @@
 #include <atomic>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -231,6 +233,32 @@ TEST_F(AdminApiTest, StatusContainsAllStatistics) {
   EXPECT_EQ(status["components"][0]["ok"], false);
   EXPECT_EQ(status["listen_addresses"][0],
             proxy_->listen_addresses()[0].ToString());
+}
+
+TEST_F(AdminApiTest, StatusShowsTheSessionStore) {
+  hooks_.session_store = [] {
+    return std::vector<std::pair<std::string, double>>{
+        {"records", 3},
+        {"lease_age_seconds", std::numeric_limits<double>::infinity()}};
+  };
+  Serve();
+  const json store = Json(Get("/api/v1/status"))["session_store"];
+  EXPECT_EQ(store["records"], 3);
+  EXPECT_TRUE(store["lease_age_seconds"].is_null());
+}
+
+TEST_F(AdminApiTest, AStandbyIsNotReady) {
+  Serve();
+  EXPECT_EQ(Json(Get("/api/v1/status"))["standby"], false);
+  EXPECT_FALSE(Json(Get("/api/v1/status")).contains("session_store"));
+  proxy_->SetStandby(true);
+  EXPECT_EQ(Get("/readyz").status, 503);
+  EXPECT_EQ(Get("/readyz").body, "standby\n");
+  EXPECT_EQ(Get("/healthz").status, 200);
+  EXPECT_EQ(Json(Get("/api/v1/status"))["standby"], true);
+  EXPECT_EQ(Sample(Get("/metrics").body, "udpgate_standby").value_or(""), "1");
+  proxy_->SetStandby(false);
+  EXPECT_EQ(Get("/readyz").status, 200);
 }
 
 TEST_F(AdminApiTest, DisconnectEndsASession) {

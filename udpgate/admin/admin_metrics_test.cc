@@ -61,6 +61,7 @@ TEST_F(AdminMetricsTest, CountTheTraffic) {
   expect("udpgate_datagrams_dropped_total{reason=\"queue_full\"}", "0");
   expect("udpgate_sessions_ended_total{reason=\"idle\"}", "0");
   expect("udpgate_draining", "0");
+  expect("udpgate_standby", "0");
   expect(absl::StrCat("udpgate_backend_sessions{backend=\"",
                       backend_.address().ToString(), "\"}"),
          "1");

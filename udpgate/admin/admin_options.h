@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -99,6 +100,9 @@ struct UDPGATE_EXPORT AdminHooks {
   // Reads the settings again; the text says what has changed. Null: 501.
   std::function<absl::StatusOr<std::string>()> reload;
   std::function<std::vector<HostMetric>()> metrics;
+  // Numbers about the session store by name; an infinite one is unknown. Null:
+  // no `session_store` in /api/v1/status.
+  std::function<std::vector<std::pair<std::string, double>>()> session_store;
   // Joins, the oldest first. Null: no /api/v1/joins.
   std::function<std::vector<ListedJoin>()> joins;
   // Null: no /api/v1/ends, and no ends by backend in /metrics.

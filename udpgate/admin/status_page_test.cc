@@ -260,6 +260,7 @@ TEST_F(StatusPageTest, ShowsTheGateway) {
   EXPECT_THAT(document, ContainsRegex("id=\"problem\"[^>]* hidden"));
   EXPECT_THAT(document, ContainsRegex("id=\"login\"[^>]* hidden"));
   EXPECT_THAT(document, ContainsRegex("id=\"joining\"[^>]* hidden"));
+  EXPECT_THAT(document, ContainsRegex("id=\"storing\"[^>]* hidden"));
 }
 
 TEST_F(StatusPageTest, ShowsJoinsIfThereAreAny) {
@@ -287,6 +288,18 @@ TEST_F(StatusPageTest, ShowsJoinsIfThereAreAny) {
                         "<td>10.0.0.5:19132</td>"
                         "<td>waiting, of another gateway</td><td>0</td>"
                         "<td>1 min 1 s</td>"));
+}
+
+TEST_F(StatusPageTest, ShowsTheSessionStoreIfThereIsOne) {
+  hooks_.session_store = [] {
+    return std::vector<std::pair<std::string, double>>{{"own_records", 12}};
+  };
+  Serve();
+  std::string document;
+  Browse(&document);
+  if (IsSkipped() || HasFatalFailure()) return;
+  EXPECT_THAT(document, Not(ContainsRegex("id=\"storing\"[^>]* hidden")));
+  EXPECT_THAT(document, HasSubstr("<td>own records</td><td>12</td>"));
 }
 
 TEST_F(StatusPageTest, ShowsWhyTheGatewayIsNotReady) {

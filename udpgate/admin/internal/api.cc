@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -141,6 +142,7 @@ void Api::Status(const Request&, Response* response) {
   const ProxyStats stats = proxy_->GetStats();
   json value = {{"version", UDPGATE_VERSION_STRING},
                 {"draining", proxy_->is_draining()},
+                {"standby", proxy_->is_standby()},
                 {"sessions_max", proxy_->max_sessions()},
                 {"receive_buffer_bytes", proxy_->receive_buffer_bytes()},
                 {"send_buffer_bytes", proxy_->send_buffer_bytes()},
@@ -153,6 +155,13 @@ void Api::Status(const Request&, Response* response) {
         {{"name", component.name},
          {"ok", component.status.ok()},
          {"message", std::string(component.status.message())}});
+  }
+  if (hooks_->session_store != nullptr) {
+    json& store = value["session_store"] = json::object();
+    for (const auto& [name, number] : hooks_->session_store()) {
+      // JSON has no infinity.
+      store[name] = std::isfinite(number) ? json(number) : json();
+    }
   }
   for (const SocketAddress& address : proxy_->listen_addresses()) {
     value["listen_addresses"].push_back(address.ToString());

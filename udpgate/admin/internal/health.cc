@@ -15,6 +15,7 @@ std::vector<ComponentHealth> Health::Components() const {
 std::vector<std::string> Health::UnreadyReasons() const {
   std::vector<std::string> reasons;
   if (proxy_->is_draining()) reasons.push_back("draining");
+  if (proxy_->is_standby()) reasons.push_back("standby");
   for (const ComponentHealth& component : Components()) {
     if (component.is_needed && !component.status.ok()) {
       reasons.push_back(

@@ -86,6 +86,9 @@ std::string MetricsPage::Text(const EndpointCounts& counts) {
       Gauge("udpgate_draining",
             "1 if the gateway is draining and refuses new clients.",
             proxy_->is_draining() ? 1 : 0));
+  families.push_back(Gauge(
+      "udpgate_standby", "1 if the gateway is in standby and serves no client.",
+      proxy_->is_standby() ? 1 : 0));
   MetricFamily build =
       Gauge("udpgate_build_info", "Always 1; the version is a label.", 1);
   build.metric[0].label = {{"version", UDPGATE_VERSION_STRING}};

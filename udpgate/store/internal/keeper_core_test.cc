@@ -318,6 +318,27 @@ TEST_F(KeeperCoreTest, RecoveryIsMadeUpForWhenTheStoreIsThere) {
   EXPECT_NE(a_->gateway().Find(Client(1)), nullptr);
 }
 
+// As a store that connects while the gateway starts.
+TEST_F(KeeperCoreTest, AStoreThatRefusesCallsAtFirstIsSoonAskedAgain) {
+  a_->Confirm(Client(1), kBackend);
+  Advance();
+  a_.reset();
+  a_ = Create("a");
+  connections_['a'] = &fleet_.last_connection();
+  test::FakeSessionStore::Link link;
+  link.is_cut = true;
+  link.timeout = absl::ZeroDuration();
+  connections_['a']->SetLink(link);
+  a_->Start();
+  Advance(absl::Milliseconds(20));
+  EXPECT_EQ(a_->gateway().Find(Client(1)), nullptr);
+  // It may only be not there yet.
+  EXPECT_THAT(log_, IsEmpty());
+  Cut('a', false);
+  Advance(absl::Milliseconds(50));
+  EXPECT_NE(a_->gateway().Find(Client(1)), nullptr);
+}
+
 TEST_F(KeeperCoreTest, AnotherProcessWithTheSameIdFencesBoth) {
   a_->Confirm(Client(1), kBackend);
   Advance();

@@ -1,5 +1,6 @@
 #include "udpgate/store/internal/lease.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,7 +36,16 @@ void Lease::Tick() {
 void Lease::Finish(int64_t sent_nanoseconds,
                    absl::StatusOr<absl::optional<GatewayLease>> former) {
   is_in_flight_ = false;
-  if (!former.ok()) return;
+  if (!former.ok()) {
+    // A store that does not reply is asked again soon, at first: it may not be
+    // connected yet, and recovery waits for it.
+    renew_nanoseconds_ =
+        std::min(renew_nanoseconds_, context_->After(retry_interval_));
+    retry_interval_ =
+        std::min(2 * retry_interval_, context_->options->lease_interval);
+    return;
+  }
+  retry_interval_ = kRetryIntervalMin;
   const bool is_first = !has_begun();
   const bool is_another =
       former->has_value() && (*former)->run != context_->run;

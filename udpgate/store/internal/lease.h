@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "udpgate/session_store.h"
 #include "udpgate/store/internal/keeper_context.h"
@@ -47,9 +48,13 @@ class Lease {
               absl::StatusOr<absl::optional<GatewayLease>> former);
   GatewayLease Own() const;
 
+  static constexpr absl::Duration kRetryIntervalMin = absl::Milliseconds(5);
+
   KeeperContext* const context_;
   StoreCalls* const calls_;
   int64_t renew_nanoseconds_ = 0;
+  // After a failure; doubles with each.
+  absl::Duration retry_interval_ = kRetryIntervalMin;
   int64_t renewed_nanoseconds_ = kNever;
   bool is_in_flight_ = false;
   bool has_ended_ = false;

@@ -89,6 +89,9 @@ template <typename T>
 SessionStore::Done<T> StoreCalls::Begin(Kind kind, size_t count, bool is_change,
                                         Result<T> result) {
   const uint64_t id = next_id_++;
+  if (first_call_nanoseconds_ == kNever) {
+    first_call_nanoseconds_ = context_->now_nanoseconds;
+  }
   ++context_->stats.calls;
   ++in_flight_[static_cast<size_t>(kind)];
   auto shared = std::make_shared<Result<T>>(std::move(result));
@@ -112,6 +115,7 @@ bool StoreCalls::End(uint64_t id, const absl::Status& status) {
   --in_flight_[static_cast<size_t>(call.kind)];
   if (status.ok()) {
     is_available_ = true;
+    has_replied_ = true;
     backoff_ = kBackoffMin;
     retry_nanoseconds_ = 0;
     const double seconds = absl::ToDoubleSeconds(
@@ -137,6 +141,12 @@ void StoreCalls::Fail(const Call& call, const absl::Status& status) {
   if (call.is_change) uncertain_nanoseconds_ = context_->now_nanoseconds;
   retry_nanoseconds_ = context_->After(backoff_);
   backoff_ = std::min(backoff_ * 2, kBackoffMax);
+  // At a start the store may not be connected yet.
+  if (!has_replied_ &&
+      absl::Nanoseconds(context_->now_nanoseconds - first_call_nanoseconds_) <
+          context_->options->recovery_connect_timeout) {
+    return;
+  }
   context_->Log(
       LogSeverity::kWarning, LogTopic::kStore,
       absl::StrCat("session store: ", status.message(),

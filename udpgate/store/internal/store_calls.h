@@ -109,6 +109,8 @@ class StoreCalls {
   std::array<int, 3> in_flight_ = {};
   uint64_t next_id_ = 1;
   bool is_available_ = false;
+  bool has_replied_ = false;  // ever
+  int64_t first_call_nanoseconds_ = kNever;
   bool is_limited_by_rate_ = false;
   // Changes wait so long after an error.
   int64_t retry_nanoseconds_ = 0;
