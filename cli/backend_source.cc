@@ -154,13 +154,12 @@ absl::StatusOr<BackendSource> MakeRedisSource(const Settings& settings) {
   absl::StatusOr<std::shared_ptr<RedisDisconnectSource>> disconnects =
       RedisDisconnectSource::Create(options, *lookup);
   if (!disconnects.ok()) return disconnects.status();
-  source.metrics = [resolver = *resolver, disconnects = *disconnects,
-                    servers] {
+  source.metrics = [resolver = *resolver, disconnects = *disconnects, servers] {
     HostMetrics metrics = RedisMetrics(*resolver, *disconnects);
-    HostMetrics more = RedisClusterMetrics(
-        servers.cluster == nullptr ? RedisClusterStats()
-                                   : servers.cluster->GetStats(),
-        resolver->GetStats());
+    HostMetrics more = RedisClusterMetrics(servers.cluster == nullptr
+                                               ? RedisClusterStats()
+                                               : servers.cluster->GetStats(),
+                                           resolver->GetStats());
     std::move(more.begin(), more.end(), std::back_inserter(metrics));
     if (servers.sentinel == nullptr) return metrics;
     for (HostMetric& metric :

@@ -170,8 +170,8 @@ TEST_P(ProxyRestoreTest, OnlySessionsWithoutAPortOfTheirOwnGetAnother) {
 }
 
 TEST_P(ProxyRestoreTest, TheResolversOwnTagIsUsed) {
-  dependencies_.resolver = std::make_shared<TagResolver>(
-      std::make_shared<SessionTag>("key", "own"));
+  dependencies_.resolver =
+      std::make_shared<TagResolver>(std::make_shared<SessionTag>("key", "own"));
   Create();
   std::vector<LoopbackPeer> clients(1);
   std::vector<RestorableSession> sessions = SessionsOf(clients);

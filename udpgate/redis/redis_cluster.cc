@@ -108,8 +108,7 @@ class RedisCluster::Impl final : public ConnectionOwner {
 
   // Used by the thread only.
   bool is_asking_ = false;
-  bool is_failing_ = false;  // the last map could not be had
-  int failures_ = 0;         // see kMapsOfOneNodeMax
+  int failures_ = 0;  // see kMapsOfOneNodeMax
   int64_t earliest_nanoseconds_ = INT64_MIN;
   int64_t next_nanoseconds_ = INT64_MIN;
   Connection connection_;

@@ -550,7 +550,7 @@ void FleetSimulation::Finish() {
     CheckAlways();
   }
   // Refreshes come and go.
-  const auto is_idle = [this](const Slot& slot) {
+  const auto is_idle = [](const Slot& slot) {
     return slot.gate->gateway().in_standby ||
            slot.gate->host().core()->records().IsIdle();
   };
