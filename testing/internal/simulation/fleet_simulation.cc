@@ -55,6 +55,12 @@ class FleetSimulation::Inner final : public BackendResolver {
     Answer(first.first, std::move(first.second));
   }
 
+  // Callbacks may hold this resolver.
+  void ForgetWaiting() {
+    decltype(waiting) forgotten;
+    forgotten.swap(waiting);
+  }
+
  private:
   void Answer(const SocketAddress& address, Callback done) {
     const int client = address.port() - 1000;
@@ -99,7 +105,7 @@ FleetSimulation::FleetSimulation(uint64_t seed, FleetModel::Coverage* coverage)
   for (Slot& slot : slots_) StartGate(&slot);
 }
 
-FleetSimulation::~FleetSimulation() = default;
+FleetSimulation::~FleetSimulation() { inner_->ForgetWaiting(); }
 
 SocketAddress FleetSimulation::ClientAddress(int client) {
   return SocketAddress::FromIpAndPort("203.0.113.7",
