@@ -12,8 +12,6 @@ namespace redis {
 namespace internal {
 namespace {
 
-using udpgate::internal::Unshared;
-
 constexpr char kFirstCursor[] = "0";
 // Longer than the text of a client and than an escaped gateway id.
 constexpr size_t kMemberBytesMax = 256;

@@ -220,7 +220,7 @@ void SessionPipe::OnReply(const redisReply& reply) {
 
 absl::Status SessionPipe::ErrorOf(const redisReply& error) const {
   const absl::string_view text = ReplyText(error);
-  const absl::Status status = connection_.ErrorToStatus(error);
+  absl::Status status = connection_.ErrorToStatus(error);
   const bool is_of_cluster =
       absl::StartsWith(text, "CROSSSLOT") || absl::StartsWith(text, "MOVED");
   if (!is_of_cluster || options_.cluster_hint.empty()) return status;
