@@ -149,8 +149,9 @@ absl::Status SessionKeeper::Impl::StartThread() {
 
 void SessionKeeper::Impl::Run() {
   absl::Duration wait = absl::ZeroDuration();
+  bool are_newcomers_urgent = true;
   while (true) {
-    for (KeeperInbox::Call& call : inbox_->Take(wait)) {
+    for (KeeperInbox::Call& call : inbox_->Take(wait, are_newcomers_urgent)) {
       SetTime();
       call(&core_);
     }
@@ -167,8 +168,13 @@ void SessionKeeper::Impl::Run() {
       return;
     }
     const int64_t now = options_.clock->NowNanoseconds();
-    wait = std::min(kWaitMax, absl::Nanoseconds(std::max<int64_t>(
-                                  core_.next_nanoseconds() - now, 0)));
+    are_newcomers_urgent = now >= core_.find_nanoseconds();
+    const int64_t next =
+        are_newcomers_urgent
+            ? core_.next_nanoseconds()
+            : std::min(core_.next_nanoseconds(), core_.find_nanoseconds());
+    wait =
+        std::min(kWaitMax, absl::Nanoseconds(std::max<int64_t>(next - now, 0)));
     if (stop_nanoseconds_ != INT64_MAX) {
       wait = std::min(wait, absl::Milliseconds(10));
     }

@@ -83,6 +83,40 @@ TEST_F(CommandCountTest, PlayersWhoComeAndGoShareCalls) {
   EXPECT_LE((fleet_.store.call_count() - calls) / 5, 120u);
 }
 
+TEST_F(CommandCountTest, NewcomersShareSearches) {
+  Start();
+  Advance(absl::Seconds(1));
+  fleet_.last_connection().SetLink(
+      {absl::Microseconds(100), absl::Microseconds(100)});
+  const uint64_t calls = fleet_.store.call_count();
+  constexpr int kNewcomers = 5000;
+  absl::Duration longest = absl::ZeroDuration();
+  int answered = 0;
+  const auto ask = [&](int i) {
+    host_->SetTime();
+    const int64_t begin = fleet_.clock.NowNanoseconds();
+    host_->core()->Ask(Client(i), absl::Seconds(1), [&, begin](Verdict) {
+      ++answered;
+      longest = std::max(
+          longest, absl::Nanoseconds(fleet_.clock.NowNanoseconds() - begin));
+    });
+  };
+  for (int i = 0; i < kNewcomers; ++i) {
+    ask(i);
+    Advance(absl::Microseconds(100));
+  }
+  Advance(absl::Milliseconds(2));
+  EXPECT_EQ(answered, kNewcomers);
+  // A search a millisecond, and the lease.
+  EXPECT_LE(fleet_.store.call_count() - calls, 510u);
+  EXPECT_LE(longest, absl::Microseconds(1300));
+  // Who comes alone does not wait.
+  longest = absl::ZeroDuration();
+  ask(0);
+  Advance(absl::Microseconds(200));
+  EXPECT_EQ(answered, kNewcomers + 1);
+}
+
 TEST_F(CommandCountTest, ARestartContinuesAllWithinItsLimits) {
   Start();
   ConfirmAll();

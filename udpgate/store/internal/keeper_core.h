@@ -89,6 +89,8 @@ class KeeperCore {
   void Tick();
   // When to call Tick again if nothing happens before.
   int64_t next_nanoseconds() const;
+  // The store is not asked for newcomers before.
+  int64_t find_nanoseconds() const { return newcomers_.find_nanoseconds(); }
 
   const SessionKeeperStats& stats() const { return context_.stats; }
   bool is_fenced() const { return context_.is_fenced; }

@@ -34,7 +34,7 @@ class KeeperInbox final : public RecordSource {
   void Post(Call call) {
     MutexLock lock(&mutex_);
     if (is_closed_) return;
-    Append(std::move(call));
+    Append(/*is_urgent=*/true, std::move(call));
   }
 
   // If too many events wait, it is dropped, and the keeper learns that.
@@ -46,7 +46,8 @@ class KeeperInbox final : public RecordSource {
       return;
     }
     ++event_count_;
-    Append([event](KeeperCore* core) { core->OnEvent(event); });
+    Append(/*is_urgent=*/true,
+           [event](KeeperCore* core) { core->OnEvent(event); });
   }
 
   void Ask(const SocketAddress& client, absl::Duration timeout,
@@ -55,10 +56,11 @@ class KeeperInbox final : public RecordSource {
       MutexLock lock(&mutex_);
       if (!is_closed_ && newcomer_count_ < newcomers_max_) {
         ++newcomer_count_;
-        return Append([client, timeout,
+        return Append(are_newcomers_urgent_,
+                      [client, timeout,
                        answer = std::move(answer)](KeeperCore* core) mutable {
-          core->Ask(client, timeout, std::move(answer));
-        });
+                        core->Ask(client, timeout, std::move(answer));
+                      });
       }
       if (!is_closed_) ++refused_count_;
     }
@@ -69,12 +71,15 @@ class KeeperInbox final : public RecordSource {
     Post([target](KeeperCore* core) { core->OnDisconnect(target); });
   }
 
-  // Waits for the first call, but not longer than this.
-  std::vector<Call> Take(absl::Duration timeout) {
+  // Waits for the first call, but not longer than this. If newcomers are not
+  // urgent, they end no wait: those who come meanwhile are taken together.
+  std::vector<Call> Take(absl::Duration timeout,
+                         bool are_newcomers_urgent = true) {
     const auto deadline =
         std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
     MutexLock lock(&mutex_);
-    while (calls_.empty()) {
+    are_newcomers_urgent_ = are_newcomers_urgent;
+    while (!has_urgent_call_) {
       const auto left = deadline - std::chrono::steady_clock::now();
       if (left <= left.zero()) break;
       is_waiting_ = true;
@@ -82,6 +87,8 @@ class KeeperInbox final : public RecordSource {
       is_waiting_ = false;
     }
     event_count_ = newcomer_count_ = 0;
+    has_urgent_call_ = false;
+    are_newcomers_urgent_ = true;
     return std::exchange(calls_, {});
   }
 
@@ -105,9 +112,10 @@ class KeeperInbox final : public RecordSource {
   using Mutex = udpgate::internal::Mutex;
   using MutexLock = udpgate::internal::MutexLock;
 
-  void Append(Call call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  void Append(bool is_urgent, Call call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     calls_.push_back(std::move(call));
-    if (is_waiting_) changed_.SignalOne();
+    has_urgent_call_ |= is_urgent;
+    if (is_waiting_ && is_urgent) changed_.SignalOne();
   }
 
   const int events_max_;
@@ -119,6 +127,9 @@ class KeeperInbox final : public RecordSource {
   int newcomer_count_ ABSL_GUARDED_BY(mutex_) = 0;  // likewise
   uint64_t dropped_count_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t refused_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Of calls_: one that ends a wait.
+  bool has_urgent_call_ ABSL_GUARDED_BY(mutex_) = false;
+  bool are_newcomers_urgent_ ABSL_GUARDED_BY(mutex_) = true;
   bool is_waiting_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

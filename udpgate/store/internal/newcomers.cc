@@ -78,6 +78,11 @@ void Newcomers::Tick() {
     }
     AnswerOne(id, std::move(verdict));
   }
+  if (context_->now_nanoseconds >= find_nanoseconds_) FindSome();
+  context_->stats.newcomers_waiting = questions_.size();
+}
+
+void Newcomers::FindSome() {
   while (!unasked_.empty() && calls_->Admit(StoreCalls::Kind::kFind)) {
     Ids ids;
     std::vector<SocketAddress> clients;
@@ -90,17 +95,22 @@ void Newcomers::Tick() {
       clients.push_back(question->second.client);
     }
     if (ids.empty()) return;
+    find_nanoseconds_ = context_->After(kFindInterval);
     calls_->Find(std::move(clients),
                  [this, ids = std::move(ids)](
                      absl::StatusOr<std::vector<SessionStore::Found>> found) {
                    FinishFind(ids, std::move(found));
                  });
   }
-  context_->stats.newcomers_waiting = questions_.size();
 }
 
 int64_t Newcomers::next_nanoseconds() const {
-  return deadlines_.empty() ? kNever : deadlines_.begin()->first;
+  int64_t next = deadlines_.empty() ? kNever : deadlines_.begin()->first;
+  // Else a result of the store is awaited.
+  if (!unasked_.empty() && context_->now_nanoseconds < find_nanoseconds_) {
+    next = std::min(next, find_nanoseconds_);
+  }
+  return next;
 }
 
 void Newcomers::FinishFind(

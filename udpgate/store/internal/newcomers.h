@@ -43,6 +43,10 @@ class Newcomers {
  public:
   using Answer = absl::AnyInvocable<void(Verdict)>;
 
+  // Between two searches, so that each is for many clients. Their keys are read
+  // at this pace as well (RedisOptions::gets_per_second_max).
+  static constexpr absl::Duration kFindInterval = absl::Milliseconds(1);
+
   // All must outlive it.
   Newcomers(KeeperContext* context, StoreCalls* calls,
             DisconnectMemory* memory);
@@ -61,6 +65,8 @@ class Newcomers {
 
   void Tick();
   int64_t next_nanoseconds() const;
+  // The store is not asked before, whoever comes.
+  int64_t find_nanoseconds() const { return find_nanoseconds_; }
   size_t size() const { return questions_.size(); }
 
  private:
@@ -74,6 +80,8 @@ class Newcomers {
   using Ids = std::vector<uint64_t>;
 
   void AnswerOne(uint64_t id, Verdict verdict);
+  // Looks for the records of those who wait for that.
+  void FindSome();
   void FinishFind(const Ids& ids,
                   absl::StatusOr<std::vector<SessionStore::Found>> found);
   // Answers, or returns how to adopt the record.
@@ -88,6 +96,7 @@ class Newcomers {
   DisconnectMemory* const memory_;
   const udpgate::internal::Rate rate_;
   int64_t rate_full_nanoseconds_ = 0;
+  int64_t find_nanoseconds_ = INT64_MIN;
   std::map<uint64_t, Question> questions_;
   std::set<std::pair<int64_t, uint64_t>> deadlines_;
   std::deque<uint64_t> unasked_;
