@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "udpgate/internal/util/unshared_status.h"
+#include "udpgate/logging.h"
 #include "udpgate/redis/internal/reply_reader.h"
 
 namespace udpgate {
@@ -72,7 +73,17 @@ void SessionPipe::Stop() {
   Fail(&failed, absl::CancelledError("the session store is stopped"));
 }
 
+absl::Status SessionPipe::CheckCluster() const {
+  const bool is_cluster =
+      redis_options_.nodes != nullptr && redis_options_.nodes->is_cluster();
+  if (!is_cluster || options_.cluster_hint.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("Redis ", redis_options_.address,
+                   " (session store): ", options_.cluster_hint));
+}
+
 absl::Status SessionPipe::Health() const {
+  if (absl::Status status = CheckCluster(); !status.ok()) return status;
   if (absl::Status status = connection_.Health(); !status.ok()) return status;
   const int64_t now_nanoseconds = redis_options_.clock->NowNanoseconds();
   MutexLock lock(&mutex_);
@@ -85,6 +96,7 @@ absl::Status SessionPipe::Health() const {
 }
 
 absl::Status SessionPipe::Submit(std::vector<SessionCommand> commands) {
+  if (absl::Status status = CheckCluster(); !status.ok()) return status;
   size_t records = 0;
   for (const SessionCommand& command : commands) records += command.records;
   const int64_t deadline_nanoseconds =
@@ -161,6 +173,11 @@ int64_t SessionPipe::TakeLate(int64_t now_nanoseconds, Queue* late) {
 }
 
 int64_t SessionPipe::OnIteration(int64_t now_nanoseconds) {
+  if (const absl::Status status = CheckCluster();
+      !status.ok() && !std::exchange(is_cluster_said_, true) &&
+      redis_options_.log_sink != nullptr) {
+    redis_options_.log_sink(LogSeverity::kError, status.message());
+  }
   Queue late;
   int64_t deadline_nanoseconds;
   {

@@ -109,6 +109,9 @@ class SessionPipe final : public ConnectionOwner {
     int64_t until_nanoseconds;  // it counts
   };
 
+  // FailedPrecondition if this is a Redis Cluster, and keys are of several
+  // slots: then no command could work.
+  absl::Status CheckCluster() const;
   // The next command to send. False if there is none.
   bool TakeNext(Waiting* next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Moves what has waited for too long to `late`; returns the next deadline.
@@ -143,6 +146,7 @@ class SessionPipe final : public ConnectionOwner {
 
   // Used by the thread only.
   Queue in_flight_;
+  bool is_cluster_said_ = false;
   bool has_recovered_ = false;  // on this connection
   bool has_refused_ = false;    // and Health has not been OK since
   std::string error_text_;      // the last one
