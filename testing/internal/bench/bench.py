@@ -29,6 +29,7 @@ import pages
 import redis_faults
 import report as reports
 import scale
+import store
 import tuning
 from contenders import BenchError, Contenders
 from measure import machine, run_all
@@ -100,6 +101,11 @@ def parse_options():
         "--nethernet",
         action="store_true",
         help="joins of Bedrock players instead; --nethernet --help says more",
+    )
+    add(
+        "--store",
+        action="store_true",
+        help="the session store instead; --store --help says more",
     )
     add(
         "--tuning",
@@ -207,6 +213,8 @@ def main():
         return scale.main()  # has options of its own
     if "--nethernet" in sys.argv[1:]:
         return joins.main()  # the same
+    if "--store" in sys.argv[1:]:
+        return store.main()  # the same
     if "--redis" in sys.argv[1:]:
         return redis_faults.main()  # the same
     options = parse_options()

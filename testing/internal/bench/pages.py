@@ -51,15 +51,19 @@ def update_docs(root, report):
     (root / PICTURE).write_text(plot(report))
 
 
-def update_docs_text(root, name, text):
-    """Puts the text of a report into docs/benchmarks.md, long lines wrapped."""
+def update_docs_text(root, name, text, before=""):
+    """Puts the text of a report into docs/benchmarks.md, long lines wrapped.
+
+    `before` are lines of Markdown that go before it.
+    """
     lines = (
         textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False)
         if len(line) > 110
         else line
         for line in text.strip().splitlines()
     )
-    update_page(root / PAGE, name, "```text\n" + "\n".join(lines) + "\n```")
+    content = "```text\n" + "\n".join(lines) + "\n```"
+    update_page(root / PAGE, name, f"{before}\n\n{content}" if before else content)
 
 
 def paragraph(words):

@@ -14,6 +14,8 @@ sys.dont_write_bytecode = True
 import pages
 import report as reports
 import scenario
+import store_plot
+import store_report
 import tuning
 
 ROOT = pathlib.Path(".")
@@ -226,13 +228,73 @@ class ProjectTest(unittest.TestCase):
 
     def test_benchmarks(self):
         page = (ROOT / pages.PAGE).read_text()
-        for name in ("benchmark", "scale", "fastpath", "flood", "soak", "programs"):
+        for name in ("benchmark", "scale", "fastpath", "flood", "soak", "programs", "store"):
             pages.replace_between(page, name, "")
         self.assertIn(f"]({pathlib.PurePath(tuning.PAGE).name})", page)
 
     def test_tuning(self):
         page = (ROOT / tuning.PAGE).read_text()
         pages.replace_between(page, "tuning", "")
+
+
+class StoreTest(unittest.TestCase):
+    """What the benchmark of the session store makes of its runs."""
+
+    def results(self, cpu_on=1020.0, newcomers_on=9500.0, seconds=0.5):
+        found = []
+        for number in range(3):
+            for load in store_report.STORE_LOADS:
+                for state, cpu in (("off", 1000.0), ("on", cpu_on)):
+                    found.append(
+                        {"round": number, "kind": load.name, "of": state, "lost": 0}
+                        | {"cpu_ns_per_datagram": cpu, "commands_per_second": 40.0}
+                    )
+            for state, rate in (("off", 10000.0), ("on", newcomers_on)):
+                found.append(
+                    {"round": number, "kind": "newcomers", "of": state}
+                    | {"newcomers_per_second": rate, "confirmed_per_second": 5000.0}
+                    | {"open_cpu_ns": 1e9 / rate, "confirm_cpu_ns": 30000.0}
+                    | {"redis_ns_per_newcomer": 9000.0}
+                )
+            for size in (1000, 10000):
+                found.append(
+                    {"round": number, "kind": "recovery", "of": size}
+                    | {"sessions": size, "continued": size, "on_other_port": 0}
+                    | {"lost": 0, "recovery_seconds": seconds * size / 10000}
+                    | {"serving_seconds": seconds}
+                )
+        return found
+
+    def missed(self, results):
+        return [text for text, met in store_report.verdicts(store_report.Summary(results)) if not met]
+
+    def test_targets_are_met(self):
+        self.assertEqual(self.missed(self.results()), [])
+
+    def test_each_target_can_be_missed(self):
+        self.assertEqual(len(self.missed(self.results(cpu_on=1040.0))), 3)
+        self.assertRegex(
+            self.missed(self.results(newcomers_on=8900.0))[0], "0.890, at least 0.90"
+        )
+        # 10,000 sessions have a fifth of the time of 50,000.
+        self.assertRegex(
+            self.missed(self.results(seconds=0.7))[0], "= 0.70 s, at most 0.60 s"
+        )
+        lost = [
+            run | {"continued": 990} if run["of"] == 1000 else run
+            for run in self.results()
+        ]
+        self.assertRegex(self.missed(lost)[0], "lost = 27, at most 0")
+
+    def test_what_broke_is_not_met(self):
+        self.assertEqual(len(self.missed([])), 5)
+
+    def test_picture_is_well_formed(self):
+        here = {"cpu": "A & B", "cores": 2, "kernel": "6"}
+        for results in ([], self.results()):
+            picture = store_plot.plot(store_report.Summary(results).recovery, 3, here)
+            circles = xml.dom.minidom.parseString(picture).getElementsByTagName("circle")
+            self.assertEqual(len(circles), 4 if results else 0)
 
 
 class ExperimentsTest(unittest.TestCase):
