@@ -17,6 +17,7 @@
 #include "udpgate/redis/internal/cluster_reader.h"
 #include "udpgate/redis/internal/cluster_state.h"
 #include "udpgate/redis/internal/hash_slot.h"
+#include "udpgate/redis/redis_disconnect_source.h"
 #include "udpgate/redis/redis_key_watch.h"
 #include "udpgate/redis/resolver_fixture.h"
 
@@ -397,6 +398,35 @@ TEST_F(RedisClusterTest, AMapMovesAKeyThatWasReadElsewhere) {
   // A lost connection makes it ask again.
   one_.peer().CloseAll();
   EXPECT_TRUE(AwaitBackend(resolver.get(), "2.2.2.2:2 2.2.2.2:2")) << Log();
+}
+
+// It may be cut off from the others, and so from what they publish.
+TEST_F(RedisClusterTest, PubSubLeavesANodeThatIsInTheMapNoMore) {
+  one_.SayToCluster(
+      absl::StrCat("*2\r\n", one_.Range(0, 8191), two_.Range(8192, 16383)));
+  UseCluster({one_.address()});
+  const auto source = RedisDisconnectSource::Create(options_, lookup_);
+  ASSERT_TRUE(source.ok()) << source.status();
+  ASSERT_TRUE((*source)->Start([](absl::StatusOr<DisconnectTarget>) {}).ok());
+  ASSERT_TRUE(AwaitRefreshes(1));
+  ASSERT_TRUE(AwaitTrue([&] { return (*source)->Health().ok(); }));
+  EXPECT_EQ(one_.peer().command_count("SUBSCRIBE"), 1);
+  one_.SayToCluster(two_.OwnMap());
+  cluster_->Distrust(one_.address());
+  EXPECT_TRUE(AwaitTrue([&] {
+    return two_.peer().command_count("SUBSCRIBE") == 1;
+  })) << Log();
+  (*source)->Stop();
+}
+
+TEST_F(RedisClusterTest, TheMapIsAskedForOnceASecondAtMost) {
+  UseCluster({one_.address()});
+  const absl::Time begin = absl::Now();
+  while (cluster_->GetStats().refreshes < 3) {
+    ASSERT_LT(absl::Now() - begin, test::kAwaitTimeout);
+    cluster_->Distrust("10.0.0.1:1");
+  }
+  EXPECT_GE(absl::Now() - begin, 2 * RedisCluster::kRefreshIntervalMin);
 }
 
 TEST_F(RedisClusterTest, AConnectionLostBeforeTheReplyIsAskedAgain) {
