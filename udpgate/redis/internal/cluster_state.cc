@@ -298,14 +298,17 @@ void ClusterState::SetMap(SlotMap map, const std::string& replier,
     MutexLock lock(&mutex_);
     ++refreshes_;
     is_cluster_ = true;
-    preferred_ = replier;
+    // A seed may be a name, which is in no map; a node may have left.
+    const bool has_left = map_.HasNode(replier) && !map.HasNode(replier);
+    preferred_ =
+        has_left && !map.nodes().empty() ? map.nodes().front() : replier;
     for (auto& id_and_entry : entries_) {
       Entry& entry = id_and_entry.second;
       if (entry.slot >= 0 || entry.is_refresh) continue;
       // Where it is, unless that node has left the Cluster.
       entry.fallback = entry.found;
       if (map_.HasNode(entry.found) && !map.HasNode(entry.found)) {
-        entry.fallback = replier;
+        entry.fallback = preferred_;
       }
     }
     map_ = std::move(map);
