@@ -195,7 +195,7 @@ def run_once(options, contenders, load, name, folder):
 
 def measure(options, folder):
     of_these = argparse.Namespace(
-        bin=options.bin, contenders=None, goref=folder, command=[], redis=False
+        bin=options.bin, contenders=None, goref=folder, command=[], ask_redis=False
     )
     contenders = Contenders(of_these, folder)
     echo = inside(BACKEND, str(options.bin / "testing/internal/bench/echo"), BACKEND_ADDRESS)
