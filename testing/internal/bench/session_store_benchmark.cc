@@ -4,7 +4,7 @@
 //   bazel run -c opt //testing/internal/bench:session_store_benchmark
 //   ... -- RECORDS
 //
-// Starts a redis-server of its own. Prints a table.
+// Starts a redis-server of its own. Prints two tables.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -36,6 +36,10 @@ namespace {
 
 constexpr absl::Duration kLifetime = absl::Minutes(10);
 constexpr char kGateway[] = "gateway-1.eu";
+// Of the second table.
+constexpr int kPlayersPerGateway = 10'000;
+constexpr absl::Duration kSessionLength = absl::Minutes(30);
+constexpr int kRecordsPerCall = 128;
 
 [[noreturn]] void Die(const std::string& what) {
   std::fprintf(stderr, "%s\n", what.c_str());
@@ -153,25 +157,25 @@ class Benchmark {
         (InfoOf(redis_, "memory", "used_memory_dataset") - before) /
         static_cast<double>(sessions_.size());
     Measure("write again, 128 a call", [&] { Write(128); });
-    Measure("write, 1 a call", [&] { Write(1); });
-    Measure("refresh, 128 a call", [&] {
+    costs_.write = Measure("write, 1 a call", [&] { Write(1); });
+    costs_.refresh = Measure("refresh, 128 a call", [&] {
       Batches<SessionStore::SessionKey, SessionStore::Outcome>::Run(
           keys_, 128, [&](auto keys, auto done) {
             store_->Refresh(std::move(keys), kLifetime, std::move(done));
           });
     });
     for (const size_t batch : {size_t{1}, size_t{16}, size_t{128}}) {
-      Measure(absl::StrCat("find, ", batch, " a call"), [&] { Find(batch); });
+      const double cost = Measure(absl::StrCat("find, ", batch, " a call"),
+                                  [&] { Find(batch); });
+      if (batch == 1) costs_.find = cost;
     }
     Measure("list", [&] { List(); });
     Measure("list clients", [&] { ListClients(); });
     Measure("adopt, 128 a call", [&] { Adopt(); });
-    Measure("remove, 128 a call", [&] {
-      Batches<SessionStore::SessionKey, SessionStore::Outcome>::Run(
-          keys_, 128, [&](auto keys, auto done) {
-            store_->Remove(std::move(keys), std::move(done));
-          });
-    });
+    Measure("remove, 128 a call", [&] { Remove(128); });
+    Write(128);
+    Restore();
+    costs_.remove = Measure("remove, 1 a call", [&] { Remove(1); });
     std::printf(
         "%d records, %.0f bytes of Redis each; a lifetime of %s needs %.0f "
         "refresh commands a second\n",
@@ -179,10 +183,52 @@ class Benchmark {
         absl::FormatDuration(kLifetime).c_str(),
         static_cast<double>(sessions_.size()) / 128 /
             (absl::ToDoubleSeconds(kLifetime) / 2));
+    PrintFleets(bytes);
   }
 
  private:
-  void Measure(const std::string& name, const std::function<void()>& work) {
+  // Of Redis, in microseconds a record.
+  struct Costs {
+    double write = 0;
+    double refresh = 0;
+    double find = 0;
+    double remove = 0;
+  };
+
+  // Each new session is looked for, written and removed by commands of its own,
+  // which is the most that it can cost.
+  void PrintFleets(double bytes) const {
+    std::printf("\n%-10s %9s %14s %12s %12s %12s\n", "players", "gateways",
+                "sessions/s", "commands/s", "core of Redis", "MiB of Redis");
+    for (const int players : {10'000, 100'000, 1'000'000}) {
+      const double gateways = 1.0 * players / kPlayersPerGateway;
+      const double sessions_per_second =
+          players / absl::ToDoubleSeconds(kSessionLength);
+      const double refreshed_per_second =
+          players / (absl::ToDoubleSeconds(kLifetime) / 2);
+      const double commands_per_second =
+          3 * sessions_per_second + refreshed_per_second / kRecordsPerCall +
+          gateways;  // a lease a second
+      const double microseconds_per_second =
+          sessions_per_second * SessionCost() +
+          refreshed_per_second * costs_.refresh;
+      std::printf("%-10d %9.0f %14.0f %12.0f %11.2f %% %12.0f\n", players,
+                  gateways, sessions_per_second, commands_per_second,
+                  microseconds_per_second / 1e4, players * bytes / 1024 / 1024);
+    }
+    std::printf(
+        "sessions of %s, %d players a gateway; one core of Redis takes %.0f "
+        "new "
+        "sessions a second\n",
+        absl::FormatDuration(kSessionLength).c_str(), kPlayersPerGateway,
+        1e6 / SessionCost());
+  }
+  double SessionCost() const {
+    return costs_.find + costs_.write + costs_.remove;
+  }
+
+  // Redis' microseconds a record.
+  double Measure(const std::string& name, const std::function<void()>& work) {
     const uint64_t commands = store_->GetStats().commands_sent;
     const double redis_before = RedisCpuSeconds(redis_);
     const double own_before = OwnCpuSeconds();
@@ -197,6 +243,7 @@ class Benchmark {
                 static_cast<int>(store_->GetStats().commands_sent - commands),
                 redis * 1e6 / count, own * 1e6 / count, seconds);
     std::fflush(stdout);
+    return redis * 1e6 / count;
   }
   void Write(size_t batch) {
     Batches<StoredSession, SessionStore::Outcome>::Run(
@@ -209,6 +256,18 @@ class Benchmark {
         clients_, batch, [&](auto clients, auto done) {
           store_->Find(std::move(clients), std::move(done));
         });
+  }
+  void Remove(size_t batch) {
+    Batches<SessionStore::SessionKey, SessionStore::Outcome>::Run(
+        keys_, batch, [&](auto keys, auto done) {
+          store_->Remove(std::move(keys), std::move(done));
+        });
+  }
+  // Sessions that Adopt() gave another token have their own again.
+  void Restore() {
+    for (size_t i = 0; i < sessions_.size(); ++i) {
+      keys_[i].token = sessions_[i].token;
+    }
   }
   void Adopt() {
     std::vector<SessionStore::Adoption> adoptions;
@@ -245,6 +304,7 @@ class Benchmark {
   std::vector<SocketAddress> clients_;
   test::RedisServer redis_;
   std::shared_ptr<RedisSessionStore> store_;
+  Costs costs_;
 };
 
 int Run(int argc, char** argv) {
