@@ -41,11 +41,12 @@ Crowd::Crowd(Options options, LoopbackPeer backend)
 Crowd::~Crowd() {
   is_over_ = true;
   if (thread_.joinable()) thread_.join();
+  is_echo_over_ = true;
   echo_thread_.join();
 }
 
 void Crowd::Echo() {
-  while (!is_over_) {
+  while (!is_echo_over_) {
     pollfd event = {backend_.fd(), POLLIN, 0};
     if (::poll(&event, 1, 100) <= 0) continue;
     for (auto datagram = backend_.TryReceive(); datagram.ok();
@@ -177,9 +178,6 @@ void Crowd::Play() {
 Crowd::Report Crowd::Stop() {
   is_over_ = true;
   thread_.join();
-  is_over_ = false;
-  echo_thread_.join();
-  echo_thread_ = std::thread([this] { Echo(); });
   ReceiveAll();
   Report report;
   report.sent = sent_;

@@ -106,6 +106,7 @@ class Crowd {
   std::atomic<int64_t> fast_replied_{-1};
   std::atomic<int64_t> fast_sent_{0};
   std::atomic<bool> is_over_{false};
+  std::atomic<bool> is_echo_over_{false};
   std::thread echo_thread_;
   std::thread thread_;
 };

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -106,6 +107,10 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
   }
   internal::UniqueFd output_read(output_pipe[0]);
   internal::UniqueFd output_write(output_pipe[1]);
+  // Of this end only: the child's end blocks.
+  if (::fcntl(output_read.get(), F_SETFL, O_NONBLOCK) != 0) {
+    return internal::ErrnoToStatus(errno, "fcntl");
+  }
   if (::pipe2(error_pipe, O_CLOEXEC) != 0) {
     return internal::ErrnoToStatus(errno, "pipe2");
   }
@@ -156,27 +161,49 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
 
 ChildProcess::ChildProcess(pid_t pid, internal::UniqueFd pid_fd,
                            internal::UniqueFd output_fd)
-    : pid_(pid), pid_fd_(std::move(pid_fd)), output_fd_(std::move(output_fd)) {
+    : pid_(pid),
+      pid_fd_(std::move(pid_fd)),
+      output_fd_(std::move(output_fd)),
+      stop_fd_(::eventfd(0, EFD_CLOEXEC)) {
   reader_ = std::thread([this] { ReadOutput(); });
 }
 
 ChildProcess::~ChildProcess() {
   Signal(SIGKILL);
   AwaitExit(absl::Hours(1)).IgnoreError();
+  // Another process may hold the pipe open.
+  ::eventfd_write(stop_fd_.get(), 1);
   reader_.join();
 }
 
 void ChildProcess::ReadOutput() {
+  bool has_ended = false;
+  for (;;) {
+    pollfd events[] = {{output_fd_.get(), POLLIN, 0},
+                       {stop_fd_.get(), POLLIN, 0},
+                       // Ready for good after the end.
+                       {has_ended ? -1 : pid_fd_.get(), POLLIN, 0}};
+    if (::poll(events, 3, -1) < 0) continue;
+    if (events[1].revents != 0) return;
+    // What it wrote is in the pipe by now.
+    has_ended |= events[2].revents != 0;
+    const bool is_closed = !ReadWhatIsThere();
+    internal::MutexLock lock(&mutex_);
+    output_drained_ = has_ended || is_closed;
+    output_complete_ = is_closed;
+    output_changed_.SignalAll();
+    if (is_closed) return;
+  }
+}
+
+bool ChildProcess::ReadWhatIsThere() {
   char buffer[4096];
   for (;;) {
     const ssize_t size = ::read(output_fd_.get(), buffer, sizeof(buffer));
     if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && errno == EAGAIN) return true;
+    if (size <= 0) return false;
     internal::MutexLock lock(&mutex_);
-    if (size <= 0) {
-      output_complete_ = true;
-      output_changed_.SignalAll();
-      return;
-    }
     const size_t room = kOutputBytesMax - output_.size();
     output_.append(buffer, std::min(static_cast<size_t>(size), room));
     output_changed_.SignalAll();
@@ -268,7 +295,7 @@ absl::StatusOr<ExitResult> ChildProcess::AwaitExit(absl::Duration timeout) {
   reaped_ = true;
   ReleaseOutput();
   internal::MutexLock lock(&mutex_);
-  while (!output_complete_) output_changed_.Wait(&mutex_);
+  while (!output_drained_) output_changed_.Wait(&mutex_);
   return result_;
 }
 

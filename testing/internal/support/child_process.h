@@ -90,8 +90,9 @@ class ChildProcess {
   // kill(2). Harmless after the end.
   void Signal(int signal);
 
-  // Waits until it has ended and its output is complete. DeadlineExceeded
-  // where it still runs after `timeout`.
+  // Waits until it has ended and all that it wrote is read. Does not wait for
+  // processes that it has left behind. DeadlineExceeded where it still runs
+  // after `timeout`.
   absl::StatusOr<ExitResult> AwaitExit(absl::Duration timeout = kAwaitTimeout);
 
   // `Signal` and `AwaitExit`.
@@ -102,11 +103,15 @@ class ChildProcess {
   ChildProcess(pid_t pid, internal::UniqueFd pid_fd,
                internal::UniqueFd output_fd);
   void ReadOutput();
+  // False if nobody can write any more.
+  bool ReadWhatIsThere();
   void ReleaseOutput();
 
   const pid_t pid_;
   const internal::UniqueFd pid_fd_;
   const internal::UniqueFd output_fd_;
+  // An eventfd that ends the reader.
+  const internal::UniqueFd stop_fd_;
   bool reaped_ = false;
   ExitResult result_;
 
@@ -115,6 +120,9 @@ class ChildProcess {
   std::string output_ ABSL_GUARDED_BY(mutex_);
   bool output_held_ ABSL_GUARDED_BY(mutex_) = false;
   bool reader_waits_ ABSL_GUARDED_BY(mutex_) = false;
+  // The process has ended, and all that it wrote is in `output_`.
+  bool output_drained_ ABSL_GUARDED_BY(mutex_) = false;
+  // Nobody holds the pipe open any more.
   bool output_complete_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread reader_;

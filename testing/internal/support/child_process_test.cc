@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <cstdio>
+#include <memory>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -48,6 +50,19 @@ TEST(ChildProcessTest, TellsWhichSignalEndedIt) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->signal, SIGTERM);
   EXPECT_EQ(result->status, -1);
+}
+
+TEST(ChildProcessTest, DoesNotWaitForAProcessThatItLeavesBehind) {
+  std::unique_ptr<ChildProcess> child =
+      Shell("sleep 1000 & echo \"left $!.\"; exit 3");
+  absl::StatusOr<ExitResult> result = child->AwaitExit();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->exited_with(3));
+  int left = 0;
+  const std::string output = child->output();
+  ASSERT_EQ(std::sscanf(output.c_str(), "left %d.", &left), 1) << output;
+  child.reset();
+  EXPECT_EQ(::kill(left, SIGKILL), 0);
 }
 
 TEST(ChildProcessTest, HoldsTheOutput) {
