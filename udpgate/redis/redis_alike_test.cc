@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/redis/redis_disconnect_source.h"
+#include "udpgate/redis/redis_key_watch.h"
 #include "udpgate/redis/redis_metrics.h"
 #include "udpgate/redis/redis_problem.h"
 #include "udpgate/redis/redis_stream.h"
@@ -305,6 +306,71 @@ TEST_F(RedisAlikeResolverTest, BacksOffIfTheServerClosesAtEachGet) {
   EXPECT_TRUE(AwaitBackend(resolver.get(), kBackend));
   EXPECT_EQ(log_.CountOf("backends come from"), 2);
   EXPECT_EQ(resolver->GetStats().problem, RedisProblem::kNone);
+}
+
+// Closes the connection at the first commands of this name, and then does not
+// reply to it: an attempt that lasts.
+class LastingAttempt {
+ public:
+  explicit LastingAttempt(std::string command) : command_(std::move(command)) {}
+  const std::string& address() const { return peer_.address(); }
+  bool Await() const {
+    return AwaitTrue([&] { return peer_.command_count(command_) == 3; });
+  }
+
+ private:
+  Action Reply(const Command& command) {
+    if (command[0] != command_) {
+      // What follows an open command has no reply either.
+      const bool is_answered = count_ <= 2 || command[0] == "PING";
+      return is_answered ? ReplyAsRedis(command) : Action();
+    }
+    return ++count_ <= 2 ? ScriptedPeer::SayAndClose("") : Action();
+  }
+
+  const std::string command_;
+  int count_ = 0;
+  const ScriptedPeer peer_{
+      [this](const Command& command) { return Reply(command); }};
+};
+
+// `/readyz` must not say something else now and then.
+TEST_F(RedisAlikeResolverTest, TheReasonStaysDuringTheNextAttempt) {
+  options_.command_timeout = absl::Seconds(30);
+  options_.disconnect_stream = "events";
+  for (const char* command : {"SUBSCRIBE", "TIME"}) {
+    const LastingAttempt peer(command);
+    options_.address = peer.address();
+    auto source = RedisDisconnectSource::Create(options_, lookup_);
+    ASSERT_TRUE(source.ok());
+    ASSERT_TRUE((*source)->Start([](absl::StatusOr<DisconnectTarget>) {}).ok());
+    ASSERT_TRUE(peer.Await());
+    const std::string reason =
+        absl::StrCat("closed the connection at ", command);
+    EXPECT_THAT((*source)->Health().ToString(), HasSubstr(reason));
+  }
+  {
+    const LastingAttempt peer("GETRANGE");
+    options_.address = peer.address();
+    RedisKeyWatchOptions watch_options;
+    watch_options.key = "status";
+    auto watch = RedisKeyWatch::Create(options_, watch_options, lookup_);
+    ASSERT_TRUE(watch.ok());
+    ASSERT_TRUE((*watch)->Start([](absl::optional<std::string>) {}).ok());
+    ASSERT_TRUE(peer.Await());
+    EXPECT_THAT((*watch)->Health().ToString(),
+                HasSubstr("closed the connection at GETRANGE"));
+  }
+  const LastingAttempt peer("XREAD");
+  options_.address = peer.address();
+  RedisStreamOptions stream_options;
+  stream_options.key = "joins";
+  auto stream = RedisStream::Create(options_, stream_options, lookup_);
+  ASSERT_TRUE(stream.ok());
+  ASSERT_TRUE((*stream)->Start([](absl::string_view, absl::Duration) {}).ok());
+  ASSERT_TRUE(peer.Await());
+  EXPECT_THAT((*stream)->Health().ToString(),
+              HasSubstr("closed the connection"));
 }
 
 TEST_F(RedisAlikeResolverTest, ADatabaseNeedsSelect) {

@@ -135,7 +135,7 @@ absl::Status RedisDisconnectSource::Impl::Start(Handler handler) {
 }
 
 absl::Status RedisDisconnectSource::Impl::ChannelHealth() const {
-  absl::Status health = connection_.Health();
+  absl::Status health = connection_.WorkHealth();
   if (!health.ok() || is_subscribed_.load()) return health;
   return absl::UnavailableError(absl::StrCat(
       "Redis ", options_.address, ": not subscribed to ", channel_name_));

@@ -79,7 +79,7 @@ class RedisKeyWatch::Impl final : public ConnectionOwner {
     return connection_.Start();
   }
   void Stop() { connection_.Stop(); }
-  absl::Status Health() const { return connection_.Health(); }
+  absl::Status Health() const { return connection_.WorkHealth(); }
   RedisKeyWatchStats GetStats() const {
     return {connection_.Health().ok(), reads_.load(), values_refused_.load(),
             connection_.problem()};

@@ -123,7 +123,7 @@ class RedisStream::Impl {
   bool Append(absl::string_view entry);
   RedisStreamStats GetStats() const;
   absl::Status Health() const {
-    absl::Status health = reader_.connection.Health();
+    absl::Status health = reader_.connection.WorkHealth();
     return health.ok() ? writer_.Health() : health;
   }
 

@@ -66,6 +66,13 @@ class RedisProxyTest : public GateTest {
                    "listen gate\n  bind 127.0.0.1:",
                    port_, "\n  server redis 127.0.0.1:", redis().port(), "\n"));
   }
+  // With a port alone, a newcomer could get that of an earlier one, whose
+  // session still lives.
+  SocketAddress NewAddress() {
+    ++host_;
+    return *SocketAddress::Parse(
+        absl::StrCat("127.1.", host_ / 250, ".", host_ % 250 + 1, ":0"));
+  }
   std::string proxy_address() const {
     return absl::StrCat("127.0.0.1:", port_);
   }
@@ -97,6 +104,7 @@ class RedisProxyTest : public GateTest {
   }
 
   TemporaryDirectory directory_;
+  int host_ = 0;
   const uint16_t port_ = FreeTcpPort();
   const SocketAddress admin_ = SocketAddress::Ipv4Loopback(FreeTcpPort());
   std::unique_ptr<ChildProcess> proxy_;
@@ -116,7 +124,7 @@ TEST_F(RedisProxyTest, TwemproxyServesNewClientsAndSaysWhatIsMissing) {
   EXPECT_TRUE(IsServedBy(&client, address(), "lobby"));
   // Several attempts later.
   ASSERT_TRUE(AwaitTrue([&] {
-    LoopbackPeer newcomer;
+    LoopbackPeer newcomer(NewAddress());
     EXPECT_TRUE(IsServedBy(&newcomer, address(), "lobby"));
     return LinesWith("SUBSCRIBE") > 0 && LinesWith("at TIME") > 0 &&
            CountInProxyLog("SUBSCRIBE") >= 4;
@@ -131,7 +139,7 @@ TEST_F(RedisProxyTest, TwemproxyServesNewClientsAndSaysWhatIsMissing) {
 
   // twemproxy accepts connections and replies to PING without its server.
   redis().Kill();
-  LoopbackPeer late;
+  LoopbackPeer late(NewAddress());
   ASSERT_TRUE(late.Send(address(), "nobody there").ok());
   EXPECT_TRUE(AwaitProblem("backend_key", "error"));
   ASSERT_TRUE(redis().Restart().ok());

@@ -100,6 +100,11 @@ absl::Status Connection::Health() const {
   return Unshared(health_);
 }
 
+absl::Status Connection::WorkHealth() const {
+  MutexLock lock(&health_mutex_);
+  return Unshared(health_.ok() ? loss_ : health_);
+}
+
 void Connection::SetHealth(const absl::Status& health) {
   MutexLock lock(&health_mutex_);
   health_ = Unshared(health);
@@ -540,7 +545,11 @@ void Connection::Drop(const absl::Status& why, RedisProblem problem) {
   has_owner_reply_ = false;
   is_working_ = false;
   postponed_recovery_.clear();
-  SetHealth(named);
+  {
+    MutexLock lock(&health_mutex_);
+    health_ = Unshared(named);
+    loss_ = Unshared(named);
+  }
   problem_.store(problem);
   if (!is_following_) log_.Lost(named.message(), problem);
   if (finder_.source() != nullptr) finder_.source()->Lost();

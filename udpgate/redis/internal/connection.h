@@ -110,6 +110,11 @@ class Connection {
   // OK while connected and logged in, else the reason. Threads: any.
   absl::Status Health() const;
 
+  // The same, but after a loss the reason stays until the connection does its
+  // work (`LogRecovery`): a server that accepts each login and refuses the
+  // command after it does not seem healthy in between. Threads: any.
+  absl::Status WorkHealth() const;
+
   // Everything below is for the thread of the Connection.
 
   bool is_connected() const { return state_ == State::kConnected; }
@@ -288,6 +293,8 @@ class Connection {
 
   mutable udpgate::internal::Mutex health_mutex_;
   absl::Status health_ ABSL_GUARDED_BY(health_mutex_);
+  // Why the last connection was lost; OK if the owner's work has begun since.
+  absl::Status loss_ ABSL_GUARDED_BY(health_mutex_);
 
   // Used by the thread only.
   State state_ = State::kWaiting;

@@ -14,6 +14,8 @@ namespace redis {
 namespace internal {
 namespace {
 
+using udpgate::internal::MutexLock;
+
 // Where an error tells its kind.
 constexpr size_t kErrorHeadBytes = 64;
 
@@ -129,6 +131,10 @@ void Connection::LogRecovery(absl::string_view what) {
     return;
   }
   is_working_ = true;
+  {
+    MutexLock lock(&health_mutex_);
+    loss_ = absl::OkStatus();
+  }
   problem_.store(RedisProblem::kNone);
   log_.Recovered(what);
 }

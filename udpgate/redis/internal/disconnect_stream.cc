@@ -53,7 +53,7 @@ DisconnectStream::DisconnectStream(RedisOptions options,
                   this, ReadLimits(options_)) {}
 
 absl::Status DisconnectStream::Health() const {
-  absl::Status health = connection_.Health();
+  absl::Status health = connection_.WorkHealth();
   if (!health.ok() || is_reading_.load()) return health;
   return absl::UnavailableError(absl::StrCat(
       "Redis ", options_.address, ": does not read ", key_name_, " yet"));
