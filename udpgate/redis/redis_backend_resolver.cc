@@ -29,16 +29,11 @@ constexpr int64_t kStaleStepNanoseconds = 10'000'000;
 
 constexpr absl::Duration kStaleLogInterval = absl::Seconds(10);
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 }  // namespace
 
 RedisBackendResolver::Impl::Impl(RedisOptions options,
                                  std::shared_ptr<HostLookup> lookup)
-    : options_(WithClock(options.ForAnyNode())),
+    : options_(RedisOptions::WithClock(options.ForAnyNode())),
       clock_(options_.clock),
       templates_(*KeyTemplates::Parse(options_.backend_key)),
       is_constant_(templates_.is_constant()),

@@ -31,11 +31,6 @@ using redis::internal::SlotMap;
 // is asked: this one may know less than the others.
 constexpr int kMapsOfOneNodeMax = 3;
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 RedisOptions OptionsOfConnection(const RedisOptions& options,
                                  const std::shared_ptr<ClusterState>& state) {
   RedisOptions result = options;
@@ -216,8 +211,9 @@ absl::StatusOr<std::shared_ptr<RedisCluster>> RedisCluster::Create(
   if (absl::Status status = ValidateSeeds(seeds); !status.ok()) return status;
   options.address = seeds.front();
   if (absl::Status status = options.Validate(); !status.ok()) return status;
-  auto impl = std::make_unique<Impl>(WithClock(std::move(options)),
-                                     std::move(seeds), std::move(lookup));
+  auto impl =
+      std::make_unique<Impl>(RedisOptions::WithClock(std::move(options)),
+                             std::move(seeds), std::move(lookup));
   if (absl::Status status = impl->Start(); !status.ok()) return status;
   return std::shared_ptr<RedisCluster>(new RedisCluster(std::move(impl)));
 }

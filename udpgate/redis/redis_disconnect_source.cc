@@ -30,17 +30,12 @@ using redis::internal::ReplyText;
 
 constexpr absl::Duration kGapLogInterval = absl::Seconds(2);
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 }  // namespace
 
 class RedisDisconnectSource::Impl final : public ConnectionOwner {
  public:
   Impl(RedisOptions options, const std::shared_ptr<HostLookup>& lookup)
-      : options_(WithClock(std::move(options))),
+      : options_(RedisOptions::WithClock(std::move(options))),
         channel_name_(absl::StrCat(
             "channel \"", absl::CHexEscape(options_.disconnect_channel), "\"")),
         changed_nanoseconds_(options_.clock->NowNanoseconds()),

@@ -23,11 +23,6 @@ using redis::internal::StreamWriterStats;
 // Enough for the rate of a login storm over a link of 50 ms.
 constexpr size_t kInFlightMax = 1024;
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 StreamWriterOptions WriterOptions(const RedisEventStreamOptions& options) {
   StreamWriterOptions writer;
   writer.key = options.key;
@@ -79,7 +74,7 @@ class RedisEventStream::Impl {
   Impl(const RedisOptions& options, RedisEventStreamOptions stream_options,
        std::shared_ptr<HostLookup> lookup)
       : gateway_id_(stream_options.gateway_id),
-        writer_(WithClock(options.ForKey(stream_options.key)),
+        writer_(RedisOptions::WithClock(options.ForKey(stream_options.key)),
                 WriterOptions(stream_options), std::move(lookup),
                 "event stream", "udpgate-redis-e") {}
 

@@ -67,11 +67,6 @@ redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
 )";
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 // Later ones are greater, as texts.
 std::string MakeInstance() {
   std::random_device device;
@@ -118,7 +113,7 @@ class RedisGatewayEntry::Impl final : public ConnectionOwner {
  public:
   Impl(const RedisOptions& options, RedisGatewayEntryOptions entry_options,
        std::shared_ptr<HostLookup> lookup)
-      : options_(WithClock(options.ForKey(entry_options.key))),
+      : options_(RedisOptions::WithClock(options.ForKey(entry_options.key))),
         entry_options_(std::move(entry_options)),
         hash_key_(*KeyInSlotOf(entry_options_.key, entry_options_.id)),
         entry_name_(

@@ -23,11 +23,6 @@ using redis::internal::ReplyText;
 // Of a reply, beside the value.
 constexpr int64_t kReplyBytesExtra = 1024;
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 FrameLimits LimitsFor(const RedisKeyWatchOptions& options) {
   FrameLimits limits;
   limits.frame_bytes_max =
@@ -63,7 +58,7 @@ class RedisKeyWatch::Impl final : public ConnectionOwner {
  public:
   Impl(const RedisOptions& options, RedisKeyWatchOptions watch_options,
        std::shared_ptr<HostLookup> lookup)
-      : options_(WithClock(options.ForKey(watch_options.key))),
+      : options_(RedisOptions::WithClock(options.ForKey(watch_options.key))),
         watch_options_(std::move(watch_options)),
         key_name_(
             absl::StrCat("key \"", absl::CHexEscape(watch_options_.key), "\"")),

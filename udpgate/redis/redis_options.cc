@@ -180,4 +180,9 @@ RedisOptions RedisOptions::ForAnyNode() const {
   return options;
 }
 
+RedisOptions RedisOptions::WithClock(RedisOptions options) {
+  if (options.clock == nullptr) options.clock = Clock::Monotonic();
+  return options;
+}
+
 }  // namespace udpgate

@@ -165,6 +165,8 @@ struct UDPGATE_EXPORT RedisOptions {
   RedisOptions ForKey(absl::string_view key) const;
   // Those of a connection that any node can serve.
   RedisOptions ForAnyNode() const;
+  // The options with the machine's clock if `clock` is null.
+  static RedisOptions WithClock(RedisOptions options);
 };
 
 }  // namespace udpgate

@@ -58,11 +58,6 @@ constexpr int64_t kReplyBytesMax = 4 << 20;
 // Of the set of gateways beside their leases.
 constexpr int64_t kGatewaysLifetimeMillisecondsMin = 60'000;
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 FrameLimits ReplyLimits() {
   FrameLimits limits;
   limits.frame_bytes_max = kReplyBytesMax;
@@ -343,9 +338,9 @@ absl::StatusOr<std::shared_ptr<RedisSessionStore>> RedisSessionStore::Create(
     return status;
   }
   if (absl::Status status = options.Validate(); !status.ok()) return status;
-  return std::shared_ptr<RedisSessionStore>(
-      new RedisSessionStore(std::make_unique<Impl>(
-          WithClock(std::move(redis_options)), options, std::move(lookup))));
+  return std::shared_ptr<RedisSessionStore>(new RedisSessionStore(
+      std::make_unique<Impl>(RedisOptions::WithClock(std::move(redis_options)),
+                             options, std::move(lookup))));
 }
 
 RedisSessionStore::RedisSessionStore(std::unique_ptr<Impl> impl)

@@ -36,11 +36,6 @@ constexpr int kEntriesPerRead = 64;
 constexpr char kField[] = "e";
 constexpr absl::Duration kBlockMax = absl::Seconds(1);
 
-RedisOptions WithClock(RedisOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Monotonic();
-  return options;
-}
-
 // The reply to XREAD: streams, a stream, its entries, an entry, its fields.
 FrameLimits ReadLimits(const RedisStreamOptions& options) {
   constexpr int64_t kBytesBesideText = 256;
@@ -103,7 +98,7 @@ class RedisStream::Impl {
  public:
   Impl(const RedisOptions& options, RedisStreamOptions stream_options,
        const std::shared_ptr<HostLookup>& lookup)
-      : options_(WithClock(options.ForKey(stream_options.key))),
+      : options_(RedisOptions::WithClock(options.ForKey(stream_options.key))),
         stream_options_(std::move(stream_options)),
         key_name_(absl::StrCat("stream \"",
                                absl::CHexEscape(stream_options_.key), "\"")),
