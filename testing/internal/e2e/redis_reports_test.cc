@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "testing/internal/e2e/e2e.h"
 #include "testing/internal/support/certificate_authority.h"
+#include "testing/internal/support/redis_cluster_servers.h"
 #include "testing/internal/support/redis_sentinels.h"
 #include "testing/internal/support/temporary_directory.h"
 
@@ -116,6 +117,41 @@ TEST_F(RedisReportsTest, MoveToTheNewMaster) {
   EXPECT_TRUE(AwaitTrue([&] { return Sessions(group.replica()) == "2"; }));
   // A client that came in between has ended without a backend.
   EXPECT_TRUE(AwaitTrue([&] { return Events(group.replica()) >= 2; }));
+}
+
+TEST_F(RedisReportsTest, FindTheirNodesOfACluster) {
+  RedisClusterServers cluster({});
+  const absl::Status started = cluster.Start();
+  ASSERT_TRUE(started.ok()) << started;
+  EchoBackend lobby("lobby");
+  ASSERT_TRUE(
+      cluster.Command({"SET", kBackendKey, lobby.address().ToString()}).ok());
+  // All keys of an entry are in one slot.
+  ASSERT_EQ(cluster.SlotOf(kKey).value_or(-1),
+            cluster.SlotOf(kHash).value_or(-2));
+  const auto sessions = [&cluster] {
+    return cluster.Command({"HGET", kHash, "sessions"}).value_or("none");
+  };
+  const auto events = [&cluster] {
+    return cluster.Command({"XLEN", kStream}).value_or("none");
+  };
+  StartGate(With({{"REDIS_ADDR", cluster.addresses()}}));
+  LoopbackPeer client;
+  ASSERT_TRUE(AwaitServedBy(&client, address(), "lobby"));
+  EXPECT_TRUE(AwaitTrue([&] { return sessions() == "1"; }));
+  EXPECT_TRUE(AwaitTrue([&] { return events() == "1"; }));
+  EXPECT_EQ(cluster.Command({"ZRANGE", kKey, "0", "-1"}).value_or("none"),
+            "gateway-1");
+  for (const char* key : {kKey, kStream}) {
+    const size_t from = cluster.OwnerOf(key).value_or(0);
+    const absl::Status moved =
+        cluster.MoveSlot(cluster.SlotOf(key).value_or(0), from, (from + 1) % 3);
+    ASSERT_TRUE(moved.ok()) << moved;
+  }
+  LoopbackPeer other;
+  ASSERT_TRUE(AwaitServedBy(&other, address(), "lobby"));
+  EXPECT_TRUE(AwaitTrue([&] { return sessions() == "2"; }));
+  EXPECT_TRUE(AwaitTrue([&] { return events() == "2"; }));
 }
 
 // Clients are served all the same.
