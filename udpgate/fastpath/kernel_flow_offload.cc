@@ -111,7 +111,7 @@ class KernelFlowOffload::Impl {
     return {options_.dont_fragment, !options_.copies_traffic_class};
   }
   absl::Status LoadWithMapsOf(Descriptors* descriptors);
-  absl::Status AdoptLinks(Descriptors descriptors);
+  absl::Status AdoptAttachments(Descriptors descriptors);
   absl::Status Prepare();
   absl::Status StartThread();
 
@@ -186,16 +186,13 @@ absl::Status KernelFlowOffload::Impl::Start() {
 absl::Status KernelFlowOffload::Impl::StartAdopting(Descriptors descriptors) {
   role_ = Role::kAdopting;
   has_adopted_ = true;
-  if (!options_.may_use_tcx) {
-    return absl::FailedPreconditionError("links (TCX) are disabled");
-  }
   absl::StatusOr<InstanceLock> lock =
       InstanceLock::Adopt(std::move(descriptors[kLockName]));
   if (!lock.ok()) return lock.status();
   lock_ = *std::move(lock);
   absl::Status status = LoadWithMapsOf(&descriptors);
   if (status.ok()) status = Prepare();
-  if (status.ok()) status = AdoptLinks(std::move(descriptors));
+  if (status.ok()) status = AdoptAttachments(std::move(descriptors));
   if (!status.ok()) return status;
   {
     MutexLock iteration(&iteration_mutex_);
@@ -219,16 +216,24 @@ absl::Status KernelFlowOffload::Impl::LoadWithMapsOf(Descriptors* descriptors) {
   return absl::OkStatus();
 }
 
-absl::Status KernelFlowOffload::Impl::AdoptLinks(Descriptors descriptors) {
+absl::Status KernelFlowOffload::Impl::AdoptAttachments(
+    Descriptors descriptors) {
   MutexLock guard(&mutex_);
   Attachments& attachments = installer_->attachments();
   for (auto& [name, fd] : descriptors) {
     absl::string_view digits = name;
     int index = 0;
-    if (absl::ConsumePrefix(&digits, kLinkPrefix) &&
-        absl::SimpleAtoi(digits, &index)) {
-      attachments.Adopt(index, std::move(fd));
+    if (!absl::ConsumePrefix(&digits, kLinkPrefix) ||
+        !absl::SimpleAtoi(digits, &index)) {
+      continue;
     }
+    if (!options_.may_use_tcx) {
+      return absl::FailedPreconditionError("links (TCX) are disabled");
+    }
+    attachments.Adopt(index, std::move(fd));
+  }
+  if (absl::Status status = attachments.AdoptFilters(); !status.ok()) {
+    return status;
   }
   return attachments.CheckAdopted();
 }
@@ -244,10 +249,11 @@ absl::Status KernelFlowOffload::Impl::Prepare() {
   if (!wake_event_.is_open()) {
     return udpgate::internal::ErrnoToStatus(errno, "eventfd");
   }
-  absl::StatusOr<std::unique_ptr<Attachments>> attachments = Attachments::Open(
-      {options_.interfaces, options_.listen_addresses, options_.dont_fragment,
-       options_.may_use_tcx, options_.log_sink},
-      program_.get(), lock_.number());
+  absl::StatusOr<std::unique_ptr<Attachments>> attachments =
+      Attachments::Open({options_.interfaces, options_.interfaces_at_start_max,
+                         options_.listen_addresses, options_.dont_fragment,
+                         options_.may_use_tcx, options_.log_sink},
+                        program_.get(), lock_.number());
   if (!attachments.ok()) return attachments.status();
   MutexLock guard(&mutex_);
   installer_ =
@@ -300,13 +306,15 @@ std::map<std::string, int> KernelFlowOffload::Impl::CopyDescriptors() const {
   std::map<std::string, int> copies;
   MutexLock lock(&mutex_);
   Descriptors maps = program_->CopyMaps();
-  std::map<int, UniqueFd> links = installer_->attachments().CopyLinks();
+  const Attachments& attachments = installer_->attachments();
+  absl::StatusOr<std::map<int, UniqueFd>> links = attachments.CopyLinks();
   UniqueFd lock_copy = lock_.Copy();
-  if (role_ != Role::kServing || links.empty() || !lock_copy.is_open()) {
+  if (role_ != Role::kServing || !attachments.has_attached() || !links.ok() ||
+      !lock_copy.is_open()) {
     return copies;
   }
   for (auto& [name, fd] : maps) copies[NameOfMap(name)] = fd.Release();
-  for (auto& [index, fd] : links) {
+  for (auto& [index, fd] : *links) {
     copies[absl::StrCat(kLinkPrefix, index)] = fd.Release();
   }
   copies[kLockName] = lock_copy.Release();
@@ -333,7 +341,7 @@ void KernelFlowOffload::Impl::LetGo() {
   Wake();
   thread_.join();
   MutexLock lock(&mutex_);
-  installer_->attachments().ReleaseLinks();
+  installer_->attachments().Release();
   lock_ = InstanceLock();
 }
 

@@ -37,9 +37,15 @@ class UDPGATE_EXPORT KernelFlowOffload : public FlowOffload {
     // Maximum number of sessions, including those that ended within the last
     // second; 1 or more.
     int sessions_max = 0;
-    // Interfaces to attach to. Empty: those that have a listen address, and
-    // those by which a session's datagrams leave.
+    // Interfaces to attach to. Empty: those that have a listen address, the
+    // loopback interface, those of the routes of the listen addresses'
+    // families, and, when a session needs them, further ones by which its
+    // datagrams leave.
     std::vector<std::string> interfaces;
+    // If `interfaces` is empty: number of interfaces, with those that have a
+    // listen address, from which on an interface of a route is not attached at
+    // the start; 0 or more.
+    int interfaces_at_start_max = 64;
     std::vector<SocketAddress> listen_addresses;
     // See ProxyOptions.
     bool dont_fragment = false;
@@ -49,10 +55,10 @@ class UDPGATE_EXPORT KernelFlowOffload : public FlowOffload {
     bool may_use_tcx = true;
     // Takeover: the result of CopyDescriptors in the old process. This offload
     // continues with its flows from StartAdopted on. `Create` takes ownership
-    // of the descriptors, also if it fails. If the flows cannot be adopted (no
-    // links, another `sessions_max`, other `interfaces`, another layout of the
-    // maps), the log says why, and this offload starts without flows, as if
-    // this were empty.
+    // of the descriptors, also if it fails. If the flows cannot be adopted
+    // (another `sessions_max`, other `interfaces`, another layout of the maps,
+    // another network namespace), the log says why, and this offload starts
+    // without flows, as if this were empty.
     std::map<std::string, int> adopted;
     // Receives what is attached, and why sessions stay on sockets (rate
     // limited).

@@ -39,10 +39,11 @@ inline auto AllVariants() {
 inline auto Ipv4Variants() {
   return ::testing::Values(Variant{false, true}, Variant{false, false});
 }
-inline auto LinkVariants() {
-  return ::testing::Values(Variant{false, true}, Variant{true, true});
-}
 std::string NameOf(const ::testing::TestParamInfo<Variant>& info);
+
+// True if the kernel can attach programs by links (TCX), from 6.6 on. Else
+// tests with links are skipped.
+bool KernelHasLinks();
 
 // Lists the filters of the interface that the clients are behind.
 inline constexpr char kFiltersOfG1[] = "tc filter show dev g1 ingress";

@@ -2,9 +2,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -42,7 +45,7 @@ class TakeoverTest : public NamespaceTest {
     offload_ = std::move(new_offload);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Variants, TakeoverTest, LinkVariants(), NameOf);
+INSTANTIATE_TEST_SUITE_P(Variants, TakeoverTest, AllVariants(), NameOf);
 
 TEST_P(TakeoverTest, FlowsContinue) {
   StartAll();
@@ -80,7 +83,61 @@ TEST_P(TakeoverTest, FlowsContinue) {
   ExpectOnSockets(other, 10);
   EXPECT_EQ(Log(), "");
   EXPECT_THAT(offload_->AttachedInterfaces(),
-              ::testing::UnorderedElementsAre("g1", "g2"));
+              ::testing::UnorderedElementsAre("lo", "g1", "g2"));
+}
+
+// Each datagram is relayed by the kernel, also while the program is replaced.
+TEST_P(TakeoverTest, NoDatagramReachesTheSocketsMeanwhile) {
+  constexpr int kTakeovers = 20;
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const int on_sockets = gate_->from_clients() + gate_->from_backend();
+  const SessionActivity before = gate_->RelayedInAll();
+  const SocketAddress gate_address = gate_->address();
+  std::atomic<bool> is_over{false};
+  std::atomic<uint64_t> answered_count{0};
+  std::thread sender([&] {
+    while (!is_over && peer.Ask(gate_address, "load").ok()) ++answered_count;
+  });
+  for (int i = 0; i < kTakeovers; ++i) {
+    const uint64_t count = answered_count;
+    ReplaceOffload(NewAdopting(MakeOptions()));
+    EXPECT_TRUE(AwaitTrue([&] { return answered_count > count + 10; }));
+  }
+  is_over = true;
+  sender.join();
+  const SessionActivity now = gate_->RelayedInAll();
+  EXPECT_EQ(now.from_client.datagrams - before.from_client.datagrams,
+            answered_count);
+  EXPECT_EQ(now.from_backend.datagrams - before.from_backend.datagrams,
+            answered_count);
+  EXPECT_EQ(gate_->from_clients() + gate_->from_backend(), on_sockets);
+  EXPECT_EQ(Log(), "");
+}
+
+// The new program takes the place of the old one; a filter keeps its handle.
+TEST_P(TakeoverTest, LeavesOneProgramOnEachInterface) {
+  StartAll();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  const std::string old_filter = gate_space_->Output(kFiltersOfG1);
+  ReplaceOffload(NewAdopting(MakeOptions()));
+  ExpectRelayed(peer, 10);
+  if (HasLinks()) {
+    EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
+  } else {
+    std::string filter;
+    EXPECT_TRUE(AwaitTrue([&] {
+      filter = gate_space_->Output(kFiltersOfG1);
+      return filter != old_filter;
+    }));
+    EXPECT_TRUE(absl::StrContains(filter, " handle 0x1 udpgate_eth:"))
+        << filter;
+    EXPECT_EQ(filter.find(" handle "), filter.rfind(" handle ")) << filter;
+  }
+  TearDown();
+  EXPECT_EQ(gate_space_->Output(kFiltersOfG1), "");
 }
 
 // A change between BeginHandOver and StartAdopted withdraws adopted flows.
@@ -152,7 +209,7 @@ TEST_P(TakeoverTest, StartsWithoutFlowsIfTheyCannotBeAdopted) {
   EXPECT_TRUE(absl::StrContains(Log(), "other interfaces")) << Log();
   options = MakeOptions();
   options.may_use_tcx = false;
-  EXPECT_FALSE(NewAdopting(options)->has_adopted());
+  EXPECT_EQ(NewAdopting(options)->has_adopted(), !HasLinks());
   // Each descriptor may be another file.
   for (const auto& entry : offload_->CopyDescriptors()) {
     ::close(entry.second);
@@ -170,12 +227,15 @@ TEST_P(TakeoverTest, StartsWithoutFlowsIfTheyCannotBeAdopted) {
 class DescriptorTest : public NamespaceTest {};
 INSTANTIATE_TEST_SUITE_P(Variants, DescriptorTest, Ipv4Variants(), NameOf);
 
-// A clsact filter cannot be passed to another process.
-TEST_P(DescriptorTest, OnlyLinksCanBeHandedOver) {
+// A clsact filter has no descriptor: the new process finds it by its handle.
+TEST_P(DescriptorTest, ThereIsOneForEachLink) {
   StartAll();
-  const std::map<std::string, int> copies = offload_->CopyDescriptors();
-  EXPECT_EQ(copies.empty(), !HasLinks());
-  for (const auto& entry : copies) ::close(entry.second);
+  int link_count = 0;
+  for (const auto& entry : offload_->CopyDescriptors()) {
+    if (absl::StartsWith(entry.first, "link/")) ++link_count;
+    ::close(entry.second);
+  }
+  EXPECT_EQ(link_count, HasLinks() ? 3 : 0);
 }
 
 }  // namespace

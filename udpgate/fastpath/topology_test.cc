@@ -1,9 +1,12 @@
 // Where client, gateway and backend are: each combination is relayed.
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "testing/await.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/fastpath/internal/layout.h"
 #include "udpgate/fastpath/namespace_fixture.h"
@@ -12,6 +15,7 @@ namespace udpgate {
 namespace fastpath {
 namespace {
 
+using test::AwaitTrue;
 using test::LoopbackPeer;
 
 class TopologyTest : public NamespaceTest {};
@@ -81,6 +85,48 @@ TEST_P(TopologyTest, WildcardListenerAttachesToAllInterfaces) {
   ASSERT_TRUE(Load().ok());
   EXPECT_THAT(offload_->AttachedInterfaces(),
               ::testing::UnorderedElementsAre("lo", "g1", "g2"));
+}
+
+// Nothing is added to an interface that carries datagrams, which would lose
+// some of them before kernel 6.6.
+TEST_P(TopologyTest, AttachesToInterfacesOfRoutesAtTheStart) {
+  for (const std::string name : {"g3", "g4"}) {
+    gate_space_->Command(absl::StrCat(
+        "ip link add ", name, " type veth peer name of_", name,
+        "; ip link set ", name, " up; ip link set of_", name, " up"));
+  }
+  GiveAddresses(*gate_space_, "g3", "3", "1");
+  ASSERT_TRUE(Load().ok());
+  EXPECT_THAT(offload_->AttachedInterfaces(),
+              ::testing::UnorderedElementsAre("lo", "g1", "g2", "g3"));
+  const std::string qdiscs = gate_space_->Output("tc qdisc show");
+  StartBackend(*backend_space_, BackendAddress());
+  StartGate();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  ExpectRelayed(peer, 10);
+  EXPECT_EQ(gate_space_->Output("tc qdisc show"), qdiscs);
+  EXPECT_EQ(Log(), "");
+}
+
+TEST_P(TopologyTest, AttachesToNoMoreInterfacesAtTheStartThanTheLimit) {
+  KernelFlowOffload::Options options = MakeOptions();
+  options.interfaces_at_start_max = 2;
+  offload_ = NewOffload(options);
+  EXPECT_THAT(offload_->AttachedInterfaces(),
+              ::testing::UnorderedElementsAre("lo", "g1"));
+  EXPECT_TRUE(absl::StrContains(Log(), "1 interfaces of routes get")) << Log();
+  StartBackend(*backend_space_, BackendAddress());
+  StartGate();
+  NewPeer();
+  // A datagram that g2 sends while it gets the program may be lost.
+  ASSERT_TRUE(AwaitTrue([&] {
+    (void)peers_[0]->Ask(gate_->address(), "first", absl::Milliseconds(50));
+    return offload_->AttachedInterfaces().size() == 3;
+  })) << Describe();
+  LoopbackPeer& peer = NewPeer();
+  Promote(peer);
+  ExpectRelayed(peer, 10);
 }
 
 // The program is attached to the VLAN's interface, where the kernel has removed

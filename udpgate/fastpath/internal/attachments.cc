@@ -1,6 +1,7 @@
 #include "udpgate/fastpath/internal/attachments.h"
 
 #include <net/if.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 
@@ -36,7 +37,29 @@ absl::Status Attachments::AttachWanted() {
     absl::Status status = Attach(links_[index]);
     if (!status.ok()) return status;
   }
+  AttachRouteInterfaces();
   return absl::OkStatus();
+}
+
+void Attachments::AttachRouteInterfaces() {
+  int left_out = 0;
+  for (const int index : RouteInterfaces()) {
+    const auto link = links_.find(index);
+    if (link == links_.end() || attached_.count(index) > 0) continue;
+    if (attached_.size() >=
+        static_cast<size_t>(options_.interfaces_at_start_max)) {
+      ++left_out;
+      continue;
+    }
+    const absl::Status status = Attach(link->second);
+    if (!status.ok()) Log(LogSeverity::kWarning, status.message());
+  }
+  if (left_out == 0) return;
+  Log(LogSeverity::kWarning,
+      absl::StrCat("fast path: ", left_out,
+                   " interfaces of routes get the program when a session needs "
+                   "them, since there are more than ",
+                   options_.interfaces_at_start_max));
 }
 
 void Attachments::RemoveLeftovers() {
@@ -50,9 +73,10 @@ void Attachments::RemoveLeftovers() {
     }
     for (const IngressFilter& filter : *filters) {
       // No other process can have our own number.
-      if (!IsOurs(filter) || filter.handle > kInstancesMax ||
-          (filter.handle != instance_number_ &&
-           !InstanceLock::IsFree(filter.handle))) {
+      const bool is_leftover = filter.handle == instance_number_
+                                   ? attached_.count(link.index) == 0
+                                   : InstanceLock::IsFree(filter.handle);
+      if (!IsOurs(filter) || filter.handle > kInstancesMax || !is_leftover) {
         continue;
       }
       absl::Status status = Program::RemoveFilter(link.index, filter.handle);
@@ -73,13 +97,18 @@ void Attachments::DetachAll() {
   }
 }
 
-std::map<int, udpgate::internal::UniqueFd> Attachments::CopyLinks() const {
+absl::StatusOr<std::map<int, udpgate::internal::UniqueFd>>
+Attachments::CopyLinks() const {
   std::map<int, udpgate::internal::UniqueFd> links = program_->CopyLinks();
-  if (links.size() != attached_.size()) links.clear();
+  for (const int index : attached_) {
+    if (program_->HasTcxLink(index) && links.count(index) == 0) {
+      return absl::ResourceExhaustedError("no descriptor is left for a link");
+    }
+  }
   return links;
 }
 
-void Attachments::ReleaseLinks() {
+void Attachments::Release() {
   program_->ForgetLinks();
   attached_.clear();
 }
@@ -90,9 +119,24 @@ void Attachments::Adopt(int interface_index, udpgate::internal::UniqueFd link) {
   attached_.insert(interface_index);
 }
 
+absl::Status Attachments::AdoptFilters() {
+  for (const auto& [index, link] : links_) {
+    if (attached_.count(index) > 0) continue;
+    absl::StatusOr<std::vector<IngressFilter>> filters =
+        netlink_.IngressFilters(index);
+    if (!filters.ok()) return filters.status();
+    const bool is_attached = std::any_of(
+        filters->begin(), filters->end(), [this](const IngressFilter& filter) {
+          return IsOurs(filter) && filter.handle == instance_number_;
+        });
+    if (is_attached) attached_.insert(index);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Attachments::CheckAdopted() {
   if (attached_.empty()) {
-    return absl::FailedPreconditionError("there is no link to an interface");
+    return absl::FailedPreconditionError("it is attached to no interface");
   }
   const absl::StatusOr<std::set<int>> wanted = WantedInterfaces();
   if (!wanted.ok()) return wanted.status();
@@ -111,7 +155,12 @@ void Attachments::FinishAdoption(std::set<int> exits) {
   }
   const std::set<int> adopted = attached_;
   for (const int index : adopted) {
-    const absl::Status status = program_->UpdateLink(links_[index]);
+    // Attach replaces a filter with the same handle, likewise without a gap.
+    const absl::Status status =
+        program_->HasTcxLink(index)
+            ? program_->UpdateLink(links_[index])
+            : program_->Attach(links_[index], instance_number_,
+                               /*may_use_tcx=*/false);
     if (status.ok()) continue;
     // If it still exists, it continues with the program that it has.
     Log(LogSeverity::kWarning, status.message());
@@ -226,6 +275,32 @@ absl::StatusOr<std::set<int>> Attachments::WantedInterfaces() {
     }
   }
   return wanted;
+}
+
+std::set<int> Attachments::RouteInterfaces() {
+  std::set<int> found;
+  if (!options_.interfaces.empty()) return found;
+  for (const int family : {AF_INET, AF_INET6}) {
+    const bool is_used = std::any_of(
+        options_.listen_addresses.begin(), options_.listen_addresses.end(),
+        [family](const SocketAddress& listen) {
+          return listen.family() == family ||
+                 (listen.is_ipv6() && listen.is_any());
+        });
+    if (!is_used) continue;
+    absl::StatusOr<std::set<int>> interfaces = netlink_.RouteInterfaces(family);
+    if (interfaces.ok()) {
+      found.merge(*interfaces);
+    } else {
+      Log(LogSeverity::kWarning, interfaces.status().message());
+    }
+  }
+  // Datagrams to addresses of this host pass through it.
+  for (const auto& [index, link] : links_) {
+    constexpr uint32_t kUsable = IFF_LOOPBACK | IFF_UP;
+    if ((link.flags & kUsable) == kUsable) found.insert(index);
+  }
+  return found;
 }
 
 absl::Status Attachments::Attach(const Link& link) {

@@ -32,6 +32,7 @@ class Attachments {
   // As in KernelFlowOffload::Options.
   struct Options {
     std::vector<std::string> interfaces;
+    int interfaces_at_start_max = 64;
     std::vector<SocketAddress> listen_addresses;
     bool dont_fragment = false;
     bool may_use_tcx = true;
@@ -46,7 +47,10 @@ class Attachments {
 
   // Attaches to the interfaces of the options, or to those that have a listen
   // address. NotFound for an interface that does not exist; else what
-  // Program::Attach reports.
+  // Program::Attach reports. If the options name none, then also attaches to
+  // the loopback interface and to those of routes, so that none is attached
+  // while it carries datagrams of sessions; one of these that fails is logged,
+  // and attached if a session needs it.
   absl::Status AttachWanted();
   // Removes filters that processes which have ended left behind.
   void RemoveLeftovers();
@@ -55,14 +59,19 @@ class Attachments {
 
   // The parts of a takeover.
 
-  // Copies of the links, by interface. Empty if some interface has none: its
-  // filter would be left behind.
-  std::map<int, udpgate::internal::UniqueFd> CopyLinks() const;
-  // The new process has copies of the links; this one forgets them.
-  void ReleaseLinks();
+  bool has_attached() const { return !attached_.empty(); }
+  // Copies of the links, by interface. Interfaces with a filter are left out:
+  // the filter is found by its handle. ResourceExhausted if the process has no
+  // descriptors left.
+  absl::StatusOr<std::map<int, udpgate::internal::UniqueFd>> CopyLinks() const;
+  // The new process has copies of the links and knows the filters; this one
+  // forgets them.
+  void Release();
   // Continues with a link that another process has made. Ignores an interface
   // that no longer exists.
   void Adopt(int interface_index, udpgate::internal::UniqueFd link);
+  // Continues with the filters that have the number of this instance.
+  absl::Status AdoptFilters();
   // FailedPrecondition if nothing was adopted, or other interfaces than those
   // of the options.
   absl::Status CheckAdopted();
@@ -97,6 +106,11 @@ class Attachments {
 
   // As the options say, or the listen addresses.
   absl::StatusOr<std::set<int>> WantedInterfaces();
+  // The loopback interface, and those of routes. Empty if the options name
+  // interfaces.
+  std::set<int> RouteInterfaces();
+  // Attaches to these as far as it is possible and not done.
+  void AttachRouteInterfaces();
   absl::Status Attach(const Link& link);
   void LogFiltersBehind(const Link& link);
   void Log(LogSeverity severity, absl::string_view line) const;

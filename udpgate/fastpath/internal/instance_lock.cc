@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cstddef>
@@ -22,15 +25,19 @@ namespace {
 
 constexpr char kNamePrefix[] = "udpgate-fastpath-";
 
-// SO_NETNS_COOKIE of asm-generic/socket.h, from kernel 5.14 on: the network
-// namespace of a socket. 0 if the kernel does not support it.
-uint64_t NetworkNamespaceOf(int socket) {
-  constexpr int kOption = 71;
-  uint64_t cookie = 0;
-  socklen_t bytes = sizeof(cookie);
-  return ::getsockopt(socket, SOL_SOCKET, kOption, &cookie, &bytes) == 0
-             ? cookie
-             : 0;
+// True if both sockets belong to the same network namespace. SIOCGSKNS (4.10)
+// needs CAP_NET_ADMIN, which the fast path needs anyway; SO_NETNS_COOKIE would
+// need kernel 5.14.
+bool IsSameNetworkNamespace(int socket, int other_socket) {
+  // Both are open while their numbers are compared.
+  const udpgate::internal::UniqueFd one(::ioctl(socket, SIOCGSKNS));
+  const udpgate::internal::UniqueFd other(::ioctl(other_socket, SIOCGSKNS));
+  struct stat one_status, other_status;
+  return one.is_open() && other.is_open() &&
+         ::fstat(one.get(), &one_status) == 0 &&
+         ::fstat(other.get(), &other_status) == 0 &&
+         one_status.st_dev == other_status.st_dev &&
+         one_status.st_ino == other_status.st_ino;
 }
 
 // An open descriptor if the name was free, else a closed one and errno.
@@ -91,8 +98,7 @@ absl::StatusOr<InstanceLock> InstanceLock::Adopt(
   }
   const udpgate::internal::UniqueFd here(
       ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const uint64_t cookie = NetworkNamespaceOf(here.get());
-  if (cookie == 0 || NetworkNamespaceOf(socket.get()) != cookie) {
+  if (!IsSameNetworkNamespace(socket.get(), here.get())) {
     return absl::InvalidArgumentError(
         "the instance lock is of another network namespace");
   }

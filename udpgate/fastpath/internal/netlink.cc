@@ -94,6 +94,38 @@ Route ParseRoute(const nlmsghdr* message) {
   return route;
 }
 
+// True for a route to other hosts that sessions may have.
+bool MatterToSessions(const nlmsghdr* message) {
+  const auto* header = HeaderOf<rtmsg>(message);
+  if (header->rtm_type != RTN_UNICAST || header->rtm_table == RT_TABLE_LOCAL ||
+      (header->rtm_flags & RTM_F_CLONED) != 0) {
+    return false;
+  }
+  int bytes = 0;
+  const auto* prefix =
+      static_cast<const uint8_t*>(Attribute<rtmsg>(message, RTA_DST, &bytes));
+  if (header->rtm_family != AF_INET6 || prefix == nullptr || bytes < 2) {
+    return true;
+  }
+  const bool is_link_local = prefix[0] == 0xFE && (prefix[1] & 0xC0) == 0x80;
+  return !is_link_local && prefix[0] != 0xFF;  // multicast
+}
+
+// A route has one interface, or several next hops (rtnetlink(7)).
+void AddRouteInterfaces(const nlmsghdr* message, std::set<int>* interfaces) {
+  int bytes = 0;
+  const void* value = Attribute<rtmsg>(message, RTA_OIF, &bytes);
+  if (value != nullptr) interfaces->insert(NumberOf<int>(value, bytes));
+  value = Attribute<rtmsg>(message, RTA_MULTIPATH, &bytes);
+  if (value == nullptr) return;
+  for (const auto* hop = static_cast<const rtnexthop*>(value);
+       RTNH_OK(hop, bytes);) {
+    interfaces->insert(hop->rtnh_ifindex);
+    bytes -= static_cast<int>(RTNH_ALIGN(hop->rtnh_len));
+    hop = RTNH_NEXT(hop);
+  }
+}
+
 // On a point-to-point link, IFA_ADDRESS is the address of the peer
 // (rtnetlink(7)).
 InterfaceAddress ParseAddress(const nlmsghdr* message) {
@@ -208,6 +240,21 @@ absl::StatusOr<Route> Netlink::FindRoute(const SocketAddress& source,
     return absl::NotFoundError(absl::StrCat(what, ": there is no route"));
   }
   return route;
+}
+
+absl::StatusOr<std::set<int>> Netlink::RouteInterfaces(int family) {
+  auto request = MakeRequest<rtmsg>(RTM_GETROUTE, NLM_F_DUMP);
+  request.header.rtm_family = static_cast<uint8_t>(family);
+  std::set<int> interfaces;
+  absl::Status status =
+      Query("list of routes", &request.message, [&](const nlmsghdr* message) {
+        if (message->nlmsg_type == RTM_NEWROUTE && MatterToSessions(message)) {
+          AddRouteInterfaces(message, &interfaces);
+        }
+      });
+  if (!status.ok()) return status;
+  interfaces.erase(0);
+  return interfaces;
 }
 
 absl::StatusOr<std::vector<Link>> Netlink::Links() {

@@ -11,6 +11,7 @@
 #include <linux/netlink.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -75,6 +76,9 @@ class Netlink {
   // if there is none (also unreachable, blackhole).
   absl::StatusOr<Route> FindRoute(const SocketAddress& source,
                                   const SocketAddress& destination);
+  // Indices of the interfaces by which routes to other hosts leave, in all
+  // tables. Not those that only multicast or link-local addresses leave by.
+  absl::StatusOr<std::set<int>> RouteInterfaces(int family);
   absl::StatusOr<std::vector<Link>> Links();
   absl::StatusOr<std::vector<InterfaceAddress>> Addresses();
   // Empty if the interface has no ingress hook.
