@@ -1,16 +1,11 @@
 #include "cli/settings/table.h"
 
-#include <fstream>
 #include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "cli/settings/dotenv.h"
-#include "cli/settings/help.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "udpgate/option_error.h"
@@ -208,55 +203,6 @@ TEST(NameSettingTest, NoTwoSettingsHaveTheSameOption) {
   }
 }
 
-TEST(SettingTableTest, LimitsArrive) {
-  Settings settings;
-  const auto apply = [&settings](const char* variable, const char* value) {
-    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
-  };
-  const ProxyLimits& limits = settings.proxy.limits;
-  apply("MAX_SESSIONS_PER_IP", "11");
-  EXPECT_EQ(limits.max_sessions_per_ip, 11);
-  apply("MAX_UNCONFIRMED_SESSIONS_PER_IP", "20");
-  EXPECT_EQ(limits.max_unconfirmed_sessions_per_ip, 20);
-  apply("NEW_SESSIONS_PER_SEC", "12");
-  EXPECT_EQ(limits.new_sessions_per_second, 12);
-  apply("NEW_SESSIONS_PER_SEC_PER_IP", "13");
-  EXPECT_EQ(limits.new_sessions_per_second_per_ip, 13);
-  apply("PENDING_CLIENTS_MAX", "14");
-  EXPECT_EQ(limits.pending_clients_max, 14);
-  apply("PENDING_BYTES_MAX", "15MiB");
-  EXPECT_EQ(limits.pending_bytes_max, 15 << 20);
-  apply("UNCONFIRMED_TIMEOUT_SECS", "16");
-  EXPECT_EQ(limits.unconfirmed_timeout, absl::Seconds(16));
-  apply("UNCONFIRMED_REPLY_FACTOR", "17");
-  EXPECT_EQ(limits.unconfirmed_reply_factor, 17);
-  apply("PAUSED_SESSIONS_MAX", "23");
-  EXPECT_EQ(limits.paused_sessions_max, 23);
-  apply("BACKEND_SILENT_TIMEOUT_SECS", "24");
-  EXPECT_EQ(limits.backend_silent_timeout, absl::Seconds(24));
-  apply("BACKEND_HOLDOFF_SECS", "25");
-  EXPECT_EQ(settings.proxy.backend_holdoff, absl::Seconds(25));
-  apply("CLIENT_SILENT_TIMEOUT_SECS", "0");
-  EXPECT_EQ(limits.client_silent_timeout, absl::ZeroDuration());
-  apply("ALLOW_CIDRS", "10.0.0.0/8, ::1");
-  EXPECT_EQ(limits.allow_cidrs, *ParseCidrList("10.0.0.0/8 ::1/128"));
-  apply("DENY_CIDRS", "10.1.0.0/16");
-  EXPECT_EQ(limits.deny_cidrs, *ParseCidrList("10.1.0.0/16"));
-  apply("PORT_QUARANTINE_SECS", "18");
-  EXPECT_EQ(settings.proxy.port_quarantine, absl::Seconds(18));
-  apply("BACKEND_STALE_SECS", "19");
-  EXPECT_EQ(settings.backend_stale_max, absl::Seconds(19));
-  apply("RESOLVES_PER_SEC", "20");
-  EXPECT_EQ(settings.resolves_per_second, 20);
-  apply("UPSTREAM_BIND_ADDRS", "127.0.0.1, 127.0.0.2 ::1");
-  EXPECT_THAT(
-      settings.proxy.upstream_bind_addresses,
-      ::testing::ElementsAre(SocketAddress::Ipv4Loopback(0),
-                             *SocketAddress::FromIpAndPort("127.0.0.2", 0),
-                             SocketAddress::Ipv6Loopback(0)));
-  EXPECT_TRUE(settings.proxy.Validate().ok()) << settings.proxy.Validate();
-}
-
 TEST(SettingTableTest, ListsOfAddressesAreStrict) {
   Settings settings;
   for (const char* variable :
@@ -271,35 +217,6 @@ TEST(SettingTableTest, ListsOfAddressesAreStrict) {
     EXPECT_FALSE(Find("UPSTREAM_BIND_ADDRS").apply(bad, &settings)) << bad;
   }
   EXPECT_TRUE(settings.proxy.upstream_bind_addresses.empty());
-}
-
-TEST(SettingTableTest, IntegersArrive) {
-  Settings settings;
-  const auto apply = [&settings](const char* variable, const char* value) {
-    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
-  };
-  apply("SESSION_IDLE_TIMEOUT_SECS", "11");
-  EXPECT_EQ(settings.proxy.limits.session_idle_timeout, absl::Seconds(11));
-  apply("WORKER_COUNT", "12");
-  EXPECT_EQ(settings.proxy.worker_count, 12);
-  apply("QUEUE_SIZE", "13");
-  EXPECT_EQ(settings.proxy.queue_size_datagrams, 13);
-  apply("LISTENER_COUNT", "14");
-  EXPECT_EQ(settings.proxy.listener_count, 14);
-  apply("BATCH_SIZE", "0015");
-  EXPECT_EQ(settings.proxy.batch_size, 15);
-  apply("REDIS_DB", "16");
-  EXPECT_EQ(settings.redis_database, 16);
-  apply("MAX_SESSIONS", "17");
-  EXPECT_EQ(settings.proxy.limits.max_sessions, 17);
-  apply("BACKEND_REFUSALS_MAX", "18");
-  EXPECT_EQ(settings.proxy.limits.backend_refusals_max, 18);
-  apply("RESOLVE_TIMEOUT_MS", "19");
-  EXPECT_EQ(settings.proxy.limits.resolve_timeout, absl::Milliseconds(19));
-  apply("REDIS_TIMEOUT_MS", "20");
-  EXPECT_EQ(settings.redis_timeout, absl::Milliseconds(20));
-  apply("PENDING_DATAGRAMS_MAX", "21");
-  EXPECT_EQ(settings.proxy.limits.pending_datagrams_max, 21);
 }
 
 TEST(SettingTableTest, SizesTakeUnits) {
@@ -445,188 +362,6 @@ TEST(SettingTableTest, AddressesAndWords) {
           << test_case.variable << "=" << value;
     }
   }
-}
-
-TEST(SettingTableTest, TextsArrive) {
-  Settings settings;
-  const auto apply = [&settings](const char* variable, const char* value) {
-    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
-  };
-  apply("DONT_FRAGMENT", "on");
-  EXPECT_TRUE(settings.proxy.dont_fragment);
-  apply("DONT_FRAGMENT", "off");
-  EXPECT_FALSE(settings.proxy.dont_fragment);
-  apply("TRAFFIC_CLASS", "clear");
-  EXPECT_FALSE(settings.proxy.copies_traffic_class);
-  apply("TRAFFIC_CLASS", "copy");
-  EXPECT_TRUE(settings.proxy.copies_traffic_class);
-  apply("PROXY_ADDR", ":77");
-  EXPECT_TRUE(settings.listen_on_all_addresses);
-  EXPECT_EQ(settings.proxy.listen_address.port(), 77);
-  apply("PROXY_ADDR", "[::1]:78");
-  EXPECT_FALSE(settings.listen_on_all_addresses);
-  EXPECT_EQ(settings.proxy.listen_address.ToString(), "[::1]:78");
-  apply("BACKEND_ADDR", " lobby:79 ");
-  EXPECT_EQ(settings.backend_address, "lobby:79");
-  apply("REDIS_ADDR", "unix:/run/redis.sock");
-  EXPECT_EQ(settings.redis_address, "unix:/run/redis.sock");
-  apply("REDIS_ADDR", "a:1, b:2");
-  EXPECT_EQ(settings.redis_address, "a:1,b:2");
-  apply("REDIS_ADDR", "[::1]:80");
-  EXPECT_EQ(settings.redis_address, "[::1]:80");
-  apply("REDIS_TLS", "on");
-  EXPECT_TRUE(settings.redis_tls);
-  apply("REDIS_TLS", "off");
-  EXPECT_FALSE(settings.redis_tls);
-  apply("REDIS_TLS_CA_FILE", "a");
-  EXPECT_EQ(settings.redis_tls_ca_file, "a");
-  apply("REDIS_TLS_SERVER_NAME", "n");
-  EXPECT_EQ(settings.redis_tls_server_name, "n");
-  apply("REDIS_TLS_CERTIFICATE_FILE", "c");
-  EXPECT_EQ(settings.redis_tls_certificate_file, "c");
-  apply("REDIS_TLS_KEY_FILE", "k");
-  EXPECT_EQ(settings.redis_tls_key_file, "k");
-  apply("REDIS_SENTINELS", "a:1, b:2");
-  EXPECT_EQ(settings.redis_sentinels, (std::vector<std::string>{"a:1", "b:2"}));
-  apply("REDIS_SENTINEL_MASTER", "m");
-  EXPECT_EQ(settings.redis_sentinel_master, "m");
-  apply("REDIS_SENTINEL_USERNAME", "v");
-  EXPECT_EQ(settings.redis_sentinel_username, "v");
-  apply("REDIS_SENTINEL_PASSWORD", "q");
-  EXPECT_EQ(settings.redis_sentinel_password, "q");
-  apply("REDIS_SENTINEL_PASSWORD_FILE", "r");
-  EXPECT_EQ(settings.redis_sentinel_password_file, "r");
-  apply("REDIS_KEY_SETS_MAX", "5");
-  EXPECT_EQ(settings.redis_key_sets_max, 5);
-  apply("REDIS_USERNAME", "u");
-  EXPECT_EQ(settings.redis_username, "u");
-  apply("REDIS_PASSWORD", "p");
-  EXPECT_EQ(settings.redis_password, "p");
-  apply("REDIS_PASSWORD_FILE", "f");
-  EXPECT_EQ(settings.redis_password_file, "f");
-  apply("REDIS_BACKEND_KEY", "k");
-  EXPECT_EQ(settings.redis_backend_key, "k");
-  apply("REDIS_DISCONNECT_CHANNEL", "c");
-  EXPECT_EQ(settings.redis_disconnect_channel, "c");
-  apply("REDIS_DISCONNECT_STREAM", "s");
-  EXPECT_EQ(settings.redis_disconnect_stream, "s");
-  apply("REDIS_DISCONNECT_MAX_AGE_SECS", "7");
-  EXPECT_EQ(settings.redis_disconnect_age_max, absl::Seconds(7));
-  apply("ADMIN_ADDR", "127.0.0.1:81");
-  EXPECT_EQ(settings.admin_address, SocketAddress::Ipv4Loopback(81));
-  apply("ADMIN_ADDR", "off");
-  EXPECT_FALSE(settings.admin_address.is_valid());
-  apply("ADMIN_TOKEN", "0123456789abcdef");
-  EXPECT_EQ(settings.admin_token, "0123456789abcdef");
-  apply("ADMIN_TOKEN_FILE", "t");
-  EXPECT_EQ(settings.admin_token_file, "t");
-  apply("LOG_LEVEL", "warn");
-  EXPECT_EQ(settings.log_level, LogSeverity::kWarning);
-}
-
-TEST(SettingTableTest, NetherNetArrives) {
-  Settings settings;
-  const auto apply = [&settings](const char* variable, const char* value) {
-    EXPECT_TRUE(Find(variable).apply(value, &settings)) << variable;
-  };
-  apply("NETHERNET_ADDR", ":82");
-  EXPECT_TRUE(settings.nethernet_on_all_addresses);
-  EXPECT_EQ(settings.nethernet_address.port(), 82);
-  apply("NETHERNET_ADDR", "127.0.0.1:83");
-  EXPECT_FALSE(settings.nethernet_on_all_addresses);
-  EXPECT_EQ(settings.nethernet_address, SocketAddress::Ipv4Loopback(83));
-  apply("NETHERNET_ADDR", ":84");
-  apply("NETHERNET_ADDR", "off");
-  EXPECT_FALSE(settings.nethernet_address.is_valid());
-  EXPECT_FALSE(settings.nethernet_on_all_addresses);
-  apply("NETHERNET_CERTIFICATE_FILE", "c");
-  EXPECT_EQ(settings.nethernet_certificate_file, "c");
-  apply("NETHERNET_PRIVATE_KEY_FILE", "k");
-  EXPECT_EQ(settings.nethernet_private_key_file, "k");
-  apply("NETHERNET_PUBLIC_ADDRS", "127.0.0.1 [::1]:85");
-  EXPECT_THAT(settings.nethernet_public_addresses,
-              ::testing::ElementsAre(SocketAddress::Ipv4Loopback(0),
-                                     SocketAddress::Ipv6Loopback(85)));
-  apply("NETHERNET_BACKEND_PORT", "86");
-  EXPECT_EQ(settings.nethernet_backend_port, 86);
-  apply("NETHERNET_FORWARD_CLIENT", "proxy-v2");
-  EXPECT_EQ(settings.nethernet_forward_client,
-            nethernet::ForwardClient::kProxyV2);
-  apply("NETHERNET_FORWARD_CLIENT", "off");
-  EXPECT_EQ(settings.nethernet_forward_client, nethernet::ForwardClient::kOff);
-  apply("NETHERNET_TRUSTED_PROXIES", "10.0.0.0/8");
-  EXPECT_EQ(settings.nethernet_trusted_proxies, *ParseCidrList("10.0.0.0/8"));
-  apply("NETHERNET_JOINS_MAX", "87");
-  EXPECT_EQ(settings.nethernet_joins_max, 87);
-  apply("NETHERNET_JOIN_TIMEOUT_SECS", "88");
-  EXPECT_EQ(settings.nethernet_join_timeout, absl::Seconds(88));
-  apply("NETHERNET_STATUS", "{\"name\": \"soon\"}");
-  EXPECT_EQ(settings.nethernet_status, "{\"name\": \"soon\"}");
-  apply("REDIS_STATUS_KEY", "s");
-  EXPECT_EQ(settings.redis_status_key, "s");
-  apply("REDIS_JOINS_KEY", "j");
-  EXPECT_EQ(settings.redis_joins_key, "j");
-  apply("REDIS_JOINS_KEY", "off");
-  EXPECT_EQ(settings.redis_joins_key, "");
-}
-
-TEST(HelpTextTest, ShowsEverySettingWithItsDefaultUnitAndGroup) {
-  const std::string help = HelpText();
-  // Line breaks are no matter here.
-  const std::string flat = absl::StrJoin(
-      absl::StrSplit(help, absl::ByAnyChar(" \n"), absl::SkipEmpty()), " ");
-  for (const Setting& setting : SettingTable()) {
-    SCOPED_TRACE(setting.variable);
-    EXPECT_THAT(help, HasSubstr(absl::StrCat("\n", setting.group, "\n")));
-    std::string default_text = setting.default_text;
-    if (default_text.empty()) default_text = setting.default_note;
-    if (default_text.empty()) default_text = "none";
-    const std::string unit =
-        setting.unit.empty() ? "" : absl::StrCat("Unit: ", setting.unit, ". ");
-    EXPECT_THAT(flat, HasSubstr(absl::StrCat(
-                          setting.is_secret ? "(no flag)" : setting.flag(), " ",
-                          setting.variable, " ", setting.help,
-                          " Default: ", default_text, ". ", unit,
-                          "Allowed: ", setting.allowed, ".")));
-  }
-  EXPECT_THAT(help,
-              AllOf(HasSubstr("--check"), HasSubstr("--version"),
-                    HasSubstr("--help"), HasSubstr("CPUs - 1, at least 1")));
-}
-
-TEST(HelpTextTest, FitsATerminal) {
-  for (const absl::string_view line : absl::StrSplit(HelpText(), '\n')) {
-    EXPECT_LE(line.size(), 80u) << line;
-  }
-}
-
-// `.env.example` cannot rot: it has each variable once, with its default.
-TEST(DotenvExampleTest, HasEveryVariableWithItsDefault) {
-  const auto entries = LoadDotenv(".env.example");
-  ASSERT_TRUE(entries.ok()) << entries.status();
-  std::set<std::string> seen;
-  for (const DotenvEntry& entry : *entries) {
-    EXPECT_TRUE(seen.insert(entry.name).second) << entry.name << " comes twice";
-    EXPECT_EQ(entry.value, Find(entry.name).default_text) << entry.name;
-  }
-  for (const Setting& setting : SettingTable()) {
-    EXPECT_EQ(seen.count(setting.variable), 1u) << setting.variable;
-  }
-}
-
-TEST(DotenvExampleTest, ExplainsEveryVariable) {
-  std::ifstream file(".env.example");
-  std::string line;
-  std::string previous;
-  int variables = 0;
-  while (std::getline(file, line)) {
-    if (!line.empty() && line[0] != '#') {
-      EXPECT_EQ(previous.substr(0, 2), "# ") << "no comment above: " << line;
-      ++variables;
-    }
-    previous = line;
-  }
-  EXPECT_EQ(variables, static_cast<int>(SettingTable().size()));
 }
 
 }  // namespace
