@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <utility>
@@ -36,6 +37,17 @@ namespace test {
 namespace {
 
 using ::testing::HasSubstr;
+
+// An address of this host that no other test uses, nor a copy of this one that
+// runs at the same time, with port 0. Not of 127.0.0.0/16, where most peers
+// are.
+SocketAddress OwnAddress() {
+  std::random_device random;
+  std::uniform_int_distribution<int> second(1, 255);
+  std::uniform_int_distribution<int> other(1, 254);
+  return *SocketAddress::Parse(absl::StrCat(
+      "127.", second(random), ".", other(random), ".", other(random), ":0"));
+}
 
 class TakeoverTest : public ::testing::Test {
  protected:
@@ -139,9 +151,8 @@ TEST_F(TakeoverTest, ThousandsOfSessionsAreMadeReadyBeforeThePause) {
   environment["UNCONFIRMED_TIMEOUT_SECS"] = "3600";
   environment["SESSION_IDLE_TIMEOUT_SECS"] = "3600";
   // Ports of one address are fewer than those of clients and gate together.
-  // Not those of other tests, which may run at the same time.
-  environment["UPSTREAM_BIND_ADDRS"] = "127.45.0.2";
-  const SocketAddress host = *SocketAddress::Parse("127.45.0.3:0");
+  environment["UPSTREAM_BIND_ADDRS"] = OwnAddress().IpToString();
+  const SocketAddress host = OwnAddress();
   auto gate = MakeGate(environment);
   ASSERT_TRUE(gate->Start().ok()) << gate->log();
   rlimit limit{};

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -66,6 +68,23 @@ absl::StatusOr<std::string> Exchange(
   return ReplyToText(reply.get());
 }
 
+// False if a process has reserved the port and has not ended. The kernel
+// forgets a name in the abstract namespace (unix(7)) with the process that
+// bound it.
+bool ReserveTcpPort(uint16_t port) {
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return true;
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1,
+                "udpgate-test-port-%d", static_cast<int>(port));
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0) {
+    return true;  // stays open until the process ends
+  }
+  ::close(fd);
+  return false;
+}
+
 }  // namespace
 
 uint16_t FreeTcpPort() {
@@ -73,6 +92,7 @@ uint16_t FreeTcpPort() {
   std::uniform_int_distribution<int> ports(20000, 32000);
   for (int i = 0; i < kPortTriesMax; ++i) {
     const uint16_t port = static_cast<uint16_t>(ports(random));
+    if (!ReserveTcpPort(port)) continue;
     internal::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_storage storage;
     const socklen_t size =

@@ -95,7 +95,8 @@ class RedisServer {
 };
 
 // A TCP port of 127.0.0.1 on which nobody listens, outside the range from
-// which the kernel gives ports to others.
+// which the kernel gives ports to others. Each process gets it at most once,
+// and no other process that uses this function until this one ends.
 uint16_t FreeTcpPort();
 
 }  // namespace test

@@ -1,5 +1,8 @@
 #include "testing/internal/support/redis_server.h"
 
+#include <cstdint>
+#include <set>
+
 #include "gtest/gtest.h"
 
 namespace udpgate {
@@ -52,6 +55,14 @@ TEST(RedisServerTest, AnswersAgainAfterAPause) {
   EXPECT_TRUE(redis.running());
   redis.Resume();
   EXPECT_EQ(*redis.Command({"PING"}), "PONG");
+}
+
+// Also before anybody listens there: the ports of a Cluster are chosen first.
+TEST(FreeTcpPortTest, GivesNoPortTwice) {
+  std::set<uint16_t> ports;
+  for (int i = 0; i < 200; ++i) {
+    EXPECT_TRUE(ports.insert(FreeTcpPort()).second);
+  }
 }
 
 TEST(RedisServerTest, SaysWhyItDoesNotStart) {
