@@ -253,7 +253,11 @@ TEST_P(WorkerFaultTest, OneFailureCostsOneDatagramAtMost) {
       gate.sys_calls().Reset();
       gate.sys_calls().FailNth(path.call, n, error);
       gate.Play();
-      EXPECT_EQ(gate.sys_calls().failures(path.call), 1);
+      // A port that another program has costs a bind and a close more, and
+      // may have when the calls were counted.
+      const bool has_come = gate.sys_calls().calls(path.call) >= n;
+      EXPECT_EQ(gate.sys_calls().failures(path.call), has_come ? 1 : 0);
+      EXPECT_TRUE(has_come || n > 1);
       EXPECT_EQ(gate.Stats().sessions_confirmed, 2u) << "of those who play";
       // What was lost is what was counted. Only a send can lose what a player
       // sent, and only the very datagram.
