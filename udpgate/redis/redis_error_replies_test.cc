@@ -62,10 +62,7 @@ constexpr ErrorKind kErrors[] = {
     {"UNBLOCKED", "force unblock from blocking operation"},
     {"IOERR", "error or timeout reading to target instance"},
     {"DENIED", "Redis is running in protected mode"},
-};
-
-// Of a cluster; a client that knows clusters follows them instead.
-constexpr ErrorKind kClusterErrors[] = {
+    // Of a Cluster, by a server that said it was none.
     {"MOVED", "866 127.0.0.1:7002"},
     {"ASK", "866 127.0.0.1:7002"},
     {"CLUSTERDOWN", "Hash slot not served"},
@@ -273,8 +270,6 @@ std::string NameOf(const ::testing::TestParamInfo<ErrorKind>& error) {
 
 INSTANTIATE_TEST_SUITE_P(All, RedisErrorReplyTest, ::testing::ValuesIn(kErrors),
                          NameOf);
-INSTANTIATE_TEST_SUITE_P(Cluster, RedisErrorReplyTest,
-                         ::testing::ValuesIn(kClusterErrors), NameOf);
 
 }  // namespace
 }  // namespace udpgate
