@@ -38,10 +38,11 @@ def settings_in(node):
 def main():
     env_example, dockerfile, *manifests = sys.argv[1:]
     known = set(re.findall(r"^([A-Z_]+)=", read(env_example), re.MULTILINE))
+    # What is only checked for syntax says so; what is run names the command.
     for path in [dockerfile] + manifests:
-        header = " ".join(read(path).split("\n")[:4])
-        if "was not run" not in header.replace("# ", ""):
-            sys.exit(f"{path}: does not say that it was not run")
+        header = " ".join(read(path).split("\n")[:4]).replace("# ", "")
+        if not re.search("was not run|tools/container.sh", header):
+            sys.exit(f"{path}: says neither that it was not run nor what runs it")
     count = 0
     for path in manifests:
         documents = list(yaml.safe_load_all(read(path)))

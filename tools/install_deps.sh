@@ -5,6 +5,8 @@
 #   tools/install_deps.sh --ci   also what .ci/run needs
 #   tools/install_deps.sh --bench
 #                                also what tools/bench.sh compares with
+#   tools/install_deps.sh --container
+#                                also what tools/container.sh runs
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
 #   tools/install_deps.sh --programs
 #                                also what tools/programs.sh runs
@@ -32,6 +34,7 @@ bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
   libnginx-mod-stream nginx-light
 )
+container_packages=(buildah debootstrap python3-yaml socat)
 nethernet_packages=()
 programs_packages=(
   iperf3 kcptun libcoap3-bin libgl1-mesa-dri minetest minetest-data
@@ -46,13 +49,17 @@ fuzz_packages=(llvm)
 
 case "${1:-}" in
   "") ;;
-  --ci) packages+=("${ci_packages[@]}" "${programs_packages[@]}") ;;
+  --ci)
+    packages+=("${ci_packages[@]}" "${programs_packages[@]}"
+      "${container_packages[@]}")
+    ;;
   --bench) packages+=("${bench_packages[@]}") ;;
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
+  --container) packages+=("${container_packages[@]}") ;;
   --nethernet) packages+=("${nethernet_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --fuzz | --nethernet | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --container | --fuzz | --nethernet | --programs]" >&2
     exit 2
     ;;
 esac
