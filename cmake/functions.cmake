@@ -33,6 +33,20 @@ function(udpgate_set_options target)
   endif()
 endfunction()
 
+# udpgate_precompile(TARGET OWNER): uses the precompiled headers of OWNER, which is
+# compiled with the same options, or TARGET itself.
+function(udpgate_precompile target owner)
+  if(NOT UDPGATE_PRECOMPILED_HEADERS)
+    return()
+  endif()
+  if(target STREQUAL owner)
+    target_precompile_headers(${target} PRIVATE
+        "${PROJECT_SOURCE_DIR}/cmake/precompiled.h")
+  else()
+    target_precompile_headers(${target} REUSE_FROM ${owner})
+  endif()
+endfunction()
+
 # Whether a component is to be built: named, or needed by one that is.
 function(udpgate_is_wanted out name)
   if("all" IN_LIST UDPGATE_COMPONENTS OR "${name}" IN_LIST udpgate_wanted)
@@ -72,6 +86,12 @@ function(udpgate_component name)
       DEFINE_SYMBOL ""
       CXX_VISIBILITY_PRESET hidden
       VISIBILITY_INLINES_HIDDEN ON)
+  if(name STREQUAL "redis")
+    # hiredis's pkg-config file sets _FILE_OFFSET_BITS.
+    udpgate_precompile(${target} ${target})
+  else()
+    udpgate_precompile(${target} udpgate_core)
+  endif()
   if(BUILD_SHARED_LIBS)
     set(map "${PROJECT_BINARY_DIR}/exports.map")
     configure_file("${PROJECT_SOURCE_DIR}/cmake/exports.map.in" "${map}" @ONLY)

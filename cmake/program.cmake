@@ -12,6 +12,7 @@ list(FILTER sources EXCLUDE REGEX "cli/main\\.cc$")
 # Its tests link it, too.
 add_library(udpgate_program STATIC EXCLUDE_FROM_ALL ${sources})
 udpgate_set_options(udpgate_program)
+udpgate_precompile(udpgate_program udpgate_program)
 get_property(parts GLOBAL PROPERTY udpgate_components)
 list(REMOVE_ITEM parts testing)
 list(TRANSFORM parts PREPEND "udpgate::")

@@ -22,7 +22,7 @@ jobs="$(nproc)"
 # The shared libraries are made of the same code as the static ones.
 export CMAKE_CXX_COMPILER_LAUNCHER=ccache
 export CCACHE_DIR="${CCACHE_DIR:-$work/ccache}" CCACHE_BASEDIR="$work"
-export CCACHE_NOHASHDIR=true
+export CCACHE_NOHASHDIR=true CCACHE_SLOPPINESS=pch_defines,time_macros
 log="$work/log"
 failures=0
 
@@ -37,9 +37,8 @@ run() {  # NAME COMMAND...
 }
 
 install_library() {  # FOLDER SHARED
-  cmake -S "$source_root" -B "$work/build-$1" -G Ninja \
-    -D CMAKE_BUILD_TYPE=Release -D BUILD_SHARED_LIBS="$2" \
-    -D UDPGATE_PROGRAM=OFF -D UDPGATE_TESTS=OFF -D CMAKE_VERIFY_INTERFACE_HEADER_SETS=ON \
+  cmake --preset package -B "$work/build-$1" -D BUILD_SHARED_LIBS="$2" \
+    -D UDPGATE_PROGRAM=OFF -D CMAKE_VERIFY_INTERFACE_HEADER_SETS=ON \
     && cmake --build "$work/build-$1" --parallel "$jobs" \
     && cmake --install "$work/build-$1" --prefix "$work/first-$1"
 }
@@ -108,5 +107,5 @@ run "pkg-config, shared, g++, C++17" with_pkg_config pc-shared \
 run "pkg-config, static, clang, C++17" with_pkg_config pc-static \
   "$work/static" clang++ c++17 static
 run "CMake, FetchContent, g++, C++17" with_cmake fetch \
-  -D UDPGATE_SOURCE="$source_root"
+  -D UDPGATE_SOURCE="$source_root" -D UDPGATE_PRECOMPILED_HEADERS=ON
 exit "$((failures > 0))"

@@ -30,14 +30,22 @@ clean_up() {
     buildah umount "$container" > /dev/null 2>&1 || true
     buildah rm "$container" > /dev/null 2>&1 || true
   done
-  if [[ "$keeps" == no ]]; then
-    buildah rmi --force "$image" > /dev/null 2>&1 || true
-  fi
+  umount "$work/storage/overlay" > /dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap clean_up EXIT
-export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
-export STORAGE_OPTS="" XDG_RUNTIME_DIR="$work"
+export BUILDAH_ISOLATION=chroot XDG_RUNTIME_DIR="$work"
+if [[ "$keeps" == no ]]; then
+  # A storage that goes with the script.
+  export CONTAINERS_STORAGE_CONF="$work/storage.conf"
+  storage() {
+    printf '[storage]\ndriver = "%s"\ngraphroot = "%s"\nrunroot = "%s"\n' \
+      "$1" "$work/storage" "$work/run" > "$CONTAINERS_STORAGE_CONF"
+  }
+  storage overlay
+  # Slower, and it works on every file system.
+  buildah info > /dev/null 2>&1 || storage vfs
+fi
 
 quietly() {
   "$@" > "$work/log" 2>&1 || {

@@ -12,23 +12,30 @@
 #                                also what tools/programs.sh runs
 #   tools/install_deps.sh --nethernet
 #                                also what tools/nethernet.sh runs
+#   tools/install_deps.sh --package
+#                                only what tools/package_deb.sh needs
 #
 # Prints nothing, and needs no sudo, where nothing is missing.
 set -euo pipefail
 
+# What CMake builds the libraries and the program with.
+cmake_packages=(
+  clang cmake dpkg-dev g++ libabsl-dev libboost1.81-dev libbpf-dev libc-ares-dev
+  libcli11-dev libgmock-dev libgtest-dev libhiredis-dev libspdlog-dev libssl-dev
+  libsystemd-dev ninja-build nlohmann-json3-dev pkg-config prometheus-cpp-dev
+  python3
+)
 packages=(
-  bazel-bootstrap bazel-rules-java bazel-rules-proto clang dpkg-dev g++
-  libabsl-dev libboost1.81-dev libbpf-dev libc-ares-dev libcli11-dev
-  libhiredis-dev libspdlog-dev libssl-dev
-  libclang-rt-14-dev libsystemd-dev lld
-  nlohmann-json3-dev prometheus-cpp-dev
-  libbenchmark-dev libgmock-dev libgtest-dev libnice-dev openssl pkg-config
-  python3 redis-server
+  "${cmake_packages[@]}"
+  bazel-bootstrap bazel-rules-java bazel-rules-proto
+  libclang-rt-14-dev lld
+  libbenchmark-dev libnice-dev openssl
+  redis-server
   ethtool iproute2 nftables
 )
 ci_packages=(
-  ccache chromium chromium-driver clang-format clang-tidy cmake curl git haproxy
-  keepalived ninja-build nutcracker prometheus python3-yaml systemd
+  ccache chromium chromium-driver clang-format clang-tidy curl git haproxy
+  keepalived lintian nutcracker prometheus python3-yaml systemd
 )
 bench_packages=(
   golang-github-gomodule-redigo-dev golang-go golang-golang-x-net-dev
@@ -57,9 +64,10 @@ case "${1:-}" in
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
   --container) packages+=("${container_packages[@]}") ;;
   --nethernet) packages+=("${nethernet_packages[@]}") ;;
+  --package) packages=("${cmake_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --container | --fuzz | --nethernet | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --container | --fuzz | --nethernet | --package | --programs]" >&2
     exit 2
     ;;
 esac

@@ -67,10 +67,10 @@ def await_true(what, condition):
 
 
 class Systemd:
-    def __init__(self, folder):
+    def __init__(self, folder, command=None):
         self._unshare = subprocess.Popen(
-            ["unshare", "--fork", "--pid", "--mount", "--net", "--kill-child",
-             "bash", "-c", INIT],
+            command or ["unshare", "--fork", "--pid", "--mount", "--net",
+                        "--kill-child", "bash", "-c", INIT],
             env={"FOLDER": folder, "PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True)
