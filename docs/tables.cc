@@ -6,6 +6,7 @@
 // Threads: one. Exit status: 2 for another argument.
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,7 @@
 #include "udpgate/nethernet/join_service_options.h"
 #include "udpgate/nethernet/nethernet_metric_infos.h"
 #include "udpgate/proxy_stats.h"
+#include "udpgate/redis/redis_metrics.h"
 #include "udpgate/store/store_metrics.h"
 #include "udpgate/version.h"
 
@@ -110,8 +112,15 @@ std::string NetherNetMetricTable() {
 std::string StoreMetricTable() {
   std::string text =
       "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n";
+  std::vector<HostMetric> metrics = SessionStoreMetrics({});
+  for (HostMetric& metric : RedisSessionStoreMetrics({})) {
+    // That one is on the page about Redis.
+    if (metric.name != "udpgate_redis_problem") {
+      metrics.push_back(std::move(metric));
+    }
+  }
   std::string last;
-  for (const HostMetric& metric : SessionStoreMetrics({})) {
+  for (const HostMetric& metric : metrics) {
     if (metric.name == last) continue;  // with another label
     last = metric.name;
     const char* type = "gauge";

@@ -2,7 +2,7 @@
 """promtool takes the alert rules, every metric that rules and dashboard name is
 one that the gateway has, and every one that it has is explained.
 
-  rules_test.py UDP_GATE ALERTS DASHBOARD EXPLANATION...
+  rules_test.py UDP_GATE ALERTS CASES DASHBOARD EXPLANATION...
 """
 
 import json
@@ -14,20 +14,23 @@ import sys
 import urllib.request
 
 
-def check_rules(path):
+def check_rules(path, cases):
     if shutil.which("promtool") is None:
         if os.environ.get("CI") == "true":
             sys.exit("there is no promtool")
         print("skipped: there is no promtool")
         return
     subprocess.run(["promtool", "check", "rules", path], check=True)
+    subprocess.run(["promtool", "test", "rules", cases], check=True)
 
 
 def metrics_of(gate):
     """The text of /metrics of a gateway of its own."""
     process = subprocess.Popen(
         [gate, "--proxy-addr=127.0.0.1:0", "--redis-addr=127.0.0.1:9",
-         "--admin-addr=127.0.0.1:0", "--nethernet-addr=127.0.0.1:0"],
+         "--admin-addr=127.0.0.1:0", "--nethernet-addr=127.0.0.1:0",
+         "--redis-gateway-key=gateways", "--redis-event-stream=events",
+         "--session-store=redis"],
         stderr=subprocess.PIPE, text=True)
     try:
         for line in process.stderr:
@@ -43,8 +46,8 @@ def metrics_of(gate):
 
 
 def main():
-    gate, alerts, dashboard, *explanations = sys.argv[1:]
-    check_rules(alerts)
+    gate, alerts, cases, dashboard, *explanations = sys.argv[1:]
+    check_rules(alerts, cases)
     with open(alerts, encoding="utf-8") as file:
         text = file.read()
     with open(dashboard, encoding="utf-8") as file:
