@@ -19,6 +19,8 @@ if [[ $# -ne 1 ]]; then
 fi
 symbols="$(dirname "${BASH_SOURCE[0]}")/../cmake/symbols"
 mkdir -p "$symbols"
+# What no program can name: internal parts, and classes within a class.
+not_interface='^[^(]*::(internal|Impl|Core)::'
 status=0
 for library in "$1"/libudpgate_*.so; do
   name="${library##*/libudpgate_}"
@@ -26,6 +28,7 @@ for library in "$1"/libudpgate_*.so; do
   # Weak ones are inline functions, which a compiler may leave out.
   nm --dynamic --defined-only --demangle "$library" \
     | sed -nE 's/^[0-9a-f]+ [TDBR] //p' | sed 's/@@.*//' \
+    | sed -E "/$not_interface/d" \
     | LC_ALL=C sort -u > "$symbols/$name.new"
   if [[ "$is_update" == yes ]]; then
     mv "$symbols/$name.new" "$symbols/$name.txt"
