@@ -149,6 +149,50 @@ TEST_F(SessionKeeperTest, AnotherGatewayContinuesTheSessionOfADeadOne) {
       [&] { return gate.keeper->GetStats().newcomers_adopted == 1; }));
 }
 
+TEST_F(SessionKeeperTest, AProcessThatStartsAgainContinuesItsSessions) {
+  auto dead = std::make_unique<Gate>(store_.Connect());
+  dead->Start(resolver_);
+  const SocketAddress listen = dead->address();
+  Ask(*dead);
+  ASSERT_TRUE(AwaitOwner("a"));
+  const StoredSession former = *store_.Find(client_.address());
+  dead.reset();
+  ON_CALL(*resolver_, Resolve)
+      .WillByDefault(ResolveWithError(absl::NotFoundError("no backend")));
+  Gate gate(store_.Connect());
+  gate.Start(resolver_, listen);
+  EXPECT_TRUE(gate.recovery.status.ok()) << gate.recovery.status;
+  EXPECT_EQ(gate.recovery.session_count, 1);
+  EXPECT_EQ(gate.recovery.on_other_port_count, 0);
+  EXPECT_EQ(Ask(gate), "echo:hello");
+  EXPECT_EQ(backend_.sources().back(), former.relay);
+  EXPECT_TRUE(AwaitTrue([&] {
+    const auto record = store_.Find(client_.address());
+    return record.has_value() && record->token.run != former.token.run;
+  }));
+  EXPECT_EQ(gate.keeper->GetStats().newcomers_adopted, 0u);
+}
+
+TEST_F(SessionKeeperTest, APromotedStandbyServesTheSessionsOfTheOther) {
+  auto active = std::make_unique<Gate>(store_.Connect(), "active");
+  active->Start(resolver_);
+  const SocketAddress listen = active->address();
+  Ask(*active);
+  ASSERT_TRUE(AwaitOwner("active"));
+  const SocketAddress relay = store_.Find(client_.address())->relay;
+  active.reset();
+  Gate gate(store_.Connect(), "a", /*is_standby=*/true);
+  gate.Start(resolver_, listen);
+  EXPECT_TRUE(gate.proxy->is_standby());
+  ASSERT_TRUE(
+      AwaitTrue([&] { return gate.keeper->GetStats().standby_sessions == 1; }));
+  gate.keeper->Promote();
+  ASSERT_TRUE(AwaitTrue([&] { return !gate.proxy->is_standby(); }));
+  EXPECT_EQ(Ask(gate), "echo:hello");
+  EXPECT_EQ(backend_.sources().back(), relay);
+  EXPECT_TRUE(AwaitOwner("a"));
+}
+
 TEST_F(SessionKeeperTest, WithoutTheStoreTheGatewayStartsAndServes) {
   const auto connection = store_.Connect();
   FakeSessionStore::Link link;
