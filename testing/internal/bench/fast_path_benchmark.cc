@@ -6,6 +6,8 @@
 //
 // `install_ns` and `remove_ns` are nanoseconds of the calling thread for one
 // call. What the offload's own thread does after that is not in them.
+//
+// fast_path_program_benchmark.cc is a part of the same program.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>

@@ -302,11 +302,38 @@ static __always_inline long fix_udp_checksum(struct __sk_buff* skb,
                              BPF_F_MARK_MANGLED_0);
 }
 
+// `bytes` bytes of headers from `offset` on, for direct access; null if the
+// kernel has no memory to make them adjacent. Calls of helpers make the result
+// invalid. The verifier sees to it that no other user of the packet's memory
+// sees the changes. It must know `offset`, so that is a constant.
+static __always_inline void* headers_at(struct __sk_buff* skb, __u32 offset,
+                                        __u32 bytes) {
+  __u8* data = (__u8*)(long)skb->data;
+  if (data + offset + bytes > (__u8*)(long)skb->data_end) {
+    if (bpf_skb_pull_data(skb, offset + bytes)) return 0;
+    data = (__u8*)(long)skb->data;
+    if (data + offset + bytes > (__u8*)(long)skb->data_end) return 0;
+  }
+  return data + offset;
+}
+
+// RFC 1624, equation 3, for the difference of all words at once.
+static __always_inline __u16 updated_checksum(__u16 checksum,
+                                              __u32 difference) {
+  __u32 sum = (__u16)~checksum + difference;
+  sum = (sum & 0xFFFF) + (sum >> 16);
+  sum = (sum & 0xFFFF) + (sum >> 16);
+  return (__u16)~sum;
+}
+
 static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
                                          const struct packet* packet,
                                          const struct udpgate_flow* flow,
+                                         __u32 link_bytes,
                                          __u64 relayed_before) {
-  __u32 ip = packet->link_bytes;
+  struct ipv4_udp_headers* headers =
+      headers_at(skb, link_bytes, sizeof(*headers));
+  if (!headers) return -1;
   // Identification, flags, and the word with the TTL: adjacent in the header.
   __u16 words[3] = {packet->identification, packet->flags_and_offset,
                     packet->ttl_word};
@@ -323,70 +350,61 @@ static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
   }
   __u16 first_word = packet->first_word;
   if (udpgate_rewriting.clears_traffic_class) first_word &= bpf_htons(0xFF00);
-  __u8 addresses[8];
-  __builtin_memcpy(addresses, flow->rewritten.source, 4);
-  __builtin_memcpy(addresses + 4, flow->rewritten.destination, 4);
-  __u32 checksum = ip + __builtin_offsetof(struct ipv4_header, checksum);
-  // RFC 1624, for all words at once.
   __u32 difference = flow->address_difference;
   difference += (__u16)~packet->first_word + (__u32)first_word;
   difference += (__u16)~packet->identification + (__u32)words[0];
   difference += (__u16)~packet->flags_and_offset + (__u32)words[1];
   difference += (__u16)~packet->ttl_word + (__u32)words[2];
-  long error = bpf_l3_csum_replace(skb, checksum, 0, difference, 0);
-  if (error) return error;
-  if (first_word != packet->first_word) {
-    error = bpf_skb_store_bytes(skb, ip, &first_word, sizeof(first_word), 0);
-    if (error) return error;
-  }
-  error = bpf_skb_store_bytes(
-      skb, ip + __builtin_offsetof(struct ipv4_header, identification), words,
-      sizeof(words), 0);
-  if (error) return error;
-  return bpf_skb_store_bytes(
-      skb, ip + __builtin_offsetof(struct ipv4_header, source), addresses,
-      sizeof(addresses), 0);
+  *(__u16*)&headers->ip.version_and_size = first_word;
+  headers->ip.identification = words[0];
+  headers->ip.flags_and_offset = words[1];
+  *(__u16*)&headers->ip.time_to_live = words[2];
+  headers->ip.checksum = updated_checksum(headers->ip.checksum, difference);
+  __builtin_memcpy(headers->ip.source, flow->rewritten.source, 4);
+  __builtin_memcpy(headers->ip.destination, flow->rewritten.destination, 4);
+  headers->udp.source_port = flow->rewritten.source_port;
+  headers->udp.destination_port = flow->rewritten.destination_port;
+  return 0;
 }
 
 // IPv6 has no header checksum that would cancel the change. If the device has
-// summed up the packet (CHECKSUM_COMPLETE), BPF_F_RECOMPUTE_CSUM keeps that sum
+// summed up the packet (CHECKSUM_COMPLETE), bpf_csum_update() keeps that sum
 // correct. For the addresses it reverts the effect of BPF_F_PSEUDO_HDR on that
 // sum, which is meant for IPv4.
 static __always_inline long rewrite_ipv6(struct __sk_buff* skb,
                                          const struct packet* packet,
-                                         const struct udpgate_flow* flow) {
-  __u32 ip = packet->link_bytes;
+                                         const struct udpgate_flow* flow,
+                                         __u32 link_bytes) {
   __u16 ttl_word = packet->ttl_word;
   --*((__u8*)&ttl_word + 1);
   // Version, traffic class, and four bits of the flow label.
   __u16 first_word = packet->first_word;
   if (udpgate_rewriting.clears_traffic_class) first_word &= bpf_htons(0xF00F);
-  if (first_word != packet->first_word) {
-    long error = bpf_skb_store_bytes(skb, ip, &first_word, sizeof(first_word),
-                                     BPF_F_RECOMPUTE_CSUM);
-    if (error) return error;
-  }
-  long error = bpf_skb_store_bytes(
-      skb, ip + __builtin_offsetof(struct ipv6_header, next_header), &ttl_word,
-      sizeof(ttl_word), BPF_F_RECOMPUTE_CSUM);
-  if (error) return error;
-  return bpf_skb_store_bytes(
-      skb, ip + __builtin_offsetof(struct ipv6_header, source),
-      flow->rewritten.source, 32, BPF_F_RECOMPUTE_CSUM);
+  __u32 difference = flow->address_difference;
+  difference += (__u16)~packet->first_word + (__u32)first_word;
+  difference += (__u16)~packet->ttl_word + (__u32)ttl_word;
+  bpf_csum_update(skb, difference);  // an error: there is no such sum
+  struct ipv6_udp_headers* headers =
+      headers_at(skb, link_bytes, sizeof(*headers));
+  if (!headers) return -1;
+  *(__u16*)headers->ip.version_and_traffic_class = first_word;
+  *(__u16*)&headers->ip.next_header = ttl_word;
+  __builtin_memcpy(headers->ip.source, flow->rewritten.source, 16);
+  __builtin_memcpy(headers->ip.destination, flow->rewritten.destination, 16);
+  headers->udp.source_port = flow->rewritten.source_port;
+  headers->udp.destination_port = flow->rewritten.destination_port;
+  return 0;
 }
 
 static __always_inline long rewrite(struct __sk_buff* skb,
                                     const struct packet* packet,
                                     const struct udpgate_flow* flow,
-                                    __u64 relayed_before) {
-  long error = packet->tuple.family == 4
-                   ? rewrite_ipv4(skb, packet, flow, relayed_before)
-                   : rewrite_ipv6(skb, packet, flow);
+                                    __u32 link_bytes, __u64 relayed_before) {
+  long error = fix_udp_checksum(skb, packet, flow);
   if (error) return error;
-  error = fix_udp_checksum(skb, packet, flow);
-  if (error) return error;
-  return bpf_skb_store_bytes(skb, packet->link_bytes + packet->ip_bytes,
-                             &flow->rewritten.source_port, 4, 0);
+  return packet->tuple.family == 4
+             ? rewrite_ipv4(skb, packet, flow, link_bytes, relayed_before)
+             : rewrite_ipv6(skb, packet, flow, link_bytes);
 }
 
 static __always_inline void count(const struct __sk_buff* skb,
@@ -453,7 +471,7 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
   if (reason != UDPGATE_REASONS) return pass_up_noted(skb, activity, reason);
 
   __u64 relayed_before = *(volatile __u64*)&activity->datagrams;
-  if (rewrite(skb, &packet, flow, relayed_before)) {
+  if (rewrite(skb, &packet, flow, link_bytes, relayed_before)) {
     pass_up(UDPGATE_FAILED);
     return DROP;
   }

@@ -2,7 +2,8 @@
 // comes out, byte for byte, with a simple model of what should
 // (BPF_PROG_TEST_RUN, bpf(2)).
 //
-// Another seed: --test_env=UDPGATE_SEED=7.
+// Another seed, and fewer packets on a slow machine:
+// --test_env=UDPGATE_SEED=7 --test_env=UDPGATE_PACKETS=6000.
 #include <bpf/bpf.h>
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
@@ -27,6 +28,12 @@ namespace internal {
 namespace {
 
 constexpr int kPackets = 60'000;
+
+// The environment variable as a number; `otherwise` if it is not set.
+int NumberOf(const char* variable, int otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::atoi(text);
+}
 
 class PacketTest : public ProgramTest {
  protected:
@@ -128,14 +135,14 @@ Verdict Decide(Verdict verdict, const State& state, Promotion promotion) {
 }
 
 TEST_P(RewritingTest, AgreesWithTheModel) {
-  const char* const text = std::getenv("UDPGATE_SEED");
-  const auto seed = static_cast<uint32_t>(text == nullptr ? 1 : atoi(text));
+  const auto seed = static_cast<uint32_t>(NumberOf("UDPGATE_SEED", 1));
+  const int packet_count = NumberOf("UDPGATE_PACKETS", kPackets);
   Generator generator(seed, table_.get());
   const auto begin_nanoseconds =
       static_cast<uint64_t>(Clock::Monotonic()->NowNanoseconds());
   std::array<uint64_t, UDPGATE_REASONS + 1> verdicts{};
   std::array<uint64_t, UDPGATE_REASONS> counted = program_->PassedUp();
-  for (int number = 0; number < kPackets; ++number) {
+  for (int number = 0; number < packet_count; ++number) {
     const Bytes frame = generator.Packet();
     State state;
     state.lease_is_good = !generator.OneIn(20);
@@ -194,7 +201,8 @@ TEST_P(RewritingTest, AgreesWithTheModel) {
   // The generator reaches every verdict; none of the kernel's helpers refused.
   for (size_t reason = 0; reason < verdicts.size(); ++reason) {
     if (reason == UDPGATE_FAILED) continue;
-    EXPECT_GT(verdicts[reason], 20u) << "reason " << reason;
+    EXPECT_GT(verdicts[reason], static_cast<uint64_t>(packet_count) / 3000)
+        << "reason " << reason;
   }
 }
 
