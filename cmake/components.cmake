@@ -3,10 +3,12 @@
 
 # What each needs beside itself.
 set(udpgate_all_components
-    core dns redis redis-tls http admin nethernet fastpath takeover store testing)
+    core dns redis redis-tls forward http admin nethernet fastpath takeover store
+    testing)
 set(udpgate_needs_dns core)
 set(udpgate_needs_redis dns)
 set(udpgate_needs_redis-tls redis)
+set(udpgate_needs_forward core)
 set(udpgate_needs_http core)
 set(udpgate_needs_admin http)
 set(udpgate_needs_nethernet http)
@@ -25,6 +27,7 @@ set(udpgate_pc_testing gmock)
 set(udpgate_pc_private_dns libcares)
 set(udpgate_pc_private_redis hiredis)
 set(udpgate_pc_private_redis-tls libssl)
+set(udpgate_pc_private_forward libcrypto)
 set(udpgate_pc_private_http libssl)
 set(udpgate_pc_private_admin prometheus-cpp-core)
 set(udpgate_pc_private_nethernet libcrypto)
@@ -57,10 +60,12 @@ find_package(absl REQUIRED)
 # core
 udpgate_sources_of_folder(sources "udpgate/*.cc" "udpgate/*.h"
                                   "udpgate/base/*.h")
-udpgate_sources(internal_sources "udpgate/internal/*.cc" "udpgate/internal/*.h")
+udpgate_sources(internal_sources
+    "udpgate/internal/*.cc" "udpgate/internal/*.h"
+    "udpgate/forward/internal/*.cc" "udpgate/forward/internal/*.h")
 # Needs no c-ares, unlike the rest of its folder.
 udpgate_component(core
-    SOURCES ${sources} ${internal_sources}
+    SOURCES ${sources} ${internal_sources} udpgate/forward/envelope_keys.h
             udpgate/dns/host_port.cc udpgate/dns/host_port.h
     LIBRARIES
         absl::any_invocable absl::core_headers absl::flat_hash_map
@@ -89,6 +94,14 @@ if("redis-tls" IN_LIST udpgate_wanted)
   udpgate_component(redis-tls
       SOURCES udpgate/redis/redis_tls.cc udpgate/redis/redis_tls.h
       DEPENDS core redis PRIVATE_LIBRARIES OpenSSL::SSL OpenSSL::Crypto)
+endif()
+
+if("forward" IN_LIST udpgate_wanted)
+  find_package(OpenSSL 3.0 REQUIRED)
+  udpgate_component(forward
+      SOURCES udpgate/forward/openssl_envelope_keys.cc
+              udpgate/forward/openssl_envelope_keys.h
+      DEPENDS core PRIVATE_LIBRARIES OpenSSL::Crypto)
 endif()
 
 if("http" IN_LIST udpgate_wanted)
