@@ -128,6 +128,12 @@ struct UDPGATE_EXPORT ResolveResult {
   // Disconnect events since then concern it, however late they come. Zero: it
   // begins now.
   absl::Duration age = absl::ZeroDuration();
+  // Another gateway has the client's session, and hears at this address
+  // (`ProxyOptions::forward_address`). The client's datagrams go there, and it
+  // gets no session here. If they cannot be forwarded, or that
+  // gateway does not answer or has no such session, and `backend` is valid,
+  // the client is served from here as if this were not set. Invalid: none.
+  SocketAddress forward_to = {};
 };
 
 // What a resolver says of a datagram of a client without a session, before

@@ -15,6 +15,7 @@
 #include "udpgate/internal/session/relay_ports.h"
 #include "udpgate/internal/session/session_events.h"
 #include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/shard/hop.h"
 #include "udpgate/internal/util/mutex.h"
 #include "udpgate/internal/util/unique_fd.h"
 
@@ -50,6 +51,11 @@ Proxy::Impl::Impl(const ProxyOptions& options,
       disconnects(&context, dependencies.disconnects) {
   context.resolver = dependencies.resolver;
   context.flow_offload = dependencies.flow_offload;
+  if (options.forward_address.is_valid()) {
+    context.hop = std::make_unique<internal::Hop>(
+        context.sys_calls, context.clock, &context.options,
+        dependencies.envelope_keys);
+  }
   if (dependencies.session_observer != nullptr) {
     context.session_events = std::make_unique<internal::SessionEvents>(
         dependencies.session_observer, context.clock,
@@ -62,6 +68,11 @@ absl::StatusOr<std::unique_ptr<Proxy>> Proxy::Create(
   absl::Status status = options.Validate();
   if (dependencies.resolver == nullptr) {
     status.Update(absl::InvalidArgumentError("the resolver is null"));
+  }
+  if (options.forward_address.is_valid() &&
+      dependencies.envelope_keys == nullptr) {
+    status.Update(absl::InvalidArgumentError(
+        "forward_address is set, but envelope_keys is null"));
   }
   if (!status.ok()) {
     for (const int fd : options.listen_fds) internal::UniqueFd close(fd);
@@ -94,6 +105,16 @@ bool Proxy::is_standby() const {
 
 void Proxy::Supersede(absl::Span<const uint64_t> session_ids) {
   impl_->restore.Supersede(session_ids);
+}
+
+void Proxy::ForgetOwner(const SocketAddress& owner) {
+  internal::Hop* const hop = impl_->context.hop.get();
+  if (hop != nullptr) hop->peers().Forget(owner);
+}
+
+SocketAddress Proxy::forward_address() const {
+  const internal::Hop* const hop = impl_->context.hop.get();
+  return hop == nullptr || !hop->is_open() ? SocketAddress() : hop->address();
 }
 
 void Proxy::Stop() { impl_->start_stop.Stop(); }

@@ -28,6 +28,7 @@
 #include "udpgate/clock.h"
 #include "udpgate/disconnect_source.h"
 #include "udpgate/flow_offload.h"
+#include "udpgate/forward/envelope_keys.h"
 #include "udpgate/proxy_options.h"
 #include "udpgate/proxy_stats.h"
 #include "udpgate/session_info.h"
@@ -54,6 +55,9 @@ struct UDPGATE_EXPORT ProxyDependencies {
   internal::SysCalls* sys_calls = nullptr;
   // Null: every datagram goes through sockets. See flow_offload.h.
   std::shared_ptr<FlowOffload> flow_offload = nullptr;
+  // Required with `ProxyOptions::forward_address`. All gateways of a fleet have
+  // the same. See forward/envelope_keys.h.
+  std::shared_ptr<forward::EnvelopeKeys> envelope_keys = nullptr;
   // Null: session events are not reported. See session_observer.h.
   std::shared_ptr<SessionObserver> session_observer = nullptr;
 };
@@ -123,6 +127,13 @@ class UDPGATE_EXPORT Proxy {
   // Disconnect, many end in slices, and the call may block briefly. Threads: as
   // for Disconnect.
   void Supersede(absl::Span<const uint64_t> session_ids);
+
+  // The gateway at this address (`ResolveResult::forward_to`) is gone: clients
+  // that are forwarded to it are resolved again.
+  void ForgetOwner(const SocketAddress& owner);
+  // `ProxyOptions::forward_address`, with the port that the kernel chose;
+  // invalid if there is none, or if a takeover has not opened it yet.
+  SocketAddress forward_address() const;
 
   // Stops the threads and the disconnect source and ends all sessions. Returns
   // within milliseconds, even if the resolver hangs. With a SessionObserver it

@@ -30,6 +30,10 @@ inline constexpr DurationRange kPortQuarantine{
     "port_quarantine", absl::ZeroDuration(), absl::Hours(1)};
 inline constexpr DurationRange kBackendHoldoff{
     "backend_holdoff", absl::ZeroDuration(), absl::Hours(1)};
+inline constexpr IntegerRange kForwardedClients{"forwarded_clients_max", 1,
+                                                kQueueSizeMax};
+inline constexpr DurationRange kForwardPatience{"forward_patience", kTimeoutMin,
+                                                kTimeoutMax};
 inline constexpr IntegerRange kQueueSizeDatagrams{"queue_size_datagrams", 1,
                                                   kQueueSizeMax};
 // UIO_MAXIOV of recvmmsg(2).

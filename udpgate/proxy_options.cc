@@ -48,6 +48,14 @@ absl::Status ProxyOptions::Validate() const {
                                        "; allowed are addresses of this "
                                        "machine")));
   }
+  if (forward_address.is_valid() && !forward_address.is_unicast()) {
+    status.Update(invalid("forward_address",
+                          absl::StrCat(" is ", forward_address.ToString(),
+                                       "; allowed is an address of this "
+                                       "machine")));
+  }
+  status.Update(ranges::kForwardedClients.Check(forwarded_clients_max));
+  status.Update(ranges::kForwardPatience.Check(forward_patience));
   status.Update(ranges::kPortQuarantine.Check(port_quarantine));
   status.Update(ranges::kBackendHoldoff.Check(backend_holdoff));
   return status;

@@ -145,6 +145,22 @@ struct UDPGATE_EXPORT ProxyOptions {
   // `ResolveResult::alternatives`). A reply ends it. 0 to 1 hour.
   absl::Duration backend_holdoff = absl::Seconds(10);
 
+  // Where other gateways of the fleet send the datagrams of clients whose
+  // sessions are here (`ResolveResult::forward_to`), sealed with
+  // `ProxyDependencies::envelope_keys`. One address of this host that the
+  // others reach; with port 0 the kernel chooses, see `Proxy::forward_address`.
+  // Invalid: nothing is forwarded, here or there.
+  SocketAddress forward_address;
+
+  // Limit on the clients that are forwarded to other gateways. 1 to 2^20.
+  int64_t forwarded_clients_max = 65'536;
+
+  // How long the gateway that has a session may be silent while its client
+  // sends; after half of it, it is asked whether it has the session. Then the
+  // client is resolved again. After twice this time it is given up, and the
+  // client gets a session here. 10 ms to 1 day.
+  absl::Duration forward_patience = absl::Seconds(2);
+
   // Limit on the datagrams that wait for one shard; their bytes are limited to
   // 2 KiB times as many, but always allow one of the largest datagrams. A full
   // queue drops and counts. 1 to 1,048,576.

@@ -114,6 +114,29 @@ namespace udpgate {
   X(kCounter, fast_path_withdrawals,                                           \
     "Sessions moved back to sockets because routes, links or addresses "       \
     "changed.")                                                                \
+  X(kGauge, hop_clients,                                                       \
+    "Clients whose sessions other gateways have, and whose datagrams are "     \
+    "forwarded there.")                                                        \
+  X(kCounter, hop_client_datagrams_sent,                                       \
+    "Part of client_datagrams_forwarded sent to the gateway that has the "     \
+    "session.")                                                                \
+  X(kCounter, hop_client_datagrams_received,                                   \
+    "Part of client_datagrams_received that came by another gateway.")         \
+  X(kCounter, hop_replies_sent,                                                \
+    "Part of backend_datagrams_forwarded sent to the gateway that the client " \
+    "sends by.")                                                               \
+  X(kCounter, hop_replies_received,                                            \
+    "Part of backend_datagrams_received that came from the gateway that has "  \
+    "the session.")                                                            \
+  X(kCounter, hop_refusals,                                                    \
+    "Times that a gateway did not have the session of a client that was "      \
+    "forwarded to it.")                                                        \
+  X(kCounter, hop_silences,                                                    \
+    "Clients that got a session here, since the gateway that has theirs did "  \
+    "not answer.")                                                             \
+  X(kCounter, hop_envelopes_large,                                             \
+    "Datagrams between gateways that exceed a packet of 1,500 bytes; they "    \
+    "leave in fragments unless the network between carries larger packets.")   \
   X(kGauge, relay_ports_in_use, "Source ports towards backends in use.")       \
   X(kGauge, relay_ports_quarantined, "Source ports in quarantine.")            \
   X(kCounter, quarantined_ports_taken,                                         \
@@ -170,6 +193,18 @@ namespace udpgate {
   X(kDraining, draining, "New session rejected: the gateway is draining.")    \
   X(kStandby, standby,                                                        \
     "Datagram of a client while the gateway is in standby.")                  \
+  X(kHopInvalid, hop_invalid,                                                 \
+    "Datagram at SESSION_FORWARD_ADDR that no gateway with the same secret "  \
+    "has sealed.")                                                            \
+  X(kHopReplayed, hop_replayed,                                               \
+    "Datagram of another gateway that came before, or whose time differs by " \
+    "more than 30 s.")                                                        \
+  X(kHopNoSession, hop_no_session,                                            \
+    "Datagram of another gateway for a client that has no session here, or "  \
+    "is not forwarded.")                                                      \
+  X(kHopLimit, hop_limit,                                                     \
+    "Too many clients are forwarded, or too many gateways are known.")        \
+  X(kHopSendFailed, hop_send_failed, "Sending to another gateway failed.")    \
   X(kSessionEnded, session_ended,                                             \
     "Buffered datagram discarded at shutdown, or since another gateway "      \
     "continues the session.")                                                 \
@@ -214,6 +249,8 @@ namespace udpgate {
   X(kNoUpstreamSocket, no_upstream_socket,                                    \
     "No upstream socket could be opened.")                                    \
   X(kSuperseded, superseded, "Another gateway continues the session.")        \
+  X(kForwarded, forwarded,                                                    \
+    "Another gateway has the session, and the client's datagrams go there.")  \
   X(kStopped, stopped, "The gateway stopped.")
 
 // Why a session's upstream socket was replaced; the backend stays the same.

@@ -78,7 +78,7 @@ TEST(ProxyStatsTest, WhatCanShrinkIsAGauge) {
                 "messages_queued", "session_events_queued", "sessions_active",
                 "sessions_confirmed", "sessions_pending", "sessions_paused",
                 "relay_ports_in_use", "relay_ports_quarantined",
-                "fast_path_sessions"}));
+                "fast_path_sessions", "hop_clients"}));
 }
 
 TEST(ProxyStatsTest, DropReasonsHaveNamesOfTheirOwnAndHelp) {

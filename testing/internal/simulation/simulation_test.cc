@@ -37,6 +37,8 @@ uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
 void ExpectToHaveMet(const Coverage& coverage) {
   const ProxyStats& stats = coverage.stats;
   for (size_t i = 0; i < kEndReasonCount; ++i) {
+    // There is only one gateway.
+    if (static_cast<EndReason>(i) == EndReason::kForwarded) continue;
     EXPECT_GT(stats.sessions_ended[i], 0u)
         << EndReasonName(static_cast<EndReason>(i));
   }

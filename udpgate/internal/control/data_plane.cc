@@ -43,7 +43,7 @@ absl::Status DataPlane::Create() {
       return status;
     }
   }
-  return absl::OkStatus();
+  return CreateHopReader();
 }
 
 absl::Status DataPlane::OpenSockets() {
@@ -65,6 +65,12 @@ absl::Status DataPlane::OpenSockets() {
         socket.fd.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on));
     if (!result.ok()) {
       return ErrnoToStatus(result.error, "setsockopt SO_TIMESTAMPNS");
+    }
+  }
+  // In a takeover the old process still has the address.
+  if (context_->hop != nullptr && context_->options.client_hash_seed == 0) {
+    if (absl::Status status = context_->hop->Open(); !status.ok()) {
+      return status;
     }
   }
   NoteBufferSizes();
@@ -128,8 +134,29 @@ absl::Status DataPlane::CreateReader(size_t index, bool has_thread) {
   return reader_threads_.back()->Attach();
 }
 
+absl::Status DataPlane::CreateHopReader() {
+  if (context_->hop == nullptr) return absl::OkStatus();
+  std::vector<Worker*> workers;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    workers.push_back(worker.get());
+  }
+  absl::StatusOr<std::unique_ptr<HopReader>> created =
+      HopReader::Create(context_, std::move(workers));
+  if (!created.ok()) return created.status();
+  hop_reader_ = *std::move(created);
+  return absl::OkStatus();
+}
+
 absl::Status DataPlane::StartThreads() {
   for (const std::unique_ptr<Worker>& worker : workers_) worker->ClearStop();
+  if (hop_reader_ != nullptr) {
+    hop_reader_->ClearStop();
+    absl::StatusOr<std::thread> thread =
+        StartThread("udpgate-hop", ThreadRole::kDataPlane,
+                    [reader = hop_reader_.get()] { reader->Run(); });
+    if (!thread.ok()) return thread.status();
+    threads_.push_back(*std::move(thread));
+  }
   for (const std::unique_ptr<ReaderThread>& reader : reader_threads_) {
     reader->ClearStop();
     // The process that the sockets were taken over from has changed it. If it
@@ -175,6 +202,7 @@ void DataPlane::StopThreads() {
     reader->Stop();
   }
   for (const std::unique_ptr<Worker>& worker : workers_) worker->Stop();
+  if (hop_reader_ != nullptr) hop_reader_->Stop();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }
@@ -202,6 +230,7 @@ void DataPlane::EndAllSessions() {
 
 void DataPlane::CloseListenSockets() {
   for (ListenSocket& socket : context_->listeners) socket.fd.Reset();
+  if (context_->hop != nullptr) context_->hop->Close();
 }
 
 void DataPlane::ApplyLimits() {
@@ -281,6 +310,7 @@ void DataPlane::AddStats(ProxyStats* stats) const {
   for (const std::unique_ptr<Reader>& reader : readers_) {
     reader->counters().AddTo(stats);
   }
+  if (hop_reader_ != nullptr) hop_reader_->counters().AddTo(stats);
   for (const std::unique_ptr<Worker>& worker : workers_) {
     worker->counters().AddTo(stats);
     const uint64_t queued = worker->inbox()->datagrams_waiting();

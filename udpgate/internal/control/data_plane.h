@@ -16,6 +16,7 @@
 #include "udpgate/internal/net/network_watcher.h"
 #include "udpgate/internal/session/handover.h"
 #include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/shard/hop_reader.h"
 #include "udpgate/internal/shard/reader.h"
 #include "udpgate/internal/shard/reader_thread.h"
 #include "udpgate/internal/shard/restore_order.h"
@@ -108,6 +109,7 @@ class DataPlane {
  private:
   absl::Status OpenSockets();
   absl::Status CreateWorkers();
+  absl::Status CreateHopReader();
   absl::Status CreateReader(size_t index, bool has_thread);
   void AddNetworkWatcher();
   void NoteBufferSizes();
@@ -126,6 +128,7 @@ class DataPlane {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<Reader>> readers_;
   std::vector<std::unique_ptr<ReaderThread>> reader_threads_;
+  std::unique_ptr<HopReader> hop_reader_;  // null without a hop
   std::vector<std::thread> threads_;
   HandedTags handed_tags_;  // from Prepare to TakeOver
 };

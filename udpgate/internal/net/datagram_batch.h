@@ -29,15 +29,34 @@ inline constexpr size_t kDatagramBufferBytes = 65536;
 // One client's datagram between the socket and its session. The payload lies
 // in a ReceiveBatch or an Inbox and is valid only for the call that gets it.
 struct ClientDatagram {
+  // Who has sent it here: the client, or another gateway: a datagram of a
+  // client whose session is here; a reply to a client whose session is there;
+  // whether there is a session, which is no datagram of anybody.
+  enum class Origin : uint8_t {
+    kClient,
+    kHop,
+    kHopReply,
+    kHopNoSession,
+    kHopSession
+  };
+
   SocketAddress client;
   // The local address that the client sent to, port 0; invalid unless the
-  // listening socket is a wildcard one.
+  // listening socket is a wildcard one. From another gateway: that gateway's,
+  // with the port.
   SocketAddress local;
   uint32_t hash = 0;  // ClientHash of `client`
   uint16_t listener = 0;
-  uint8_t traffic_class = 0;             // see ReceiveBatch::Control
+  uint8_t traffic_class = 0;  // see ReceiveBatch::Control
+  Origin origin = Origin::kClient;
+  bool wants_answer = false;             // of kHop: whether there is a session
+  uint16_t peer = 0;                     // the other gateway, see Peers
   int64_t receive_time_nanoseconds = 0;  // likewise
   absl::Span<const char> payload;
+
+  bool is_answer() const {
+    return origin == Origin::kHopNoSession || origin == Origin::kHopSession;
+  }
 };
 
 // Buffers for up to `capacity` received datagrams. Memory is taken from the

@@ -48,6 +48,9 @@ struct Session : SessionRecord {
   uint32_t hash = 0;           // ClientHash of `client`
   int upstream_fd = -1;        // -1 exactly while pending
   uint32_t network_epoch = 0;  // see GateContext
+  // The gateway that the client's last datagram came by, and replies go to; see
+  // forward::internal::Peers. 0: none.
+  uint16_t hop = 0;
   // While there is no reply: when to check the route again; see
   // UpstreamRecovery::CheckSource.
   int64_t next_source_check_nanoseconds = 0;

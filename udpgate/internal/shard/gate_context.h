@@ -22,6 +22,7 @@
 #include "udpgate/internal/session/backend_sessions.h"
 #include "udpgate/internal/session/relay_ports.h"
 #include "udpgate/internal/session/session_events.h"
+#include "udpgate/internal/shard/hop.h"
 #include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/util/control_thread.h"
 #include "udpgate/internal/util/mutex.h"
@@ -60,6 +61,7 @@ struct GateContext {
   std::shared_ptr<BackendResolver> resolver;
   std::shared_ptr<FlowOffload> flow_offload;      // may be null
   std::unique_ptr<SessionEvents> session_events;  // null: no observer
+  std::unique_ptr<Hop> hop;  // null: nothing is forwarded between gateways
   std::vector<ListenSocket> listeners;
   // Of all shards, by their numbers.
   std::vector<std::shared_ptr<Inbox>> inboxes;

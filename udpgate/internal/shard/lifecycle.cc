@@ -50,8 +50,10 @@ void Lifecycle::MoveTo(SessionState state, Session* session) {
   if (state == SessionState::kConfirmed) {
     shard_->gate->admission.Confirm(session->client);
     upstreams_->Resume(session);
-    shard_->offload.Begin(shard_->gate->listeners[session->listener].address,
-                          session);
+    if (session->hop == 0) {
+      shard_->offload.Begin(shard_->gate->listeners[session->listener].address,
+                            session);
+    }
     Report(SessionEvent::Kind::kConfirmed, *session, EndReason::kIdle);
   } else if (state == SessionState::kUnconfirmed) {
     Report(SessionEvent::Kind::kOpened, *session, EndReason::kIdle);
@@ -94,7 +96,7 @@ void Lifecycle::End(EndReason end, DropReason held_drop, Session** ended) {
 void Lifecycle::UpdateOffload(Session* session) {
   if (!shard_->offload.is_on()) return;
   shard_->offload.Update(session);
-  if (session->state != SessionState::kConfirmed) return;
+  if (session->state != SessionState::kConfirmed || session->hop != 0) return;
   shard_->offload.Begin(shard_->gate->listeners[session->listener].address,
                         session);
 }

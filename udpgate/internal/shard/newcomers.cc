@@ -209,6 +209,7 @@ void Newcomers::HandleResult(ShardMessage* message) {
     return;
   }
   if (message->result.ok()) {
+    if (Forward(*message->result, &session)) return;
     if (!moves_->EndOldSession(&*message->result, session)) return;
     OpenUpstream(*std::move(message->result), &session);
     return;
@@ -224,6 +225,20 @@ void Newcomers::HandleResult(ShardMessage* message) {
   };
   Refuse(is_timeout ? EndReason::kResolveTimedOut : EndReason::kResolveFailed,
          reason, why, &session);
+}
+
+// Whether the session has ended here, since another gateway has it. Without
+// room the client gets the same backend from here, if the result names it.
+bool Newcomers::Forward(const ResolveResult& result, Session** session) {
+  if (!result.forward_to.is_valid()) return false;
+  if (forwarding_->Begin(result.forward_to, session)) return true;
+  if (result.backend.is_valid()) return false;
+  const auto why = [&] {
+    return absl::StrCat("its session is at ", result.forward_to.ToString(),
+                        ", where nothing can be forwarded to");
+  };
+  Refuse(EndReason::kResolveFailed, DropReason::kHopLimit, why, session);
+  return true;
 }
 
 void Newcomers::HandleMoved(ShardMessage* message) {
@@ -306,6 +321,8 @@ void Newcomers::Connect(const UpstreamOpener::Result& opened,
     session->created_nanoseconds -= age_nanoseconds;
     session->resolve_begin_nanoseconds -= age_nanoseconds;
   }
+  // Also if another gateway had it before.
+  forwarding_->Forget(session->client);
   session->label = std::move(result->label);
   session->tag = std::move(result->tag);
   if (session->tag != nullptr) {

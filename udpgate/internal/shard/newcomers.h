@@ -14,6 +14,7 @@
 #include "udpgate/internal/session/upstream.h"
 #include "udpgate/internal/shard/client_moves.h"
 #include "udpgate/internal/shard/evictions.h"
+#include "udpgate/internal/shard/forwarding.h"
 #include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/relay.h"
@@ -35,13 +36,14 @@ class Newcomers {
   // All must outlive it.
   Newcomers(ShardContext* shard, UpstreamSockets* upstreams,
             Lifecycle* lifecycle, Relay* relay, Evictions* evictions,
-            ClientMoves* moves)
+            ClientMoves* moves, Forwarding* forwarding)
       : shard_(shard),
         upstreams_(upstreams),
         lifecycle_(lifecycle),
         relay_(relay),
         evictions_(evictions),
-        moves_(moves) {}
+        moves_(moves),
+        forwarding_(forwarding) {}
   Newcomers(const Newcomers&) = delete;
   Newcomers& operator=(const Newcomers&) = delete;
 
@@ -84,6 +86,7 @@ class Newcomers {
   // has held.
   Session* FindWaiting(const ShardMessage& message);
   bool MustResolveAgain(const Session& session) const;
+  bool Forward(const ResolveResult& result, Session** session);
   void OpenUpstream(ResolveResult result, Session** session);
   void Connect(const UpstreamOpener::Result& opened,
                const SocketAddress& backend, ResolveResult* result,
@@ -98,6 +101,7 @@ class Newcomers {
   Relay* const relay_;
   Evictions* const evictions_;
   ClientMoves* const moves_;
+  Forwarding* const forwarding_;
 };
 
 }  // namespace internal

@@ -38,7 +38,10 @@ size_t Relay::Gather(absl::Span<const ClientDatagram> datagrams,
   size_t count = 0;
   run_.Clear();
   for (; count < datagrams.size() && !run_.is_full() &&
-         datagrams[count].client == session->client;
+         datagrams[count].client == session->client &&
+         datagrams[count].peer == datagrams[0].peer &&
+         datagrams[count].origin == datagrams[0].origin &&
+         (count == 0 || !datagrams[count].wants_answer);
        ++count) {
     run_.Add(datagrams[count].payload, datagrams[count].traffic_class,
              session->backend.family());
@@ -46,7 +49,15 @@ size_t Relay::Gather(absl::Span<const ClientDatagram> datagrams,
   }
   session->listener = datagrams[count - 1].listener;
   session->local = datagrams[count - 1].local;
+  if (session->hop != datagrams[0].peer) NoteHop(datagrams[0].peer, session);
   return count;
+}
+
+// The client's datagrams take another way now, and so do replies.
+void Relay::NoteHop(uint16_t hop, Session* session) {
+  session->hop = hop;
+  // The flow would pass the other gateway by.
+  if (hop != 0) shard_->offload.End(session);
 }
 
 void Relay::SendHeld(const HeldDatagrams& held, Session** session) {

@@ -3,6 +3,7 @@
 #define UDPGATE_INTERNAL_SHARD_RELAY_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/types/span.h"
 #include "udpgate/internal/net/datagram_batch.h"
@@ -48,6 +49,7 @@ class Relay {
 
  private:
   size_t Gather(absl::Span<const ClientDatagram> datagrams, Session* session);
+  void NoteHop(uint16_t hop, Session* session);
   // Sends `run_`. False if the session has ended.
   [[nodiscard]] bool SendRun(Session** session);
   void NoteForwarded(int begin, int count, Session* session);

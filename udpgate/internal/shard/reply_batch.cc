@@ -19,8 +19,9 @@ constexpr int kReplyAttemptsMax = 32;
 
 }  // namespace
 
-ReplyBatch::ReplyBatch(ShardContext* shard)
+ReplyBatch::ReplyBatch(ShardContext* shard, HopSender* hop_sender)
     : shard_(shard),
+      hop_sender_(hop_sender),
       received_(shard->gate->options.batch_size,
                 !shard->offload.is_on() && !shard->traffic.copies_traffic_class
                     ? ReceiveBatch::Extent::kPayload
@@ -50,6 +51,11 @@ SysCallResult ReplyBatch::Receive(int fd, int count_max, bool reads_control) {
 
 void ReplyBatch::Add(int i, const ReceiveBatch::Control& control,
                      Session* session) {
+  if (session->hop != 0) {
+    session->has_unanswered_reply = true;
+    hop_sender_->AddReply(received_.payload(i), control.traffic_class, session);
+    return;
+  }
   if (!send_shares_[listener_].MaySend(session->id, shard_->now_nanoseconds)) {
     shard_->counters->Drop(DropReason::kSendBufferShare);
     return;
@@ -97,6 +103,7 @@ void ReplyBatch::Flush() {
     shard_->offload.NoteHandled(*sessions_[i], FlowDirection::kFromBackend,
                                 times_nanoseconds_[i]);
   }
+  hop_sender_->Flush();
   times_nanoseconds_.clear();
   sends_.Clear();
   sessions_.clear();

@@ -11,6 +11,7 @@
 #include "udpgate/internal/net/send_share.h"
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/session/session_table.h"
+#include "udpgate/internal/shard/hop_sender.h"
 #include "udpgate/internal/shard/shard_context.h"
 
 namespace udpgate {
@@ -24,8 +25,8 @@ namespace internal {
 // only.
 class ReplyBatch {
  public:
-  // `shard` must outlive it.
-  explicit ReplyBatch(ShardContext* shard);
+  // Both must outlive it.
+  ReplyBatch(ShardContext* shard, HopSender* hop_sender);
   ReplyBatch(const ReplyBatch&) = delete;
   ReplyBatch& operator=(const ReplyBatch&) = delete;
 
@@ -48,8 +49,8 @@ class ReplyBatch {
   bool is_truncated(int i) const { return received_.is_truncated(i); }
   ReceiveBatch::Control control(int i) const { return received_.control(i); }
 
-  // Sends reply `i` to the client of `session` with the next flush, or drops
-  // and counts it.
+  // Sends reply `i` to the client of `session` with the next flush, or to the
+  // gateway that the client sends by, or drops and counts it.
   void Add(int i, const ReceiveBatch::Control& control, Session* session);
 
   // Sends what was added, and counts what cannot be sent as dropped.
@@ -59,6 +60,7 @@ class ReplyBatch {
   void NoteSent(int begin, int count);
 
   ShardContext* const shard_;
+  HopSender* const hop_sender_;
   ReceiveBatch received_;
   int received_count_ = 0;
   SendBatch sends_;

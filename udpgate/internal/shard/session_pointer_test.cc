@@ -41,7 +41,8 @@ class SessionPointerTest : public ::testing::Test {
     shard_ = std::make_unique<ShardContext>(
         &gate_, 0, epoll_fd_.get(), *Inbox::Create(&sys_calls_, {10, 10}),
         &counters_);
-    replies_ = std::make_unique<ReplyBatch>(shard_.get());
+    hop_sender_ = std::make_unique<HopSender>(shard_.get());
+    replies_ = std::make_unique<ReplyBatch>(shard_.get(), hop_sender_.get());
     upstreams_ = std::make_unique<UpstreamSockets>(shard_.get());
     lifecycle_ = std::make_unique<Lifecycle>(shard_.get(), upstreams_.get(),
                                              replies_.get());
@@ -98,6 +99,7 @@ class SessionPointerTest : public ::testing::Test {
   Counters counters_;
   UniqueFd epoll_fd_;
   std::unique_ptr<ShardContext> shard_;
+  std::unique_ptr<HopSender> hop_sender_;
   std::unique_ptr<ReplyBatch> replies_;
   std::unique_ptr<UpstreamSockets> upstreams_;
   std::unique_ptr<Lifecycle> lifecycle_;

@@ -31,7 +31,8 @@ constexpr int64_t kCatchUpPollNanoseconds = 1'000'000;
 Shard::Shard(GateContext* gate, uint32_t number, int epoll_fd,
              std::shared_ptr<Inbox> inbox, Counters* counters)
     : context_(gate, number, epoll_fd, std::move(inbox), counters),
-      replies_(&context_),
+      hop_sender_(&context_),
+      replies_(&context_, &hop_sender_),
       upstreams_(&context_),
       lifecycle_(&context_, &upstreams_, &replies_),
       validation_(&context_, &upstreams_, &lifecycle_),
@@ -40,8 +41,9 @@ Shard::Shard(GateContext* gate, uint32_t number, int epoll_fd,
       endings_(&context_, &lifecycle_, &validation_),
       evictions_(&context_, &upstreams_, &lifecycle_),
       moves_(&context_, &lifecycle_),
+      forwarding_(&context_, &lifecycle_, &hop_sender_),
       newcomers_(&context_, &upstreams_, &lifecycle_, &relay_, &evictions_,
-                 &moves_),
+                 &moves_, &forwarding_),
       snapshot_(&context_),
       handover_(&context_, &upstreams_, &lifecycle_, &newcomers_),
       restorer_(&context_, &upstreams_, &lifecycle_, &evictions_, &newcomers_,
@@ -93,10 +95,15 @@ bool Shard::Deliver(absl::Span<const ClientDatagram> datagrams,
 void Shard::EndAllSessions() {
   while (context_.inbox->datagrams_waiting() > 0) {
     context_.inbox->Peek(context_.gate->options.batch_size, &queued_);
-    context_.counters->Drop(DropReason::kSessionEnded, queued_.size());
+    for (const ClientDatagram& datagram : queued_) {
+      // What a gateway says is no datagram of a client.
+      if (datagram.is_answer()) continue;
+      context_.counters->Drop(DropReason::kSessionEnded);
+    }
     context_.inbox->Pop(static_cast<int>(queued_.size()));
   }
   endings_.EndAll();
+  forwarding_.Clear();
 }
 
 // What has changed since the last iteration, see Proxy::SetLimits.
@@ -165,6 +172,7 @@ void Shard::DrainMessages() {
         break;
       case ShardMessage::Kind::kSupersedeAll:
         endings_.SupersedeAll();
+        forwarding_.Clear();
         break;
       case ShardMessage::Kind::kSupersede:
       case ShardMessage::Kind::kDisconnectClient:
@@ -188,23 +196,65 @@ void Shard::DrainDatagrams() {
 }
 
 void Shard::RelayToBackends(absl::Span<const ClientDatagram> datagrams) {
-  size_t i = 0;
-  while (i < datagrams.size()) {
-    const ClientDatagram& first = datagrams[i];
-    Session* session = context_.sessions.Find(first.client, first.hash);
-    if (session == nullptr) {
-      newcomers_.Begin(first);
-      // The resolver may have posted its result at once; then the rest of the
-      // batch need not be held.
-      DrainMessages();
-      ++i;
-    } else if (session->state == SessionState::kPending) {
-      newcomers_.Hold(first, session);
-      ++i;
-    } else {
-      i += relay_.SendToBackend(datagrams.subspan(i), &session);
-    }
+  for (size_t i = 0; i < datagrams.size();) {
+    i += datagrams[i].origin == ClientDatagram::Origin::kClient
+             ? HandleOfClient(datagrams.subspan(i))
+             : HandleOfGateway(datagrams.subspan(i));
   }
+  if (!forwarding_.is_on()) return;
+  // Their payloads are about to be gone.
+  forwarding_.Flush();
+  hop_sender_.Flush();
+}
+
+// Handles the first one, and those that can be handled with it. Returns how
+// many these are.
+size_t Shard::HandleOfClient(absl::Span<const ClientDatagram> datagrams) {
+  const ClientDatagram& first = datagrams[0];
+  Session* session = context_.sessions.Find(first.client, first.hash);
+  if (session == nullptr) {
+    if (const size_t count = forwarding_.Forward(datagrams); count > 0) {
+      return count;
+    }
+    newcomers_.Begin(first);
+    // The resolver may have posted its result at once; then the rest of the
+    // batch need not be held.
+    DrainMessages();
+    return 1;
+  }
+  if (session->state == SessionState::kPending) {
+    newcomers_.Hold(first, session);
+    return 1;
+  }
+  return relay_.SendToBackend(datagrams, &session);
+}
+
+// The same. What comes from another gateway is never forwarded again.
+size_t Shard::HandleOfGateway(absl::Span<const ClientDatagram> datagrams) {
+  const ClientDatagram& first = datagrams[0];
+  switch (first.origin) {
+    case ClientDatagram::Origin::kHopReply:
+      forwarding_.PassReply(first);
+      return 1;
+    case ClientDatagram::Origin::kHopNoSession:
+    case ClientDatagram::Origin::kHopSession:
+      forwarding_.HandleAnswer(first);
+      return 1;
+    default:
+      break;
+  }
+  Session* session = context_.sessions.Find(first.client, first.hash);
+  if (session == nullptr || session->state == SessionState::kPending) {
+    context_.counters->Drop(DropReason::kHopNoSession);
+    hop_sender_.AddAnswer(/*has_session=*/false, first.peer, first.client,
+                          first.local);
+    return 1;
+  }
+  if (first.wants_answer) {
+    hop_sender_.AddAnswer(/*has_session=*/true, first.peer, first.client,
+                          first.local);
+  }
+  return relay_.SendToBackend(datagrams, &session);
 }
 
 void Shard::HandleReadySockets(absl::Span<const epoll_event> events) {
@@ -242,6 +292,7 @@ bool Shard::HasCaughtUp(bool has_events) {
 
 void Shard::Expire() {
   newcomers_.ExpirePending();
+  forwarding_.Expire();
   if (endings_.is_pacing()) return;
   endings_.EndSuperseded();
   endings_.ExpireUnconfirmed();
@@ -249,7 +300,8 @@ void Shard::Expire() {
 }
 
 int64_t Shard::NextDeadline() const {
-  return std::min(endings_.NextDeadline(), newcomers_.NextDeadline());
+  return std::min({endings_.NextDeadline(), newcomers_.NextDeadline(),
+                   forwarding_.NextDeadline()});
 }
 
 void Shard::Restore(RestoreOrder* order) {

@@ -19,7 +19,9 @@
 #include "udpgate/internal/shard/client_moves.h"
 #include "udpgate/internal/shard/endings.h"
 #include "udpgate/internal/shard/evictions.h"
+#include "udpgate/internal/shard/forwarding.h"
 #include "udpgate/internal/shard/gate_context.h"
+#include "udpgate/internal/shard/hop_sender.h"
 #include "udpgate/internal/shard/inbox.h"
 #include "udpgate/internal/shard/lifecycle.h"
 #include "udpgate/internal/shard/newcomers.h"
@@ -45,9 +47,10 @@ namespace internal {
 //   ShardHandover -> Newcomers
 //   SessionRestorer -> Newcomers, Evictions, Endings
 //   Newcomers -> Evictions, ClientMoves, Relay
+//   Newcomers, Shard -> Forwarding -> HopSender
 //   Relay -> AddressValidation, UpstreamRecovery
 //   Endings -> AddressValidation
-//   all -> Lifecycle -> UpstreamSockets, ReplyBatch
+//   all -> Lifecycle -> UpstreamSockets, ReplyBatch -> HopSender
 //
 // Threads: one at a time, its owner; see ShardOwnership.
 class Shard {
@@ -107,8 +110,11 @@ class Shard {
   int64_t NextDeadline() const;
 
   void RelayToBackends(absl::Span<const ClientDatagram> datagrams);
+  size_t HandleOfClient(absl::Span<const ClientDatagram> datagrams);
+  size_t HandleOfGateway(absl::Span<const ClientDatagram> datagrams);
 
   ShardContext context_;
+  HopSender hop_sender_;
   ReplyBatch replies_;
   UpstreamSockets upstreams_;
   Lifecycle lifecycle_;
@@ -118,6 +124,7 @@ class Shard {
   Endings endings_;
   Evictions evictions_;
   ClientMoves moves_;
+  Forwarding forwarding_;
   Newcomers newcomers_;
   Snapshot snapshot_;
   ShardHandover handover_;
