@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -43,6 +44,17 @@ inline ProxyOptions LoopbackOptions() {
   options.worker_count = 1;
   options.log_sink = IgnoreLog;
   return options;
+}
+
+// An address of this host (127.0.0.0/8) that no other test uses at the same
+// time, so that all of its ports are free.
+inline SocketAddress OwnLoopbackAddress() {
+  std::random_device device;
+  const uint32_t id = device();
+  return *SocketAddress::FromIpAndPort(
+      absl::StrCat("127.", 1 + (id >> 16) % 250, ".", (id >> 8) & 255, ".",
+                   1 + (id & 127)),
+      0);
 }
 
 // For tests that forward nothing: the backend is the discard port (RFC 863).

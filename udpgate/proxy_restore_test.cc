@@ -47,20 +47,19 @@ class TagResolver final : public NiceMock<MockBackendResolver> {
 
 class ProxyRestoreTest : public ProxyTest {
  protected:
-  // Ports that no test or kernel is likely to use.
   static constexpr uint16_t kFirstPort = 23000;
   static constexpr size_t kPorts = 400;
 
   ProxyRestoreTest() {
+    options_.upstream_bind_addresses = {own_address_};
     for (size_t i = 0; i < kPorts; ++i) {
       options_.relay_ports.push_back(static_cast<uint16_t>(kFirstPort + i));
     }
     EXPECT_CALL(*resolver_, Resolve).Times(0);
   }
 
-  static SocketAddress Relay(size_t number) {
-    return SocketAddress::Ipv4Loopback(
-        static_cast<uint16_t>(kFirstPort + number));
+  SocketAddress Relay(size_t number) const {
+    return own_address_.WithPort(static_cast<uint16_t>(kFirstPort + number));
   }
   // With `backend_`, each on a port of its own.
   std::vector<RestorableSession> SessionsOf(
@@ -81,6 +80,8 @@ class ProxyRestoreTest : public ProxyTest {
       EXPECT_EQ(Ask(client, "x"), "echo:x");
     }
   }
+
+  const SocketAddress own_address_ = OwnLoopbackAddress();
 };
 
 INSTANTIATE_TEST_SUITE_P(Threads, ProxyRestoreTest, AllThreadCounts(), NameOf);

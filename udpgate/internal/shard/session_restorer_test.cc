@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,11 @@ using ::testing::IsEmpty;
 
 class SessionRestorerTest : public ShardTest {
  protected:
+  // On a source address of its own, where no other program has a port.
+  void Start(ProxyOptions options = ProxyOptions()) {
+    options.upstream_bind_addresses = {source_};
+    ShardTest::Start(options);
+  }
   // A session of `client_` with `backend_`, on `relay`.
   RestorableSession SessionOn(const SocketAddress& relay) const {
     RestorableSession session;
@@ -38,13 +44,22 @@ class SessionRestorerTest : public ShardTest {
     return session;
   }
   SocketAddress Relay(size_t port = 0) const {
-    return SocketAddress::Ipv4Loopback(local_ports_[port]);
+    return source_.WithPort(local_ports_[port]);
   }
   // Undone or not.
   RestoreTask RestoreOne(const RestorableSession& session,
                          bool takes_other_relays = false) {
     return Restore({session}, takes_other_relays).front();
   }
+
+  const SocketAddress source_ = [] {
+    std::random_device device;
+    const uint32_t id = device();
+    return *SocketAddress::FromIpAndPort(
+        absl::StrCat("127.", 1 + (id >> 16) % 250, ".", (id >> 8) & 255, ".",
+                     1 + (id & 127)),
+        0);
+  }();
 };
 
 TEST_F(SessionRestorerTest, ARestoredSessionIsServedAsBeforeBothWays) {
