@@ -44,6 +44,9 @@ std::vector<WantedAddress> WantedAddresses(const Settings& settings) {
     add("NETHERNET_ADDR", settings.nethernet_address);
   }
   add("ADMIN_ADDR", settings.admin_address);
+  if (settings.forwards_sessions) {
+    add("SESSION_FORWARD_ADDR", settings.session_forward_address);
+  }
   return wanted;
 }
 

@@ -86,6 +86,9 @@ Gateway::Gateway(GatewayOptions options, StopSignal* stop_signal,
       logger_(logger),
       held_log_(logger->Sink()) {
   settings_.proxy.log_sink = held_log_.Sink();
+  if (settings_.forwards_sessions) {
+    settings_.proxy.forward_address = settings_.session_forward_address;
+  }
 }
 
 Gateway::~Gateway() {
@@ -430,6 +433,10 @@ void Gateway::LogStartup() {
         SendBufferWarning(settings_.proxy.receive_buffer_bytes, send_granted,
                           SendBufferLimit())}) {
     if (!warning.empty()) logger_->Log(LogSeverity::kWarning, warning);
+  }
+  if (settings_.forwards_sessions) {
+    info(absl::StrCat("forwarding between gateways: at ",
+                      settings_.session_forward_address.ToString()));
   }
   // Several listeners share one address.
   std::set<std::string> addresses;

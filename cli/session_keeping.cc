@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "cli/settings/table.h"
+#include "udpgate/forward/openssl_envelope_keys.h"
 #include "udpgate/logging.h"
 #include "udpgate/redis/redis_metrics.h"
 #include "udpgate/session_store.h"
@@ -73,19 +74,33 @@ absl::StatusOr<std::unique_ptr<SessionKeeping>> SessionKeeping::Create(
   absl::StatusOr<std::unique_ptr<SessionKeeper>> keeper =
       SessionKeeper::Create(MakeKeeperOptions(settings), *store);
   if (!keeper.ok()) return keeper.status();
-  return std::unique_ptr<SessionKeeping>(new SessionKeeping(
-      settings, *std::move(store), *std::move(keeper), logger));
+  std::shared_ptr<forward::EnvelopeKeys> envelope_keys;
+  if (settings.forwards_sessions) {
+    absl::StatusOr<std::shared_ptr<forward::EnvelopeKeys>> keys =
+        forward::OpenSslEnvelopeKeys::FromSecret(
+            settings.session_forward_secret);
+    if (!keys.ok()) {
+      return absl::Status(keys.status().code(),
+                          absl::StrCat("SESSION_FORWARD_SECRET_FILE: ",
+                                       keys.status().message()));
+    }
+    envelope_keys = *std::move(keys);
+  }
+  return std::unique_ptr<SessionKeeping>(
+      new SessionKeeping(settings, *std::move(store), *std::move(keeper),
+                         std::move(envelope_keys), logger));
 }
 
-SessionKeeping::SessionKeeping(const Settings& settings,
-                               std::shared_ptr<RedisSessionStore> store,
-                               std::unique_ptr<SessionKeeper> keeper,
-                               Logger* logger)
+SessionKeeping::SessionKeeping(
+    const Settings& settings, std::shared_ptr<RedisSessionStore> store,
+    std::unique_ptr<SessionKeeper> keeper,
+    std::shared_ptr<forward::EnvelopeKeys> envelope_keys, Logger* logger)
     : has_standby_(settings.is_standby),
       address_(settings.proxy.listen_address),
       upstream_addresses_(settings.proxy.upstream_bind_addresses),
       store_(std::move(store)),
       keeper_(std::move(keeper)),
+      envelope_keys_(std::move(envelope_keys)),
       logger_(logger) {}
 
 void SessionKeeping::Wrap(ProxyDependencies* dependencies) {
@@ -93,6 +108,7 @@ void SessionKeeping::Wrap(ProxyDependencies* dependencies) {
       keeper_->WrapResolver(std::move(dependencies->resolver));
   dependencies->session_observer =
       keeper_->WrapObserver(std::move(dependencies->session_observer));
+  dependencies->envelope_keys = envelope_keys_;
 }
 
 void SessionKeeping::Recover(Proxy* proxy) {
@@ -177,6 +193,7 @@ std::vector<std::pair<std::string, double>> SessionKeeping::Numbers() const {
        static_cast<double>(stats.recovered_on_other_port)},
       {"sessions_adopted", static_cast<double>(stats.newcomers_adopted)},
       {"sessions_lost", static_cast<double>(stats.lost)},
+      {"newcomers_forwarded", static_cast<double>(stats.newcomers_forwarded)},
       {"changes_waiting", static_cast<double>(stats.changes_waiting)},
       {"changes_dropped", static_cast<double>(stats.changes_dropped)},
       {"lease_age_seconds", absl::ToDoubleSeconds(stats.lease_age)},

@@ -1,5 +1,5 @@
-// SESSION_STORE and STANDBY: keeps confirmed sessions in Redis, and continues
-// those of a former process or of another gateway.
+// SESSION_STORE, STANDBY and SESSION_FORWARD: keeps confirmed sessions in
+// Redis, and continues those of a former process or of another gateway.
 #ifndef UDPGATE_CLI_SESSION_KEEPING_H_
 #define UDPGATE_CLI_SESSION_KEEPING_H_
 
@@ -18,6 +18,7 @@
 #include "cli/standby_switch.h"
 #include "cli/system/address_watch.h"
 #include "udpgate/admin/admin_options.h"
+#include "udpgate/forward/envelope_keys.h"
 #include "udpgate/proxy.h"
 #include "udpgate/redis/redis_session_store.h"
 #include "udpgate/store/session_keeper.h"
@@ -44,7 +45,7 @@ class SessionKeeping {
       const Settings& settings, const BackendSource& backends, Logger* logger);
 
   // Puts the keeper between the Proxy and its resolver and observer, which is
-  // null if there is none so far. Once.
+  // null if there is none so far, and adds the secret of the fleet. Once.
   void Wrap(ProxyDependencies* dependencies);
 
   // Before Proxy::Start: continues the sessions of the former process, or
@@ -71,7 +72,9 @@ class SessionKeeping {
  private:
   SessionKeeping(const Settings& settings,
                  std::shared_ptr<RedisSessionStore> store,
-                 std::unique_ptr<SessionKeeper> keeper, Logger* logger);
+                 std::unique_ptr<SessionKeeper> keeper,
+                 std::shared_ptr<forward::EnvelopeKeys> envelope_keys,
+                 Logger* logger);
 
   absl::Status StartWatch(std::function<void()> on_standby);
 
@@ -80,6 +83,7 @@ class SessionKeeping {
   const std::vector<SocketAddress> upstream_addresses_;
   const std::shared_ptr<RedisSessionStore> store_;
   const std::unique_ptr<SessionKeeper> keeper_;
+  const std::shared_ptr<forward::EnvelopeKeys> envelope_keys_;  // null: off
   Logger* const logger_;
   std::unique_ptr<StandbySwitch> standby_;  // null: not in standby
   std::unique_ptr<AddressWatch> watch_;     // likewise; uses `standby_`

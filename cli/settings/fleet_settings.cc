@@ -113,6 +113,29 @@ absl::Status CheckForward(const Settings& settings) {
   return absl::OkStatus();
 }
 
+void AddForwardSettings(TableBuilder* table) {
+  table->Add("SESSION_FORWARD", "off",
+             "on: datagrams of a client whose session another live gateway "
+             "owns are sent to that gateway, which answers by the same way.",
+             "off or on", Switch(&Settings::forwards_sessions));
+  Setting& address = table->Add(
+      "SESSION_FORWARD_ADDR", "",
+      "UDP address of this machine at which other gateways of the fleet reach "
+      "it for that.",
+      "1.2.3.4:port or [v6]:port, with a port from 1 to 65535; not a wildcard, "
+      "multicast or broadcast address, and none with an interface",
+      ApplyForwardAddress);
+  address.option = "forward_address";
+  table->AddText(
+      "SESSION_FORWARD_SECRET_FILE", "", kPathBytesMax,
+      absl::StrCat("File of the secret that all gateways of the "
+                   "fleet share for that: ",
+                   kForwardSecretBytesMin, " to ", kForwardSecretBytesMax,
+                   " printable ASCII characters without spaces. One "
+                   "trailing line break is removed."),
+      &Settings::session_forward_secret_file);
+}
+
 }  // namespace
 
 bool IsSessionStorePrefix(absl::string_view text) {
@@ -155,25 +178,7 @@ void AddFleetSettings(TableBuilder* table) {
              "of PROXY_ADDR, and takes the sessions over when the address "
              "comes (VRRP). Until then it waits.",
              "off or on", Switch(&Settings::is_standby));
-  table->Add("SESSION_FORWARD", "off",
-             "on: datagrams of a client whose session another live gateway "
-             "owns are sent to that gateway.",
-             "off or on", Switch(&Settings::forwards_sessions));
-  table->Add("SESSION_FORWARD_ADDR", "",
-             "UDP address of this machine at which other gateways of the fleet "
-             "reach it for that.",
-             "1.2.3.4:port or [v6]:port, with a port from 1 to 65535; not a "
-             "wildcard, multicast or broadcast address, and none with an "
-             "interface",
-             ApplyForwardAddress);
-  table->AddText(
-      "SESSION_FORWARD_SECRET_FILE", "", kPathBytesMax,
-      absl::StrCat("File of the secret that all gateways of the "
-                   "fleet share for that: ",
-                   kForwardSecretBytesMin, " to ", kForwardSecretBytesMax,
-                   " printable ASCII characters without spaces. One "
-                   "trailing line break is removed."),
-      &Settings::session_forward_secret_file);
+  AddForwardSettings(table);
 }
 
 absl::Status CheckFleetSettings(const Settings& settings) {

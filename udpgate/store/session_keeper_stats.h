@@ -55,6 +55,8 @@ struct UDPGATE_EXPORT SessionKeeperStats {
   // took too long.
   uint64_t newcomers_adopted = 0;
   uint64_t newcomers_of_live_owner = 0;
+  // Part of them: whose datagrams may be forwarded to the owner.
+  uint64_t newcomers_forwarded = 0;
   uint64_t newcomers_without_record = 0;
   uint64_t newcomers_not_looked_up = 0;
   uint64_t newcomers_timed_out = 0;

@@ -89,7 +89,9 @@ void AddNewcomers(const SessionKeeperStats& stats, Metrics* metrics) {
   metrics->Counters("udpgate_store_newcomers_total",
                     "New clients whose record was looked for.", "result",
                     {{"adopted", stats.newcomers_adopted},
-                     {"live_owner", stats.newcomers_of_live_owner},
+                     {"live_owner", stats.newcomers_of_live_owner -
+                                        stats.newcomers_forwarded},
+                     {"forwarded", stats.newcomers_forwarded},
                      {"no_record", stats.newcomers_without_record},
                      {"not_looked_up", stats.newcomers_not_looked_up},
                      {"timed_out", stats.newcomers_timed_out}});

@@ -16,6 +16,7 @@ namespace store {
 namespace internal {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
@@ -353,6 +354,41 @@ TEST_F(KeeperCoreTest, AnotherProcessWithTheSameIdFencesBoth) {
   Advance(absl::Seconds(3));
   EXPECT_FALSE(a_->stats().is_fenced);
   EXPECT_EQ(OwnerOf(2), "a");
+}
+
+TEST_F(KeeperCoreTest, ALiveOwnerIsForwardedToIfBothForward) {
+  options_.forward_address = "10.0.0.1:7000";
+  a_ = Start("a");
+  a_->Confirm(Client(1), kBackend);
+  Advance();
+  b_ = Start("b");
+  const Verdict verdict = Ask(b_.get(), 1);
+  EXPECT_EQ(verdict.kind, Verdict::Kind::kSameBackend);
+  EXPECT_EQ(verdict.forward_to.ToString(), "10.0.0.1:7000");
+  EXPECT_EQ(verdict.record.backend, kBackend);
+  // Only one of them forwards.
+  options_.forward_address.clear();
+  b_ = Start("c");
+  EXPECT_FALSE(Ask(b_.get(), 1).forward_to.is_valid());
+  EXPECT_EQ(b_->stats().newcomers_forwarded, 0u);
+  // A dead one is not forwarded to.
+  a_.reset();
+  options_.forward_address = "10.0.0.2:7000";
+  b_ = Start("d");
+  Advance(absl::Seconds(4));
+  EXPECT_EQ(Ask(b_.get(), 1).kind, Verdict::Kind::kAdopted);
+}
+
+TEST_F(KeeperCoreTest, AnAddressThatCannotBeForwardedToIsSaid) {
+  options_.forward_address = "nowhere";
+  a_ = Start("a");
+  a_->Confirm(Client(1), kBackend);
+  Advance();
+  b_ = Start("b");
+  EXPECT_FALSE(Ask(b_.get(), 1).forward_to.is_valid());
+  EXPECT_EQ(b_->stats().invalid, 1u);
+  EXPECT_THAT(log_, Contains("session store: the lease of a names no address "
+                             "to forward to"));
 }
 
 TEST_F(KeeperCoreTest, ANewcomerOfADeadGatewayIsAdopted) {

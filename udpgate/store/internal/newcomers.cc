@@ -52,6 +52,7 @@ void Newcomers::AnswerOne(uint64_t id, Verdict verdict) {
       break;
     case Verdict::Kind::kSameBackend:
       ++stats.newcomers_of_live_owner;
+      if (verdict.forward_to.is_valid()) ++stats.newcomers_forwarded;
       break;
     case Verdict::Kind::kAdopted:
       ++stats.newcomers_adopted;
@@ -74,7 +75,7 @@ void Newcomers::Tick() {
     // Without knowing whether it is adopted, its backend is still right.
     Verdict verdict;
     if (question.record.has_value() && !memory_->Names(*question.record)) {
-      verdict = {Verdict::Kind::kSameBackend, *question.record, {}};
+      verdict = {Verdict::Kind::kSameBackend, *question.record, {}, {}};
     }
     AnswerOne(id, std::move(verdict));
   }
@@ -172,7 +173,11 @@ absl::optional<SessionStore::Adoption> Newcomers::Judge(
                          context_->gateway->IsOwnAddress(record.local);
   if (context_->is_fenced ||
       (found.owner.has_value() && !is_own && !has_moved)) {
-    AnswerOne(id, {Verdict::Kind::kSameBackend, record, {}});
+    const bool has_owner = found.owner.has_value() && !is_own;
+    AnswerOne(id, {Verdict::Kind::kSameBackend,
+                   record,
+                   has_owner ? ForwardAddress(*found.owner) : SocketAddress(),
+                   {}});
     return absl::nullopt;
   }
   SessionStore::Adoption adoption;
@@ -183,6 +188,23 @@ absl::optional<SessionStore::Adoption> Newcomers::Judge(
   if (!is_own && !has_moved) adoption.unless_lives = record.gateway_id;
   questions_.at(id).record = record;
   return adoption;
+}
+
+SocketAddress Newcomers::ForwardAddress(const GatewayLease& lease) {
+  if (context_->options->forward_address.empty() ||
+      lease.forward_address.empty()) {
+    return SocketAddress();
+  }
+  const absl::StatusOr<SocketAddress> address =
+      SocketAddress::Parse(lease.forward_address);
+  if (address.ok() && address->is_unicast() && address->port() != 0) {
+    return *address;
+  }
+  ++context_->stats.invalid;
+  context_->Log(LogSeverity::kWarning, LogTopic::kRecord,
+                absl::StrCat("session store: the lease of ", lease.gateway_id,
+                             " names no address to forward to"));
+  return SocketAddress();
 }
 
 void Newcomers::FinishAdopt(

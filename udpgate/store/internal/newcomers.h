@@ -34,6 +34,9 @@ struct Verdict {
   };
   Kind kind = Kind::kNothing;
   StoredSession record;  // not of kNothing
+  // Of kSameBackend: where the owner wants the client's datagrams; invalid if
+  // they cannot be forwarded.
+  SocketAddress forward_to;
   // Since the session began, or longer; see ResolveResult::age.
   absl::Duration age;
 };
@@ -80,6 +83,8 @@ class Newcomers {
   using Ids = std::vector<uint64_t>;
 
   void AnswerOne(uint64_t id, Verdict verdict);
+  // Where the owner of a lease hears, if both gateways forward.
+  SocketAddress ForwardAddress(const GatewayLease& lease);
   // Looks for the records of those who wait for that.
   void FindSome();
   void FinishFind(const Ids& ids,

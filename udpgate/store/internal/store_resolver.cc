@@ -74,6 +74,7 @@ class Question {
     of_record.backend = record.backend;
     of_record.label = record.label;
     of_record.age = verdict.age;
+    of_record.forward_to = verdict.forward_to;
     if (!is_adopted) return of_record;
     // Whoever forges the address of a client of a dead gateway gets nothing
     // that its backend would not have sent there anyway.

@@ -65,9 +65,11 @@ class StoreResolverTest : public ::testing::Test {
       result_ = std::move(result);
     });
   }
-  void Answer(Verdict::Kind kind) {
+  void Answer(Verdict::Kind kind,
+              const SocketAddress& forward_to = SocketAddress()) {
     Verdict verdict;
     verdict.kind = kind;
+    verdict.forward_to = forward_to;
     verdict.record.client = kClient;
     verdict.record.backend = kRecordBackend;
     verdict.record.label = "lobby";
@@ -132,6 +134,17 @@ TEST_F(StoreResolverTest, OfALiveOwnerOnlyTheBackendIsTaken) {
   EXPECT_EQ((*result_)->backend, kRecordBackend);
   EXPECT_EQ((*result_)->label, "lobby");
   EXPECT_FALSE((*result_)->relay.is_valid());
+  EXPECT_FALSE((*result_)->is_client_proven);
+}
+
+TEST_F(StoreResolverTest, ALiveOwnerMayGetTheDatagrams) {
+  const SocketAddress owner = SocketAddress::Ipv4Loopback(7);
+  EXPECT_CALL(*inner_, Resolve).WillOnce(test::ResolveWith(kBackend));
+  Resolve();
+  Answer(Verdict::Kind::kSameBackend, owner);
+  ASSERT_TRUE(result_->ok());
+  EXPECT_EQ((*result_)->forward_to, owner);
+  EXPECT_EQ((*result_)->backend, kRecordBackend) << "if it does not answer";
   EXPECT_FALSE((*result_)->is_client_proven);
 }
 
