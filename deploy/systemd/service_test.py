@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the unit under a real systemd: start, reload under load, drain, stop.
+"""Runs the units under a real systemd: start, reload under load, drain, stop; and
+with the socket and crash recovery `kill -9` under load (docs/fleet.md, set-up 1).
 
-  service_test.py UDP_GATE FOLDER_OF_UNITS
+  service_test.py UDP_GATE CRASH_LOAD FOLDER_OF_UNITS FLEET_PAGE
+
+FLEET_PAGE is docs/fleet.md, whose settings of set-up 1 are used as they are.
 
 systemd runs as the first process of namespaces of its own (processes, mounts,
 network); only its control groups are the machine's. As root, and only where the
@@ -10,6 +13,7 @@ limits. Says so and ends well where none comes up.
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -21,6 +25,9 @@ import time
 GATE_PORT = 19132
 BACKEND_PORT = 19133
 AWAIT_SECONDS = 20
+CRASH_CLIENTS = 5000
+CRASHES = 20
+CRASH_GAP_MILLISECONDS_MAX = 1000
 
 # Runs as the first process. What it mounts goes with its namespace.
 INIT = r"""
@@ -30,8 +37,8 @@ mount -t proc proc /proc
 # A systemd that starts creates and removes files: none of the machine's.
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system /run/udp-gate-test
-cp "$FOLDER/udp-gate" "$FOLDER/udp-gate.env" /run/udp-gate-test
-cp "$FOLDER/udp-gate.service" "$FOLDER/test.target" /run/systemd/system
+cp -r "$FOLDER"/programs/* /run/udp-gate-test
+cp -r "$FOLDER"/units/* /run/systemd/system
 ln -s /dev/null /run/systemd/system/network-online.target
 for folder in /tmp /var/tmp /var/log /var/lib/systemd /root; do
   if [ -d "$folder" ]; then mount -t tmpfs tmpfs "$folder"; fi
@@ -153,32 +160,57 @@ print(number, len(ports), faults, flush=True)
 """
 
 
-def main():
-    gate, units = sys.argv[1:]
-    if os.environ.get("UDPGATE_TEST_SYSTEMD") != "1" or os.geteuid() != 0:
-        print("not run: it needs UDPGATE_TEST_SYSTEMD=1, and root")
-        return
-    folder = tempfile.mkdtemp()
-    shutil.copy(gate, os.path.join(folder, "udp-gate"))
-    with open(os.path.join(units, "udp-gate.service"),
-              encoding="utf-8") as file:
-        unit = file.read()
-    for before, after in (
-            ("/usr/bin/udp-gate", "/run/udp-gate-test/udp-gate"),
-            ("/etc/udp-gate/udp-gate.env", "/run/udp-gate-test/udp-gate.env"),
-            ("WatchdogSec=20", "WatchdogSec=1"),
-            # Nothing of a machine's start comes along.
-            ("[Unit]\n", "[Unit]\nDefaultDependencies=no\n")):
-        if before not in unit:
+def read(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def adapted(text, changes):
+    for before, after in changes:
+        if before not in text:
             fail(f"the unit has no {before}")
-        unit = unit.replace(before, after)
-    for name, content in (
-            ("udp-gate.service", unit),
-            ("test.target", "[Unit]\nDefaultDependencies=no\n"),
-            ("udp-gate.env", f"PROXY_ADDR=127.0.0.1:{GATE_PORT}\n"
-             f"BACKEND_ADDR=127.0.0.1:{BACKEND_PORT}\n"
-             "DRAIN_TIMEOUT_SECS=60\nSESSION_IDLE_TIMEOUT_SECS=1\n")):
-        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+        text = text.replace(before, after)
+    return text
+
+
+def documented_settings(page, heading):
+    """Those of the first block below a heading that begins so."""
+    with open(page, encoding="utf-8") as file:
+        below = file.read().partition(f"\n## {heading}")[2]
+    block = below.partition("\n```ini\n")[2].partition("\n```\n")[0]
+    settings = dict(line.split("=", 1) for line in block.splitlines())
+    if "SESSION_STORE" not in settings:
+        fail(f"{page} has no settings below {heading}")
+    return settings
+
+
+# Nothing of a machine's start comes along.
+ALONE = ("[Unit]\n", "[Unit]\nDefaultDependencies=no\n")
+
+
+def service_unit(units):
+    return adapted(read(units, "udp-gate.service"), (
+        ("/usr/bin/udp-gate", "/run/udp-gate-test/udp-gate"),
+        ("/etc/udp-gate/udp-gate.env", "/run/udp-gate-test/udp-gate.env"),
+        ("WatchdogSec=20", "WatchdogSec=1"),
+        ALONE))
+
+
+def with_systemd(programs, files, settings, body):
+    """Runs `body` with a systemd that has these units; False if none comes up."""
+    folder = tempfile.mkdtemp()
+    for name in ("programs", "units"):
+        os.mkdir(os.path.join(folder, name))
+    for program in programs:
+        shutil.copy(program, os.path.join(folder, "programs"))
+    files = {f"units/{name}": content for name, content in files.items()}
+    files["units/test.target"] = "[Unit]\nDefaultDependencies=no\n"
+    files["programs/udp-gate.env"] = "".join(
+        f"{name}={value}\n" for name, value in settings.items())
+    for name, content in files.items():
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
             file.write(content)
     systemd = Systemd(folder)
     try:
@@ -186,13 +218,113 @@ def main():
         while not systemd.is_up():
             if time.monotonic() > deadline:
                 print("not run: no systemd comes up here:", systemd.why_not())
-                return
+                return False
             time.sleep(0.05)
-        run(systemd)
+        body(systemd)
     finally:
         systemd.stop()
         shutil.rmtree(folder)
+    return True
+
+
+def main():
+    gate, load, units, page = sys.argv[1:]
+    if os.environ.get("UDPGATE_TEST_SYSTEMD") != "1" or os.geteuid() != 0:
+        print("not run: it needs UDPGATE_TEST_SYSTEMD=1, and root")
+        return
+    service = {"udp-gate.service": service_unit(units)}
+    if not with_systemd([gate], service, {
+            "PROXY_ADDR": f"127.0.0.1:{GATE_PORT}",
+            "BACKEND_ADDR": f"127.0.0.1:{BACKEND_PORT}",
+            "DRAIN_TIMEOUT_SECS": 60,
+            "SESSION_IDLE_TIMEOUT_SECS": 1}, run):
+        return
     print("the unit starts, upgrades under load, drains and stops")
+    recovery = dict(service)
+    recovery["udp-gate.socket"] = adapted(read(units, "udp-gate.socket"),
+                                          (ALONE,))
+    recovery["udp-gate.service.d/crash-recovery.conf"] = read(
+        units, "crash-recovery.conf")
+    with_systemd([gate, load], recovery, {
+        **documented_settings(page, "Set-up 1"),
+        "GATEWAY_ID": "crash",
+        # All players come from one address here.
+        "MAX_UNCONFIRMED_SESSIONS_PER_IP": 0,
+        "NEW_SESSIONS_PER_SEC": 0}, run_crashes)
+
+
+def waited_milliseconds(systemd, pid):
+    """How long the threads of a process have waited for a processor so far."""
+    lines = subprocess.run(
+        systemd.command("sh", "-c", f"cat /proc/{pid}/task/*/schedstat"),
+        stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return sum(int(line.split()[1]) for line in lines) // 1000000
+
+
+def run_crashes(systemd):
+    redis = subprocess.Popen(
+        systemd.command("redis-server", "--save", "", "--dir", "/tmp"),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def redis_cli(*words):
+        return subprocess.run(systemd.command("redis-cli", *words),
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True,
+                              check=False).stdout.strip()
+
+    await_true("no Redis", lambda: redis_cli("PING") == "PONG")
+    for unit in ("udp-gate.socket", "udp-gate.service"):
+        started = systemd.systemctl("start", unit)
+        if started.returncode != 0:
+            fail(started.stdout + systemd.systemctl("status", unit).stdout)
+    load = subprocess.Popen(
+        systemd.command("/run/udp-gate-test/crash_load",
+                        f"127.0.0.1:{GATE_PORT}", str(CRASH_CLIENTS)),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(command):
+        load.stdin.write(command + "\n")
+        load.stdin.flush()
+        return load.stdout.readline().strip()
+
+    redis_cli("SET", "udp_gate:backend", load.stdout.readline().strip())
+    if ask("join") != "joined":
+        fail("the players are not served")
+    await_true("not all sessions have a record", lambda: redis_cli(
+        "SCARD", "udp_gate:session:@index:crash") == str(CRASH_CLIENTS))
+    gaps = []
+    for _ in range(CRASHES):
+        if not ask("served").startswith("served "):
+            fail("the players are not served any more")
+        # A random moment of the gateway's work.
+        time.sleep(random.uniform(0.3, 1.5))
+        before = systemd.show("MainPID")
+        if systemd.systemctl("kill", "--kill-who=main", "--signal=KILL",
+                             "udp-gate").returncode != 0:
+            fail("kill")
+        # Nothing else runs meanwhile that would take the gateway's time.
+        answer = ask("served").split()
+        if answer[0] != "served":
+            fail("the players are not served any more")
+        now = systemd.show("MainPID")
+        if now in ("0", before):
+            fail("it was not killed")
+        gaps.append((int(answer[1]), waited_milliseconds(systemd, now)))
+    moved, served, heard = (int(number) for number in ask("end").split())
+    load.wait()
+    redis.kill()
+    redis.wait()
+    print("gaps in ms, and for how long the new gateway waited for a processor:",
+          ", ".join(f"{gap} ({waited})" for gap, waited in gaps))
+    worst = sorted(gap for gap, _ in gaps)
+    print(f"{CRASHES} times kill -9 with {CRASH_CLIENTS} sessions: the longest "
+          f"silence of a player was {worst[len(worst) // 2]} ms (median) and "
+          f"{worst[-1]} ms (worst); sessions lost: {moved}")
+    if moved != 0 or served != CRASH_CLIENTS or heard != CRASH_CLIENTS:
+        fail(f"lost {moved}, served {served}, reached by the backend {heard}")
+    # What else a busy machine does is not the gateway's.
+    if max(gap - waited for gap, waited in gaps) > CRASH_GAP_MILLISECONDS_MAX:
+        fail("a player waited for more than a second")
 
 
 def run(systemd):
