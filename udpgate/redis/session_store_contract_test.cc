@@ -1,5 +1,5 @@
 // What each SessionStore must do: the same cases with the fake that other tests
-// use, and with Redis.
+// use, with Redis, and with a Redis Cluster.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,9 +10,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "testing/fake_session_store.h"
+#include "testing/internal/support/redis_cluster_servers.h"
 #include "testing/simulated_clock.h"
+#include "udpgate/redis/redis_cluster.h"
 #include "udpgate/redis/session_store_fixture.h"
 
 namespace udpgate {
@@ -23,6 +26,7 @@ using test::FakeSessionStore;
 using test::KeyOf;
 using test::KeysOf;
 using test::kLongLife;
+using test::RedisClusterServers;
 using test::RedisServer;
 using test::SessionOf;
 using test::SessionsOf;
@@ -100,22 +104,92 @@ class RedisRig final : public Rig {
   std::shared_ptr<RedisSessionStore> second_;
 };
 
+// All records are on one of the three masters.
+class ClusterRig final : public Rig {
+ public:
+  static constexpr char kTaggedPrefix[] = "{udp_gate}:session:";
+
+  // `servers` run, and outlive it.
+  explicit ClusterRig(RedisClusterServers* servers) : servers_(servers) {
+    Clear();
+    const std::vector<std::string> seeds =
+        absl::StrSplit(servers->addresses(), ',');
+    for (std::shared_ptr<RedisSessionStore>* store : {&first_, &second_}) {
+      RedisOptions options;
+      options.address = servers->addresses();
+      options.command_timeout = absl::Seconds(10);
+      auto lookup = *HostLookup::Create({});
+      std::shared_ptr<RedisCluster> cluster =
+          *RedisCluster::Create(options, seeds, lookup);
+      RedisCluster::SetSource(cluster, &options);
+      RedisSessionStoreOptions store_options;
+      store_options.prefix = kTaggedPrefix;
+      *store = *RedisSessionStore::Create(options, store_options, lookup);
+      EXPECT_TRUE((*store)->Start().ok());
+      // The first seed may not be the owner of the records.
+      StoreCalls calls(store->get());
+      EXPECT_TRUE(AwaitTrue([&] {
+        return cluster->is_cluster() &&
+               calls.Refresh({KeyOf(SessionOf(1))}) == "A";
+      }));
+    }
+  }
+  SessionStore* first() override { return first_.get(); }
+  SessionStore* second() override { return second_.get(); }
+  void Clear() override {
+    for (size_t i = 0; i < servers_->size(); ++i) {
+      EXPECT_TRUE(servers_->server(i).Command({"FLUSHALL"}).ok());
+    }
+  }
+  void PutText(const SocketAddress& client, const std::string& text) override {
+    const std::string key = absl::StrCat(kTaggedPrefix, client.ToString());
+    EXPECT_TRUE(servers_->Command({"SET", key, text}).ok());
+  }
+  bool AwaitPassed(const std::function<bool()>& condition) override {
+    return AwaitTrue(condition);
+  }
+
+ private:
+  RedisClusterServers* const servers_;
+  std::shared_ptr<RedisSessionStore> first_;
+  std::shared_ptr<RedisSessionStore> second_;
+};
+
 class SessionStoreContractTest : public ::testing::TestWithParam<const char*> {
  protected:
+  static void TearDownTestSuite() {
+    delete cluster_servers_;
+    cluster_servers_ = nullptr;
+  }
   SessionStoreContractTest() {
     if (absl::string_view(GetParam()) == "Fake") {
       rig_ = std::make_unique<FakeRig>();
-    } else {
+    } else if (absl::string_view(GetParam()) == "Redis") {
       rig_ = std::make_unique<RedisRig>();
+    } else {
+      rig_ = std::make_unique<ClusterRig>(ClusterServers());
     }
     a_ = std::make_unique<StoreCalls>(rig_->first());
     b_ = std::make_unique<StoreCalls>(rig_->second());
   }
 
+  // One Cluster for all tests, since it takes seconds to start.
+  static RedisClusterServers* ClusterServers() {
+    if (cluster_servers_ == nullptr) {
+      cluster_servers_ = new RedisClusterServers({});
+      const absl::Status started = cluster_servers_->Start();
+      EXPECT_TRUE(started.ok()) << started;
+    }
+    return cluster_servers_;
+  }
+
+  static RedisClusterServers* cluster_servers_;
   std::unique_ptr<Rig> rig_;
   std::unique_ptr<StoreCalls> a_;
   std::unique_ptr<StoreCalls> b_;
 };
+
+RedisClusterServers* SessionStoreContractTest::cluster_servers_ = nullptr;
 
 TEST_P(SessionStoreContractTest, ARecordIsReadAsItIsWritten) {
   StoredSession full = SessionOf(1, "gateway-1.eu", ~uint64_t{0});
@@ -326,7 +400,7 @@ TEST_P(SessionStoreContractTest, EmptyCallsDoNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Stores, SessionStoreContractTest,
-                         ::testing::Values("Fake", "Redis"),
+                         ::testing::Values("Fake", "Redis", "Cluster"),
                          [](const auto& instance) {
                            return std::string(instance.param);
                          });
