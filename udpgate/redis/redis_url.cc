@@ -76,6 +76,10 @@ absl::Status ReadTcp(absl::string_view rest, RedisUrl* url) {
       absl::StrCat(host, has_port ? "" : ":", has_port ? "" : kDefaultPort));
   if (!parsed.ok()) return Invalid("the part after the scheme is no host:port");
   url->address = parsed->ToString();
+  // It would be the path of a socket.
+  if (absl::StartsWith(url->address, "unix:")) {
+    return Invalid("a host named unix needs its domain");
+  }
   if (slash == absl::string_view::npos || slash + 1 == rest.size()) {
     return absl::OkStatus();
   }

@@ -58,6 +58,8 @@ TEST(RedisUrlTest, RejectsWhatItCannotHonor) {
         std::string("redis://host/secret"), std::string("redis://host/-1"),
         std::string("redis://host/1000001"), std::string("redis://host/1/"),
         std::string("redis://secret%@host"), std::string("redis://%00@host"),
+        // Not a path, though options take it for one.
+        std::string("redis://unix"), std::string("rediss://e:s@unix:62"),
         // Which host is meant?
         std::string("redis://:secret@host@host"),
         std::string("redis://secret@@host"),
