@@ -27,7 +27,9 @@ using test::RedisServer;
 using test::RedisServerOptions;
 using test::Resolution;
 using test::ScriptedPeer;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kNames[] = "DNS:redis.test,IP:127.0.0.1";
 
@@ -121,6 +123,25 @@ TEST_F(RedisTlsTest, ChecksTheAddressIfThereIsNoName) {
   StartTlsRedis(authority_.Issue("server", kNames));
   const auto resolver = MakeTls(address("127.0.0.1"));
   EXPECT_TRUE(AwaitHealthy(resolver.get())) << resolver->Health();
+}
+
+// What the client says first, which is not encrypted.
+std::string ClientHello(const RedisTlsOptions& options,
+                        const std::string& host) {
+  const auto transport = MakeRedisTls(options)->Create(host);
+  EXPECT_TRUE(transport.ok()) << transport.status();
+  std::string hello;
+  EXPECT_TRUE((*transport)->Start(&hello).ok());
+  return hello;
+}
+
+// RFC 6066 section 3. Managed services choose the server by it.
+TEST_F(RedisTlsTest, SendsTheNameOfTheHost) {
+  EXPECT_THAT(ClientHello(tls_, "redis.test"), HasSubstr("redis.test"));
+  EXPECT_THAT(ClientHello(tls_, "127.0.0.1"), Not(HasSubstr("127.0.0.1")));
+  tls_.server_name = "other.test";
+  EXPECT_THAT(ClientHello(tls_, "redis.test"),
+              AllOf(HasSubstr("other.test"), Not(HasSubstr("redis.test"))));
 }
 
 TEST_F(RedisTlsTest, RejectsAnotherName) {

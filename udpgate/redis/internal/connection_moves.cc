@@ -82,8 +82,9 @@ void Connection::CheckMove() {
   if (!finder_.TakeMove() || state_ == State::kLookingUp) return;
   backoff_.Reset();
   if (state_ != State::kWaiting) {
-    DropClosed(Unavailable(
-        absl::StrCat(peer_.ToString(), " is no longer the master")));
+    DropClosed(Unavailable(absl::StrCat(
+        peer_.ToString(), must_be_master() ? " is no longer the master"
+                                           : " is left for another node")));
     backoff_.Reset();
   }
   ReconnectSoon();
