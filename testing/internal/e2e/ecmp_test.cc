@@ -20,6 +20,7 @@
 #include "testing/internal/e2e/program.h"
 #include "testing/internal/e2e/roamers.h"
 #include "testing/internal/support/network_namespace.h"
+#include "testing/internal/support/temporary_directory.h"
 #include "testing/loopback_peer.h"
 #include "udpgate/fastpath/kernel_rights.h"
 
@@ -29,6 +30,7 @@ namespace {
 
 constexpr char kPage[] = "docs/fleet.md";
 constexpr char kHeading[] = "## Set-up 3: several gateways behind one address";
+constexpr char kForwarding[] = "## Forwarding between gateways";
 constexpr int kPlayers = 500;
 // Of a gateway's lease, whose time is SessionKeeperOptions::lease_lifetime.
 constexpr char kFirstLease[] = "udp_gate:session:@lease:first";
@@ -50,8 +52,14 @@ class EcmpTest : public ::testing::Test {
     router_->Command(commands_[1]);
     for (GatewayHost* host : {first_.get(), second_.get()}) {
       host->space().Command(commands_[0]);
-      ASSERT_TRUE(host->StartGateway(settings_)) << host->log();
+      ASSERT_TRUE(host->StartGateway(SettingsOf(*host))) << host->log();
     }
+  }
+
+  virtual std::map<std::string, std::string> SettingsOf(
+      const GatewayHost& host) {
+    (void)host;
+    return settings_;
   }
 
   void ReadPage() {
@@ -277,6 +285,48 @@ TEST_F(EcmpTest, ADeadGatewaysSourceAddressComesWithItsSessions) {
   EXPECT_EQ(
       second_->Metric("udpgate_store_newcomers_total{result=\"adopted\"}"),
       moved);
+}
+
+// With SESSION_FORWARD=on as well.
+class ForwardingEcmpTest : public EcmpTest {
+ protected:
+  std::map<std::string, std::string> SettingsOf(
+      const GatewayHost& host) override {
+    const std::vector<std::string> blocks =
+        FencedBlocks(ReadFile(kPage), kForwarding, "ini");
+    EXPECT_EQ(blocks.size(), 1u) << kPage;
+    std::map<std::string, std::string> settings =
+        Variables(blocks.empty() ? "" : blocks[0]);
+    EXPECT_EQ(settings["SESSION_FORWARD"], "on");
+    settings["SESSION_FORWARD_ADDR"] =
+        host.name() == "first" ? "192.0.2.1:7000" : "192.0.2.2:7000";
+    settings["SESSION_FORWARD_SECRET_FILE"] =
+        directory_.WriteFile("forward.secret", std::string(64, 's') + "\n");
+    settings.insert(settings_.begin(), settings_.end());
+    return settings;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(ForwardingEcmpTest, NoBackendNoticesAChangeOfPaths) {
+  Join({Protocol::kWireGuard, Protocol::kQuic, Protocol::kIce,
+        Protocol::kRakNet});
+  if (HasFatalFailure()) return;
+  const int moved = redis_->RecordCount("first");
+  for (int round = 0; round < 3; ++round) {
+    const Roamers::Report removed = PlayOver("path removed, forwarded", [&] {
+      RemoveFirstPath();
+      EXPECT_TRUE(second_->AwaitMetric("udpgate_hop_clients", moved)) << Logs();
+    });
+    ExpectNothingLost(removed);
+    EXPECT_EQ(removed.Total().address_changes, 0) << Logs();
+    const Roamers::Report added =
+        PlayOver("path added, forwarded", [this] { AddFirstPath(); });
+    ExpectNothingLost(added);
+    EXPECT_EQ(added.Total().address_changes, 0) << Logs();
+    EXPECT_EQ(redis_->RecordCount("first"), moved) << Logs();
+  }
 }
 
 }  // namespace
