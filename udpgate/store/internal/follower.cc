@@ -123,6 +123,11 @@ void Follower::Learn(const SocketAddress& client,
     ++context_->stats.invalid;
     return;
   }
+  // Slow reads of an earlier round may have taken the room meanwhile.
+  if (known_.size() >=
+      static_cast<size_t>(context_->options->standby_sessions_max)) {
+    return;
+  }
   Known known;
   known.place = records_.insert(records_.end(), *found.session);
   known.round = round_;
