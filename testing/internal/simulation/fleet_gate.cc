@@ -39,7 +39,8 @@ FleetGate::FleetGate(Parts parts)
             parts.run),
       resolver_(std::make_shared<store::internal::StoreResolver>(
           std::move(parts.inner), std::make_shared<Source>(&host_),
-          absl::ZeroDuration())) {
+          absl::ZeroDuration())),
+      peer_(std::move(parts.peer)) {
   host_.clock_offset = parts.clock_offset;
 }
 
@@ -56,12 +57,32 @@ void FleetGate::TakeOver(FleetGate* old) {
   host_.Settle();
 }
 
-const FleetGate::Session* FleetGate::Receive(const SocketAddress& client) {
+const FleetGate::Session* FleetGate::Receive(const SocketAddress& client,
+                                             const FleetGate** at) {
+  *at = this;
   if (gateway().in_standby) return nullptr;
-  Session* const session = gateway().Find(client);
-  if (session != nullptr) return session;
+  if (const Session* const session = gateway().Find(client)) return session;
+  if (const Session* const session = Forward(client, at)) return session;
   if (pending_.count(client.ToString()) == 0) Resolve(client);
-  return gateway().Find(client);
+  if (const Session* const session = gateway().Find(client)) return session;
+  return Forward(client, at);
+}
+
+const FleetGate::Session* FleetGate::Forward(const SocketAddress& client,
+                                             const FleetGate** at) {
+  const auto forwarded = forwarded_.find(client.ToString());
+  if (forwarded == forwarded_.end()) return nullptr;
+  FleetGate* const owner = peer_(forwarded->second);
+  *at = owner == nullptr ? this : owner;
+  if (owner != nullptr) {
+    if (const Session* const session = owner->gateway().Find(client)) {
+      return session;
+    }
+    refused_[client.ToString()] = forwarded->second;
+  }
+  forwarded_.erase(forwarded);
+  *at = this;
+  return nullptr;
 }
 
 void FleetGate::Resolve(const SocketAddress& client) {
@@ -88,6 +109,13 @@ void FleetGate::Open(const SocketAddress& client, uint64_t number,
       gateway().Find(client) != nullptr) {
     return;
   }
+  if (result->forward_to.is_valid() &&
+      refused_[client.ToString()] != result->forward_to) {
+    forwarded_[client.ToString()] = result->forward_to;
+    return;
+  }
+  refused_.erase(client.ToString());
+  forwarded_.erase(client.ToString());
   SessionInfo info;
   info.client = client;
   info.local = gateway().local();

@@ -37,6 +37,9 @@ class FleetGate {
     SocketAddress local;
     uint64_t run;
     absl::Duration clock_offset;
+    // The gateway that hears at this address; null if it is down. Datagrams
+    // between gateways are not lost here, see forward_simulation.h.
+    std::function<FleetGate*(const SocketAddress& forward_address)> peer;
   };
 
   explicit FleetGate(Parts parts);
@@ -47,9 +50,10 @@ class FleetGate {
   // Instead of Start, with what the old process has.
   void TakeOver(FleetGate* old);
 
-  // A datagram of a client. Returns its session if it is forwarded; null if it
-  // waits or is dropped.
-  const Session* Receive(const SocketAddress& client);
+  // A datagram of a client. Returns its session if it gets to a backend; null
+  // if it waits or is dropped. `at` is the gateway that has the session: this,
+  // or one that it was forwarded to.
+  const Session* Receive(const SocketAddress& client, const FleetGate** at);
   // The client has answered replies for a while.
   void Confirm(const SocketAddress& client);
   void End(const SocketAddress& client, EndReason reason, bool is_told);
@@ -75,6 +79,8 @@ class FleetGate {
   };
   class Source;
 
+  // Null if its owner is gone or has no session.
+  const Session* Forward(const SocketAddress& client, const FleetGate** at);
   void Resolve(const SocketAddress& client);
   void Open(const SocketAddress& client, uint64_t number,
             const absl::StatusOr<ResolveResult>& result);
@@ -83,7 +89,11 @@ class FleetGate {
   const std::shared_ptr<test::FakeStoreConnection> connection_;
   store::internal::CoreHost host_;
   std::shared_ptr<BackendResolver> resolver_;
+  const std::function<FleetGate*(const SocketAddress&)> peer_;
   std::map<std::string, Pending> pending_;
+  // By the client: where its owner hears; and owners that had no session.
+  std::map<std::string, SocketAddress> forwarded_;
+  std::map<std::string, SocketAddress> refused_;
   uint64_t resolve_count_ = 0;
   // Results may come after the end of this process.
   const std::shared_ptr<bool> is_alive_ = std::make_shared<bool>(true);

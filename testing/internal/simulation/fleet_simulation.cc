@@ -18,6 +18,8 @@ using StoreLie = test::FakeSessionStore::Lie;
 
 constexpr int64_t kSecond = 1'000'000'000;
 
+constexpr int kFirstForwardPort = 7000;
+
 // How long a call may be on its way to the store.
 constexpr int64_t kLateMax = 5 * kSecond;
 
@@ -81,6 +83,7 @@ FleetSimulation::FleetSimulation(uint64_t seed, FleetModel::Coverage* coverage)
   model_.coverage = coverage;
   is_vrrp_ = random_.OneIn(3);
   clocks_jump_ = random_.OneIn(4);
+  forwards_ = random_.OneIn(2);
   inner_ = std::make_shared<Inner>(this);
   options_.record_lifetime = absl::Seconds(random_.Between(10, 40));
   options_.sweep_interval = absl::Seconds(random_.Between(1, 10));
@@ -106,20 +109,6 @@ FleetSimulation::FleetSimulation(uint64_t seed, FleetModel::Coverage* coverage)
 }
 
 FleetSimulation::~FleetSimulation() { inner_->ForgetWaiting(); }
-
-SocketAddress FleetSimulation::ClientAddress(int client) {
-  return SocketAddress::FromIpAndPort("203.0.113.7",
-                                      static_cast<uint16_t>(1000 + client))
-      .value();
-}
-
-SocketAddress FleetSimulation::BackendAddress(int backend) {
-  return SocketAddress::Ipv4Loopback(static_cast<uint16_t>(10 + backend));
-}
-
-int FleetSimulation::BackendOf(const SocketAddress& address) {
-  return address.port() - 10;
-}
 
 std::string FleetSimulation::History() const {
   return absl::StrJoin(history_, "\n");
@@ -203,14 +192,16 @@ void FleetSimulation::Send(int client) {
   }
   if (slot->gate == nullptr || !slot->has_address) return;
   SettleAll();
+  const FleetGate* at = nullptr;
   const FleetGate::Session* const session =
-      slot->gate->Receive(ClientAddress(client));
+      slot->gate->Receive(ClientAddress(client), &at);
   Note("client ", client, " sends to ", slot->id, ": ",
        session == nullptr
            ? "waits"
            : absl::StrCat("backend ", BackendOf(session->info.backend)));
   if (session == nullptr) return;
-  CheckForward(*slot, client, *session);
+  if (at != slot->gate.get()) model_.Meet("forwarded");
+  CheckForward(at, client, *session);
   if (random_.OneIn(2)) slot->gate->Confirm(ClientAddress(client));
 }
 
@@ -353,6 +344,13 @@ std::unique_ptr<FleetGate> FleetSimulation::NewGate(const Slot& slot) {
   // The numbers that a generator would give are spread as well.
   parts.run = next_run_++ * 0x9e3779b97f4a7c15;
   parts.clock_offset = slot.clock_offset;
+  if (forwards_) {
+    parts.options.forward_address =
+        absl::StrCat("10.0.0.1:", kFirstForwardPort + (&slot - slots_.data()));
+  }
+  parts.peer = [this](const SocketAddress& address) {
+    return slots_[address.port() - kFirstForwardPort].gate.get();
+  };
   return std::make_unique<FleetGate>(std::move(parts));
 }
 
@@ -458,8 +456,11 @@ void FleetSimulation::Advance(absl::Duration time) {
   }
 }
 
-void FleetSimulation::CheckForward(const Slot& slot, int client,
+void FleetSimulation::CheckForward(const FleetGate* gate, int client,
                                    const FleetGate::Session& session) {
+  const Slot& slot = *std::find_if(
+      slots_.begin(), slots_.end(),
+      [gate](const Slot& other) { return other.gate.get() == gate; });
   const int backend = BackendOf(session.info.backend);
   model_.Require(model_.WasGranted(client, backend), "client ", client,
                  " at backend ", backend, ", which it was never given");

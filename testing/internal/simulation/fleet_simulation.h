@@ -27,7 +27,8 @@ namespace simulation {
 // Several gateways at one address (ECMP), or two of which one has the address
 // (VRRP). They crash, restart, stop, are taken over, promoted and demoted; the
 // store is slow, late, cut off, restored from a snapshot, emptied, and lies;
-// clients move between gateways; disconnect events reach each gateway at
+// clients move between gateways, which in some seeds forward them to the owners
+// of their sessions; disconnect events reach each gateway at
 // another time; clocks differ, and in some seeds jump. Checked:
 //
 // - No datagram goes to a backend that no resolver has named for its client
@@ -94,7 +95,7 @@ class FleetSimulation {
   void SettleAll();
   void Finish();
 
-  void CheckForward(const Slot& slot, int client,
+  void CheckForward(const FleetGate* gate, int client,
                     const FleetGate::Session& session);
   void CheckAlways();
   void CheckOwners(Slot* slot);
@@ -104,9 +105,16 @@ class FleetSimulation {
   Slot& AnySlot() { return slots_[random_.Below(slots_.size())]; }
   int AnyClient() { return static_cast<int>(random_.Below(kClients)); }
   std::unique_ptr<FleetGate> NewGate(const Slot& slot);
-  static SocketAddress ClientAddress(int client);
-  static SocketAddress BackendAddress(int backend);
-  static int BackendOf(const SocketAddress& address);
+  static SocketAddress ClientAddress(int client) {
+    return *SocketAddress::FromIpAndPort("203.0.113.7",
+                                         static_cast<uint16_t>(1000 + client));
+  }
+  static SocketAddress BackendAddress(int backend) {
+    return SocketAddress::Ipv4Loopback(static_cast<uint16_t>(10 + backend));
+  }
+  static int BackendOf(const SocketAddress& address) {
+    return address.port() - 10;
+  }
 
   static constexpr int kClients = 6;
   static constexpr int kBackends = 4;
@@ -118,6 +126,7 @@ class FleetSimulation {
   SessionKeeperOptions options_;
   bool is_vrrp_ = false;
   bool clocks_jump_ = false;
+  bool forwards_ = false;  // SESSION_FORWARD
   std::shared_ptr<Inner> inner_;
   std::vector<Slot> slots_;
   std::vector<int> assigned_;        // the backend of each client

@@ -64,6 +64,7 @@ TEST_P(FleetSimulationTest, NoSeedBreaksARule) {
                                  "clock jumped",
                                  "adopted newcomer",
                                  "newcomer of a live owner",
+                                 "forwarded",
                                  "recovered",
                                  "lost",
                                  "rewritten",
