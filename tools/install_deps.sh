@@ -10,6 +10,8 @@
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
 #   tools/install_deps.sh --programs
 #                                also what tools/programs.sh runs
+#   tools/install_deps.sh --kernels
+#                                also what tools/kernels.sh needs
 #   tools/install_deps.sh --nethernet
 #                                also what tools/nethernet.sh runs
 #   tools/install_deps.sh --package
@@ -53,21 +55,24 @@ command -v node > /dev/null || nethernet_packages+=(nodejs)
 command -v npm > /dev/null || nethernet_packages+=(npm)
 programs_packages+=("${nethernet_packages[@]}")
 fuzz_packages=(llvm)
+kernels_packages=(busybox-static kmod qemu-system-x86 xz-utils zstd)
 
 case "${1:-}" in
   "") ;;
   --ci)
     packages+=("${ci_packages[@]}" "${programs_packages[@]}"
-      "${container_packages[@]}")
+      "${container_packages[@]}" "${kernels_packages[@]}")
     ;;
   --bench) packages+=("${bench_packages[@]}") ;;
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
   --container) packages+=("${container_packages[@]}") ;;
+  --kernels) packages+=("${kernels_packages[@]}") ;;
   --nethernet) packages+=("${nethernet_packages[@]}") ;;
   --package) packages=("${cmake_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --container | --fuzz | --nethernet | --package | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --container | --fuzz | --kernels |" \
+      "--nethernet | --package | --programs]" >&2
     exit 2
     ;;
 esac

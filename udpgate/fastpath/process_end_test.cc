@@ -77,7 +77,7 @@ class GateProcessTest : public NamespaceTest {
     LoopbackPeer& peer = *peers_.front();
     const std::string payload = absl::StrCat("datagram ", ++sent_count_);
     if (!peer.Send(listen_, payload).ok()) return false;
-    const absl::Time deadline = absl::Now() + timeout;
+    const absl::Time deadline = absl::Now() + timeout * test::TimeoutFactor();
     for (;;) {
       const auto reply = peer.Receive(deadline - absl::Now());
       if (!reply.ok()) return false;

@@ -130,7 +130,8 @@ class FastPathTest : public ::testing::TestWithParam<bool> {
             client_->Send(gate_->address(), absl::StrCat(sent_count)).ok());
         ++sent_count;
       }
-      const absl::StatusOr<Datagram> reply = client_->Receive(absl::Seconds(3));
+      const absl::StatusOr<Datagram> reply =
+          client_->Receive(absl::Seconds(3) * TimeoutFactor());
       ASSERT_TRUE(reply.ok()) << reply.status() << " no. " << received_count;
       ASSERT_EQ(reply->payload, absl::StrCat(received_count));
       ++received_count;
