@@ -11,12 +11,26 @@ list(FILTER sources INCLUDE REGEX
 list(FILTER sources EXCLUDE REGEX "_test\\.cc$|/allocation_count\\.cc$")
 add_library(udpgate_test_support STATIC EXCLUDE_FROM_ALL ${sources})
 udpgate_set_options(udpgate_test_support)
+udpgate_precompile(udpgate_test_support udpgate_test_support)
 target_link_libraries(udpgate_test_support PUBLIC
     udpgate_program udpgate::testing GTest::gmock GTest::gtest
     PkgConfig::HIREDIS PkgConfig::CARES PkgConfig::LIBBPF OpenSSL::SSL
     OpenSSL::Crypto Boost::boost nlohmann_json::nlohmann_json
     prometheus-cpp::core)
 target_compile_definitions(udpgate_test_support PUBLIC BOOST_DISABLE_ASSERTS)
+
+# Compiled as the tests are, for the headers that they share.
+file(WRITE "${PROJECT_BINARY_DIR}/test_headers.cc" "")
+add_library(udpgate_test_headers OBJECT EXCLUDE_FROM_ALL
+            "${PROJECT_BINARY_DIR}/test_headers.cc")
+udpgate_set_options(udpgate_test_headers)
+target_compile_options(udpgate_test_headers PRIVATE -O0)
+target_link_libraries(udpgate_test_headers PRIVATE udpgate_test_support
+                                                   GTest::gmock_main)
+if(UDPGATE_PRECOMPILED_HEADERS)
+  target_precompile_headers(udpgate_test_headers PRIVATE
+      "${PROJECT_SOURCE_DIR}/cmake/precompiled_tests.h")
+endif()
 
 # udpgate_test(SOURCE [more sources...])
 function(udpgate_test source)
@@ -28,6 +42,7 @@ function(udpgate_test source)
   target_compile_options(${name} PRIVATE -O0)
   target_link_libraries(${name} PRIVATE udpgate_test_support GTest::gmock_main
                                         ${CMAKE_DL_LIBS})
+  udpgate_precompile(${name} udpgate_test_headers)
   add_test(NAME ${name} COMMAND ${name}
            WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)

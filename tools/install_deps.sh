@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages that the build needs, where they are missing.
+# Installs the Debian packages that the build needs, where they are missing. All are
+# in Debian 12; those of --package and --cmake-tests are in Debian 13, too.
 #
 #   tools/install_deps.sh        to build, to test and to run
 #   tools/install_deps.sh --ci   also what .ci/run needs
 #   tools/install_deps.sh --bench
 #                                also what tools/bench.sh compares with
+#   tools/install_deps.sh --cmake-tests
+#                                only what CMake builds, and the tests run
 #   tools/install_deps.sh --container
 #                                also what tools/container.sh runs
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
@@ -20,20 +23,21 @@
 # Prints nothing, and needs no sudo, where nothing is missing.
 set -euo pipefail
 
+# a|b: the first that this release of Debian has.
 # What CMake builds the libraries and the program with.
 cmake_packages=(
-  clang cmake dpkg-dev g++ libabsl-dev libboost1.81-dev libbpf-dev libc-ares-dev
+  clang cmake dpkg-dev g++ libabsl-dev "libboost1.81-dev|libboost-dev" libbpf-dev libc-ares-dev
   libcli11-dev libgmock-dev libgtest-dev libhiredis-dev libspdlog-dev libssl-dev
   libsystemd-dev ninja-build nlohmann-json3-dev pkg-config prometheus-cpp-dev
   python3
 )
+cmake_test_packages=(
+  "${cmake_packages[@]}" ethtool iproute2 nftables openssl redis-server
+)
 packages=(
-  "${cmake_packages[@]}"
+  "${cmake_test_packages[@]}"
   bazel-bootstrap bazel-rules-java bazel-rules-proto
-  libclang-rt-14-dev lld
-  libbenchmark-dev libnice-dev openssl
-  redis-server
-  ethtool iproute2 nftables
+  libbenchmark-dev libclang-rt-14-dev libnice-dev lld
 )
 ci_packages=(
   ccache chromium chromium-driver clang-format clang-tidy curl git haproxy
@@ -65,21 +69,36 @@ case "${1:-}" in
     ;;
   --bench) packages+=("${bench_packages[@]}") ;;
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
+  --cmake-tests) packages=("${cmake_test_packages[@]}") ;;
   --container) packages+=("${container_packages[@]}") ;;
   --kernels) packages+=("${kernels_packages[@]}") ;;
   --nethernet) packages+=("${nethernet_packages[@]}") ;;
   --package) packages=("${cmake_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --container | --fuzz | --kernels |" \
-      "--nethernet | --package | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --cmake-tests | --container | --fuzz |" \
+      "--kernels | --nethernet | --package | --programs]" >&2
     exit 2
     ;;
 esac
 
-is_installed() {
-  [[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" \
-    2> /dev/null)" == installed ]]
+is_installed() {  # PACKAGE[|PACKAGE...]
+  local name
+  for name in ${1//|/ }; do
+    if [[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$name" \
+      2> /dev/null)" == installed ]]; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+first_that_exists() {  # PACKAGE[|PACKAGE...]
+  local name
+  for name in ${1//|/ }; do
+    if apt-cache policy "$name" | grep -q 'Candidate: [0-9]'; then break; fi
+  done
+  echo "$name"
 }
 
 missing=()
@@ -118,7 +137,11 @@ if [[ ! -e "$policy" ]]; then
   "${as_root[@]}" chmod 755 "$policy"
 fi
 apt_get update
-apt_get install --yes --no-install-recommends "${missing[@]}"
+chosen=()
+for package in "${missing[@]}"; do
+  chosen+=("$(first_that_exists "$package")")
+done
+apt_get install --yes --no-install-recommends "${chosen[@]}"
 if [[ " ${missing[*]} " == *" redis-server "* && -d /run/systemd/system ]]; then
   "${as_root[@]}" systemctl --quiet disable redis-server || true
 fi

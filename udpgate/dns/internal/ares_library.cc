@@ -17,6 +17,12 @@ absl::Status InitialiseAres() {
 
 absl::Status OpenAresChannel(ares_options* options, int mask,
                              UniqueAresChannel* channel) {
+#ifdef ARES_OPT_QUERY_CACHE
+  // From 1.31 on c-ares keeps answers for as long as their records say. What is
+  // kept for how long is the lookup's to decide.
+  options->qcache_max_ttl = 0;
+  mask |= ARES_OPT_QUERY_CACHE;
+#endif
   ares_channel opened = nullptr;
   const int result = ares_init_options(&opened, options, mask);
   if (result != ARES_SUCCESS) return AresInitError(result);
