@@ -1,9 +1,9 @@
 """Redis fails or changes: what those that play notice.
 
-bench.py --redis runs this. Clients play while
-Redis fails over, is restarted, or gets other certificates and passwords, and new
-clients come all the while. Each pair has a gateway of its own: the first run is
-quiet, in the second all of that happens.
+bench.py --redis runs this. Clients play while Redis fails over, is restarted, or
+gets other certificates and passwords, and new clients come all the while. Each pair
+has a gateway of its own: in the first run Redis is well, in the second all of that
+happens.
 """
 
 import argparse
@@ -45,12 +45,13 @@ P99_RATIO_MAX = 1.5
 METHOD = """\
 Every figure is of udp-gate with default settings and real servers: redis-server, as
 master, replica and Sentinel (down-after-milliseconds 1000). {live:,} clients play,
-{tick:g} datagrams a second each. Of each pair of runs the first is quiet. In the second,
-{newcomers:,} new clients a second come during the {window:g} s in which round trips
-count, and Redis does what the line says. Servers and new clients run at a lower
-priority (nice {nice}), since they stand for other machines. Figures are medians of
-{rounds} interleaved pairs, with the least and the greatest in brackets; a ratio is the
-median of the ratios of the pairs."""
+{tick:g} datagrams a second each, and {newcomers:,} new clients a second come during the
+{window:g} s in which round trips count. Of each pair of runs nothing happens to Redis in
+the first, which is called quiet; in the second Redis does what the line says. The pair
+`newcomers` shows what new clients cost by themselves: its first run has none. Servers
+and new clients run at a lower priority (nice {nice}), since they stand for other
+machines. Figures are medians of {rounds} interleaved pairs, with the least and the
+greatest in brackets; a ratio is the median of the ratios of the pairs."""
 
 
 def parse_options():
@@ -66,7 +67,8 @@ def parse_options():
     add("--live", type=int, default=200, help="clients that play")
     add("--tick", type=float, default=20.0, help="datagrams/s of each of them")
     add("--window", type=float, default=5.0, help="measured seconds of each run")
-    add("--newcomers", type=int, default=1000, help="new clients a second")
+    # As many as join a network of 100,000 players; storms have targets of their own.
+    add("--newcomers", type=int, default=100, help="new clients a second")
     add("--kinds", type=lambda text: text.split(","), default=",".join(KINDS))
     add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
     add("--quick", action="store_true", help="one round: does it work?")
@@ -319,8 +321,13 @@ def measure_pair(options, folder, name):
     rig = KINDS[name][1](folder)
     try:
         with RedisGate(options, folder, rig) as gate:
-            quiet = measure_live(options, gate, lambda: None)
             count = round(options.newcomers * options.window)
+            if name == "newcomers":
+                quiet = measure_live(options, gate, lambda: None)
+            else:
+                with newcomers(options, gate, count, options.window) as others:
+                    quiet = measure_live(options, gate, lambda: None, others)
+                    others.result()
             with newcomers(options, gate, count, options.window) as others:
                 stormy = measure_live(options, gate, rig.disturb, others)
                 storm = others.result()
@@ -384,7 +391,8 @@ def verdicts(options, summary):
             continue
         ratio, lost = entry["p99_ratio"]["median"], entry["lost"]
         text = f"{name}: p99 of live clients / quiet = {ratio:.2f}"
-        found.append((f"{text}, at most {P99_RATIO_MAX:.2f}", ratio <= P99_RATIO_MAX))
+        if name != "newcomers":
+            found.append((f"{text}, at most {P99_RATIO_MAX:.2f}", ratio <= P99_RATIO_MAX))
         found.append((f"{name}: live datagrams lost = {lost:,}, at most 0", lost == 0))
     return found
 
