@@ -6,8 +6,9 @@
 #   tools/install_deps.sh --ci   also what .ci/run needs
 #   tools/install_deps.sh --bench
 #                                also what tools/bench.sh compares with
-#   tools/install_deps.sh --cmake-tests
-#                                only what CMake builds, and the tests run
+#   tools/install_deps.sh --cmake-tests [ARCHITECTURE]
+#                                only what CMake builds, and the tests run; with an
+#                                architecture, to cross-build for it (arm64)
 #   tools/install_deps.sh --container
 #                                also what tools/container.sh runs
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
@@ -61,6 +62,19 @@ programs_packages+=("${nethernet_packages[@]}")
 fuzz_packages=(llvm)
 kernels_packages=(busybox-static kmod qemu-system-x86 xz-utils zstd)
 
+# The libraries of another architecture, and what builds and runs code for it.
+cross_build() {  # ARCHITECTURE
+  local package
+  packages=("crossbuild-essential-$1" qemu-user-static)
+  for package in "${cmake_test_packages[@]}"; do
+    case "$package" in
+      libcli11-dev) packages+=("$package") ;;  # headers alone
+      lib*) packages+=("${package//-dev/-dev:$1}") ;;
+      *) packages+=("$package") ;;
+    esac
+  done
+}
+
 case "${1:-}" in
   "") ;;
   --ci)
@@ -69,15 +83,18 @@ case "${1:-}" in
     ;;
   --bench) packages+=("${bench_packages[@]}") ;;
   --fuzz) packages+=("${fuzz_packages[@]}") ;;
-  --cmake-tests) packages=("${cmake_test_packages[@]}") ;;
+  --cmake-tests)
+    packages=("${cmake_test_packages[@]}")
+    if [[ -n "${2:-}" ]]; then cross_build "$2"; fi
+    ;;
   --container) packages+=("${container_packages[@]}") ;;
   --kernels) packages+=("${kernels_packages[@]}") ;;
   --nethernet) packages+=("${nethernet_packages[@]}") ;;
   --package) packages=("${cmake_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --cmake-tests | --container | --fuzz |" \
-      "--kernels | --nethernet | --package | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --cmake-tests [ARCHITECTURE] | --container |" \
+      "--fuzz | --kernels | --nethernet | --package | --programs]" >&2
     exit 2
     ;;
 esac
