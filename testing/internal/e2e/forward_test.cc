@@ -98,8 +98,10 @@ class FleetGateway {
                : -1;
   }
   int64_t DroppedInAll() const {
+    const json status = Status();
+    if (!status.is_object()) return -1;
     int64_t sum = 0;
-    for (const auto& reason : Status()["datagrams_dropped"].items()) {
+    for (const auto& reason : status["datagrams_dropped"].items()) {
       sum += reason.value().get<int64_t>();
     }
     return sum;
