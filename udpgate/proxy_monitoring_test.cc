@@ -79,19 +79,25 @@ TEST_P(ProxyMonitoringTest, CountsSessionsByBackend) {
     }
     return pairs;
   };
+  // Other threads call the mock, so it is not changed later.
+  std::atomic<bool> names_other{false};
+  ON_CALL(*resolver_, Resolve)
+      .WillByDefault(
+          [&](const ResolveRequest&, BackendResolver::Callback done) {
+            ResolveResult result{backend_.address(), ""};
+            if (names_other) {
+              result = {other.address(), "other"};
+              result.is_client_proven = true;
+            }
+            done(result);
+          });
   Start();
   EXPECT_THAT(counts(), ::testing::IsEmpty());
   std::vector<LoopbackPeer> clients(3);
   EXPECT_EQ(Ask(clients[0], "a"), "echo:a");
   EXPECT_EQ(Ask(clients[1], "a"), "echo:a");
   // A session that is confirmed counts once, too.
-  ON_CALL(*resolver_, Resolve)
-      .WillByDefault(
-          [&](const ResolveRequest&, BackendResolver::Callback done) {
-            ResolveResult result{other.address(), "other"};
-            result.is_client_proven = true;
-            done(result);
-          });
+  names_other = true;
   EXPECT_EQ(Ask(clients[2], "a"), "other:a");
   EXPECT_EQ(proxy_->GetStats().sessions_confirmed, 1u);
   EXPECT_THAT(counts(),

@@ -78,7 +78,7 @@ Forwarding::Entry* Forwarding::Renew(const SocketAddress& client,
   entry.owner_epoch = epoch;
   entry.active_nanoseconds = shard_->now_nanoseconds;
   entry.resolved_nanoseconds = shard_->now_nanoseconds;
-  entries_.push_back(std::move(entry));
+  entries_.push_back(entry);
   by_client_[client] = std::prev(entries_.end());
   shard_->counters->hop_clients.Add();
   return &entries_.back();
