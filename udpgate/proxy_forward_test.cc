@@ -1,6 +1,7 @@
 // Two gateways of a fleet: one has the session of a client, and the client's
 // datagrams come by the other.
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -10,7 +11,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -21,6 +24,7 @@
 #include "udpgate/backend_resolver.h"
 #include "udpgate/forward/openssl_envelope_keys.h"
 #include "udpgate/internal/util/mutex.h"
+#include "udpgate/logging.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_fixture.h"
 
@@ -409,6 +413,7 @@ TEST_P(ProxyForwardTest, WithoutRoomTheClientGetsTheSameBackendFromHere) {
       ForwardTo(owner_.proxy->forward_address(), backend_.address()));
   EXPECT_EQ(Ask(&second, edge_, "2"), "echo:2");
   EXPECT_EQ(edge_.stats().sessions_active, 1u);
+  EXPECT_EQ(edge_.stats().hop_clients_refused, 1u);
   edge_.resolver->Set(ForwardTo(owner_.proxy->forward_address()));
   ASSERT_TRUE(third.Send(edge_.address(), "2").ok());
   EXPECT_TRUE(AwaitTrue(
@@ -515,6 +520,40 @@ TEST(ForwardOptionsTest, AnAddressNeedsKeysAndIsOneOfThisHost) {
   EXPECT_FALSE((*Proxy::Create(LoopbackOptions(), FixedBackend()))
                    ->forward_address()
                    .is_valid());
+}
+
+TEST(ForwardOptionsTest, ATakeoverSaysIfTheAddressIsNotGivenUp) {
+  LoopbackPeer listen, other;
+  internal::Mutex mutex;
+  std::string log;
+  Gateway gateway(ThreadCounts{1, 1});
+  gateway.options.listen_fds = {::dup(listen.fd())};
+  gateway.options.client_hash_seed = 1;  // with sockets: a takeover
+  gateway.options.forward_address = other.address();
+  gateway.options.log_sink = [&](LogSeverity, absl::string_view line) {
+    internal::MutexLock lock(&mutex);
+    absl::StrAppend(&log, line, "\n");
+  };
+  gateway.Start();
+  EXPECT_FALSE(gateway.proxy->forward_address().is_valid());
+  EXPECT_TRUE(AwaitTrue([&] {
+    internal::MutexLock lock(&mutex);
+    return absl::StrContains(
+        log, absl::StrCat("forwarding between gateways is off, and is tried "
+                          "again: forward_address: bind ",
+                          other.address().ToString(), ": "));
+  })) << log;
+  gateway.proxy->Stop();
+}
+
+TEST(ForwardOptionsTest, ASeedAloneIsNoTakeover) {
+  LoopbackPeer other;
+  ProxyOptions options = LoopbackOptions();
+  options.client_hash_seed = 1;
+  options.forward_address = other.address();
+  ProxyDependencies dependencies = FixedBackend();
+  dependencies.envelope_keys = Keys(kSecret);
+  EXPECT_FALSE(Proxy::Create(options, dependencies).ok());
 }
 
 }  // namespace

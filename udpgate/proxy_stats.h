@@ -131,6 +131,8 @@ namespace udpgate {
   X(kCounter, hop_refusals,                                                    \
     "Times that a gateway did not have the session of a client that was "      \
     "forwarded to it.")                                                        \
+  X(kCounter, hop_clients_refused,                                             \
+    "Times that a client was not forwarded, since forwarded_clients_max are.") \
   X(kCounter, hop_silences,                                                    \
     "Clients that got a session here, since the gateway that has theirs did "  \
     "not answer.")                                                             \

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "cli/settings/settings.h"
+#include "udpgate/forward/openssl_envelope_keys.h"
 
 namespace udpgate {
 namespace cli {
@@ -21,8 +22,10 @@ bool IsSessionStorePrefix(absl::string_view text);
 
 // The secret of SESSION_FORWARD_SECRET_FILE has 32 to 1024 bytes, printable
 // ASCII without spaces.
-inline constexpr size_t kForwardSecretBytesMin = 32;
-inline constexpr size_t kForwardSecretBytesMax = 1024;
+inline constexpr size_t kForwardSecretBytesMin =
+    forward::OpenSslEnvelopeKeys::kSecretBytesMin;
+inline constexpr size_t kForwardSecretBytesMax =
+    forward::OpenSslEnvelopeKeys::kSecretBytesMax;
 bool IsForwardSecret(absl::string_view text);
 
 // Rules between these settings and others. InvalidArgument names the setting.

@@ -23,10 +23,9 @@ namespace forward {
 class UDPGATE_EXPORT OpenSslEnvelopeKeys final : public EnvelopeKeys {
  public:
   // What a secret must have at least, so that nobody can guess it: 32 random
-  // characters, for example of `openssl rand -base64 32`. At most a file of 4
-  // KiB.
+  // characters, for example of `openssl rand -base64 32`.
   static constexpr size_t kSecretBytesMin = 32;
-  static constexpr size_t kSecretBytesMax = 4096;
+  static constexpr size_t kSecretBytesMax = 1024;
 
   // InvalidArgument if the secret is too short or too long. No error shows any
   // of it.

@@ -1,18 +1,17 @@
 // What gateways send each other about a client: its datagrams to the gateway
 // that has its session, the replies, and whether there is a session.
 //
-//   byte  0      version (high four bits, 1) and kind (low four bits)
-//         1      1 for IPv6 addresses, 0 for IPv4
-//         2      traffic class of the datagram
-//         3      1 if the sender wants to know whether there is a session, else
-//         0 4..7   when it was sent: Unix time in seconds 8..15  the sender's
-//         random number
-//        16..23  the sender's counter
-//   sealed, with the bytes before authenticated:
-//         port and address of the client (6 or 18 bytes)
-//         port and address that the client sent to (6 or 18 bytes)
-//         the datagram
-//         the tag (16 bytes)
+//   - byte 0: version (high four bits, 1) and kind (low four bits)
+//   - byte 1: 1 for IPv6 addresses, 0 for IPv4
+//   - byte 2: traffic class of the datagram
+//   - byte 3: 1 if the sender wants to know whether there is a session, else 0
+//   - bytes 4 to 7: when it was sent, Unix time in seconds
+//   - bytes 8 to 15: the sender's random number
+//   - bytes 16 to 23: the sender's counter
+//   - sealed, with the bytes before authenticated: port and address of the
+//     client (6 or 18 bytes), port and address that the client sent to (6 or 18
+//     bytes), the datagram
+//   - the tag (16 bytes)
 //
 // Numbers are in network byte order. Inside an IP packet an envelope takes 52
 // bytes more than the datagram that it carries, 76 with IPv6 addresses.

@@ -68,7 +68,9 @@ absl::Status DataPlane::OpenSockets() {
     }
   }
   // In a takeover the old process still has the address.
-  if (context_->hop != nullptr && context_->options.client_hash_seed == 0) {
+  const bool is_takeover = !context_->options.listen_fds.empty() &&
+                           context_->options.client_hash_seed != 0;
+  if (context_->hop != nullptr && !is_takeover) {
     if (absl::Status status = context_->hop->Open(); !status.ok()) {
       return status;
     }

@@ -71,7 +71,10 @@ Forwarding::Entry* Forwarding::Renew(const SocketAddress& client,
     Erase(found->second);
     if (is_hopeless) return nullptr;
   }
-  if (!hop->TakeClient()) return nullptr;
+  if (!hop->TakeClient()) {
+    shard_->counters->hop_clients_refused.Add();
+    return nullptr;
+  }
   Entry entry;
   entry.client = client;
   entry.owner = owner;

@@ -22,6 +22,8 @@ using forward::internal::EnvelopeOpener;
 
 // How often the socket is tried while another process has the address.
 constexpr int64_t kRetryNanoseconds = 10'000'000;
+// A takeover takes less: after so many attempts something is wrong.
+constexpr int kQuietAttempts = 300;
 
 ClientDatagram::Origin OriginOf(EnvelopeKind kind) {
   switch (kind) {
@@ -65,7 +67,8 @@ HopReader::HopReader(GateContext* context, std::vector<Worker*> workers)
              ReceiveBatch::Extent::kControlAndSource),
       parts_(workers_.size()),
       wrong_seal_log_(context->clock, Hop::kLogInterval),
-      wrong_time_log_(context->clock, Hop::kLogInterval) {
+      wrong_time_log_(context->clock, Hop::kLogInterval),
+      closed_log_(context->clock, Hop::kLogInterval) {
   for (std::vector<ClientDatagram>& part : parts_) {
     part.reserve(context->options.batch_size);
   }
@@ -92,7 +95,12 @@ void HopReader::Run() {
 
 bool HopReader::AwaitSocket() {
   if (is_watched_) return true;
-  if (!context_->hop->is_open() && !context_->hop->Open().ok()) return false;
+  if (!context_->hop->is_open()) {
+    if (const absl::Status status = context_->hop->Open(); !status.ok()) {
+      ReportClosed(status);
+      return false;
+    }
+  }
   is_watched_ = Watch(context_->hop->fd()).ok();
   return is_watched_;
 }
@@ -197,6 +205,16 @@ void HopReader::Reject(EnvelopeOpener::Verdict verdict,
     default:
       return counters_.Drop(DropReason::kHopInvalid);
   }
+}
+
+void HopReader::ReportClosed(const absl::Status& status) {
+  if (++failed_attempts_ < kQuietAttempts) return;
+  int64_t more = 0;
+  if (!closed_log_.Admit(&more)) return;
+  context_->control.PostLog(
+      LogSeverity::kWarning,
+      absl::StrCat("forwarding between gateways is off, and is tried again: ",
+                   status.message()));
 }
 
 void HopReader::Report(LogRateLimiter* limiter, const SocketAddress& source,

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -57,6 +58,8 @@ class HopReader {
   bool Open(int i, ClientDatagram* datagram);
   void Reject(forward::internal::EnvelopeOpener::Verdict verdict,
               const SocketAddress& source);
+  // The socket cannot be opened, or not yet.
+  void ReportClosed(const absl::Status& status);
   void Report(LogRateLimiter* limiter, const SocketAddress& source,
               absl::string_view problem);
 
@@ -67,6 +70,8 @@ class HopReader {
   std::vector<std::vector<ClientDatagram>> parts_;  // by worker
   LogRateLimiter wrong_seal_log_;
   LogRateLimiter wrong_time_log_;
+  LogRateLimiter closed_log_;
+  int failed_attempts_ = 0;
   UniqueFd epoll_fd_;
   UniqueFd stop_fd_;
   bool is_watched_ = false;
