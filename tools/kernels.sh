@@ -9,8 +9,8 @@
 #   tools/kernels.sh --list        names of the tests
 #
 # Needs root, 3 GB of memory, 1 GB of disk for each kernel, and Debian's package
-# archive the first time. Kernels are looked up among the packages that apt-get knows, and else in the
-# Debian releases that had them (UDPGATE_DEBIAN_MIRROR, by default
+# archive the first time. Kernels are looked up among the packages that apt-get knows,
+# and else in the Debian releases that had them (UDPGATE_DEBIAN_MIRROR, by default
 # http://deb.debian.org/debian). They stay in ~/.cache/udpgate-kernels
 # (XDG_CACHE_HOME).
 #

@@ -114,10 +114,12 @@ absl::Status CheckForward(const Settings& settings) {
 }
 
 void AddForwardSettings(TableBuilder* table) {
-  table->Add("SESSION_FORWARD", "off",
-             "on: datagrams of a client whose session another live gateway "
-             "owns are sent to that gateway, which answers by the same way.",
-             "off or on", Switch(&Settings::forwards_sessions));
+  table->Add(
+      "SESSION_FORWARD", "off",
+      "on: datagrams of a client whose session another live gateway "
+      "owns are sent to that gateway, and its replies come back the same "
+      "way.",
+      "off or on", Switch(&Settings::forwards_sessions));
   Setting& address = table->Add(
       "SESSION_FORWARD_ADDR", "",
       "UDP address of this machine at which other gateways of the fleet reach "

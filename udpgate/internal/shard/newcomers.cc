@@ -234,8 +234,9 @@ bool Newcomers::Forward(const ResolveResult& result, Session** session) {
   if (forwarding_->Begin(result.forward_to, session)) return true;
   if (result.backend.is_valid()) return false;
   const auto why = [&] {
-    return absl::StrCat("its session is at ", result.forward_to.ToString(),
-                        ", where nothing can be forwarded to");
+    return absl::StrCat("its session is at the gateway ",
+                        result.forward_to.ToString(),
+                        ", and cannot be forwarded there");
   };
   Refuse(EndReason::kResolveFailed, DropReason::kHopLimit, why, session);
   return true;
