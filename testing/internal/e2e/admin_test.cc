@@ -15,17 +15,6 @@ namespace {
 
 constexpr char kToken[] = "a-token-of-a-test";
 
-// Where the log says that the endpoint is; invalid where it does not.
-SocketAddress AdminAddress(const std::string& log) {
-  const std::string kBefore = "admin endpoint: http://";
-  const size_t begin = log.find(kBefore);
-  if (begin == std::string::npos) return SocketAddress();
-  const size_t end = log.find('/', begin + kBefore.size());
-  return SocketAddress::Parse(
-             log.substr(begin + kBefore.size(), end - begin - kBefore.size()))
-      .value_or(SocketAddress());
-}
-
 std::string Body(absl::StatusOr<HttpReply> reply) {
   return reply.ok() ? reply->body : reply.status().ToString();
 }
@@ -39,7 +28,7 @@ TEST(AdminTest, IsOffByDefault) {
   options.environment = {{"BACKEND_ADDR", "127.0.0.1:9"}};
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
-  EXPECT_FALSE(AdminAddress(gate.log()).is_valid()) << gate.log();
+  EXPECT_FALSE(gate.AdminAddress().is_valid()) << gate.log();
 }
 
 TEST(AdminTest, ServesMetricsAndHealth) {
@@ -49,7 +38,7 @@ TEST(AdminTest, ServesMetricsAndHealth) {
                          {"ADMIN_ADDR", "127.0.0.1:0"}};
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
-  const SocketAddress admin = AdminAddress(gate.log());
+  const SocketAddress admin = gate.AdminAddress();
   ASSERT_TRUE(admin.is_valid()) << gate.log();
   LoopbackPeer client;
   EXPECT_TRUE(client.Ask(gate.address(), "hello").ok());
@@ -71,7 +60,7 @@ TEST(AdminTest, IsNotReadyWithoutRedis) {
                          {"ADMIN_ADDR", "127.0.0.1:0"}};
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
-  const SocketAddress admin = AdminAddress(gate.log());
+  const SocketAddress admin = gate.AdminAddress();
   EXPECT_TRUE(
       AwaitTrue([&] { return Status(HttpGet(admin, "/readyz")) == 200; }));
   const auto says = [&](const std::string& sample) {
@@ -111,7 +100,7 @@ TEST(AdminTest, SaysThatDisconnectsCannotArriveAndFailsOnlyWhereItShall) {
     if (fails) options.environment["READYZ_DISCONNECTS"] = "fail";
     GateProcess gate(GateBinary(), options);
     ASSERT_TRUE(gate.Start().ok()) << gate.log();
-    const SocketAddress admin = AdminAddress(gate.log());
+    const SocketAddress admin = gate.AdminAddress();
     const std::string expected = fails ? reason : "ready\nwarning: " + reason;
     EXPECT_TRUE(AwaitTrue([&] {
       return absl::StartsWith(Body(HttpGet(admin, "/readyz")), expected);
@@ -130,7 +119,7 @@ TEST(AdminTest, SaysThatDisconnectsCannotArriveAndFailsOnlyWhereItShall) {
                          {"ADMIN_ADDR", "127.0.0.1:0"}};
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
-  const SocketAddress admin = AdminAddress(gate.log());
+  const SocketAddress admin = gate.AdminAddress();
   EXPECT_TRUE(
       AwaitTrue([&] { return Body(HttpGet(admin, "/readyz")) == "ready\n"; }));
 }
@@ -144,7 +133,7 @@ TEST(AdminTest, ShowsTheEndsOfSessionsWhetherTheyAreLoggedOrNot) {
                            {"SESSION_LOG", session_log}};
     GateProcess gate(GateBinary(), options);
     ASSERT_TRUE(gate.Start().ok()) << gate.log();
-    const SocketAddress admin = AdminAddress(gate.log());
+    const SocketAddress admin = gate.AdminAddress();
     LoopbackPeer client;
     EXPECT_TRUE(client.Ask(gate.address(), "hello").ok());
     EXPECT_EQ(Body(HttpPost(admin, "/api/v1/disconnect",
@@ -172,7 +161,7 @@ TEST(AdminTest, CountsWhatTheLogOfSessionsLeavesOut) {
                          {"SESSION_LOG_LINES_PER_SEC", "1"}};
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
-  const SocketAddress admin = AdminAddress(gate.log());
+  const SocketAddress admin = gate.AdminAddress();
   const absl::string_view kName = "\nudpgate_session_log_lines_left_out_total ";
   EXPECT_TRUE(absl::StrContains(Body(HttpGet(admin, "/metrics")),
                                 absl::StrCat(kName, "0\n")));
@@ -197,7 +186,7 @@ TEST(AdminTest, SaysThatASignalDrainsTheGate) {
                          {"DRAIN_TIMEOUT_SECS", "60"}};
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
-  const SocketAddress admin = AdminAddress(gate.log());
+  const SocketAddress admin = gate.AdminAddress();
   LoopbackPeer client;
   ASSERT_TRUE(client.Ask(gate.address(), "hello").ok());
   gate.Signal(SIGTERM);
@@ -217,7 +206,7 @@ TEST(AdminTest, ABusyPortNamesTheSetting) {
                          {"ADMIN_ADDR", "127.0.0.1:0"}};
   GateProcess first(GateBinary(), options);
   ASSERT_TRUE(first.Start().ok()) << first.log();
-  const std::string address = AdminAddress(first.log()).ToString();
+  const std::string address = first.AdminAddress().ToString();
   options.environment["ADMIN_ADDR"] = address;
   GateProcess second(GateBinary(), options);
   ASSERT_TRUE(second.Launch().ok());
@@ -245,7 +234,7 @@ TEST(AdminTest, ATokenIsNotLogged) {
   GateProcess gate(GateBinary(), options);
   ASSERT_TRUE(gate.Start().ok()) << gate.log();
   const SocketAddress admin =
-      SocketAddress::Ipv4Loopback(AdminAddress(gate.log()).port());
+      SocketAddress::Ipv4Loopback(gate.AdminAddress().port());
   EXPECT_EQ(Status(HttpGet(admin, "/api/v1/status")), 401);
   EXPECT_EQ(
       Status(HttpGet(admin, "/api/v1/status",

@@ -77,14 +77,8 @@ class FleetGateway {
   GateProcess& process() { return *process_; }
 
   json Status() const {
-    const std::string log = process_->log();
-    const std::string before = "admin endpoint: http://";
-    const size_t begin = log.rfind(before) + before.size();
-    const absl::StatusOr<SocketAddress> admin =
-        SocketAddress::Parse(log.substr(begin, log.find('/', begin) - begin));
-    if (!admin.ok()) return {};
-    const HttpReply reply =
-        HttpGet(*admin, "/api/v1/status").value_or(HttpReply());
+    const HttpReply reply = HttpGet(process_->AdminAddress(), "/api/v1/status")
+                                .value_or(HttpReply());
     return json::parse(reply.body, nullptr, /*allow_exceptions=*/false);
   }
   int64_t Stat(const std::string& name) const {

@@ -171,12 +171,8 @@ TEST_F(GatewayEntryTest, ADrainThatIsOverIsSeenAtOnce) {
   std::map<std::string, std::string> environment = Environment();
   environment["ADMIN_ADDR"] = "127.0.0.1:0";
   StartGate(environment);
-  const std::string before = "admin endpoint: http://";
-  ASSERT_TRUE(gate().AwaitLog(before));
-  const std::string log = gate().log();
-  const size_t begin = log.find(before) + before.size();
-  const SocketAddress admin =
-      *SocketAddress::Parse(log.substr(begin, log.find('/', begin) - begin));
+  ASSERT_TRUE(AwaitTrue([&] { return gate().AdminAddress().is_valid(); }));
+  const SocketAddress admin = gate().AdminAddress();
   LoopbackPeer client;
   ASSERT_TRUE(AwaitServedBy(&client, address(), "lobby"));
   ASSERT_TRUE(AwaitField("sessions", "1"));

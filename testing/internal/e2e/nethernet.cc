@@ -20,17 +20,6 @@ bool AwaitListening(const SocketAddress& address) {
   return AwaitTrue([&] { return TcpConnect(address).ok(); });
 }
 
-SocketAddress AdminOf(const GateProcess& gate) {
-  const std::string before = "admin endpoint: http://";
-  const std::string log = gate.log();
-  const size_t begin = log.find(before);
-  if (begin == std::string::npos) return SocketAddress();
-  const size_t end = log.find('/', begin + before.size());
-  return SocketAddress::Parse(
-             log.substr(begin + before.size(), end - begin - before.size()))
-      .value_or(SocketAddress());
-}
-
 int64_t MetricOf(const SocketAddress& admin, absl::string_view sample) {
   const absl::StatusOr<HttpReply> reply = HttpGet(admin, "/metrics");
   EXPECT_TRUE(reply.ok()) << reply.status();

@@ -23,9 +23,6 @@ std::map<std::string, std::string> SignalingEnvironment(
 // True once somebody accepts connections there.
 bool AwaitListening(const SocketAddress& address);
 
-// Where a gateway's log says that the admin endpoint is.
-SocketAddress AdminOf(const GateProcess& gate);
-
 // The value of a sample of /metrics, with its labels as they are written; 0 if
 // there is none.
 int64_t MetricOf(const SocketAddress& admin, absl::string_view sample);
@@ -38,7 +35,7 @@ class NetherNetTest : public GateTest {
 
   // Where players ask.
   const SocketAddress& signaling() const { return signaling_; }
-  SocketAddress admin() { return AdminOf(gate()); }
+  SocketAddress admin() { return gate().AdminAddress(); }
   int64_t Metric(absl::string_view sample) { return MetricOf(admin(), sample); }
 
   // Writes the key.

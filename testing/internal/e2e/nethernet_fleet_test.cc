@@ -212,8 +212,10 @@ TEST_F(NetherNetFleetTest, TcpReachesOneGatewayAndUdpAnother) {
         << first->log() << second->log();
     EXPECT_TRUE(player.Ask("backend").ok());
   }
-  EXPECT_EQ(MetricOf(AdminOf(*second), "udpgate_sessions_created_total"), 5);
-  EXPECT_EQ(MetricOf(AdminOf(*first), "udpgate_sessions_created_total"), 0);
+  EXPECT_EQ(MetricOf(second->AdminAddress(), "udpgate_sessions_created_total"),
+            5);
+  EXPECT_EQ(MetricOf(first->AdminAddress(), "udpgate_sessions_created_total"),
+            0);
   EXPECT_TRUE(first->Terminate().ok());
   EXPECT_TRUE(second->Terminate().ok());
 }

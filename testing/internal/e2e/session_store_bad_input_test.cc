@@ -16,7 +16,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "testing/internal/e2e/e2e.h"
+#include "testing/internal/e2e/store_gate.h"
 #include "testing/internal/support/http_client.h"
 
 namespace udpgate {
@@ -25,7 +25,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kPrefix[] = "udp_gate:session:";
 // As in udpgate/stored_session.h.
 enum Field {
   kVersion,
@@ -38,46 +37,8 @@ enum Field {
   kRelay
 };
 
-class SessionStoreBadInputTest : public GateTest {
+class SessionStoreBadInputTest : public StoreGateTest {
  protected:
-  void SetUp() override {
-    GateTest::SetUp();
-    SetBackend(lobby_);
-  }
-  void TearDown() override {
-    if (gateway_ != nullptr && gateway_->running()) {
-      const absl::StatusOr<ExitResult> end = gateway_->Terminate();
-      ASSERT_TRUE(end.ok()) << end.status();
-      EXPECT_TRUE(end->exited_with(0)) << gateway_->log();
-    }
-    GateTest::TearDown();
-  }
-
-  void Launch() {
-    GateProcessOptions options;
-    options.environment = RedisEnvironment();
-    options.environment["SESSION_STORE"] = "redis";
-    options.environment["GATEWAY_ID"] = "first";
-    options.environment["ADMIN_ADDR"] = admin_.ToString();
-    if (address_.is_valid()) {
-      options.environment["PROXY_ADDR"] = address_.ToString();
-    }
-    gateway_ = std::make_unique<GateProcess>(GateBinary(), std::move(options));
-    const absl::Status started = gateway_->Start();
-    ASSERT_TRUE(started.ok()) << started << gateway_->log();
-    address_ = gateway_->address();
-  }
-  void Kill() {
-    gateway_->Signal(SIGKILL);
-    ASSERT_TRUE(gateway_->AwaitExit().ok());
-  }
-
-  static std::string KeyOf(const LoopbackPeer& player) {
-    return absl::StrCat(kPrefix, player.address().ToString());
-  }
-  static std::string RecordOf(const LoopbackPeer& player) {
-    return redis().Command({"GET", KeyOf(player)}).value_or("");
-  }
   // Plays until the session is confirmed, and its record written.
   bool AwaitRecord(LoopbackPeer* player) {
     return AwaitTrue([&] {
@@ -97,15 +58,12 @@ class SessionStoreBadInputTest : public GateTest {
     ASSERT_TRUE(redis().Command({"SET", KeyOf(player), text}).ok());
   }
   std::string Metrics() const {
-    const absl::StatusOr<HttpReply> reply = HttpGet(admin_, "/metrics");
+    const absl::StatusOr<HttpReply> reply =
+        HttpGet(gateway_->AdminAddress(), "/metrics");
     return reply.ok() ? reply->body : reply.status().ToString();
   }
 
-  EchoBackend lobby_{"lobby"};
   EchoBackend arena_{"arena"};
-  const SocketAddress admin_ = SocketAddress::Ipv4Loopback(FreeTcpPort());
-  SocketAddress address_;
-  std::unique_ptr<GateProcess> gateway_;
 };
 
 TEST_F(SessionStoreBadInputTest, RecordsOfNoUseAreLeftOutAndTheOthersContinue) {
@@ -129,7 +87,7 @@ TEST_F(SessionStoreBadInputTest, RecordsOfNoUseAreLeftOutAndTheOthersContinue) {
   EXPECT_THAT(gateway_->log(),
               HasSubstr("continues 3 sessions of the former process, 1 of them "
                         "on another source port, and lost 0"));
-  EXPECT_THAT(gateway_->log(), HasSubstr(" is ignored"));
+  EXPECT_TRUE(gateway_->AwaitLog(" is ignored")) << gateway_->log();
   EXPECT_TRUE(IsServedBy(&good, address_, "lobby"));
   EXPECT_TRUE(IsServedBy(&elsewhere, address_, "lobby"));
   EXPECT_TRUE(IsServedBy(&early, address_, "lobby"));

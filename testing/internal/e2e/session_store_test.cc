@@ -17,7 +17,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "testing/internal/e2e/e2e.h"
+#include "testing/internal/e2e/store_gate.h"
 #include "testing/internal/support/http_client.h"
 #include "testing/internal/support/tcp_relay.h"
 
@@ -30,56 +30,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr char kPrefix[] = "udp_gate:session:";
-
-class SessionStoreTest : public GateTest {
+class SessionStoreTest : public StoreGateTest {
  protected:
-  void SetUp() override {
-    GateTest::SetUp();
-    SetBackend(lobby_);
-  }
-  void TearDown() override {
-    if (gateway_ != nullptr && gateway_->running()) {
-      const absl::StatusOr<ExitResult> end = gateway_->Terminate();
-      ASSERT_TRUE(end.ok()) << end.status();
-      EXPECT_TRUE(end->exited_with(0)) << gateway_->log();
-      EXPECT_LE(end->duration, kStopTimeMax);
-    }
-    GateTest::TearDown();
-  }
-
-  // One on the address of those before it, if there were any.
-  std::unique_ptr<GateProcess> MakeGateway(
-      std::map<std::string, std::string> environment = {},
-      std::vector<std::string> flags = {}) {
-    GateProcessOptions options;
-    options.environment = std::move(environment);
-    options.flags = std::move(flags);
-    options.environment.merge(RedisEnvironment());
-    options.environment.insert({"SESSION_STORE", "redis"});
-    options.environment.insert({"GATEWAY_ID", "first"});
-    options.environment.insert({"ADMIN_ADDR", "127.0.0.1:0"});
-    if (address_.is_valid()) {
-      options.environment.insert({"PROXY_ADDR", address_.ToString()});
-    }
-    return std::make_unique<GateProcess>(GateBinary(), std::move(options));
-  }
-  void Launch(std::map<std::string, std::string> environment = {}) {
-    gateway_ = MakeGateway(std::move(environment));
-    const absl::Status started = gateway_->Start();
-    ASSERT_TRUE(started.ok()) << started << gateway_->log();
-    address_ = gateway_->address();
-  }
-  void Kill() {
-    gateway_->Signal(SIGKILL);
-    ASSERT_TRUE(gateway_->AwaitExit().ok());
-  }
-
-  static std::string RecordOf(const LoopbackPeer& player) {
-    return redis()
-        .Command({"GET", absl::StrCat(kPrefix, player.address().ToString())})
-        .value_or("");
-  }
   // Plays until the session of each is confirmed, and its record written.
   bool AwaitRecords(std::vector<LoopbackPeer>* players,
                     const std::string& backend = "lobby") {
@@ -94,23 +46,13 @@ class SessionStoreTest : public GateTest {
   }
   static std::vector<std::string> Keys() {
     const absl::StatusOr<std::string> keys =
-        redis().Command({"KEYS", absl::StrCat(kPrefix, "*")});
+        redis().Command({"KEYS", absl::StrCat(kSessionPrefix, "*")});
     return absl::StrSplit(keys.value_or("?"), '\n', absl::SkipEmpty());
   }
 
   HttpReply Get(const std::string& path) {
-    const std::string log = gateway_->log();
-    const std::string before = "admin endpoint: http://";
-    const size_t begin = log.rfind(before) + before.size();
-    const absl::StatusOr<SocketAddress> admin =
-        SocketAddress::Parse(log.substr(begin, log.find('/', begin) - begin));
-    if (!admin.ok()) return {};
-    return HttpGet(*admin, path).value_or(HttpReply());
+    return HttpGet(gateway_->AdminAddress(), path).value_or(HttpReply());
   }
-
-  EchoBackend lobby_{"lobby"};
-  SocketAddress address_;
-  std::unique_ptr<GateProcess> gateway_;
 };
 
 TEST_F(SessionStoreTest, AKilledGatewayContinuesEachSessionOnItsPorts) {
@@ -156,10 +98,11 @@ TEST_F(SessionStoreTest, ARestartEndsNoSession) {
     EXPECT_TRUE(end->exited_with(0)) << gateway_->log();
     EXPECT_LE(end->duration, kStopTimeMax);
     // Another gateway could have them at once.
-    EXPECT_EQ(redis()
-                  .Command({"EXISTS", absl::StrCat(kPrefix, "@lease:first")})
-                  .value_or(""),
-              "0");
+    EXPECT_EQ(
+        redis()
+            .Command({"EXISTS", absl::StrCat(kSessionPrefix, "@lease:first")})
+            .value_or(""),
+        "0");
     Launch({{"SESSION_LOG", "end"}});
     for (LoopbackPeer& player : players) {
       EXPECT_TRUE(IsServedBy(&player, address_, "lobby"));
@@ -258,7 +201,8 @@ TEST_F(SessionStoreTest, AnotherGatewayContinuesTheSessionsOfADeadOne) {
   // The lease of the dead one runs out.
   ASSERT_TRUE(AwaitTrue([] {
     return redis()
-               .Command({"EXISTS", absl::StrCat(kPrefix, "@lease:first")})
+               .Command(
+                   {"EXISTS", absl::StrCat(kSessionPrefix, "@lease:first")})
                .value_or("") == "0";
   }));
   Launch({{"GATEWAY_ID", "second"}});
@@ -354,10 +298,11 @@ TEST_F(SessionStoreTest, ADrainedGatewayGivesItsLeaseBack) {
   gateway_->Signal(SIGTERM);
   ASSERT_TRUE(gateway_->AwaitExit().ok());
   EXPECT_FALSE(RecordOf(players[0]).empty());
-  EXPECT_EQ(redis()
-                .Command({"EXISTS", absl::StrCat(kPrefix, "@lease:first")})
-                .value_or(""),
-            "0");
+  EXPECT_EQ(
+      redis()
+          .Command({"EXISTS", absl::StrCat(kSessionPrefix, "@lease:first")})
+          .value_or(""),
+      "0");
 }
 
 TEST_F(SessionStoreTest, TwoGatewaysOfOneIdHarmNoSession) {

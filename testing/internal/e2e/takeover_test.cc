@@ -226,6 +226,7 @@ TEST_F(TakeoverTest, AnUpgradeIsOneSignal) {
   };
   ASSERT_NE(await_message("READY=1"), "");
   const size_t log_size = gate->log().size();
+  const SocketAddress admin = gate->AdminAddress();
 
   gate->Signal(SIGUSR2);
   const std::string message = await_message("MAINPID=");
@@ -244,19 +245,11 @@ TEST_F(TakeoverTest, AnUpgradeIsOneSignal) {
   })) << gate->log();
   EXPECT_TRUE(IsServedBy(&client, gate->address(), "first"));
   // The endpoint for operators has kept its port.
-  const std::string log = gate->log();
-  const std::string admin_line = "admin endpoint: http://";
-  const auto admin_of = [&](const std::string& text) {
-    const size_t begin = text.find(admin_line) + admin_line.size();
-    return text.substr(begin, text.find('/', begin) - begin);
-  };
   ASSERT_TRUE(AwaitTrue([&] {
-    return absl::StrContains(gate->log().substr(log_size), admin_line);
+    return absl::StrContains(gate->log().substr(log_size), "admin endpoint: ");
   }));
-  const std::string admin = admin_of(gate->log().substr(log_size));
-  EXPECT_EQ(admin, admin_of(gate->log()));
-  const absl::StatusOr<HttpReply> reply =
-      HttpGet(*SocketAddress::Parse(admin), "/api/v1/sessions");
+  EXPECT_EQ(gate->AdminAddress(), admin);
+  const absl::StatusOr<HttpReply> reply = HttpGet(admin, "/api/v1/sessions");
   ASSERT_TRUE(reply.ok()) << reply.status();
   const nlohmann::json sessions =
       nlohmann::json::parse(reply->body, nullptr, false);
@@ -400,17 +393,6 @@ TEST_F(TakeoverTest, ADrainedGateStaysDrained) {
 
 class TakeoverRedisTest : public GateTest {};
 
-// Where the endpoint for operators is, as the log says.
-SocketAddress AdminOf(const GateProcess& gate) {
-  const std::string log = gate.log();
-  const std::string before = "admin endpoint: http://";
-  const size_t begin = log.rfind(before) + before.size();
-  const absl::StatusOr<SocketAddress> address =
-      SocketAddress::Parse(log.substr(begin, log.find('/', begin) - begin));
-  EXPECT_TRUE(address.ok()) << log;
-  return address.ok() ? *address : SocketAddress();
-}
-
 // All counters of /metrics, by name and labels; those of histograms too.
 std::map<std::string, double> Counters(const SocketAddress& admin) {
   std::map<std::string, double> counters;
@@ -452,7 +434,7 @@ TEST_F(TakeoverRedisTest, NoCounterStepsBackAndTheEndsStay) {
   }
   for (int i = 0; i < 4; ++i) Publish(clients[i].address().ToString());
   Publish("nonsense");
-  const SocketAddress admin = AdminOf(*gate);
+  const SocketAddress admin = gate->AdminAddress();
   const auto ends_of = [&] {
     const absl::StatusOr<HttpReply> reply = HttpGet(admin, "/api/v1/ends");
     EXPECT_TRUE(reply.ok()) << reply.status();
@@ -480,7 +462,7 @@ TEST_F(TakeoverRedisTest, NoCounterStepsBackAndTheEndsStay) {
     auto successor = std::make_unique<GateProcess>(GateBinary(), options);
     ASSERT_TRUE(successor->Start().ok()) << successor->log();
     ASSERT_TRUE(gate->AwaitExit().ok());
-    ASSERT_EQ(AdminOf(*successor), admin) << successor->log();
+    ASSERT_EQ(successor->AdminAddress(), admin) << successor->log();
     const std::map<std::string, double> after = Counters(admin);
     for (const auto& [name, count] : before) {
       const auto found = after.find(name);

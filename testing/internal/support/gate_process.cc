@@ -14,6 +14,7 @@ namespace test {
 namespace {
 
 constexpr absl::string_view kListening = "listening on ";
+constexpr absl::string_view kAdmin = "admin endpoint: http://";
 
 // The gateway runs in another directory.
 std::string AbsolutePath(const std::string& path) {
@@ -21,15 +22,18 @@ std::string AbsolutePath(const std::string& path) {
   return ::realpath(path.c_str(), resolved) != nullptr ? resolved : path;
 }
 
+// The address at this place of a log; invalid if there is none.
+SocketAddress AddressAt(const std::string& log, size_t begin) {
+  const size_t end = log.find_first_of(" ,;/\"\n", begin);
+  return SocketAddress::Parse(log.substr(begin, end - begin))
+      .value_or(SocketAddress());
+}
+
 // The address behind the first `listening on ` of a log.
 SocketAddress ListenAddress(const std::string& log) {
   const size_t begin = log.find(kListening.data(), 0, kListening.size());
   if (begin == std::string::npos) return SocketAddress();
-  const size_t address = begin + kListening.size();
-  const size_t end = log.find_first_of(" ,;\"\n", address);
-  absl::StatusOr<SocketAddress> parsed =
-      SocketAddress::Parse(log.substr(address, end - address));
-  return parsed.ok() ? *parsed : SocketAddress();
+  return AddressAt(log, begin + kListening.size());
 }
 
 bool GivesProxyAddress(const GateProcessOptions& options) {
@@ -85,6 +89,13 @@ absl::Status GateProcess::Start() {
     return absl::InternalError(absl::StrCat("no address in:\n", log()));
   }
   return absl::OkStatus();
+}
+
+SocketAddress GateProcess::AdminAddress() const {
+  const std::string said = log();
+  const size_t begin = said.rfind(kAdmin.data(), said.npos, kAdmin.size());
+  if (begin == std::string::npos) return SocketAddress();
+  return AddressAt(said, begin + kAdmin.size());
 }
 
 bool GateProcess::AwaitLog(absl::string_view text, absl::Duration timeout,

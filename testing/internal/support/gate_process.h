@@ -56,6 +56,9 @@ class GateProcess {
 
   // Where it listens, as its log says. Valid after `Start`.
   const SocketAddress& address() const { return address_; }
+  // Where its endpoint for operators listens, as its log said last; invalid if
+  // there is none.
+  SocketAddress AdminAddress() const;
   pid_t pid() const { return process_->pid(); }
   bool running() const { return process_->running(); }
 
