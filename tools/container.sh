@@ -21,6 +21,7 @@ if [[ $# -ne 0 ]]; then
   exit 2
 fi
 tools/install_deps.sh --container
+. tools/system_folder.sh
 
 work="$(mktemp -d)"
 image=localhost/udp-gate
@@ -56,10 +57,7 @@ quietly() {
 }
 
 echo "--- base image"
-quietly debootstrap --variant=minbase --include=ca-certificates bookworm \
-  "$work/base" http://deb.debian.org/debian
-# The same mirror and options as this machine's.
-cp /etc/apt/apt.conf.d/* "$work/base/etc/apt/apt.conf.d/"
+make_system bookworm "$work/base"
 rm -rf "$work/base/var/cache/apt/archives" "$work/base/var/lib/apt/lists"
 mkdir -p "$work/base/var/cache/apt/archives/partial" \
   "$work/base/var/lib/apt/lists/partial"

@@ -19,6 +19,7 @@ if [[ $# -gt 1 || "${1:-}" == -* ]]; then
   exit 2
 fi
 tools/install_deps.sh --container
+. tools/system_folder.sh
 
 root="${1:-}"
 if [[ -z "$root" ]]; then
@@ -28,49 +29,23 @@ fi
 mkdir -p "$root"
 root="$(realpath "$root")"
 if [[ ! -e "$root/etc/debian_version" ]]; then
-  echo "--- base system"
-  debootstrap --variant=minbase --include=ca-certificates trixie "$root" \
-    http://deb.debian.org/debian > "$root.log" 2>&1 || {
-    tail -n 20 "$root.log" >&2
-    exit 1
-  }
-  rm "$root.log"
-  # The same options as this machine's.
-  cp /etc/apt/apt.conf.d/* "$root/etc/apt/apt.conf.d/"
+  echo "--- system"
+  make_system trixie "$root"
 fi
-rm -rf "$root/source"
-mkdir "$root/source"
-git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard \
-  | tar --create --null --files-from=- --ignore-failed-read \
-  | tar --extract --directory="$root/source"
-
-# Its own processes and mounts, so that nothing is left behind.
-inside() {  # SCRIPT
-  unshare --fork --pid --mount --kill-child bash -euc '
-    root="$1"
-    mount --make-rprivate /
-    mount --bind "$root" "$root"
-    mount -t proc proc "$root/proc"
-    for name in sys dev; do mount --rbind "/$name" "$root/$name"; done
-    mount -t tmpfs tmpfs "$root/run"
-    mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
-    cd "$root/source"
-    exec chroot "$root" bash -euo pipefail -c "cd /source; $2"
-  ' bash "$root" "$1"
-}
+copy_source "$root"
 
 echo "--- packages"
 if [[ -n "$packages" ]]; then
-  inside 'mkdir -p /packages; tools/package_deb.sh /packages'
+  inside "$root" 'mkdir -p /packages; tools/package_deb.sh /packages'
   cp "$root"/packages/*.deb "$packages/"
   exit 0
 fi
-inside 'tools/install_deps.sh --cmake-tests'
+inside "$root" 'tools/install_deps.sh --cmake-tests'
 echo "--- build"
-inside 'cmake --preset package -B /build -D UDPGATE_TESTS=ON > /build.log 2>&1 \
+inside "$root" 'cmake --preset package -B /build -D UDPGATE_TESTS=ON > /build.log 2>&1 \
   && cmake --build /build --parallel "$(nproc)" -- -k 0 >> /build.log 2>&1 || {
     grep -A20 FAILED: /build.log || tail -n 40 /build.log
     exit 1
   }'
 echo "--- tests"
-inside 'ctest --test-dir /build --parallel "$(nproc)" --output-on-failure'
+inside "$root" 'ctest --test-dir /build --parallel "$(nproc)" --output-on-failure'

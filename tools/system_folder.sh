@@ -1,0 +1,42 @@
+# Another Debian in a folder: what container.sh, debian13.sh and arm64.sh share. They
+# source it at the top of the source tree, as root.
+# shellcheck shell=bash
+
+# make_system SUITE ROOT: the smallest system of that release, with the mirror and the
+# options that apt-get has here. Says what failed, and returns 1.
+make_system() {
+  local log="$2.log"
+  mkdir -p "$2"
+  debootstrap --variant=minbase --include=ca-certificates "$1" "$2" \
+    http://deb.debian.org/debian > "$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    echo "$0: debootstrap of $1 failed" >&2
+    return 1
+  }
+  rm "$log"
+  cp /etc/apt/apt.conf.d/* "$2/etc/apt/apt.conf.d/"
+}
+
+# copy_source ROOT: this tree as /source, without what Git ignores.
+copy_source() {
+  rm -rf "$1/source"
+  mkdir "$1/source"
+  git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard \
+    | tar --create --null --files-from=- --ignore-failed-read \
+    | tar --extract --directory="$1/source"
+}
+
+# inside ROOT SCRIPT: runs the script there, in /source. Its processes
+# and mounts are its own, so that nothing is left behind.
+inside() {
+  unshare --fork --pid --mount --kill-child bash -euc '
+    root="$1"
+    mount --make-rprivate /
+    mount --bind "$root" "$root"
+    mount -t proc proc "$root/proc"
+    for name in sys dev; do mount --rbind "/$name" "$root/$name"; done
+    mount -t tmpfs tmpfs "$root/run"
+    mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
+    exec chroot "$root" bash -euo pipefail -c "cd /source; $2"
+  ' bash "$1" "$2" < /dev/null
+}
