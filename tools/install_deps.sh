@@ -113,7 +113,10 @@ is_installed() {  # PACKAGE[|PACKAGE...]
 first_that_exists() {  # PACKAGE[|PACKAGE...]
   local name
   for name in ${1//|/ }; do
-    if apt-cache policy "$name" | grep -q 'Candidate: [0-9]'; then break; fi
+    # Not grep -q, which ends before apt-cache has written all.
+    if apt-cache policy "$name" | grep 'Candidate: [0-9]' > /dev/null; then
+      break
+    fi
   done
   echo "$name"
 }

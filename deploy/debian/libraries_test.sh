@@ -29,7 +29,7 @@ cd /tmp/work
 g++ -std=c++17 "$examples/embed.cc" $(pkg-config --cflags --libs udpgate-core) \
   -o embed || fail "an example does not compile"
 # All that it is linked with is found without help, and comes from the package.
-ldd embed | grep -q 'libudpgate_core\.so\.[0-9.]* => /' || fail "$(ldd embed)"
+ldd embed | grep 'libudpgate_core\.so\.[0-9.]* => /' > /dev/null || fail "$(ldd embed)"
 
 # shellcheck disable=SC2046
 g++ -std=c++17 "$examples"/consumer/{two_backends,gateway_test}.cc \
