@@ -138,7 +138,7 @@ absl::Status HostLookup::Impl::Start() {
   if (absl::Status status = hosts_file_.Open(); !status.ok()) return status;
   dns::internal::ResolverFiles files =
       *watcher_.Check(RealNowNanoseconds(), /*is_forced=*/true);
-  if (absl::Status status = dns_.Open(files.resolv_conf); !status.ok()) {
+  if (absl::Status status = dns_.Open(files); !status.ok()) {
     return status;
   }
   watcher_.Accept(std::move(files));
@@ -219,7 +219,7 @@ void HostLookup::Impl::CheckFiles() {
       watcher_.Check(RealNowNanoseconds(), is_forced);
   if (!files.has_value()) return;
   // Out of memory or descriptors: the next check tries again.
-  if (!dns_.Open(files->resolv_conf).ok()) return;
+  if (!dns_.Open(*files).ok()) return;
   watcher_.Accept(*std::move(files));
   {
     internal::MutexLock lock(&mutex_);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -20,11 +21,8 @@ namespace udpgate {
 namespace dns {
 namespace internal {
 
-absl::Status DnsChannel::Open(absl::string_view resolv_conf) {
-  Rules rules;
-  if (absl::Status status = ReadRules(resolv_conf, &rules); !status.ok()) {
-    return status;
-  }
+absl::Status DnsChannel::Open(const ResolverFiles& files) {
+  Rules rules = ReadRules(files);
   std::string path = options_->resolv_conf_path;
   char lookups[] = "b";
   ares_options options{};
@@ -61,42 +59,29 @@ absl::Status DnsChannel::Open(absl::string_view resolv_conf) {
   return absl::OkStatus();
 }
 
-absl::Status DnsChannel::ReadRules(absl::string_view resolv_conf,
-                                   Rules* rules) const {
-  std::string path = options_->resolv_conf_path;
-  ares_options options{};
-  options.resolvconf_path = path.data();
-  UniqueAresChannel probe;
-  if (absl::Status status =
-          OpenAresChannel(&options, ARES_OPT_RESOLVCONF, &probe);
-      !status.ok()) {
-    return status;
-  }
-  ares_options saved{};
-  int mask = 0;
-  const int result = ares_save_options(probe.get(), &saved, &mask);
-  if (result != ARES_SUCCESS) {
-    ares_destroy_options(&saved);
-    return AresInitError(result);
-  }
-  for (int i = 0; i < saved.ndomains; ++i) {
-    rules->search_domains.emplace_back(saved.domains[i]);
-  }
-  rules->ndots = saved.ndots;
-  rules->sources = saved.lookups == nullptr ? "fb" : saved.lookups;
-  ares_destroy_options(&saved);
-
-  rules->attempt_timeout = options_->attempt_timeout;
-  rules->attempts = options_->attempts_max;
+DnsChannel::Rules DnsChannel::ReadRules(const ResolverFiles& files) const {
+  const char* const local_domain = std::getenv("LOCALDOMAIN");
+  const char* const res_options = std::getenv("RES_OPTIONS");
+  const ResolvConfOptions read = ReadResolvConfOptions(
+      files.resolv_conf, absl::NullSafeStringView(res_options));
+  char host_name[HOST_NAME_MAX + 1] = {};
+  gethostname(host_name, HOST_NAME_MAX);
+  Rules rules;
+  rules.search_domains = ReadSearchDomains(
+      files.resolv_conf,
+      local_domain == nullptr ? absl::nullopt
+                              : absl::optional<std::string>(local_domain),
+      host_name);
+  rules.ndots = read.ndots.value_or(rules.ndots);
+  rules.sources = ReadSources(files.nsswitch_conf);
+  rules.attempt_timeout = options_->attempt_timeout;
+  rules.attempts = options_->attempts_max;
   if (options_->dns_servers.empty()) {
-    const char* const res_options = std::getenv("RES_OPTIONS");
-    const ResolverTimes times =
-        ReadResolverTimes(resolv_conf, absl::NullSafeStringView(res_options));
-    rules->attempt_timeout =
-        times.attempt_timeout.value_or(rules->attempt_timeout);
-    rules->attempts = times.attempts.value_or(rules->attempts);
+    rules.attempt_timeout =
+        read.attempt_timeout.value_or(rules.attempt_timeout);
+    rules.attempts = read.attempts.value_or(rules.attempts);
   }
-  return absl::OkStatus();
+  return rules;
 }
 
 void DnsChannel::Replace(UniqueAresChannel channel) {

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "udpgate/dns/host_lookup_options.h"
 #include "udpgate/dns/internal/ares_library.h"
+#include "udpgate/dns/internal/resolver_settings.h"
 
 namespace udpgate {
 namespace dns {
@@ -28,11 +29,11 @@ class DnsChannel {
   DnsChannel& operator=(const DnsChannel&) = delete;
   ~DnsChannel() { Close(); }
 
-  // Opens a channel as the system's files say now, `resolv_conf` being the text
-  // of resolv.conf(5), and closes the previous one, as `Close` does. If that
-  // fails, the previous one stays open. ResourceExhausted if there is no memory
-  // or descriptor left; InvalidArgument for bad `dns_servers`.
-  absl::Status Open(absl::string_view resolv_conf);
+  // Opens a channel as the system's files say now, and closes the previous one,
+  // as `Close` does. If that fails, the previous one stays open.
+  // ResourceExhausted if there is no memory or descriptor left; InvalidArgument
+  // for bad `dns_servers`.
+  absl::Status Open(const ResolverFiles& files);
 
   // Ends all queries with ARES_EDESTRUCTION, while `is_closing` is true.
   void Close() { Replace(nullptr); }
@@ -71,7 +72,7 @@ class DnsChannel {
     int attempts = 0;
   };
 
-  absl::Status ReadRules(absl::string_view resolv_conf, Rules* rules) const;
+  Rules ReadRules(const ResolverFiles& files) const;
   void Replace(UniqueAresChannel channel);
   int PollTimeoutMilliseconds(int64_t deadline_nanoseconds) const;
 

@@ -1,6 +1,8 @@
-// What c-ares does not read of the system's resolver files: the version of
-// Debian 12 (1.18) ignores `options timeout:` and `options attempts:`, rejects
-// `search .`, and reads resolv.conf(5) once.
+// What c-ares does not read of the system's resolver files, or does not tell:
+// the version of Debian 12 (1.18) ignores `options timeout:` and `options
+// attempts:`, rejects `search .`, and reads resolv.conf(5) once. That of Debian
+// 13 (1.34) no longer tells the search list, `ndots` and the order of the
+// sources that it read.
 #ifndef UDPGATE_DNS_INTERNAL_RESOLVER_SETTINGS_H_
 #define UDPGATE_DNS_INTERNAL_RESOLVER_SETTINGS_H_
 
@@ -17,17 +19,31 @@ namespace udpgate {
 namespace dns {
 namespace internal {
 
-// `options timeout:` and `options attempts:`; not set if absent.
-struct ResolverTimes {
+// `options timeout:`, `attempts:` and `ndots:`; not set if absent.
+struct ResolvConfOptions {
   absl::optional<absl::Duration> attempt_timeout;
   absl::optional<int> attempts;
+  absl::optional<int> ndots;
 };
 
 // Reads them from the text of a resolv.conf(5), and from the value of the
 // environment variable RES_OPTIONS, which takes precedence. Limits are those of
-// glibc: 1 to 30 seconds, 1 to 5 attempts.
-ResolverTimes ReadResolverTimes(absl::string_view resolv_conf,
-                                absl::string_view res_options);
+// glibc: 1 to 30 seconds, 1 to 5 attempts, 0 to 15 dots.
+ResolvConfOptions ReadResolvConfOptions(absl::string_view resolv_conf,
+                                        absl::string_view res_options);
+
+// The search list of the last line `search` or `domain` of a resolv.conf(5), or
+// of the environment variable LOCALDOMAIN, which takes precedence if it is
+// there. Without either it is the domain of this host's name, if that has one.
+std::vector<std::string> ReadSearchDomains(
+    absl::string_view resolv_conf,
+    const absl::optional<std::string>& local_domain,
+    absl::string_view host_name);
+
+// The sources of the line `hosts:` of an nsswitch.conf(5), in order, each once:
+// 'f' for `files`, and 'b' for `dns` and `resolve`. "fb" if it names none of
+// these.
+std::string ReadSources(absl::string_view nsswitch_conf);
 
 // The names to query DNS for, in order, to resolve `host`: glibc's rules
 // (res_search(3)). `domains` is the search list; "." in it stands for the name

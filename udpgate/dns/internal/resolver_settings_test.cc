@@ -17,40 +17,84 @@ namespace internal {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-TEST(ReadResolverTimesTest, ReadsTheOptionsOfResolvConf) {
-  const ResolverTimes times = ReadResolverTimes(
+TEST(ReadResolvConfOptionsTest, ReadsTheOptionsOfResolvConf) {
+  const ResolvConfOptions options = ReadResolvConfOptions(
       "nameserver 10.0.0.1\n# options timeout:7\noptionstimeout:8\n"
       "options ndots:2 timeout:1\toptions\noptions\tattempts:4 rotate\r\n",
       "");
-  EXPECT_EQ(times.attempt_timeout, absl::Seconds(1));
-  EXPECT_EQ(times.attempts, 4);
+  EXPECT_EQ(options.attempt_timeout, absl::Seconds(1));
+  EXPECT_EQ(options.attempts, 4);
+  EXPECT_EQ(options.ndots, 2);
 }
 
-TEST(ReadResolverTimesTest, LeavesAbsentOptionsUnset) {
+TEST(ReadResolvConfOptionsTest, LeavesAbsentOptionsUnset) {
   for (const char* text : {"", "options", "options timeout: attempts:x\n",
                            "nameserver 10.0.0.1\nsearch timeout:1\n"}) {
-    const ResolverTimes times = ReadResolverTimes(text, "");
-    EXPECT_FALSE(times.attempt_timeout.has_value()) << text;
-    EXPECT_FALSE(times.attempts.has_value()) << text;
+    const ResolvConfOptions options = ReadResolvConfOptions(text, "");
+    EXPECT_FALSE(options.attempt_timeout.has_value()) << text;
+    EXPECT_FALSE(options.attempts.has_value()) << text;
+    EXPECT_FALSE(options.ndots.has_value()) << text;
   }
 }
 
-TEST(ReadResolverTimesTest, TheEnvironmentTakesPrecedence) {
-  const ResolverTimes times =
-      ReadResolverTimes("options timeout:2 attempts:2\n", "timeout:3");
-  EXPECT_EQ(times.attempt_timeout, absl::Seconds(3));
-  EXPECT_EQ(times.attempts, 2);
+TEST(ReadResolvConfOptionsTest, TheEnvironmentTakesPrecedence) {
+  const ResolvConfOptions options =
+      ReadResolvConfOptions("options timeout:2 attempts:2\n", "timeout:3");
+  EXPECT_EQ(options.attempt_timeout, absl::Seconds(3));
+  EXPECT_EQ(options.attempts, 2);
 }
 
-TEST(ReadResolverTimesTest, ValuesAreLimitedAsInGlibc) {
-  ResolverTimes times = ReadResolverTimes("options timeout:99 attempts:99", "");
-  EXPECT_EQ(times.attempt_timeout, absl::Seconds(30));
-  EXPECT_EQ(times.attempts, 5);
-  times = ReadResolverTimes("options timeout:0 attempts:-1", "");
-  EXPECT_EQ(times.attempt_timeout, absl::Seconds(1));
-  EXPECT_EQ(times.attempts, 1);
+TEST(ReadResolvConfOptionsTest, ValuesAreLimitedAsInGlibc) {
+  ResolvConfOptions options =
+      ReadResolvConfOptions("options timeout:99 attempts:99 ndots:99", "");
+  EXPECT_EQ(options.attempt_timeout, absl::Seconds(30));
+  EXPECT_EQ(options.attempts, 5);
+  EXPECT_EQ(options.ndots, 15);
+  options = ReadResolvConfOptions("options timeout:0 attempts:-1", "");
+  EXPECT_EQ(options.attempt_timeout, absl::Seconds(1));
+  EXPECT_EQ(options.attempts, 1);
+}
+
+TEST(ReadSearchDomainsTest, TheLastLineCounts) {
+  EXPECT_THAT(ReadSearchDomains("search a.test b.test\n", absl::nullopt, ""),
+              ElementsAre("a.test", "b.test"));
+  EXPECT_THAT(ReadSearchDomains("nameserver 10.0.0.1\nsearch a.test\n"
+                                "domain\tb.test c.test # search d.test\r\n"
+                                ";search e.test\nsearch\nsearchf.test\n",
+                                absl::nullopt, "host.g.test"),
+              ElementsAre("b.test"));
+}
+
+TEST(ReadSearchDomainsTest, TheEnvironmentTakesPrecedence) {
+  EXPECT_THAT(ReadSearchDomains("search a.test\n", "b.test c.test", ""),
+              ElementsAre("b.test", "c.test"));
+  EXPECT_THAT(ReadSearchDomains("search a.test\n", "", "host.g.test"),
+              IsEmpty());
+}
+
+TEST(ReadSearchDomainsTest, TheDomainOfTheHostIsTheDefault) {
+  EXPECT_THAT(ReadSearchDomains("", absl::nullopt, "host.g.test"),
+              ElementsAre("g.test"));
+  EXPECT_THAT(ReadSearchDomains("", absl::nullopt, "host"), IsEmpty());
+}
+
+TEST(ReadSourcesTest, ReadsTheLineOfHosts) {
+  EXPECT_EQ(ReadSources("passwd: files\nhosts:\tdns files\n"), "bf");
+  EXPECT_EQ(ReadSources("hosts: files dns # hosts: dns"), "fb");
+  EXPECT_EQ(
+      ReadSources(" hosts: mymachines resolve [!UNAVAIL=return] files dns"),
+      "bf");
+  EXPECT_EQ(ReadSources("hosts: dns\n"), "b");
+  EXPECT_EQ(ReadSources("hosts: files\n"), "f");
+}
+
+TEST(ReadSourcesTest, HasADefault) {
+  for (const char* text : {"", "hosts:", "#hosts: dns\n", "hosts: db mdns4"}) {
+    EXPECT_EQ(ReadSources(text), "fb") << text;
+  }
 }
 
 TEST(SearchNamesTest, ANameWithFewDotsIsSearchedForFirst) {
