@@ -145,7 +145,11 @@ absl::Status FrameChecker::BeginArray(int64_t elements) {
 }
 
 absl::Status FrameChecker::CheckText(char next) {
-  if (after_carriage_return_ && next == '\n') EndElement();
+  // From 1.1 on hiredis rejects these, too.
+  if (after_carriage_return_ != (next == '\n')) {
+    return NotAllowed("a line that has CR or LF inside");
+  }
+  if (next == '\n') EndElement();
   after_carriage_return_ = next == '\r';
   return absl::OkStatus();
 }

@@ -22,7 +22,6 @@ const std::vector<std::string>& GoodFrames() {
   static const auto* const frames = new std::vector<std::string>{
       "+OK\r\n",
       "+\r\n",
-      "+a\rb\nc\r\r\n",
       "-ERR unknown command\r\n",
       ":0\r\n",
       ":-9223372036854775808\r\n",
@@ -86,6 +85,9 @@ std::vector<BadFrame> BadFrames() {
       {"*2000000000\r\n"},
       {"*9\r\n"},
       {"*-2\r\n"},
+      {"+a\rb\r\n"},
+      {"+a\nb\r\n"},
+      {"-ERR a\r\r\n"},
       {"*\r\n"},
       {"*1x\r\n"},
       {"* 1\r\n"},
