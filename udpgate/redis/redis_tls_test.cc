@@ -158,7 +158,7 @@ TEST_F(RedisTlsTest, RejectsAnotherName) {
 }
 
 TEST_F(RedisTlsTest, RejectsAnExpiredCertificate) {
-  StartTlsRedis(authority_.Issue("server", kNames, -1));
+  StartTlsRedis(authority_.IssueExpired("server", kNames));
   ExpectFails(address(),
               "TLS: the server's certificate is rejected: certificate has "
               "expired");

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "testing/internal/support/child_process.h"
@@ -14,19 +15,43 @@ CertificateAuthority::CertificateAuthority() {
   OpenSsl({"req", "-x509", "-newkey", "ec", "-pkeyopt",
            "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "authority.key",
            "-out", "authority.pem", "-days", "2", "-subj", "/CN=authority"});
+  directory_.WriteFile("ca.conf",
+                       "[ca]\ndefault_ca = authority\n"
+                       "[authority]\ndatabase = issued\nnew_certs_dir = .\n"
+                       "certificate = authority.pem\n"
+                       "private_key = authority.key\n"
+                       "default_md = sha256\npolicy = names\n"
+                       "unique_subject = no\nrand_serial = yes\n"
+                       "[names]\ncommonName = supplied\n");
+  directory_.WriteFile("issued", "");
 }
 
 CertificateFiles CertificateAuthority::Issue(const std::string& name,
-                                             const std::string& alt_names,
-                                             int days) {
+                                             const std::string& alt_names) {
+  return Sign(name, alt_names, {"-days", "2"});
+}
+
+CertificateFiles CertificateAuthority::IssueExpired(
+    const std::string& name, const std::string& alt_names) {
+  return Sign(name, alt_names,
+              {"-startdate", "20200101000000Z", "-enddate", "20210101000000Z"});
+}
+
+CertificateFiles CertificateAuthority::Sign(
+    const std::string& name, const std::string& alt_names,
+    const std::vector<std::string>& times) {
   const std::string extensions = directory_.WriteFile(
       name + ".extensions", absl::StrCat("subjectAltName=", alt_names, "\n"));
   OpenSsl({"req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
            "-nodes", "-keyout", name + ".key", "-out", name + ".request",
            "-subj", absl::StrCat("/CN=", name)});
-  OpenSsl({"x509", "-req", "-in", name + ".request", "-CA", "authority.pem",
-           "-CAkey", "authority.key", "-CAcreateserial", "-out", name + ".pem",
-           "-days", absl::StrCat(days), "-extfile", extensions});
+  // x509(1) of OpenSSL 3.0 knows days alone, and that of 3.5 no negative ones.
+  std::vector<std::string> sign = {
+      "ca",          "-batch",   "-notext",         "-config",
+      "ca.conf",     "-in",      name + ".request", "-out",
+      name + ".pem", "-extfile", extensions};
+  sign.insert(sign.end(), times.begin(), times.end());
+  OpenSsl(std::move(sign));
   return {absl::StrCat(directory_.path(), "/", name, ".pem"),
           absl::StrCat(directory_.path(), "/", name, ".key")};
 }

@@ -32,11 +32,16 @@ class CertificateAuthority {
 
   // A certificate with these subject alternative names: "DNS:redis.test,
   // IP:127.0.0.1". `name` is that of the files; the same name replaces them.
-  // `days` less than 0: it has expired.
-  CertificateFiles Issue(const std::string& name, const std::string& alt_names,
-                         int days = 2);
+  CertificateFiles Issue(const std::string& name, const std::string& alt_names);
+
+  // The same, one that expired in 2021.
+  CertificateFiles IssueExpired(const std::string& name,
+                                const std::string& alt_names);
 
  private:
+  // `times`: options of openssl-ca(1).
+  CertificateFiles Sign(const std::string& name, const std::string& alt_names,
+                        const std::vector<std::string>& times);
   void OpenSsl(std::vector<std::string> arguments);
 
   TemporaryDirectory directory_;
