@@ -1,9 +1,11 @@
 #include "udpgate/fastpath/internal/attachments.h"
 
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -14,6 +16,19 @@
 namespace udpgate {
 namespace fastpath {
 namespace internal {
+namespace {
+
+// True if the device needs the route of a packet, not only its next hop: lo,
+// and tunnels, for which routes may say where they lead (ip-route(8), "encap").
+bool NeedsRoute(const Link& link) {
+  constexpr const char* kTunnels[] = {"vxlan",     "geneve", "gretap",
+                                      "ip6gretap", "erspan", "ip6erspan"};
+  return link.hardware != ARPHRD_ETHER ||
+         std::find(std::begin(kTunnels), std::end(kTunnels), link.kind) !=
+             std::end(kTunnels);
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Attachments>> Attachments::Open(
     Options options, Program* program, uint32_t instance_number) {
@@ -190,6 +205,7 @@ absl::StatusOr<Exit> Attachments::FindExit(const SocketAddress& source,
   Exit exit;
   exit.interface_index = static_cast<uint32_t>(link.index);
   exit.is_loopback = (link.flags & IFF_LOOPBACK) != 0;
+  if (!NeedsRoute(link)) exit.next_hop = route->next_hop;
   // The path MTU learnt from ICMP is a property of the route. It is used if the
   // sockets use it; see udpgate::internal::SetTrafficOptions.
   const bool believes_route = !destination.is_ipv4() && !options_.dont_fragment;

@@ -423,8 +423,9 @@ static __always_inline void count(const struct __sk_buff* skb,
 
 // A packet from lo to lo is passed up instead: it already has a route to this
 // host, and reaches the socket of its new ports. For all others the kernel
-// looks up the next hop and its link address. Packets to lo need that too,
-// since the kernel drops a packet without a route there as a martian.
+// finds the link address of the next hop. If the flow has none, the kernel
+// looks up the route first. Packets to lo need that, since the kernel drops a
+// packet without a route there as a martian.
 static __always_inline int send(struct __sk_buff* skb,
                                 const struct packet* packet,
                                 const struct udpgate_flow* flow) {
@@ -435,7 +436,12 @@ static __always_inline int send(struct __sk_buff* skb,
     pass_up(UDPGATE_FAILED);
     return DROP;
   }
-  return (int)bpf_redirect_neigh(flow->interface_index, 0, 0, 0);
+  if (flow->next_hop.family == 0) {
+    return (int)bpf_redirect_neigh(flow->interface_index, 0, 0, 0);
+  }
+  return (int)bpf_redirect_neigh(flow->interface_index,
+                                 (struct bpf_redir_neigh*)&flow->next_hop,
+                                 sizeof(flow->next_hop), 0);
 }
 
 static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {

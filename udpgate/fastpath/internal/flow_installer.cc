@@ -1,5 +1,6 @@
 #include "udpgate/fastpath/internal/flow_installer.h"
 
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -20,6 +21,18 @@ constexpr absl::Duration kRefusalLogInterval = absl::Seconds(10);
 bool IsLinkLocal(const SocketAddress& address) {
   return address.is_ipv6() && address.ip_bytes()[0] == 0xFE &&
          (address.ip_bytes()[1] & 0xC0) == 0x80;
+}
+
+// True if the packets to `destination` go to the neighbour of `change`, which
+// forwards them.
+bool IsRouter(const NetworkChange& change, const Exit& exit,
+              const SocketAddress& destination) {
+  const udpgate_next_hop& hop = exit.next_hop;
+  return exit.interface_index == static_cast<uint32_t>(change.link.index) &&
+         hop.family == static_cast<uint32_t>(change.family) &&
+         std::memcmp(hop.address, change.prefix.data(), 16) == 0 &&
+         (destination.family() != change.family ||
+          destination.ip_bytes() != change.prefix);
 }
 
 }  // namespace
@@ -122,6 +135,9 @@ int FlowInstaller::Apply(const NetworkChange& change) {
       withdrawn = WithdrawLink(change.link.index);
       attachments_->Forget(change.link.index);
       break;
+    case NetworkChange::Kind::kNeighbourFailed:
+      withdrawn = WithdrawRouter(change);
+      break;
   }
   return withdrawn;
 }
@@ -143,6 +159,15 @@ int FlowInstaller::WithdrawPrefix(const NetworkChange& change) {
                (IsInPrefix(change, addresses.client.ip_bytes()) ||
                 IsInPrefix(change, addresses.backend.ip_bytes()));
       });
+}
+
+int FlowInstaller::WithdrawRouter(const NetworkChange& change) {
+  return table_->WithdrawWhere([&change](const SessionAddresses& addresses,
+                                         const Exit& to_backend,
+                                         const Exit& to_client) {
+    return IsRouter(change, to_backend, addresses.backend) ||
+           IsRouter(change, to_client, addresses.client);
+  });
 }
 
 void FlowInstaller::FinishAdoption(int64_t now_nanoseconds) {

@@ -48,6 +48,7 @@ class FlowInstaller {
   absl::Status Install(uint32_t slot);
   int WithdrawLink(int interface_index);
   int WithdrawPrefix(const NetworkChange& change);
+  int WithdrawRouter(const NetworkChange& change);
   void LogRefusal(uint32_t slot, const absl::Status& status);
 
   FlowTable* const table_;

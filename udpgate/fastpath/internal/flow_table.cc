@@ -44,6 +44,7 @@ void Write(const udpgate_tuple& expected, const udpgate_tuple& rewritten,
   flow->rewritten = rewritten;
   flow->interface_index = exit.interface_index;
   flow->is_loopback = exit.is_loopback ? 1 : 0;
+  flow->next_hop = exit.next_hop;
   // The two addresses are adjacent in memory, and so are the two ports.
   flow->address_difference =
       ChecksumDifference(expected.source, rewritten.source, 32);
@@ -58,6 +59,7 @@ Exit ExitOf(const udpgate_flow& flow) {
   exit.interface_index = flow.interface_index;
   exit.packet_bytes_max = Load(&flow.packet_bytes_max);
   exit.is_loopback = flow.is_loopback != 0;
+  exit.next_hop = flow.next_hop;
   return exit;
 }
 

@@ -42,6 +42,7 @@ struct Exit {
   uint32_t interface_index = 0;
   uint32_t packet_bytes_max = 0;
   bool is_loopback = false;
+  udpgate_next_hop next_hop = {};  // family 0: by the route of each packet
 };
 
 // The difference of the checksums of `after` and `before`, in the form that is

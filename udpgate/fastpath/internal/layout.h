@@ -11,7 +11,7 @@
 
 // Increase it with every change of the maps' layout or meaning. A takeover
 // continues the flows only if old and new process have the same version.
-#define UDPGATE_LAYOUT_VERSION 1
+#define UDPGATE_LAYOUT_VERSION 2
 
 // A datagram's addresses and ports in network byte order. An IPv4 address is in
 // the first four bytes; the others are 0.
@@ -21,6 +21,13 @@ struct udpgate_tuple {
   __u16 source_port;
   __u16 destination_port;
   __u32 family;  // 4 or 6
+};
+
+// Who gets the packets of a flow on the link: the destination or a router. Must
+// agree with bpf_redir_neigh of linux/bpf.h.
+struct udpgate_next_hop {
+  __u32 family;      // AF_INET or AF_INET6; 0: the kernel looks up each packet
+  __u8 address[16];  // an IPv4 address is in the first four bytes
 };
 
 // One direction of a session: which datagrams it matches, and how they are
@@ -41,7 +48,7 @@ struct udpgate_flow {
   __u32 address_difference;  // ones' complement, for the checksums (RFC 1624)
   __u32 port_difference;
   __u32 is_loopback;  // interface_index is that of lo
-  __u8 unused[20];
+  struct udpgate_next_hop next_hop;
 };
 
 // What the program did in one direction; one cache line.

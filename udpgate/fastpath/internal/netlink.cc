@@ -5,6 +5,8 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -80,11 +82,38 @@ Number NumberOf(const void* value, int bytes) {
   return number;
 }
 
-Route ParseRoute(const nlmsghdr* message) {
+// IPv4 packets may have an IPv6 router (RFC 5549), in RTA_VIA.
+udpgate_next_hop ParseNextHop(const nlmsghdr* message,
+                              const SocketAddress& destination) {
+  udpgate_next_hop next_hop = {};
+  int bytes = 0;
+  uint16_t family = HeaderOf<rtmsg>(message)->rtm_family;
+  const void* address = Attribute<rtmsg>(message, RTA_GATEWAY, &bytes);
+  if (address == nullptr) {
+    const void* const via = Attribute<rtmsg>(message, RTA_VIA, &bytes);
+    if (via != nullptr) {
+      constexpr int kFamilyBytes =
+          static_cast<int>(offsetof(rtvia, rtvia_addr));
+      family = NumberOf<uint16_t>(via, bytes);
+      address = static_cast<const uint8_t*>(via) + kFamilyBytes;
+      bytes -= kFamilyBytes;
+    } else {
+      address = destination.ip_bytes().data();
+      bytes = destination.is_ipv4() ? 4 : 16;
+    }
+  }
+  if (bytes != (family == AF_INET ? 4 : 16)) return next_hop;
+  next_hop.family = family;
+  std::memcpy(next_hop.address, address, static_cast<size_t>(bytes));
+  return next_hop;
+}
+
+Route ParseRoute(const nlmsghdr* message, const SocketAddress& destination) {
   Route route;
   int bytes = 0;
   const void* value = Attribute<rtmsg>(message, RTA_OIF, &bytes);
   route.interface_index = NumberOf<int>(value, bytes);
+  route.next_hop = ParseNextHop(message, destination);
   const void* metrics = Attribute<rtmsg>(message, RTA_METRICS, &bytes);
   if (metrics != nullptr) {
     int mtu_bytes = 0;
@@ -198,6 +227,12 @@ Link ParseLink(const nlmsghdr* message) {
   link.name = TextOf(name, bytes);
   const void* mtu = Attribute<ifinfomsg>(message, IFLA_MTU, &bytes);
   link.mtu_bytes = NumberOf<int>(mtu, bytes);
+  const void* info = Attribute<ifinfomsg>(message, IFLA_LINKINFO, &bytes);
+  if (info != nullptr) {
+    int kind_bytes = 0;
+    const void* kind = FindAttribute(info, bytes, IFLA_INFO_KIND, &kind_bytes);
+    link.kind = TextOf(kind, kind_bytes);
+  }
   return link;
 }
 
@@ -221,6 +256,14 @@ absl::StatusOr<Route> Netlink::FindRoute(const SocketAddress& source,
   request.header.rtm_src_len = static_cast<uint8_t>(bytes * 8);
   AddAttribute(&request, RTA_DST, destination.ip_bytes().data(), bytes);
   AddAttribute(&request, RTA_SRC, source.ip_bytes().data(), bytes);
+  // They decide among several next hops if fib_multipath_hash_policy says so.
+  constexpr uint8_t kProtocol = IPPROTO_UDP;
+  const uint16_t source_port = htons(source.port());
+  const uint16_t destination_port = htons(destination.port());
+  AddAttribute(&request, RTA_IP_PROTO, &kProtocol, sizeof(kProtocol));
+  AddAttribute(&request, RTA_SPORT, &source_port, sizeof(source_port));
+  AddAttribute(&request, RTA_DPORT, &destination_port,
+               sizeof(destination_port));
   if (destination.scope_id() != 0) {
     const uint32_t scope_id = destination.scope_id();
     AddAttribute(&request, RTA_OIF, &scope_id, sizeof(scope_id));
@@ -231,7 +274,7 @@ absl::StatusOr<Route> Netlink::FindRoute(const SocketAddress& source,
   absl::Status status =
       Query(what, &request.message, [&](const nlmsghdr* message) {
         if (message->nlmsg_type != RTM_NEWROUTE) return;
-        route = ParseRoute(message);
+        route = ParseRoute(message, destination);
         type = HeaderOf<rtmsg>(message)->rtm_type;
       });
   if (!status.ok()) return status;

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "udpgate/fastpath/internal/layout.h"
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
 
@@ -28,6 +29,8 @@ namespace internal {
 
 struct Route {
   int interface_index = 0;
+  // The router, or the destination if it is on the link.
+  udpgate_next_hop next_hop = {};
   // MTU of the route (ip-route(8), "mtu", or learnt by path MTU discovery). 0
   // if it has none: the MTU of the interface applies.
   int mtu_bytes = 0;
@@ -39,10 +42,12 @@ struct Link {
   uint32_t flags = 0;     // IFF_UP, ...
   uint16_t hardware = 0;  // ARPHRD_ETHER, ...
   int mtu_bytes = 0;
+  std::string kind;  // ip-link(8), "type"; empty for devices of the machine
 
   friend bool operator==(const Link& a, const Link& b) {
     return a.index == b.index && a.name == b.name && a.flags == b.flags &&
-           a.hardware == b.hardware && a.mtu_bytes == b.mtu_bytes;
+           a.hardware == b.hardware && a.mtu_bytes == b.mtu_bytes &&
+           a.kind == b.kind;
   }
 };
 

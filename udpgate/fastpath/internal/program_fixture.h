@@ -4,6 +4,7 @@
 #define UDPGATE_FASTPATH_INTERNAL_PROGRAM_FIXTURE_H_
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <cstdint>
 #include <memory>
@@ -54,6 +55,8 @@ class ProgramTest : public ::testing::Test {
       // The last two sessions stay on lo.
       exit.is_loopback = number >= kSessions - 2;
       exit.interface_index = exit.is_loopback ? kLoopbackIndex : kOtherIndex;
+      // Without a next hop, with one of IPv4, and with one of IPv6.
+      if (number >= 2) exit.next_hop.family = number == 4 ? AF_INET : AF_INET6;
       ASSERT_EQ(table_->Take(SessionNumber(number)), number);
       ASSERT_EQ(NextRequest(), absl::StrCat("add ", number));
       ASSERT_TRUE(table_->Add(number, exit, exit).ok());

@@ -1,6 +1,7 @@
 #include "udpgate/fastpath/internal/route_watcher.h"
 
 #include <errno.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
@@ -14,6 +15,8 @@ namespace udpgate {
 namespace fastpath {
 namespace internal {
 namespace {
+
+constexpr int kReceiveBufferBytes = 1 << 20;
 
 // Ignores cached routes (RTM_F_CLONED).
 absl::optional<NetworkChange> ParseRouteChange(const nlmsghdr* message) {
@@ -73,6 +76,31 @@ NetworkChange ParseNewAddress(const nlmsghdr* message) {
   return change;
 }
 
+// Other states do not change the route.
+absl::optional<NetworkChange> ParseNeighbour(const nlmsghdr* message) {
+  const auto* header = static_cast<const ndmsg*>(NLMSG_DATA(message));
+  if (header->ndm_state != NUD_FAILED) return absl::nullopt;
+  if (header->ndm_family != AF_INET && header->ndm_family != AF_INET6) {
+    return absl::nullopt;  // of a bridge
+  }
+  const char* const first =
+      reinterpret_cast<const char*>(message) + NLMSG_SPACE(sizeof(ndmsg));
+  int bytes = 0;
+  const void* address =
+      FindAttribute(first,
+                    static_cast<int>(message->nlmsg_len) -
+                        static_cast<int>(NLMSG_SPACE(sizeof(ndmsg))),
+                    NDA_DST, &bytes);
+  if (address == nullptr || bytes > 16) return absl::nullopt;
+  NetworkChange change;
+  change.kind = NetworkChange::Kind::kNeighbourFailed;
+  change.link.index = header->ndm_ifindex;
+  change.family = header->ndm_family;
+  change.prefix_bits = bytes * 8;
+  std::memcpy(change.prefix.data(), address, static_cast<size_t>(bytes));
+  return change;
+}
+
 absl::optional<NetworkChange> ParseChange(const nlmsghdr* message) {
   switch (message->nlmsg_type) {
     case RTM_NEWROUTE:
@@ -83,6 +111,9 @@ absl::optional<NetworkChange> ParseChange(const nlmsghdr* message) {
       return ParseLinkChange(message);
     case RTM_NEWADDR:
       return ParseNewAddress(message);
+    case RTM_NEWNEIGH:
+      return ParseNeighbour(message);
+    case RTM_DELNEIGH:
     case NLMSG_NOOP:
       return absl::nullopt;
     default:
@@ -106,10 +137,13 @@ absl::StatusOr<RouteWatcher> RouteWatcher::Open() {
              sizeof(address)) != 0) {
     return udpgate::internal::ErrnoToStatus(errno, "bind rtnetlink");
   }
+  // Room for messages about many neighbours at once, also above rmem_max.
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBufferBytes,
+               sizeof(kReceiveBufferBytes));
   for (const int group :
        {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
         RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE,
-        RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP}) {
+        RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP, RTNLGRP_NEIGH}) {
     if (::setsockopt(socket.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group,
                      sizeof(group)) != 0) {
       return udpgate::internal::ErrnoToStatus(errno, "watch routes");

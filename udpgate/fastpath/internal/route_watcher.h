@@ -1,5 +1,5 @@
-// Reports changes of routes, links and addresses (rtnetlink(7)), after which
-// the exit interface of a flow may be wrong.
+// Reports changes of routes, links, addresses and neighbours (rtnetlink(7)),
+// after which the exit interface or the next hop of a flow may be wrong.
 #ifndef UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_
 #define UDPGATE_FASTPATH_INTERNAL_ROUTE_WATCHER_H_
 
@@ -24,6 +24,9 @@ struct NetworkChange {
     kPrefix,       // a route to `prefix` changed, or that address is new
     kLink,         // `link` is new or has changed
     kLinkRemoved,  // `link` was removed
+    // The host `prefix` on the link `link.index` no longer answers (NUD_FAILED
+    // of ip-neighbour(8)); the kernel may prefer another router now.
+    kNeighbourFailed,
   };
   Kind kind = Kind::kEverything;
   Link link;

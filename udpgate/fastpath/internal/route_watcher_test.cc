@@ -1,6 +1,7 @@
 #include "udpgate/fastpath/internal/route_watcher.h"
 
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -140,6 +141,39 @@ TEST_F(RouteWatcherTest, ReportsLinks) {
   space_->Command("ip link del d0");
   EXPECT_TRUE(Await([](const NetworkChange& change) {
     return change.kind == Kind::kLinkRemoved && change.link.name == "d1";
+  }));
+}
+
+TEST_F(RouteWatcherTest, ReportsNextHopObjects) {
+  ReadAll();
+  changes_.clear();
+  space_->Command("ip nexthop add id 1 via 10.1.0.2 dev d0");
+  EXPECT_TRUE(Await([](const NetworkChange& change) {
+    return change.kind == Kind::kEverything;
+  }));
+}
+
+TEST_F(RouteWatcherTest, ReportsNeighboursThatFail) {
+  int index = 0;
+  space_->Run([&] { index = static_cast<int>(::if_nametoindex("d0")); });
+  const auto is_failed = [index](const NetworkChange& change) {
+    return change.kind == Kind::kNeighbourFailed && change.link.index == index;
+  };
+  space_->Command(
+      "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:01 dev d0 nud reachable");
+  ReadAll();
+  EXPECT_EQ(Count(is_failed), 0);
+  space_->Command("ip neigh change 10.1.0.2 dev d0 nud failed");
+  EXPECT_TRUE(Await([&](const NetworkChange& change) {
+    return is_failed(change) && change.family == AF_INET &&
+           change.prefix == std::array<uint8_t, 16>{10, 1, 0, 2};
+  }));
+  space_->Command(
+      "ip -6 neigh add fd00::5 lladdr 02:00:00:00:00:01 dev d0 nud reachable;"
+      "ip -6 neigh change fd00::5 dev d0 nud failed");
+  EXPECT_TRUE(Await([&](const NetworkChange& change) {
+    return is_failed(change) && change.family == AF_INET6 &&
+           change.prefix[0] == 0xFD && change.prefix[15] == 5;
   }));
 }
 
