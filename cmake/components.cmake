@@ -168,6 +168,7 @@ if("testing" IN_LIST udpgate_wanted)
   file(GLOB fakes CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
        "${PROJECT_SOURCE_DIR}/testing/fake_*.cc"
        "${PROJECT_SOURCE_DIR}/testing/fake_*.h")
+  list(FILTER fakes EXCLUDE REGEX "_test\\.cc$")
   udpgate_component(testing SOURCES ${sources} ${fakes} DEPENDS core
       LIBRARIES GTest::gmock GTest::gtest)
 endif()

@@ -66,22 +66,54 @@ foreach(test IN LISTS tests)
 endforeach()
 
 # End to end, with the program.
+file(GLOB tests CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
+     "${PROJECT_SOURCE_DIR}/testing/internal/e2e/*_test.cc")
 file(GLOB shared CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
      "${PROJECT_SOURCE_DIR}/testing/internal/e2e/*.cc")
-set(tests ${shared})
-list(FILTER tests INCLUDE REGEX "_test\\.cc$")
-list(FILTER shared EXCLUDE REGEX "_test\\.cc$")
-foreach(test IN LISTS tests)
-  # Real ICE agents, of libnice.
-  file(STRINGS "${test}" ice REGEX "testing/internal/ice/")
-  if(ice)
-    continue()
+# Not the tests themselves, nor other programs.
+list(FILTER shared EXCLUDE REGEX "_(test|load)\\.cc$")
+list(FILTER shared EXCLUDE REGEX "/nethernet\\.cc$")
+add_library(udpgate_end_to_end OBJECT EXCLUDE_FROM_ALL ${shared})
+# Players and backends of NetherNet have ICE agents of libnice.
+pkg_check_modules(NICE IMPORTED_TARGET nice)
+if(NICE_FOUND)
+  file(GLOB agents CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}"
+       "${PROJECT_SOURCE_DIR}/testing/internal/ice/*.cc")
+  list(FILTER agents EXCLUDE REGEX "_test\\.cc$")
+  add_library(udpgate_ice OBJECT EXCLUDE_FROM_ALL
+              testing/internal/e2e/nethernet.cc ${agents})
+  target_link_libraries(udpgate_ice PUBLIC PkgConfig::NICE)
+  # glib's options are others than those of the precompiled headers.
+  set_property(TARGET udpgate_ice PROPERTY DISABLE_PRECOMPILE_HEADERS ON)
+else()
+  list(FILTER tests EXCLUDE REGEX "/nethernet_")
+  message(STATUS "The tests of NetherNet are left out: there is no libnice")
+endif()
+foreach(library udpgate_end_to_end udpgate_ice)
+  if(TARGET ${library})
+    udpgate_set_options(${library})
+    target_compile_options(${library} PRIVATE -O0)
+    target_link_libraries(${library} PUBLIC udpgate_test_support)
+    udpgate_precompile(${library} udpgate_test_headers)
+    # Some of them have functions of the same name.
+    set_property(TARGET ${library} PROPERTY UNITY_BUILD OFF)
   endif()
-  udpgate_test("${test}" ${shared})
+endforeach()
+foreach(test IN LISTS tests)
+  udpgate_test("${test}")
   string(REGEX REPLACE "\\.cc$" "" name "${test}")
   string(REPLACE "/" "." name "${name}")
+  target_link_libraries(${name} PRIVATE udpgate_end_to_end)
+  if(test MATCHES "/nethernet_")
+    target_link_libraries(${name} PRIVATE udpgate_ice)
+    set_property(TARGET ${name} PROPERTY DISABLE_PRECOMPILE_HEADERS ON)
+  endif()
   add_dependencies(${name} udp-gate)
   set_tests_properties(${name} PROPERTIES
-      ENVIRONMENT "UDPGATE_BINARY=$<TARGET_FILE:udp-gate>"
-      RUN_SERIAL ON)
+      LABELS end_to_end
+      ENVIRONMENT "UDPGATE_BINARY=$<TARGET_FILE:udp-gate>;UDPGATE_REDIS_PAGE=docs/redis.md")
+  # They take most descriptors, or are timed.
+  if(test MATCHES "/(crash|ecmp|vrrp)_test")
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+  endif()
 endforeach()

@@ -344,8 +344,9 @@ TEST_P(FastPathTest, RelaysAThousandSessions) {
       clients.emplace_back(Address(Ip(1, 2), 0));
     }
   });
+  // On a busy machine few rounds fit into the time.
   const absl::Time end = absl::Now() + absl::Seconds(5);
-  while (absl::Now() < end) {
+  for (int round = 0; round < 10 || absl::Now() < end; ++round) {
     for (size_t i = 0; i < clients.size(); ++i) {
       const std::string payload = absl::StrCat("client ", i);
       const absl::StatusOr<std::string> reply =
