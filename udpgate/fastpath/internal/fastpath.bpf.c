@@ -11,7 +11,8 @@
 // process, and counted by reason. A packet is dropped only if a kernel helper
 // fails in the middle of the rewrite.
 //
-// Helpers and maps are those of kernel 5.10. See ../README.md.
+// Helpers and maps are those of kernel 5.10, and the coarse clock of 5.11 if
+// the kernel has it. See ../README.md.
 //
 // Promotion
 //
@@ -90,7 +91,7 @@ struct {
 } udpgate_counters SEC(".maps");
 
 // The only variable in its section, so that the loader can set it.
-const volatile struct udpgate_rewriting udpgate_rewriting = {0, 0};
+const volatile struct udpgate_constants udpgate_constants = {{0, 0}, 0};
 
 // The result of parsing a packet.
 struct packet {
@@ -115,89 +116,130 @@ static __always_inline int pass_up(__u32 reason) {
   return CONTINUE_WITH_NEXT_PROGRAM;
 }
 
+// `bytes` bytes of headers from `offset` on, for direct access; null if they
+// are not adjacent in memory. Calls of helpers that change the packet make the
+// result invalid. The verifier must know `offset`, so that is a constant.
+static __always_inline void* adjacent_headers(const struct __sk_buff* skb,
+                                              __u32 offset, __u32 bytes) {
+  __u8* data = (__u8*)(long)skb->data;
+  return data + offset + bytes > (__u8*)(long)skb->data_end ? 0 : data + offset;
+}
+
+// Makes them adjacent; null if the packet is shorter, or if the kernel has no
+// memory. The verifier sees to it that no other user of the packet's memory
+// sees later changes.
+static __always_inline void* headers_at(struct __sk_buff* skb, __u32 offset,
+                                        __u32 bytes) {
+  void* headers = adjacent_headers(skb, offset, bytes);
+  if (headers) return headers;
+  if (bpf_skb_pull_data(skb, offset + bytes)) return 0;
+  return adjacent_headers(skb, offset, bytes);
+}
+
 // UDPGATE_REASONS, or the reason to pass the packet up. The lengths must agree:
 // the kernel handles packets whose lengths do not.
 static __always_inline __u32 parse_ipv4(struct __sk_buff* skb,
-                                        struct packet* packet) {
-  struct ipv4_udp_headers headers;
-  if (bpf_skb_load_bytes(skb, packet->link_bytes, &headers, sizeof(headers))) {
-    return UDPGATE_MALFORMED;
+                                        struct packet* packet,
+                                        __u32 link_bytes) {
+  const struct ipv4_udp_headers* headers =
+      adjacent_headers(skb, link_bytes, sizeof(*headers));
+  if (!headers) {
+    struct ipv4_udp_headers copy;
+    if (bpf_skb_load_bytes(skb, link_bytes, &copy, sizeof(copy))) {
+      return UDPGATE_MALFORMED;
+    }
+    // To make headers adjacent may take a copy, which other packets do not
+    // need.
+    if (copy.ip.protocol != PROTOCOL_UDP) return UDPGATE_OTHER_PROTOCOL;
+    headers = headers_at(skb, link_bytes, sizeof(*headers));
+    if (!headers) return UDPGATE_FAILED;
   }
-  if (headers.ip.protocol != PROTOCOL_UDP) return UDPGATE_OTHER_PROTOCOL;
-  if (headers.ip.version_and_size != IPV4_VERSION_4_NO_OPTIONS) {
-    return headers.ip.version_and_size >> 4 == 4 &&
-                   headers.ip.version_and_size > IPV4_VERSION_4_NO_OPTIONS
+  if (headers->ip.protocol != PROTOCOL_UDP) return UDPGATE_OTHER_PROTOCOL;
+  if (headers->ip.version_and_size != IPV4_VERSION_4_NO_OPTIONS) {
+    return headers->ip.version_and_size >> 4 == 4 &&
+                   headers->ip.version_and_size > IPV4_VERSION_4_NO_OPTIONS
                ? UDPGATE_OPTIONS
                : UDPGATE_MALFORMED;
   }
   // A later fragment has no ports. The first one has, and the datagrams after
   // it must wait.
-  __u16 fragment = bpf_ntohs(headers.ip.flags_and_offset);
+  __u16 fragment = bpf_ntohs(headers->ip.flags_and_offset);
   if (fragment & IPV4_OFFSET) return UDPGATE_FRAGMENT;
-  packet->total_bytes = bpf_ntohs(headers.ip.length_bytes);
-  packet->ip_bytes = sizeof(headers.ip);
-  packet->udp_bytes = bpf_ntohs(headers.udp.length_bytes);
-  packet->ttl_word = *(__u16*)&headers.ip.time_to_live;
-  packet->first_word = *(__u16*)&headers.ip.version_and_size;
-  packet->identification = headers.ip.identification;
-  packet->flags_and_offset = headers.ip.flags_and_offset;
+  packet->total_bytes = bpf_ntohs(headers->ip.length_bytes);
+  packet->ip_bytes = sizeof(headers->ip);
+  packet->udp_bytes = bpf_ntohs(headers->udp.length_bytes);
+  packet->ttl_word = *(__u16*)&headers->ip.time_to_live;
+  packet->first_word = *(__u16*)&headers->ip.version_and_size;
+  packet->identification = headers->ip.identification;
+  packet->flags_and_offset = headers->ip.flags_and_offset;
   if (fragment & IPV4_MORE_FRAGMENTS_OR_OFFSET) {
     packet->obstacle = UDPGATE_FRAGMENT;
-  } else if (packet->udp_bytes + sizeof(headers.ip) != packet->total_bytes) {
+  } else if (packet->udp_bytes + sizeof(headers->ip) != packet->total_bytes) {
     return UDPGATE_MALFORMED;
-  } else if (headers.ip.time_to_live <= 1) {
+  } else if (headers->ip.time_to_live <= 1) {
     packet->obstacle = UDPGATE_HOP_LIMIT;
   }
   packet->tuple.family = 4;
-  __builtin_memcpy(packet->tuple.source, headers.ip.source, 4);
-  __builtin_memcpy(packet->tuple.destination, headers.ip.destination, 4);
-  packet->tuple.source_port = headers.udp.source_port;
-  packet->tuple.destination_port = headers.udp.destination_port;
+  __builtin_memcpy(packet->tuple.source, headers->ip.source, 4);
+  __builtin_memcpy(packet->tuple.destination, headers->ip.destination, 4);
+  packet->tuple.source_port = headers->udp.source_port;
+  packet->tuple.destination_port = headers->udp.destination_port;
   return UDPGATE_REASONS;
 }
 
 static __always_inline __u32 parse_ipv6(struct __sk_buff* skb,
-                                        struct packet* packet) {
-  struct ipv6_udp_headers headers;
-  if (bpf_skb_load_bytes(skb, packet->link_bytes, &headers, sizeof(headers))) {
+                                        struct packet* packet,
+                                        __u32 link_bytes) {
+  const struct ipv6_udp_headers* headers =
+      adjacent_headers(skb, link_bytes, sizeof(*headers));
+  if (!headers) {
+    struct ipv6_udp_headers copy;
+    if (bpf_skb_load_bytes(skb, link_bytes, &copy, sizeof(copy))) {
+      return UDPGATE_MALFORMED;
+    }
+    if (copy.ip.version_and_traffic_class[0] >> 4 != 6) {
+      return UDPGATE_MALFORMED;
+    }
+    if (copy.ip.next_header != PROTOCOL_UDP) return UDPGATE_EXTENSION_HEADERS;
+    headers = headers_at(skb, link_bytes, sizeof(*headers));
+    if (!headers) return UDPGATE_FAILED;
+  }
+  if (headers->ip.version_and_traffic_class[0] >> 4 != 6) {
     return UDPGATE_MALFORMED;
   }
-  if (headers.ip.version_and_traffic_class[0] >> 4 != 6) {
-    return UDPGATE_MALFORMED;
-  }
-  if (headers.ip.next_header != PROTOCOL_UDP) return UDPGATE_EXTENSION_HEADERS;
+  if (headers->ip.next_header != PROTOCOL_UDP) return UDPGATE_EXTENSION_HEADERS;
   packet->total_bytes =
-      bpf_ntohs(headers.ip.payload_bytes) + sizeof(headers.ip);
-  packet->ip_bytes = sizeof(headers.ip);
-  packet->udp_bytes = bpf_ntohs(headers.udp.length_bytes);
-  packet->ttl_word = *(__u16*)&headers.ip.next_header;
-  packet->first_word = *(__u16*)headers.ip.version_and_traffic_class;
-  if (packet->udp_bytes + sizeof(headers.ip) != packet->total_bytes) {
+      bpf_ntohs(headers->ip.payload_bytes) + sizeof(headers->ip);
+  packet->ip_bytes = sizeof(headers->ip);
+  packet->udp_bytes = bpf_ntohs(headers->udp.length_bytes);
+  packet->ttl_word = *(__u16*)&headers->ip.next_header;
+  packet->first_word = *(__u16*)headers->ip.version_and_traffic_class;
+  if (packet->udp_bytes + sizeof(headers->ip) != packet->total_bytes) {
     return UDPGATE_MALFORMED;
   }
-  if (headers.ip.hop_limit <= 1) {
+  if (headers->ip.hop_limit <= 1) {
     packet->obstacle = UDPGATE_HOP_LIMIT;
-  } else if (headers.udp.checksum == 0) {
+  } else if (headers->udp.checksum == 0) {
     packet->obstacle = UDPGATE_NO_CHECKSUM;
   }
   packet->tuple.family = 6;
-  __builtin_memcpy(packet->tuple.source, headers.ip.source, 16);
-  __builtin_memcpy(packet->tuple.destination, headers.ip.destination, 16);
-  packet->tuple.source_port = headers.udp.source_port;
-  packet->tuple.destination_port = headers.udp.destination_port;
+  __builtin_memcpy(packet->tuple.source, headers->ip.source, 16);
+  __builtin_memcpy(packet->tuple.destination, headers->ip.destination, 16);
+  packet->tuple.source_port = headers->udp.source_port;
+  packet->tuple.destination_port = headers->udp.destination_port;
   return UDPGATE_REASONS;
 }
 
 // UDPGATE_REASONS if the tuple is known, else the reason to pass the packet up.
-static __always_inline __u32 parse(struct __sk_buff* skb,
-                                   struct packet* packet) {
+static __always_inline __u32 parse(struct __sk_buff* skb, struct packet* packet,
+                                   __u32 link_bytes) {
   __u32 reason;
   if (skb->vlan_present) return UDPGATE_TAGGED;
   if (skb->pkt_type != SENT_TO_THIS_HOST) return UDPGATE_OTHER_HOST;
   if (skb->protocol == bpf_htons(ETHERNET_IPV4)) {
-    reason = parse_ipv4(skb, packet);
+    reason = parse_ipv4(skb, packet, link_bytes);
   } else if (skb->protocol == bpf_htons(ETHERNET_IPV6)) {
-    reason = parse_ipv6(skb, packet);
+    reason = parse_ipv6(skb, packet, link_bytes);
   } else {
     return skb->protocol == bpf_htons(0x8100) ||
                    skb->protocol == bpf_htons(0x88A8)
@@ -225,6 +267,13 @@ static __always_inline int is_same_tuple(const struct udpgate_tuple* a,
 static __always_inline int is_given_back(
     const volatile struct udpgate_flow* flow) {
   return flow->packet_bytes_max == 0;
+}
+
+// CLOCK_MONOTONIC, a few milliseconds behind if the coarse clock is there. The
+// verifier removes the other branch.
+static __always_inline __u64 read_clock(void) {
+  return udpgate_constants.has_coarse_clock ? bpf_ktime_get_coarse_ns()
+                                            : bpf_ktime_get_ns();
 }
 
 static __always_inline int lease_has_ended(__u64 now_nanoseconds) {
@@ -302,21 +351,6 @@ static __always_inline long fix_udp_checksum(struct __sk_buff* skb,
                              BPF_F_MARK_MANGLED_0);
 }
 
-// `bytes` bytes of headers from `offset` on, for direct access; null if the
-// kernel has no memory to make them adjacent. Calls of helpers make the result
-// invalid. The verifier sees to it that no other user of the packet's memory
-// sees the changes. It must know `offset`, so that is a constant.
-static __always_inline void* headers_at(struct __sk_buff* skb, __u32 offset,
-                                        __u32 bytes) {
-  __u8* data = (__u8*)(long)skb->data;
-  if (data + offset + bytes > (__u8*)(long)skb->data_end) {
-    if (bpf_skb_pull_data(skb, offset + bytes)) return 0;
-    data = (__u8*)(long)skb->data;
-    if (data + offset + bytes > (__u8*)(long)skb->data_end) return 0;
-  }
-  return data + offset;
-}
-
 // RFC 1624, equation 3, for the difference of all words at once.
 static __always_inline __u16 updated_checksum(__u16 checksum,
                                               __u32 difference) {
@@ -338,7 +372,7 @@ static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
   __u16 words[3] = {packet->identification, packet->flags_and_offset,
                     packet->ttl_word};
   --*(__u8*)&words[2];
-  if (udpgate_rewriting.dont_fragment) {
+  if (udpgate_constants.rewriting.dont_fragment) {
     words[1] |= bpf_htons(IPV4_DONT_FRAGMENT);
   } else if (words[1] & bpf_htons(IPV4_DONT_FRAGMENT)) {
     // ICMP errors of a later router would reach the gateway and not the sender,
@@ -349,7 +383,8 @@ static __always_inline long rewrite_ipv4(struct __sk_buff* skb,
                flow->rewritten.destination_port;
   }
   __u16 first_word = packet->first_word;
-  if (udpgate_rewriting.clears_traffic_class) first_word &= bpf_htons(0xFF00);
+  if (udpgate_constants.rewriting.clears_traffic_class)
+    first_word &= bpf_htons(0xFF00);
   __u32 difference = flow->address_difference;
   difference += (__u16)~packet->first_word + (__u32)first_word;
   difference += (__u16)~packet->identification + (__u32)words[0];
@@ -379,7 +414,8 @@ static __always_inline long rewrite_ipv6(struct __sk_buff* skb,
   --*((__u8*)&ttl_word + 1);
   // Version, traffic class, and four bits of the flow label.
   __u16 first_word = packet->first_word;
-  if (udpgate_rewriting.clears_traffic_class) first_word &= bpf_htons(0xF00F);
+  if (udpgate_constants.rewriting.clears_traffic_class)
+    first_word &= bpf_htons(0xF00F);
   __u32 difference = flow->address_difference;
   difference += (__u16)~packet->first_word + (__u32)first_word;
   difference += (__u16)~packet->ttl_word + (__u32)ttl_word;
@@ -447,7 +483,7 @@ static __always_inline int send(struct __sk_buff* skb,
 static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
   struct packet packet = {.link_bytes = link_bytes,
                           .obstacle = UDPGATE_REASONS};
-  __u32 reason = parse(skb, &packet);
+  __u32 reason = parse(skb, &packet, link_bytes);
   if (reason != UDPGATE_REASONS) return pass_up(reason);
 
   const __u32* found = bpf_map_lookup_elem(&udpgate_index, &packet.tuple);
@@ -461,7 +497,7 @@ static __always_inline int handle(struct __sk_buff* skb, __u32 link_bytes) {
     return pass_up(UDPGATE_NO_FLOW);
   }
 
-  __u64 now_nanoseconds = bpf_ktime_get_ns();
+  __u64 now_nanoseconds = read_clock();
   reason = packet.obstacle;
   if (reason == UDPGATE_REASONS) {
     if (is_too_big(skb, &packet, flow)) {

@@ -55,7 +55,8 @@ struct udpgate_flow {
 struct udpgate_activity {
   __u64 datagrams;  // relayed; a super-packet counts as what it carries
   __u64 payload_bytes;
-  __u64 last_relayed_nanoseconds;  // CLOCK_MONOTONIC
+  // CLOCK_MONOTONIC, or up to 10 ms before (CLOCK_MONOTONIC_COARSE).
+  __u64 last_relayed_nanoseconds;
   // Receive time of the last datagram that was passed up to the sockets. 0 if
   // there is none, or if its time does not identify it.
   __u64 passed_up_nanoseconds;
@@ -64,11 +65,17 @@ struct udpgate_activity {
   __u8 unused[24];
 };
 
-// How the program rewrites packets: constants of the program, which the loader
-// sets before the kernel verifies it.
+// How the program rewrites packets.
 struct udpgate_rewriting {
   __u32 dont_fragment;  // IPv4 packets leave with the DF bit, else without
   __u32 clears_traffic_class;  // DSCP and ECN leave as 0
+};
+
+// Constants of the program, which the loader sets before the kernel verifies
+// it.
+struct udpgate_constants {
+  struct udpgate_rewriting rewriting;
+  __u32 has_coarse_clock;  // bpf_ktime_get_coarse_ns(), from kernel 5.11 on
 };
 
 // Why a packet was passed up rather than relayed (`udpgate_counters`).

@@ -102,6 +102,13 @@ bpf_tc_opts OptionsOf(uint32_t handle) {
   return options;
 }
 
+// It costs less for each packet. False also if the kernel does not tell.
+bool HasCoarseClock() {
+  return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS,
+                                 BPF_FUNC_ktime_get_coarse_ns,
+                                 /*opts=*/nullptr) == 1;
+}
+
 bool HasLinkHeader(uint16_t hardware) {
   return hardware == ARPHRD_ETHER || hardware == ARPHRD_LOOPBACK;
 }
@@ -184,7 +191,7 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
           -error, absl::StrCat("set the size of eBPF map ", name));
     }
   }
-  if (absl::Status status = SetRewriting(rewriting); !status.ok()) {
+  if (absl::Status status = SetConstants(rewriting); !status.ok()) {
     return status;
   }
   if (maps != nullptr) {
@@ -214,12 +221,13 @@ absl::Status Program::OpenAndLoad(int sessions_max, const Maps* maps,
 }
 
 // libbpf keeps the program's constants in a map, which has no other content.
-absl::Status Program::SetRewriting(const udpgate_rewriting& rewriting) {
+absl::Status Program::SetConstants(const udpgate_rewriting& rewriting) {
+  const udpgate_constants constants = {rewriting, HasCoarseClock()};
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object_) {
     if (!absl::EndsWith(bpf_map__name(map), ".rodata")) continue;
     const int error =
-        bpf_map__set_initial_value(map, &rewriting, sizeof(rewriting));
+        bpf_map__set_initial_value(map, &constants, sizeof(constants));
     if (error == 0) return absl::OkStatus();
     return udpgate::internal::ErrnoToStatus(
         -error, "set the constants of the eBPF program");

@@ -144,7 +144,7 @@ class Program {
   absl::Status OpenAndLoad(int sessions_max, const Maps* maps,
                            std::string* verifier_log,
                            const udpgate_rewriting& rewriting);
-  absl::Status SetRewriting(const udpgate_rewriting& rewriting);
+  absl::Status SetConstants(const udpgate_rewriting& rewriting);
   absl::Status UseMaps(const Maps& maps);
   int FdFor(const Link& link) const;
   absl::Status MapMemory(int sessions_max);
