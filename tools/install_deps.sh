@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build needs, where they are missing. All are
-# in Debian 12; those of --package and --cmake-tests are in Debian 13, too.
+# in Debian 12; those of --package and --cmake-...tests are in Debian 13, too.
 #
 #   tools/install_deps.sh        to build, to test and to run
 #   tools/install_deps.sh --ci   also what .ci/run needs
@@ -9,6 +9,8 @@
 #   tools/install_deps.sh --cmake-tests [ARCHITECTURE]
 #                                only what CMake builds, and the tests run; with an
 #                                architecture, to cross-build for it (arm64)
+#   tools/install_deps.sh --cmake-all-tests
+#                                also what all end-to-end tests run
 #   tools/install_deps.sh --container
 #                                also what tools/container.sh runs
 #   tools/install_deps.sh --fuzz also what tools/fuzz.sh needs
@@ -33,12 +35,15 @@ cmake_packages=(
   python3
 )
 cmake_test_packages=(
-  "${cmake_packages[@]}" ethtool iproute2 nftables openssl redis-server
+  "${cmake_packages[@]}" ethtool iproute2 lld nftables openssl redis-server
+)
+cmake_all_test_packages=(
+  "${cmake_test_packages[@]}" haproxy keepalived libnice-dev nutcracker
 )
 packages=(
   "${cmake_test_packages[@]}"
   bazel-bootstrap bazel-rules-java bazel-rules-proto
-  libbenchmark-dev libclang-rt-14-dev libnice-dev lld
+  libbenchmark-dev libclang-rt-14-dev libnice-dev
 )
 ci_packages=(
   ccache chromium chromium-driver clang-format clang-tidy curl git haproxy
@@ -87,14 +92,15 @@ case "${1:-}" in
     packages=("${cmake_test_packages[@]}")
     if [[ -n "${2:-}" ]]; then cross_build "$2"; fi
     ;;
+  --cmake-all-tests) packages=("${cmake_all_test_packages[@]}") ;;
   --container) packages+=("${container_packages[@]}") ;;
   --kernels) packages+=("${kernels_packages[@]}") ;;
   --nethernet) packages+=("${nethernet_packages[@]}") ;;
   --package) packages=("${cmake_packages[@]}") ;;
   --programs) packages+=("${programs_packages[@]}") ;;
   *)
-    echo "usage: $0 [--ci | --bench | --cmake-tests [ARCHITECTURE] | --container |" \
-      "--fuzz | --kernels | --nethernet | --package | --programs]" >&2
+    echo "usage: $0 [--ci | --bench | --cmake-all-tests | --cmake-tests [ARCHITECTURE] |" \
+      "--container | --fuzz | --kernels | --nethernet | --package | --programs]" >&2
     exit 2
     ;;
 esac

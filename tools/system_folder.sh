@@ -37,6 +37,39 @@ inside() {
     for name in sys dev; do mount --rbind "/$name" "$root/$name"; done
     mount -t tmpfs tmpfs "$root/run"
     mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
-    exec chroot "$root" bash -euo pipefail -c "cd /source; $2"
+    # Not replaced by its last command: process 1 has to await orphans.
+    exec chroot "$root" bash -euo pipefail -c "cd /source
+      $2
+      exit"
   ' bash "$1" "$2" < /dev/null
+}
+
+# part NAME COMMAND...: runs it, and prints what it took.
+part() {
+  local status TIMEFORMAT="--- $1: %0R s, CPU %0U s and %0S s"
+  echo "--- $1"
+  # Not as a condition, where a shell goes on after a failure.
+  set +e
+  time (
+    set -e
+    "${@:2}"
+  )
+  status=$?
+  set -e
+  return "$status"
+}
+
+# test_targets ROOT SELECTION: the tests in /build that these arguments of ctest(1)
+# select; each is the name of a target, too.
+test_targets() {
+  inside "$1" "ctest --test-dir /build -N $2" \
+    | sed -nE 's/^ *Test +#[0-9]+: //p'
+}
+
+# print_skipped ROOT: the cases that CTest's last run in /build skipped, and why.
+print_skipped() {
+  local log="$1/build/Testing/Temporary/LastTest.log"
+  if ! grep -q ': Skipped$' "$log"; then return 0; fi
+  echo "--- skipped"
+  sed -n '/: Skipped$/{s,^/source/,,;s, Skipped$,,;N;s,\n, ,;p}' "$log" | sort -u
 }
