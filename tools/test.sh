@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Installs what is missing and runs all tests.
 #
-#   tools/test.sh [options of bazel test]    for example --config=asan
+#   tools/test.sh [options of bazel test]    for example --config=asan-tests
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 "$root/tools/install_deps.sh"
 cd "$root"
-exec bazel test //... "$@"
+# First all is built, so that no test competes with a compiler. What fails here is
+# reported by the second command.
+status=0
+bazel build //... "$@" > /dev/null 2>&1 || status=$?
+if [[ "$status" -eq 8 ]]; then exit "$status"; fi  # interrupted
+# Most tests wait rather than compute.
+at_once=$((2 * $(nproc)))
+exec bazel test //... --jobs="$at_once" --local_cpu_resources="$at_once" "$@"

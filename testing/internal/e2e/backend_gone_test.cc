@@ -151,6 +151,11 @@ class BackendGoneTest : public ::testing::TestWithParam<Way> {
     }
     return count;
   }
+  // The log may come later than the client's reply.
+  bool AwaitSessionsOpened(size_t count) const {
+    return AwaitTrue([&] { return SessionsOpened() >= count; }) &&
+           SessionsOpened() == count;
+  }
 
   std::unique_ptr<NetworkNamespace> client_space_, gate_space_, router_space_,
       backend_space_;
@@ -267,7 +272,7 @@ TEST_P(BackendGoneTest, ABackendThatFallsSilentLosesItsClients) {
 TEST_P(BackendGoneTest, ARouteThatMovesGetsAFreshSocket) {
   StartGate();
   Confirm();
-  ASSERT_EQ(SessionsOpened(), 1u);
+  ASSERT_TRUE(AwaitSessionsOpened(1));
   // The other way, and the first one takes nothing any more.
   gate_space_->Command(Route("replace", Ip(4, 0), Ip(3, 2)));
   router_space_->Command(absl::StrCat(
@@ -275,14 +280,14 @@ TEST_P(BackendGoneTest, ARouteThatMovesGetsAFreshSocket) {
       "priority 0 ; }; add rule inet t f ip",
       GetParam().is_ipv6 ? "6" : "", " saddr ", Ip(2, 1), " drop'"));
   EXPECT_TRUE(IsServed(absl::Seconds(8))) << gate_->log();
-  EXPECT_EQ(SessionsOpened(), 1u) << "the same session" << gate_->log();
+  EXPECT_TRUE(AwaitSessionsOpened(1)) << "the same session" << gate_->log();
   EXPECT_EQ(backend_->sources().back().WithPort(0), Address(Ip(3, 1), 0));
 }
 
 TEST_P(BackendGoneTest, AnAddressThatLeavesIsReplacedAtOnce) {
   StartGate();
   Confirm();
-  ASSERT_EQ(SessionsOpened(), 1u);
+  ASSERT_TRUE(AwaitSessionsOpened(1));
   gate_space_->Command(
       absl::StrCat("ip address del ", Network(Ip(2, 1)), " dev g2"));
   GiveAddress(*gate_space_, "g2", Ip(2, 9));
@@ -290,7 +295,7 @@ TEST_P(BackendGoneTest, AnAddressThatLeavesIsReplacedAtOnce) {
   const absl::Time begin = absl::Now();
   EXPECT_TRUE(IsServed()) << gate_->log();
   EXPECT_LE(absl::Now() - begin, absl::Seconds(2));
-  EXPECT_EQ(SessionsOpened(), 1u) << "the same session" << gate_->log();
+  EXPECT_TRUE(AwaitSessionsOpened(1)) << "the same session" << gate_->log();
   EXPECT_EQ(backend_->sources().back().WithPort(0), Address(Ip(2, 9), 0));
 }
 
@@ -314,7 +319,7 @@ TEST_P(BackendGoneTest, AProcessThatStoodStillEndsNobodyWhoHasSent) {
              {"MAX_UNCONFIRMED_SESSIONS_PER_IP", "0"}});
   // New interfaces of IPv6 may lose what comes first.
   ASSERT_TRUE(IsServed()) << gate_->log();
-  ASSERT_EQ(SessionsOpened(), 1u) << gate_->log();
+  ASSERT_TRUE(AwaitSessionsOpened(1)) << gate_->log();
   std::vector<std::unique_ptr<LoopbackPeer>> clients;
   client_space_->Run([&] {
     for (int i = 0; i < 200; ++i) {
@@ -336,7 +341,7 @@ TEST_P(BackendGoneTest, AProcessThatStoodStillEndsNobodyWhoHasSent) {
   for (const auto& client : clients) {
     ASSERT_TRUE(client->Ask(gate_->address(), "and now").ok());
   }
-  EXPECT_EQ(SessionsOpened(), 1u + 200u);
+  EXPECT_TRUE(AwaitSessionsOpened(1 + 200));
 }
 
 }  // namespace
