@@ -187,9 +187,11 @@ class FiguresTest(unittest.TestCase):
         )
         (cost,) = found(r"18,000 sessions: CPU / that with 500 = ([\d.]+)")
         (memory,) = found(r"18,000 sessions: resident bytes of each = ([\d,]*\d)")
-        ours, theirs = found(
-            r"50k: extra cores / nginx's extra = ([\d.]+) / ([\d.]+)"
+        theirs, ours = found(
+            r"50,000 pairs/s, 500 clients.*?\nnginx +[\d.]+ +\+([\d.]+) .*?"
+            r"\nfastpath +[\d.]+ +\+?(-?[\d.]+) "
         )
+        (ratio,) = found(r"saturation: replies/s / routing's = ([\d.]+)")
         readme = " ".join(text_of("README.md").split())
         for phrase in (
             f"{int(cpu.replace(',', '')) / 1000:.1f} \N{MICRO SIGN}s for each datagram",
@@ -198,6 +200,7 @@ class FiguresTest(unittest.TestCase):
             f"take {memory} bytes of memory each",
             f"costs {cost} times what it costs among 500",
             f"{ours} cores beyond plain routing; nginx needs {theirs}",
+            f"{ratio} times as many datagrams as routing",
         ):
             self.assertTrue(phrase in readme, f"README.md lacks: {phrase}")
 
