@@ -29,17 +29,7 @@ fi
 tools/install_deps.sh --container
 . tools/system_folder.sh
 
-root="${1:-}"
-if [[ -z "$root" ]]; then
-  root="$(mktemp -d)"
-  trap 'rm -rf "$root"' EXIT
-fi
-mkdir -p "$root"
-root="$(realpath "$root")"
-if [[ ! -e "$root/etc/debian_version" ]]; then
-  part "system" make_system bookworm "$root"
-fi
-copy_source "$root"
+open_system bookworm "${1:-}"
 
 part "packages" inside "$root" 'dpkg --add-architecture arm64
   tools/install_deps.sh --cmake-tests arm64'

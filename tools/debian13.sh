@@ -38,17 +38,7 @@ fi
 tools/install_deps.sh --container
 . tools/system_folder.sh
 
-root="${1:-}"
-if [[ -z "$root" ]]; then
-  root="$(mktemp -d)"
-  trap 'rm -rf "$root"' EXIT
-fi
-mkdir -p "$root"
-root="$(realpath "$root")"
-if [[ ! -e "$root/etc/debian_version" ]]; then
-  part "system" make_system trixie "$root"
-fi
-copy_source "$root"
+open_system trixie "${1:-}"
 
 if [[ -n "$packages" ]]; then
   # Both kinds of libraries are made of the same objects: ccache halves the time.

@@ -26,6 +26,23 @@ copy_source() {
     | tar --extract --directory="$1/source"
 }
 
+# open_system SUITE [FOLDER]: sets `root` to a folder with that release and this tree
+# as /source. An empty or missing FOLDER is filled; without one a temporary folder is
+# made, which goes with the script.
+open_system() {
+  root="${2:-}"
+  if [[ -z "$root" ]]; then
+    root="$(mktemp -d)"
+    trap 'rm -rf "$root"' EXIT
+  fi
+  mkdir -p "$root"
+  root="$(realpath "$root")"
+  if [[ ! -e "$root/etc/debian_version" ]]; then
+    part "system" make_system "$1" "$root"
+  fi
+  copy_source "$root"
+}
+
 # inside ROOT SCRIPT: runs the script there, in /source. Its processes
 # and mounts are its own, so that nothing is left behind.
 inside() {

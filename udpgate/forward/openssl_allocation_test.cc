@@ -5,31 +5,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "testing/internal/support/malloc_count.h"
 #include "udpgate/forward/openssl_envelope_keys.h"
-
-namespace {
-thread_local int64_t malloc_count = 0;
-}  // namespace
-
-// glibc's own functions, behind those that this program replaces.
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-
-void* malloc(size_t size) noexcept {
-  ++malloc_count;
-  return __libc_malloc(size);
-}
-void* calloc(size_t count, size_t size) noexcept {
-  ++malloc_count;
-  return __libc_calloc(count, size);
-}
-void* realloc(void* memory, size_t size) noexcept {
-  ++malloc_count;
-  return __libc_realloc(memory, size);
-}
-}
 
 namespace udpgate {
 namespace forward {
@@ -47,7 +24,7 @@ TEST(OpenSslAllocationTest, SealsAndOpensWithoutAllocating) {
   int opened_count = 0;
   int forged_count = 0;
   for (uint64_t counter = 0; counter < 200; ++counter) {
-    if (counter == 100) before = malloc_count;  // what is set up once is
+    if (counter == 100) before = test::MallocCount();  // what is set up once is
     if (sender->Seal(counter, header, 1200, absl::MakeSpan(buffer)) &&
         receiver->Open(counter, header, absl::MakeSpan(buffer))) {
       ++opened_count;
@@ -57,7 +34,7 @@ TEST(OpenSslAllocationTest, SealsAndOpensWithoutAllocating) {
     }
   }
   EXPECT_GT(before, 0);
-  EXPECT_EQ(malloc_count, before);
+  EXPECT_EQ(test::MallocCount(), before);
   EXPECT_EQ(opened_count, 200);
   EXPECT_EQ(forged_count, 200);
 }

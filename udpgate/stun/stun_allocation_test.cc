@@ -5,32 +5,9 @@
 #include <string>
 
 #include "gtest/gtest.h"
+#include "testing/internal/support/malloc_count.h"
 #include "udpgate/stun/binding_request.h"
 #include "udpgate/stun/request_builder.h"
-
-namespace {
-thread_local int64_t malloc_count = 0;
-}  // namespace
-
-// glibc's own functions, behind those that this program replaces.
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-
-void* malloc(size_t size) noexcept {
-  ++malloc_count;
-  return __libc_malloc(size);
-}
-void* calloc(size_t count, size_t size) noexcept {
-  ++malloc_count;
-  return __libc_calloc(count, size);
-}
-void* realloc(void* memory, size_t size) noexcept {
-  ++malloc_count;
-  return __libc_realloc(memory, size);
-}
-}
 
 namespace udpgate {
 namespace stun {
@@ -42,7 +19,7 @@ TEST(StunAllocationTest, ParsesAndVerifiesWithoutAllocating) {
   options.password = "0123456789abcdefghijkl";
   options.has_integrity_sha256 = true;
   const std::string datagram = BuildBindingRequest(options);
-  const int64_t before = malloc_count;
+  const int64_t before = test::MallocCount();
   ASSERT_GT(before, 0);  // those of the lines above are counted
   bool is_right = false;
   bool is_wrong = true;
@@ -51,7 +28,7 @@ TEST(StunAllocationTest, ParsesAndVerifiesWithoutAllocating) {
     is_right = VerifyIntegrity(datagram, *request, options.password);
     is_wrong = VerifyIntegrity(datagram, *request, "wrong");
   }
-  EXPECT_EQ(malloc_count, before);
+  EXPECT_EQ(test::MallocCount(), before);
   EXPECT_TRUE(is_right);
   EXPECT_FALSE(is_wrong);
 }

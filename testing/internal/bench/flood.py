@@ -37,6 +37,7 @@ from measure import machine, stolen_seconds
 from pages import update_docs_text
 from scale import aligned
 from storms import Clients, Gate, enter_network_namespace, raise_descriptor_limit
+from tool import to_document, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 EXIT_NOT_ALLOWED = 77
@@ -349,19 +350,8 @@ def main():
     descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     targets = verdicts(options, result, descriptors_max)
     text = to_text(options, here, notes, result, targets)
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "machine": here,
-        "notes": notes,
-        "targets": [{"target": t, "met": is_met} for t, is_met in targets],
-        "run": result,
-    }
-    (out / "flood.txt").write_text(text)
-    (out / "flood.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(text)
-    print(f"Written to {out}: flood.txt, flood.json")
+    document = to_document(here, notes, targets, run=result)
+    write_results(options.out, "flood", text, document)
     if options.update_docs:
         update_docs_text(ROOT, "flood", text)
     return 0 if all(is_met for _, is_met in targets) else 1

@@ -9,7 +9,6 @@ packages of npm are there, a server's first 256 KiB through the gateway with the
 same without it.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -32,6 +31,7 @@ from storms import (
     give_way,
     raise_descriptor_limit,
 )
+from tool import new_parser, to_document, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 NETHERNET = ROOT / "testing/internal/nethernet/nethernet.py"
@@ -59,24 +59,14 @@ with the least and the greatest in brackets."""
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = new_parser(__doc__, "nethernet")
     add = parser.add_argument
-    add("--nethernet", action="store_true", help="what led here")
-    add("--bin", type=pathlib.Path, required=True, help="bazel-bin of the build")
-    add("--out", type=pathlib.Path, help="folder for the results (temporary)")
     add("--rounds", type=int, default=5, help="pairs, and runs of each kind of session")
     add("--seconds", type=float, default=5.0, help="measured, of each run")
     add("--joins", type=int, default=1000, help="a second")
     add("--live", type=int, default=200, help="clients that play")
     add("--rate", type=int, default=20000, help="datagrams/s of all of them")
     add("--no-push", action="store_true", help="without the stacks of npm")
-    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
-    add("--quick", action="store_true", help="one short round: does it work?")
-    add("--check", action="store_true", help="fail where a target is missed")
-    add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 1.0
@@ -395,21 +385,10 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
     targets = verdicts(options, summary, push)
     text = to_text(options, here, notes, summary, push, targets)
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "machine": here,
-        "notes": notes,
-        "summary": summary,
-        "push": push,
-        "targets": [{"target": t, "met": is_met} for t, is_met in targets],
-        "runs": results,
-    }
-    (out / "joins.txt").write_text(text)
-    (out / "joins.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(text)
-    print(f"Written to {out}: joins.txt, joins.json")
+    document = to_document(
+        here, notes, targets, summary=summary, push=push, runs=results
+    )
+    write_results(options.out, "joins", text, document)
     if any("error" in result for result in results):
         return 1
     if options.update_docs:

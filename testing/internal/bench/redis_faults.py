@@ -6,8 +6,6 @@ has a gateway of its own: in the first run Redis is well, in the second all of t
 happens.
 """
 
-import argparse
-import json
 import os
 import pathlib
 import shutil
@@ -32,6 +30,7 @@ from storms import (
     newcomers,
     raise_descriptor_limit,
 )
+from tool import new_parser, to_document, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 KEY = "udp_gate:backend"
@@ -55,14 +54,8 @@ greatest in brackets; a ratio is the median of the ratios of the pairs."""
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = new_parser(__doc__, "redis")
     add = parser.add_argument
-    add("--redis", action="store_true", help="what led here")
-    add("--bin", type=pathlib.Path, required=True, help="bazel-bin of the build")
-    add("--out", type=pathlib.Path, help="folder for the results (temporary)")
     add("--rounds", type=int, default=3, help="pairs of each kind")
     add("--live", type=int, default=200, help="clients that play")
     add("--tick", type=float, default=20.0, help="datagrams/s of each of them")
@@ -70,10 +63,6 @@ def parse_options():
     # As many as join a network of 100,000 players; storms have targets of their own.
     add("--newcomers", type=int, default=100, help="new clients a second")
     add("--kinds", type=lambda text: text.split(","), default=",".join(KINDS))
-    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
-    add("--quick", action="store_true", help="one round: does it work?")
-    add("--check", action="store_true", help="fail where a target is missed")
-    add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
     for name in options.kinds:
         if name not in KINDS:
@@ -455,20 +444,10 @@ def main():
     summary = summary_of(options, results)
     targets = verdicts(options, summary)
     text = to_text(options, here, notes, summary, targets, results)
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "machine": here,
-        "notes": notes,
-        "summary": summary,
-        "targets": [{"target": t, "met": is_met} for t, is_met in targets],
-        "runs": results,
-    }
-    (out / "redis.txt").write_text(text)
-    (out / "redis.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(text)
-    print(f"Written to {out}: redis.txt, redis.json")
+    document = to_document(
+        here, notes, targets, summary=summary, runs=results
+    )
+    write_results(options.out, "redis", text, document)
     if any("error" in result for result in results):
         return 1
     if options.update_docs:

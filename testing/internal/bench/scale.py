@@ -8,8 +8,6 @@ All of it runs in a network namespace of its own where that is possible, so
 that its ports and settings are nobody else's.
 """
 
-import argparse
-import json
 import pathlib
 import shutil
 import subprocess
@@ -35,6 +33,7 @@ from storms import (
     measure_storm,
     raise_descriptor_limit,
 )
+from tool import new_parser, to_document, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -57,14 +56,8 @@ ratio is the median of the ratios of the pairs."""
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = new_parser(__doc__, "scale")
     add = parser.add_argument
-    add("--scale", action="store_true", help="what led here")
-    add("--bin", type=pathlib.Path, required=True, help="bazel-bin of the build")
-    add("--out", type=pathlib.Path, help="folder for the results (temporary)")
     add("--rounds", type=int, default=3, help="of few and many sessions")
     add("--seconds", type=float, default=5.0, help="measured, of each of these")
     add("--warmup", type=float, default=1.0, help="seconds before that")
@@ -76,10 +69,6 @@ def parse_options():
     add("--storm", type=int, default=5000, help="sessions created or ended at once")
     add("--newcomers", type=int, default=10000, help="clients that ask a slow Redis")
     add("--storms", type=lambda text: text.split(","), default=",".join(STORMS))
-    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
-    add("--quick", action="store_true", help="one short round: does it work?")
-    add("--check", action="store_true", help="fail where a target is missed")
-    add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
     for name in options.storms:
         if name not in STORMS:
@@ -356,20 +345,10 @@ def main():
     summary = Summary(options, results)
     targets = verdicts(options, plan, summary)
     text = to_text(options, here, plan, summary, targets, results)
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "machine": here,
-        "notes": plan.notes,
-        "summary": summary.to_json(),
-        "targets": [{"target": t, "met": is_met} for t, is_met in targets],
-        "runs": results,
-    }
-    (out / "scale.txt").write_text(text)
-    (out / "scale.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(text)
-    print(f"Written to {out}: scale.txt, scale.json")
+    document = to_document(
+        here, plan.notes, targets, summary=summary.to_json(), runs=results
+    )
+    write_results(options.out, "scale", text, document)
     if any("error" in result for result in results):
         return 1
     if options.update_docs:

@@ -5,7 +5,6 @@ on, the same Redis keeps its sessions. Runs with the store off and on take turns
 Then gateways with more and more sessions are killed and started again.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -40,6 +39,7 @@ from storms import (
     give_way,
     raise_descriptor_limit,
 )
+from tool import new_parser, to_document, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PICTURE = "docs/recovery.svg"
@@ -54,14 +54,8 @@ RECOVERED = re.compile(
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = new_parser(__doc__, "store")
     add = parser.add_argument
-    add("--store", action="store_true", help="what led here")
-    add("--bin", type=pathlib.Path, required=True, help="bazel-bin of the build")
-    add("--out", type=pathlib.Path, help="folder for the results (temporary)")
     add("--rounds", type=int, default=5, help="of each measurement")
     add("--seconds", type=float, default=5.0, help="measured, of each load")
     add("--warmup", type=float, default=1.0, help="seconds before that")
@@ -74,10 +68,6 @@ def parse_options():
         default="1000,2000,5000,10000,18000,50000",
         help="that are recovered; fewer where descriptors do not suffice",
     )
-    add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
-    add("--quick", action="store_true", help="one short round: does it work?")
-    add("--check", action="store_true", help="fail where a target is missed")
-    add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.warmup = 1, 1.0, 0.3
@@ -382,24 +372,6 @@ def describe(result):
     )
 
 
-def write(options, here, plan, summary, targets, text, picture, results):
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "machine": here,
-        "notes": plan.notes,
-        "summary": summary.to_json(),
-        "targets": [{"target": t, "met": is_met} for t, is_met in targets],
-        "runs": results,
-    }
-    (out / "store.txt").write_text(text)
-    (out / "recovery.svg").write_text(picture)
-    (out / "store.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(text)
-    print(f"Written to {out}: store.txt, store.json, recovery.svg")
-
-
 def main():
     options = parse_options()
     here = machine()
@@ -419,7 +391,10 @@ def main():
     targets = verdicts(summary)
     text = to_text(options, here, plan, summary, targets, results)
     picture = store_plot.plot(summary.recovery, options.rounds, here)
-    write(options, here, plan, summary, targets, text, picture, results)
+    document = to_document(
+        here, plan.notes, targets, summary=summary.to_json(), runs=results
+    )
+    write_results(options.out, "store", text, document, {"recovery.svg": picture})
     if any("error" in result for result in results):
         return 1
     if options.update_docs:

@@ -4,25 +4,15 @@
 #include "testing/internal/simulation/fleet_simulation.h"
 
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "gtest/gtest.h"
+#include "testing/internal/simulation/seeds.h"
 
 namespace udpgate {
 namespace internal {
 namespace simulation {
 namespace {
-
-uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
-  const char* const text = std::getenv(variable);
-  uint64_t number = otherwise;
-  if (text != nullptr && !absl::SimpleAtoi(text, &number)) {
-    ADD_FAILURE() << variable << "=" << text << ": not a number";
-  }
-  return number;
-}
 
 // Bazel shares the slices among its shards.
 constexpr uint64_t kSlices = 4;
@@ -34,10 +24,9 @@ INSTANTIATE_TEST_SUITE_P(Slices, FleetSimulationTest,
 
 TEST_P(FleetSimulationTest, NoSeedBreaksARule) {
   constexpr uint64_t kSeedCount = 5000;
-  const uint64_t first = NumberFrom("UDPGATE_SIMULATION_FIRST_SEED", 1);
-  const uint64_t count = NumberFrom("UDPGATE_SIMULATION_SEEDS", kSeedCount);
+  const Seeds seeds = SeedsToRun(kSeedCount);
   FleetModel::Coverage coverage;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  for (uint64_t seed = seeds.first; seed < seeds.end(); ++seed) {
     if (seed % kSlices != GetParam()) continue;
     FleetSimulation simulation(seed, &coverage);
     const std::string broken = simulation.Run();
@@ -45,7 +34,7 @@ TEST_P(FleetSimulationTest, NoSeedBreaksARule) {
         << "seed " << seed << ": " << broken << "\nafter:\n"
         << simulation.History();
   }
-  if (count < kSeedCount) return;
+  if (seeds.count < kSeedCount) return;
   for (const char* const what : {"moved",
                                  "event dropped",
                                  "disconnect",

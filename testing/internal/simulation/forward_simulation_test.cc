@@ -4,25 +4,15 @@
 #include "testing/internal/simulation/forward_simulation.h"
 
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "gtest/gtest.h"
+#include "testing/internal/simulation/seeds.h"
 
 namespace udpgate {
 namespace internal {
 namespace simulation {
 namespace {
-
-uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
-  const char* const text = std::getenv(variable);
-  uint64_t number = otherwise;
-  if (text != nullptr && !absl::SimpleAtoi(text, &number)) {
-    ADD_FAILURE() << variable << "=" << text << ": not a number";
-  }
-  return number;
-}
 
 TEST(ForwardSimulationTest, NoSeedBreaksARule) {
 #ifdef UDPGATE_SANITIZED
@@ -30,14 +20,13 @@ TEST(ForwardSimulationTest, NoSeedBreaksARule) {
 #else
   constexpr uint64_t kSeedCount = 5000;
 #endif
-  const uint64_t first = NumberFrom("UDPGATE_SIMULATION_FIRST_SEED", 1);
-  const uint64_t count = NumberFrom("UDPGATE_SIMULATION_SEEDS", kSeedCount);
+  const Seeds seeds = SeedsToRun(kSeedCount);
   ForwardCoverage coverage;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  for (uint64_t seed = seeds.first; seed < seeds.end(); ++seed) {
     const std::string broken = ForwardSimulation(seed, &coverage).Run();
     ASSERT_EQ(broken, "") << "seed " << seed;
   }
-  if (count < 500) return;
+  if (seeds.count < 500) return;
   const ProxyStats& stats = coverage.stats;
   for (const DropReason reason :
        {DropReason::kHopInvalid, DropReason::kHopReplayed,

@@ -4,39 +4,28 @@
 #include "testing/internal/simulation/nethernet_simulation.h"
 
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "gtest/gtest.h"
+#include "testing/internal/simulation/seeds.h"
 
 namespace udpgate {
 namespace internal {
 namespace simulation {
 namespace {
 
-uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
-  const char* const text = std::getenv(variable);
-  uint64_t number = otherwise;
-  if (text != nullptr && !absl::SimpleAtoi(text, &number)) {
-    ADD_FAILURE() << variable << "=" << text << ": not a number";
-  }
-  return number;
-}
-
 TEST(NetherNetSimulationTest, NoSeedBreaksARule) {
   constexpr uint64_t kSeedCount = 400;
-  const uint64_t first = NumberFrom("UDPGATE_SIMULATION_FIRST_SEED", 1);
-  const uint64_t count = NumberFrom("UDPGATE_SIMULATION_SEEDS", kSeedCount);
+  const Seeds seeds = SeedsToRun(kSeedCount);
   NetherNetModel::Coverage coverage;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  for (uint64_t seed = seeds.first; seed < seeds.end(); ++seed) {
     NetherNetSimulation simulation(seed, &coverage);
     const std::string broken = simulation.Run();
     ASSERT_TRUE(broken.empty())
         << "seed " << seed << ": " << broken << "\nafter:\n"
         << simulation.History();
   }
-  if (count < kSeedCount) return;
+  if (seeds.count < kSeedCount) return;
   for (const char* const what :
        {"expired", "left", "displaced", "came back", "brought back",
         "relay kept", "moved", "table full", "cancelled", "asked again",

@@ -12,27 +12,17 @@
 
 #include <csignal>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "gtest/gtest.h"
+#include "testing/internal/simulation/seeds.h"
 
 namespace udpgate {
 namespace internal {
 namespace simulation {
 namespace {
-
-uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
-  const char* const text = std::getenv(variable);
-  uint64_t number = otherwise;
-  if (text != nullptr && !absl::SimpleAtoi(text, &number)) {
-    ADD_FAILURE() << variable << "=" << text << ": not a number";
-  }
-  return number;
-}
 
 void ExpectToHaveMet(const Coverage& coverage) {
   const ProxyStats& stats = coverage.stats;
@@ -101,11 +91,10 @@ TEST(SimulationTest, NoSeedBreaksARule) {
 #else
   constexpr uint64_t kSeedCount = 5000;
 #endif
-  const uint64_t first = NumberFrom("UDPGATE_SIMULATION_FIRST_SEED", 1);
-  const uint64_t count = NumberFrom("UDPGATE_SIMULATION_SEEDS", kSeedCount);
+  const Seeds seeds = SeedsToRun(kSeedCount);
   PrintRunningSeedOnCrash();
   Coverage coverage;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  for (uint64_t seed = seeds.first; seed < seeds.end(); ++seed) {
     absl::SNPrintF(running_seed, sizeof(running_seed),
                    "died at seed %d of the simulation\n", seed);
     const std::string broken = Simulation(seed, &coverage).Run();
@@ -119,7 +108,7 @@ TEST(SimulationTest, NoSeedBreaksARule) {
            << "\nreplay: tools/simulate.sh --first-seed " << seed
            << " --seeds 1";
   }
-  if (count >= 1000) ExpectToHaveMet(coverage);
+  if (seeds.count >= 1000) ExpectToHaveMet(coverage);
 }
 
 }  // namespace
