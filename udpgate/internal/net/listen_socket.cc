@@ -51,6 +51,16 @@ absl::Status ReadBufferSizes(SysCalls* sys_calls, ListenSocket* socket) {
   return absl::OkStatus();
 }
 
+// What emulates Linux (qemu-user) need not have it: then these drops are not
+// counted, as those of upstream sockets are not.
+absl::Status CountKernelDrops(SysCalls* sys_calls, int fd) {
+  const int on = 1;
+  const SysCallResult result =
+      sys_calls->SetSockOpt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
+  if (result.ok() || result.error == ENOPROTOOPT) return absl::OkStatus();
+  return ErrnoToStatus(result.error, "setsockopt SO_RXQ_OVFL");
+}
+
 // The options of every listening socket, already bound or not.
 absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
                        ListenSocket* socket) {
@@ -63,9 +73,7 @@ absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
       !status.ok()) {
     return status;
   }
-  if (absl::Status status =
-          SetOption(sys_calls, fd, SOL_SOCKET, SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
-      !status.ok()) {
+  if (absl::Status status = CountKernelDrops(sys_calls, fd); !status.ok()) {
     return status;
   }
   if (!is_taken) EnableErrorQueue(sys_calls, fd, socket->family);
