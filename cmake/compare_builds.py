@@ -16,8 +16,6 @@ BAZEL_ONLY = ('testing/internal/bench/', 'testing/internal/fuzz/',
               'testing/internal/ice/', 'testing/internal/programs/',
               'testing/internal/simulation/', 'testing/internal/soak/',
               'testing/internal/nethernet/')
-# They link a library of the folders above.
-BAZEL_ONLY_TESTS = ('testing/internal/e2e/ice_test.cc',)
 GENERATED = ('program_object.cc', 'status_page.cc')
 
 
@@ -60,7 +58,7 @@ def main():
       'kind("source file", labels(srcs, tests(//udpgate/... + //cli/... +'
       ' //testing/...) + filter("_cases$", //testing/internal/e2e:all)))')
   tests = {path for path in tests if path.endswith('_test.cc')
-           and not path.startswith(BAZEL_ONLY) and path not in BAZEL_ONLY_TESTS}
+           and not path.startswith(BAZEL_ONLY)}
   differs = report('only Bazel compiles', (program | tests) - cmake)
   cmake_library = {path for path in cmake
                    if path.startswith(('cli/', 'udpgate/'))

@@ -44,11 +44,7 @@ part "configuration" inside "$root" 'cmake -S . -B /build -G Ninja -D CMAKE_BUIL
 selection="-R '$tests' -E '^(testing\.internal\.e2e|udpgate\.fastpath)\."
 selection+="|\.admin\.internal\.metrics_test$|\.net\.sys_calls_test$"
 selection+="|\.redis_resolver_firewall_test$'"
-mapfile -t targets < <(test_targets "$root" "$selection")
-if [[ ${#targets[@]} -eq 0 ]]; then
-  echo "$0: no unit test matches $tests" >&2
-  exit 1
-fi
+find_tests "$selection"
 part "build" inside "$root" "cmake --build /build --parallel \"\$(nproc)\" --target udp-gate \
     ${targets[*]} -- -k 0 > /build.log 2>&1 || {
     grep -A20 FAILED: /build.log || tail -n 40 /build.log

@@ -77,14 +77,34 @@ with_pkg_config() {  # FOLDER PREFIX COMPILER STANDARD [static]
     -o "$folder/gateway_test" && "$folder/gateway_test"
 }
 
-wrong_component() {
-  fresh_copy wrong
-  sed -i 's/COMPONENTS core testing/COMPONENTS core telepathy/' \
-    "$work/wrong/CMakeLists.txt"
-  ! cmake -S "$work/wrong" -B "$work/wrong/build" -G Ninja \
-    -D CMAKE_PREFIX_PATH="$work/static" > "$work/wrong/log" 2>&1 \
-    && grep -q 'no component "telepathy"; allowed: core, dns, ' \
-      "$work/wrong/log"
+# Without the program, and of one component alone.
+install_core() {
+  cmake --preset package -B "$work/build-core" -D UDPGATE_PROGRAM=OFF \
+    -D UDPGATE_COMPONENTS=core \
+    && cmake --build "$work/build-core" --parallel "$jobs" \
+    && cmake --install "$work/build-core" --prefix "$work/core"
+}
+
+# What find_package(udpgate WORDS) does where there is no package but Abseil.
+find_with_abseil() {  # PREFIX WORDS
+  rm -rf "$work/find"
+  mkdir "$work/find"
+  printf '%s\n' 'cmake_minimum_required(VERSION 3.25)' \
+    'project(find LANGUAGES CXX)' "find_package(udpgate $2)" \
+    'message(STATUS "core ${udpgate_core_FOUND}, redis ${udpgate_redis_FOUND}")' \
+    > "$work/find/CMakeLists.txt"
+  cmake -S "$work/find" -B "$work/find/build" -G Ninja \
+    -D CMAKE_PREFIX_PATH="$1" -D CMAKE_DISABLE_FIND_PACKAGE_GTest=ON \
+    -D CMAKE_DISABLE_FIND_PACKAGE_OpenSSL=ON \
+    -D CMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON \
+    -D CMAKE_DISABLE_FIND_PACKAGE_prometheus-cpp=ON 2>&1 | tr -s ' \n' ' '
+}
+
+finds() {  # PREFIX WORDS TEXT
+  local said
+  said="$(find_with_abseil "$1" "$2")" || true
+  echo "$said"
+  [[ "$said" == *"$3"* ]]
 }
 
 run "install static libraries" install_library static OFF
@@ -101,7 +121,17 @@ run "CMake, shared, g++, C++20" with_cmake cmake-shared \
 run "CMake, static, clang, C++20" with_cmake cmake-clang \
   -D CMAKE_PREFIX_PATH="$work/static" -D CMAKE_CXX_STANDARD=20 \
   -D CMAKE_CXX_COMPILER=clang++
-run "an unknown component is named" wrong_component
+run "a component alone is built and installed" install_core
+run "core asks for Abseil alone" finds "$work/static" \
+  "0.1 REQUIRED COMPONENTS core" "core TRUE, redis "
+run "an unknown component is named" finds "$work/static" \
+  "REQUIRED COMPONENTS core telepathy" 'no component "telepathy"; allowed: core, dns, '
+run "a component that is not installed is named" finds "$work/core" \
+  "REQUIRED COMPONENTS core redis" 'the component "redis" of udpgate is not installed'
+run "an optional component may be missing" finds "$work/core" \
+  "REQUIRED COMPONENTS core OPTIONAL_COMPONENTS redis" "core TRUE, redis FALSE"
+run "another minor version does not fit" finds "$work/core" "0.2 REQUIRED" \
+  'compatible with requested version "0.2"'
 run "pkg-config, shared, g++, C++17" with_pkg_config pc-shared \
   "$work/shared" g++ c++17
 run "pkg-config, static, clang, C++17" with_pkg_config pc-static \

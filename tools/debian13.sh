@@ -84,7 +84,7 @@ part "configuration" inside "$root" '
     tail -n 40 /build.log
     exit 1
   }'
-mapfile -t targets < <(test_targets "$root" "$selection")
+find_tests "$selection"
 part "build" inside "$root" "
   cmake --build /build --parallel \"\$(nproc)\" --target udp-gate \
     ${targets[*]} -- -k 0 > /build.log 2>&1 || {

@@ -7,6 +7,9 @@
 #   tools/kernels.sh --quick 6.1   fewer tests, as .ci/run does
 #   tools/kernels.sh --only REGEX  the tests whose name matches
 #   tools/kernels.sh --list        names of the tests
+#   tools/kernels.sh --bench 6.1   instead: what tools/bench_fastpath.sh measures at
+#                                  saturation, with the contenders that need no other
+#                                  program; only ratios mean something in emulation
 #
 # Needs root, 3 GB of memory, 1 GB of disk for each kernel, and Debian's package
 # archive the first time. Kernels are looked up among the packages that apt-get knows,
@@ -67,6 +70,7 @@ declare -A quick_filters=(
 versions=()
 only=.
 is_quick=no
+is_bench=no
 must_have=yes
 while [[ $# -gt 0 ]]; do
   case "$1" in
@@ -75,6 +79,7 @@ while [[ $# -gt 0 ]]; do
       shift
       ;;
     --quick) is_quick=yes ;;
+    --bench) is_bench=yes ;;
     --list)
       printf '%s\n' "${tests[@]}"
       exit 0
@@ -235,6 +240,19 @@ done < tests
 END
 }
 
+# Writes `bench`, the report.
+write_guest_bench() {  # FOLDER_OF_PROGRAMS
+  cat << END
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
+uname -r > /tmp/work/uname
+modprobe -d /tmp/kernel -a veth nf_tables nft_chain_nat nft_flow_offload \
+  nf_flow_table_inet 2> /tmp/work/modules.log || true
+/usr/bin/python3 -B "$root/testing/internal/bench/fastpath.py" --bin "$1" \
+  --rounds 3 --seconds 10 --loads saturation \
+  --contenders routing,nat,flowtable,sockets,fastpath > /tmp/work/bench 2>&1
+END
+}
+
 # The modules without which it cannot mount anything, and what they need, in order.
 write_modules() {  # INITRAMFS KERNEL_FOLDER
   local release file
@@ -353,6 +371,34 @@ run_kernel() {  # VERSION
   echo "$release: $((SECONDS - begin)) s with its start"
 }
 
+run_bench() {  # VERSION
+  if ! find_kernel "$1"; then
+    echo "$1 is skipped: $(head -n 1 "$work/reason")"
+    has_failed=yes
+    return
+  fi
+  rm -f "$work/guest/bench"
+  make_initramfs "$kernel_folder"
+  boot "$kernel_folder"
+  cat "$work/guest/bench" || tail -n 40 "$work/guest/console"
+  if ! grep -q '^fastpath ' "$work/guest/bench"; then has_failed=yes; fi
+}
+
+bench() {
+  local version targets=(
+    //cli:udp-gate
+    //testing/internal/bench:echo
+    //testing/internal/bench:load
+    //testing/internal/bench:fast_path_benchmark
+  )
+  cd "$root"
+  bazel build --config=opt --ui_event_filters=-info "${targets[@]}" < /dev/null >&2
+  mkdir -p "$work/guest"
+  write_guest_bench "$(bazel info --config=opt bazel-bin 2> /dev/null)" \
+    > "$work/guest/guest_main"
+  for version in "${versions[@]}"; do run_bench "$version"; done
+}
+
 build() {
   local name bin
   local targets=()
@@ -380,6 +426,11 @@ build() {
   done
 }
 
+if [[ "$is_bench" == yes ]]; then
+  bench
+  [[ "$has_failed" == no ]]
+  exit
+fi
 build
 for version in "${versions[@]}"; do run_kernel "$version"; done
 echo

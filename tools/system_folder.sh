@@ -76,11 +76,15 @@ part() {
   return "$status"
 }
 
-# test_targets ROOT SELECTION: the tests in /build that these arguments of ctest(1)
-# select; each is the name of a target, too.
-test_targets() {
-  inside "$1" "ctest --test-dir /build -N $2" \
-    | sed -nE 's/^ *Test +#[0-9]+: //p'
+# find_tests SELECTION: sets `targets` to the tests in /build that these arguments of
+# ctest(1) select; each is the name of a target, too. Ends the script if there is none.
+find_tests() {
+  inside "$root" "ctest --test-dir /build -N $1" > "$root/tests.txt"
+  mapfile -t targets < <(sed -nE 's/^ *Test +#[0-9]+: //p' "$root/tests.txt")
+  if [[ ${#targets[@]} -eq 0 ]]; then
+    echo "$0: no test is selected by $1" >&2
+    exit 1
+  fi
 }
 
 # print_skipped ROOT: the cases that CTest's last run in /build skipped, and why.

@@ -8,9 +8,10 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 "$root/tools/install_deps.sh"
 cd "$root"
 # First all is built, so that no test competes with a compiler. What fails here is
-# reported by the second command.
+# reported again by the second command.
+echo "Building all tests; the first time takes some ten minutes" >&2
 status=0
-bazel build //... "$@" > /dev/null 2>&1 || status=$?
+bazel build //... "$@" || status=$?
 if [[ "$status" -eq 8 ]]; then exit "$status"; fi  # interrupted
 # Most tests wait rather than compute.
 at_once=$((2 * $(nproc)))

@@ -58,7 +58,7 @@ def relay(gate, backend):
 def main():
     printed = subprocess.run(["udp-gate", "--version"], capture_output=True,
                              text=True, check=True).stdout
-    if sys.argv[1] not in printed:
+    if not sys.argv[1] or sys.argv[1] not in printed:
         fail(f"udp-gate --version prints {printed!r}")
     backend = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     backend.bind(("127.0.0.1", 0))
@@ -74,7 +74,11 @@ def main():
             relay(gate, backend)
         finally:
             program.terminate()
-        if program.wait(SECONDS_MAX) != 0:
+            try:
+                program.wait(SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                program.kill()
+        if program.wait() != 0:
             fail(f"udp-gate ended with {program.returncode}")
     print(f"installed: {printed.strip()}, and it relays")
 

@@ -158,7 +158,7 @@ def idle_seconds():
     return sum(int(words[i]) for i in (4, 5, 8)) / os.sysconf("SC_CLK_TCK")
 
 
-def set_rules(text):
+def set_rules(text, error_type=BenchError):
     """The rules of nftables in the gateway's namespace, in place of those before."""
     done = subprocess.run(
         inside(GATE, "nft", "-f", "-"),
@@ -168,7 +168,7 @@ def set_rules(text):
         check=False,
     )
     if done.returncode != 0:
-        raise NotInThisKernel(" ".join(done.stderr.split("\n")[:1]).strip())
+        raise error_type(" ".join(done.stderr.split("\n")[:1]).strip())
 
 
 def start(options, contenders, name, folder):
@@ -182,7 +182,8 @@ def start(options, contenders, name, folder):
                 backend=BACKEND_ADDRESS,
                 flowtable=FLOWTABLE if has_flowtable else "",
                 flow_add=FLOW_ADD if has_flowtable else "",
-            )
+            ),
+            NotInThisKernel if has_flowtable else BenchError,
         )
         return None
     if name == "nginx":
@@ -419,9 +420,9 @@ def main():
         print(f"bench_fastpath: no network namespaces here: {error}")
         return EXIT_NOT_ALLOWED
     try:
-        runs, missing = measure(options, folder)
         program = program_nanoseconds(options)
-    except (BenchError, NotInThisKernel, subprocess.SubprocessError) as error:
+        runs, missing = measure(options, folder)
+    except (BenchError, OSError, subprocess.SubprocessError) as error:
         print(f"bench_fastpath: {error}", file=sys.stderr)
         return 1
     finally:

@@ -43,6 +43,10 @@
 #include "layout.h"
 #include "packet.h"
 
+_Static_assert(sizeof(struct udpgate_next_hop) ==
+                   sizeof(struct bpf_redir_neigh),
+               "bpf_redirect_neigh() gets the next hop as it is");
+
 // linux/pkt_cls.h and linux/if_packet.h.
 #define CONTINUE_WITH_NEXT_PROGRAM (-1) /* TC_ACT_UNSPEC */
 #define ACCEPT 0                        /* TC_ACT_OK */

@@ -55,7 +55,8 @@ struct udpgate_flow {
 struct udpgate_activity {
   __u64 datagrams;  // relayed; a super-packet counts as what it carries
   __u64 payload_bytes;
-  // CLOCK_MONOTONIC, or up to 10 ms before (CLOCK_MONOTONIC_COARSE).
+  // CLOCK_MONOTONIC, or a tick before (CLOCK_MONOTONIC_COARSE), more on a busy
+  // virtual machine.
   __u64 last_relayed_nanoseconds;
   // Receive time of the last datagram that was passed up to the sockets. 0 if
   // there is none, or if its time does not identify it.

@@ -66,8 +66,10 @@ class NetlinkTest : public ::testing::Test {
     EXPECT_TRUE(route.ok()) << route.status();
     if (!route.ok()) return "";
     char text[INET6_ADDRSTRLEN];
-    return ::inet_ntop(static_cast<int>(route->next_hop.family),
-                       route->next_hop.address, text, sizeof(text));
+    const char* const written =
+        ::inet_ntop(static_cast<int>(route->next_hop.family),
+                    route->next_hop.address, text, sizeof(text));
+    return written == nullptr ? "none" : written;
   }
 
   std::unique_ptr<test::NetworkNamespace> space_;

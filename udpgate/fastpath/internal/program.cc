@@ -102,7 +102,7 @@ bpf_tc_opts OptionsOf(uint32_t handle) {
   return options;
 }
 
-// It costs less for each packet. False also if the kernel does not tell.
+// It costs less for each packet.
 bool HasCoarseClock() {
   return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS,
                                  BPF_FUNC_ktime_get_coarse_ns,

@@ -114,6 +114,7 @@ absl::optional<NetworkChange> ParseChange(const nlmsghdr* message) {
     case RTM_NEWNEIGH:
       return ParseNeighbour(message);
     case RTM_DELNEIGH:
+    case RTM_GETNEIGH:  // a question for a daemon (app_solicit, VXLAN)
     case NLMSG_NOOP:
       return absl::nullopt;
     default:

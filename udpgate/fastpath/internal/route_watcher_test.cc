@@ -177,6 +177,23 @@ TEST_F(RouteWatcherTest, ReportsNeighboursThatFail) {
   }));
 }
 
+// The kernel asks daemons for link addresses, if it is told to.
+TEST_F(RouteWatcherTest, QuestionsForNeighboursChangeNothing) {
+  ReadAll();
+  changes_.clear();
+  space_->Command(
+      "echo 1 > /proc/sys/net/ipv4/neigh/d0/app_solicit;"
+      "ip neigh add 10.1.0.77 dev d0 use;"
+      "ip link set d0 mtu 1300");
+  EXPECT_TRUE(Await([](const NetworkChange& change) {
+    return change.kind == Kind::kLink && change.link.mtu_bytes == 1300;
+  }));
+  EXPECT_EQ(Count([](const NetworkChange& change) {
+              return change.kind == Kind::kEverything;
+            }),
+            0);
+}
+
 TEST_F(RouteWatcherTest, LostMessagesMayChangeEverything) {
   ReadAll();
   changes_.clear();
