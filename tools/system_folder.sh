@@ -37,6 +37,8 @@ open_system() {
   fi
   mkdir -p "$root"
   root="$(realpath "$root")"
+  # It is the / of ordinary users in it, too.
+  chmod 755 "$root"
   if [[ ! -e "$root/etc/debian_version" ]]; then
     part "system" make_system "$1" "$root"
   fi
