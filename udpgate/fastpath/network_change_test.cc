@@ -35,8 +35,7 @@ TEST_P(NetworkChangeTest, RouteChangeWithdrawsAffectedFlows) {
   gate_space_->Command(ipv6() ? "ip route add fd00:1::2/128 dev g1"
                               : "ip route add 10.1.0.2/32 dev g1");
   ASSERT_TRUE(AwaitTrue([&] { return gate_->IsWithdrawn(peer.address()); }));
-  EXPECT_TRUE(
-      AwaitTrue([&] { return offload_->withdrawn_by_changes() == 1; }));
+  EXPECT_TRUE(AwaitTrue([&] { return offload_->withdrawn_by_changes() == 1; }));
   ExpectOnSockets(peer, 10);
   ASSERT_TRUE(gate_->Reinstall(peer.address()).ok());
   Promote(peer);
@@ -172,8 +171,7 @@ TEST_P(NextHopTest, FailedRouterWithdraws) {
   gate_space_->Command(absl::StrCat(Family(), " neigh change ", Router("2"),
                                     " dev g2 nud failed"));
   ExpectWithdrawn(peer);
-  EXPECT_TRUE(
-      AwaitTrue([&] { return offload_->withdrawn_by_changes() == 1; }));
+  EXPECT_TRUE(AwaitTrue([&] { return offload_->withdrawn_by_changes() == 1; }));
 }
 
 class Ipv6RouterTest : public NextHopTest {};
