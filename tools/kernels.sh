@@ -222,18 +222,19 @@ export HOME=/tmp TEST_TMPDIR=/tmp UDPGATE_BINARY=/tmp/work/bin/udp-gate
 export UDPGATE_TEST_TIMEOUT_FACTOR=$factor UDPGATE_PACKETS=6000 CI=true
 cd /tmp/work
 uname -r > uname
-modprobe -d /tmp/kernel -a 8021q veth dummy 2> modules.log || true
+modprobe -d /tmp/kernel -a 8021q veth dummy tun 2> modules.log || true
 ulimit -n 20000
 while read -r name filter; do
+  file=\${name//[:\/]/_}
   for attempt in 1 2; do
     begin=\$(date +%s%N)
     status=0
-    timeout --kill-after=10 $test_seconds_max "./bin/\${name##*:}" \
-      --gtest_color=no --gtest_filter="\$filter" > "logs/\${name##*:}" 2>&1 \
+    timeout --kill-after=10 $test_seconds_max "./bin/\$file" \
+      --gtest_color=no --gtest_filter="\$filter" > "logs/\$file" 2>&1 \
       < /dev/null || status=\$?
     end=\$(date +%s%N)
     if [[ \$status -eq 0 ]]; then break; fi
-    cp "logs/\${name##*:}" "logs/\${name##*:}.\$attempt"
+    cp "logs/\$file" "logs/\$file.\$attempt"
   done
   echo "\$name \$status \$(((end - begin) / 100000000)) \$attempt" >> results
 done < tests
@@ -346,7 +347,7 @@ run_kernel() {  # VERSION
   local release
   release="$(cat "$work/guest/uname" 2> /dev/null || echo "$1")"
   while read -r name _; do
-    log="$work/guest/logs/${name##*:}"
+    log="$work/guest/logs/${name//[:\/]/_}"
     if ! read -r status tenths attempts < <(sed -nE "s,^$name ,,p" \
       "$work/guest/results" 2> /dev/null); then
       add_row "$name" "$release" "FAILED: did not run" 0
@@ -421,8 +422,10 @@ build() {
     < /dev/null >&2
   bin="$(bazel info bazel-bin 2> /dev/null)"
   cp -L "$bin/cli/udp-gate" "$work/guest/bin/"
-  for name in "${targets[@]#//}"; do
-    cp -L "$bin/${name/:/\/}" "$work/guest/bin/"
+  # Two of them have the same name in different folders.
+  for name in "${targets[@]}"; do
+    local path="${name#//}"
+    cp -L "$bin/${path/:/\/}" "$work/guest/bin/${name//[:\/]/_}"
   done
 }
 
