@@ -9,7 +9,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 # First all is built, so that no test competes with a compiler. What fails here is
 # reported again by the second command.
-echo "Building all tests; the first time takes some ten minutes" >&2
+echo "Building all tests; the first time takes several minutes" >&2
 status=0
 bazel build //... "$@" || status=$?
 if [[ "$status" -eq 8 ]]; then exit "$status"; fi  # interrupted

@@ -33,6 +33,7 @@ from contenders import BenchError, Contenders, Process, gate_program
 from measure import machine, stolen_seconds
 from pages import update_docs_text
 from scale import aligned
+from tool import write_results
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 EXIT_NOT_ALLOWED = 77
@@ -432,12 +433,7 @@ def main():
     targets = verdicts(options, summary)
     version = subprocess.check_output([gate_program(options), "--version"], text=True)
     text = to_text(options, here, summary, missing, program, targets, version.strip())
-    out = options.out or pathlib.Path(tempfile.mkdtemp(prefix="udpgate_report."))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "fastpath.txt").write_text(text)
-    (out / "fastpath.json").write_text(json.dumps(runs, indent=1) + "\n")
-    print(text)
-    print(f"Written to {out}: fastpath.txt, fastpath.json")
+    write_results(options.out, "fastpath", text, runs)
     if options.update_docs:
         update_docs_text(ROOT, "fastpath", text)
     return 0

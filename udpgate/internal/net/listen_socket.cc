@@ -51,9 +51,9 @@ absl::Status ReadBufferSizes(SysCalls* sys_calls, ListenSocket* socket) {
   return absl::OkStatus();
 }
 
-// What emulates Linux (qemu-user) need not have it: then these drops are not
-// counted, as those of upstream sockets are not.
-absl::Status CountKernelDrops(SysCalls* sys_calls, int fd) {
+// Has the kernel tell what it drops at the socket. An emulator of Linux
+// (qemu-user) may lack the option: then these drops are not counted.
+absl::Status RequestKernelDrops(SysCalls* sys_calls, int fd) {
   const int on = 1;
   const SysCallResult result =
       sys_calls->SetSockOpt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on));
@@ -73,7 +73,7 @@ absl::Status Configure(SysCalls* sys_calls, const ProxyOptions& options,
       !status.ok()) {
     return status;
   }
-  if (absl::Status status = CountKernelDrops(sys_calls, fd); !status.ok()) {
+  if (absl::Status status = RequestKernelDrops(sys_calls, fd); !status.ok()) {
     return status;
   }
   if (!is_taken) EnableErrorQueue(sys_calls, fd, socket->family);
