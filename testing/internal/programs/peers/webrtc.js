@@ -13,6 +13,16 @@
 const MESSAGE_BYTES = 16384
 // As much as is handed over to be sent and has not left.
 const BUFFERED_BYTES_MAX = 1 << 20
+// Twice the kernel's default, which the push overflows at the client with and
+// without a gateway. werift repeats what is lost after up to a second.
+const RECEIVE_BUFFER_BYTES = 212992
+
+const dgram = require('dgram')
+const createSocket = dgram.createSocket
+dgram.createSocket = (options, ...more) => createSocket({
+  ...(typeof options === 'string' ? { type: options } : options),
+  recvBufferSize: RECEIVE_BUFFER_BYTES
+}, ...more)
 
 const LIBRARIES = {
   'node-datachannel': (port) => new (require('node-datachannel/polyfill')
