@@ -192,30 +192,45 @@ class RawLink {
   int index_ = 0;
 };
 
-// An IP packet with a UDP datagram of 4 bytes. It has no UDP checksum, so over
-// IPv6 it must not be relayed.
-std::string IpPacket(const SocketAddress& from, const SocketAddress& to) {
-  const udpgate_tuple tuple = internal::MakeTuple(from, to);
-  const auto bytes = [](const void* data, size_t count) {
-    return std::string(static_cast<const char*>(data), count);
-  };
-  const std::string ports = bytes(&tuple.source_port, 4);
-  const std::string udp = ports + std::string("\0\x0C\0\0data", 8);
-  if (from.is_ipv6()) {
-    return std::string("\x60\0\0\0\0\x0C\x11\x40", 8) +
-           bytes(tuple.source, 16) + bytes(tuple.destination, 16) + udp;
-  }
-  std::string ip = std::string("\x45\0\0\x20\0\0\0\0\x40\x11\0\0", 12) +
-                   bytes(tuple.source, 4) + bytes(tuple.destination, 4);
+std::string Bytes(const void* data, size_t count) {
+  return std::string(static_cast<const char*>(data), count);
+}
+
+std::string BigEndian(size_t value) {
+  return {static_cast<char>(value >> 8), static_cast<char>(value)};
+}
+
+// Of an even number of bytes, see RFC 1071.
+std::string Checksum(const std::string& bytes) {
   uint32_t sum = 0;
-  for (size_t i = 0; i < ip.size(); i += 2) {
-    sum += static_cast<uint32_t>(static_cast<uint8_t>(ip[i]) << 8 |
-                                 static_cast<uint8_t>(ip[i + 1]));
+  for (size_t i = 0; i < bytes.size(); i += 2) {
+    sum += static_cast<uint32_t>(static_cast<uint8_t>(bytes[i]) << 8 |
+                                 static_cast<uint8_t>(bytes[i + 1]));
   }
   while (sum > 0xFFFF) sum = (sum & 0xFFFF) + (sum >> 16);
-  ip[10] = static_cast<char>(~sum >> 8);
-  ip[11] = static_cast<char>(~sum);
-  return ip + udp;
+  return BigEndian(~sum & 0xFFFF);
+}
+
+// An IP packet with a UDP datagram of an even number of bytes. Only over IPv6,
+// which needs it, has it a UDP checksum.
+std::string IpPacket(const SocketAddress& from, const SocketAddress& to,
+                     const std::string& payload = "data") {
+  const udpgate_tuple tuple = internal::MakeTuple(from, to);
+  const std::string ports = Bytes(&tuple.source_port, 4);
+  const std::string udp_bytes = BigEndian(8 + payload.size());
+  if (from.is_ipv6()) {
+    const std::string addresses =
+        Bytes(tuple.source, 16) + Bytes(tuple.destination, 16);
+    const std::string checksum = Checksum(addresses + ports + udp_bytes +
+                                          udp_bytes + BigEndian(17) + payload);
+    return std::string("\x60\0\0\0", 4) + udp_bytes + "\x11\x40" + addresses +
+           ports + udp_bytes + checksum + payload;
+  }
+  std::string ip = std::string("\x45\0", 2) + BigEndian(28 + payload.size()) +
+                   std::string("\0\0\0\0\x40\x11\0\0", 8) +
+                   Bytes(tuple.source, 4) + Bytes(tuple.destination, 4);
+  ip.replace(10, 2, Checksum(ip));
+  return ip + ports + udp_bytes + std::string(2, '\0') + payload;
 }
 
 TEST_P(SpecialPacketsTest, PassesUpTaggedAndTruncatedFrames) {
@@ -248,44 +263,92 @@ TEST_P(SpecialPacketsTest, PassesUpTaggedAndTruncatedFrames) {
   EXPECT_EQ(backend_->received_count() - received, 10u);
 }
 
-// IPv4 only: IPv6 packets need a UDP checksum.
-TEST_P(Ipv4PacketsTest, RelaysOnADeviceWithoutLinkHeader) {
-  UniqueFd tunnel;
-  gate_space_->Run([&] {
-    tunnel = UniqueFd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-    ifreq request{};
-    request.ifr_flags = IFF_TUN | IFF_NO_PI;
-    std::strcpy(request.ifr_name, "tun0");
-    ASSERT_EQ(::ioctl(tunnel.get(), TUNSETIFF, &request), 0)
-        << std::strerror(errno);
-  });
-  gate_space_->Command("ip link set tun0 up; ip addr add 10.3.0.1/24 dev tun0");
-  listen_ = *SocketAddress::Parse("10.3.0.1:19132");
-  StartAll();
-  const SocketAddress client = *SocketAddress::Parse("10.3.0.2:5000");
-  const std::string request = IpPacket(client, listen_);
-  const std::string ports = request.substr(20, 4);
-  const auto ask = [&] {
-    EXPECT_EQ(::write(tunnel.get(), request.data(), request.size()),
-              static_cast<ssize_t>(request.size()));
-    return AwaitTrue([&] {
-      char buffer[2048];
-      const ssize_t bytes = ::read(tunnel.get(), buffer, sizeof(buffer));
-      const std::string reply(buffer,
-                              static_cast<size_t>(std::max<ssize_t>(bytes, 0)));
-      return bytes == 32 && reply.substr(20, 2) == ports.substr(2) &&
-             reply.substr(22, 2) == ports.substr(0, 2) &&
-             reply.substr(28) == "data";
+// `struct virtio_net_hdr` of linux/virtio_net.h, which is no C++.
+struct VirtioHeader {
+  uint8_t flags;
+  uint8_t gso_type;
+  uint16_t linear_bytes;
+  uint16_t others[3];
+};
+static_assert(sizeof(VirtioHeader) == 10, "the size that the kernel expects");
+
+// A device without a link header (tun(4), Documentation/networking/tuntap.rst)
+// that asks the gateway as a client behind it would.
+class TunClient {
+ public:
+  // If `linear_bytes` is not 0, the kernel keeps so many bytes of a packet that
+  // is larger than a page in its linear part, and the others in pages.
+  TunClient(const NetworkNamespace& space, uint16_t linear_bytes) {
+    header_.linear_bytes = linear_bytes;
+    header_bytes_ = linear_bytes == 0 ? 0 : sizeof(header_);
+    space.Run([&] {
+      fd_ = UniqueFd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+      ifreq request{};
+      request.ifr_flags = static_cast<short>(
+          IFF_TUN | IFF_NO_PI | (linear_bytes == 0 ? 0 : IFF_VNET_HDR));
+      std::strcpy(request.ifr_name, "tun0");
+      EXPECT_EQ(::ioctl(fd_.get(), TUNSETIFF, &request), 0)
+          << std::strerror(errno);
     });
-  };
-  ASSERT_TRUE(AwaitTrue([&] {
-    return ask() &&
-           gate_->Activity(client, FlowDirection::kFromBackend).datagrams > 0 &&
-           gate_->Activity(client, FlowDirection::kFromClient).datagrams > 0;
-  })) << Describe();
-  const int from_clients = gate_->from_clients();
-  for (int i = 0; i < 20; ++i) ASSERT_TRUE(ask());
-  EXPECT_EQ(gate_->from_clients(), from_clients);
+  }
+
+  // Sends a packet that ends with this payload, and waits for the reply to its
+  // port with the same payload.
+  bool Ask(const std::string& packet, const std::string& payload) const {
+    const size_t udp = packet.size() - payload.size() - 8;
+    const std::string reply_ports =
+        packet.substr(udp + 2, 2) + packet.substr(udp, 2);
+    const std::string frame = Bytes(&header_, header_bytes_) + packet;
+    EXPECT_EQ(::write(fd_.get(), frame.data(), frame.size()),
+              static_cast<ssize_t>(frame.size()))
+        << std::strerror(errno);
+    std::string buffer(header_bytes_ + 10000, '\0');
+    return AwaitTrue([&] {
+      const ssize_t bytes = ::read(fd_.get(), &buffer[0], buffer.size());
+      if (bytes != static_cast<ssize_t>(frame.size())) return false;
+      return buffer.substr(header_bytes_ + udp, 4) == reply_ports &&
+             buffer.substr(header_bytes_ + udp + 8, payload.size()) == payload;
+    });
+  }
+
+ private:
+  UniqueFd fd_;
+  VirtioHeader header_{};
+  size_t header_bytes_;
+};
+
+class TunTest : public SpecialPacketsTest {
+ protected:
+  // Expects the kernel to relay datagrams of a client behind `tun0`.
+  void ExpectRelayedFrom(const TunClient& tun, const std::string& payload) {
+    gate_space_->Command("ip link set tun0 up mtu 9000");
+    gate_space_->Command("ip link set g2 mtu 9000");
+    backend_space_->Command("ip link set b0 mtu 9000");
+    GiveAddresses(*gate_space_, "tun0", "3", "1");
+    listen_ = Ip("3", "1").WithPort(19132);
+    StartAll();
+    const SocketAddress client = Ip("3", "2").WithPort(5000);
+    const std::string request = IpPacket(client, listen_, payload);
+    ASSERT_TRUE(AwaitTrue([&] {
+      return tun.Ask(request, payload) &&
+             gate_->Activity(client, FlowDirection::kFromBackend).datagrams >
+                 0 &&
+             gate_->Activity(client, FlowDirection::kFromClient).datagrams > 0;
+    })) << Describe();
+    const int from_clients = gate_->from_clients();
+    for (int i = 0; i < 20; ++i) ASSERT_TRUE(tun.Ask(request, payload));
+    EXPECT_EQ(gate_->from_clients(), from_clients) << Describe();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Variants, TunTest, AllVariants(), NameOf);
+
+TEST_P(TunTest, RelaysOnADeviceWithoutLinkHeader) {
+  ExpectRelayedFrom(TunClient(*gate_space_, 0), "data");
+}
+
+TEST_P(TunTest, RelaysPacketsWhoseHeadersAreNotAdjacent) {
+  // The first 20 bytes are a part of the headers, also of IPv6.
+  ExpectRelayedFrom(TunClient(*gate_space_, 20), std::string(6000, 'x'));
 }
 
 }  // namespace
