@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -19,6 +20,7 @@
 #include "testing/internal/e2e/fleet_hosts.h"
 #include "testing/internal/e2e/program.h"
 #include "testing/internal/e2e/roamers.h"
+#include "testing/internal/support/child_process.h"
 #include "testing/internal/support/network_namespace.h"
 #include "testing/internal/support/temporary_directory.h"
 #include "testing/loopback_peer.h"
@@ -185,6 +187,22 @@ class EcmpTest : public ::testing::Test {
     EXPECT_LE(report.Total().longest_silence, kSilenceMax) << report.ToString();
   }
 
+  static std::unique_ptr<ChildProcess> Start(
+      NetworkNamespace* host, const std::string& directory,
+      std::vector<std::string> arguments) {
+    ChildProcessOptions options;
+    options.arguments = std::move(arguments);
+    options.environment = {{"PATH", kProgramPath}};
+    options.working_directory = directory;
+    std::unique_ptr<ChildProcess> process;
+    host->Run([&] {
+      auto started = ChildProcess::Start(options);
+      EXPECT_TRUE(started.ok()) << started.status();
+      if (started.ok()) process = *std::move(started);
+    });
+    return process;
+  }
+
   std::unique_ptr<NetworkNamespace> router_;
   std::unique_ptr<Networks> networks_;
   std::unique_ptr<NetworkNamespace> players_space_;
@@ -285,6 +303,57 @@ TEST_F(EcmpTest, ADeadGatewaysSourceAddressComesWithItsSessions) {
   EXPECT_EQ(
       second_->Metric("udpgate_store_newcomers_total{result=\"adopted\"}"),
       moved);
+}
+
+// ngtcp2 downloads over HTTP/3 while its path changes.
+TEST_F(EcmpTest, ARealQuicDownloadGoesOnAtTheOtherGateway) {
+  if (!IsInstalled("gtlsclient") || !IsInstalled("gtlsserver")) {
+    GTEST_SKIP() << "ngtcp2-client or ngtcp2-server is missing";
+  }
+  const TemporaryDirectory directory;
+  const std::string& path = directory.path();
+  backends_->Command(absl::StrCat(
+      "cd ", path, "; mkdir served received; head -c 100000000 /dev/urandom",
+      " > served/file; openssl req -x509 -newkey ec -nodes -days 2",
+      " -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=localhost",
+      " -keyout key -out certificate 2> /dev/null"));
+  auto server = Start(backends_.get(), path,
+                      {"gtlsserver", "-q", "-d", "served", "10.0.0.5", "4433",
+                       "key", "certificate"});
+  ASSERT_NE(server, nullptr);
+  ASSERT_TRUE(AwaitTrue(
+      [&] { return !backends_->Output("ss -Hlun sport = :4433").empty(); }));
+  redis_->Ask("SET udp_gate:backend 10.0.0.5:4433");
+  const SocketAddress gate = *SocketAddress::Parse(settings_["PROXY_ADDR"]);
+  const auto lead_to = [&](const GatewayHost& host) {
+    router_->Command(
+        absl::StrCat("ip route replace ", gate.IpToString(), "/32 via ",
+                     host.name() == "first" ? "192.0.2.1" : "192.0.2.2"));
+  };
+  lead_to(*first_);
+  // Flow control lets the server send so few bytes in a round trip that the
+  // download takes some seconds.
+  auto client =
+      Start(players_space_.get(), path,
+            {"gtlsclient", "-q", "--exit-on-all-streams-close", "--max-data=4K",
+             "--max-window=4K", "--download=received", gate.IpToString(),
+             absl::StrCat(gate.port()), "https://localhost/file"});
+  ASSERT_NE(client, nullptr);
+  ASSERT_TRUE(AwaitRecords("first", 1)) << Logs();
+  // Only the record says where the player is.
+  const std::unique_ptr<RoamingBackend> other = StartBackend("of-strangers");
+  SetBackend(*other);
+  lead_to(*second_);
+  ASSERT_TRUE(AwaitRecords("second", 1)) << Logs();
+  ASSERT_TRUE(client->running()) << "the download was over before the change";
+  const absl::StatusOr<ExitResult> ended =
+      client->AwaitExit(absl::Seconds(120));
+  ASSERT_TRUE(ended.ok()) << client->output() << Logs();
+  EXPECT_TRUE(ended->exited_with(0)) << client->output();
+  EXPECT_EQ(
+      players_space_->Output(absl::StrCat("cd ", path, "; cmp served/file ",
+                                          "received/file && echo same")),
+      "same\n");
 }
 
 // With SESSION_FORWARD=on as well.

@@ -1,5 +1,7 @@
 #include "testing/internal/e2e/program.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -7,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "testing/internal/e2e/e2e.h"
 
 namespace udpgate {
@@ -29,6 +33,15 @@ Outcome RunWithFlags(std::vector<std::string> flags) {
   GateProcessOptions options;
   options.flags = std::move(flags);
   return RunToEnd(std::move(options));
+}
+
+bool IsInstalled(absl::string_view program) {
+  for (const absl::string_view directory : absl::StrSplit(kProgramPath, ':')) {
+    if (::access(absl::StrCat(directory, "/", program).c_str(), X_OK) == 0) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::string ReadFile(const std::string& path) {

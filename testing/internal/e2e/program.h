@@ -1,10 +1,12 @@
-// Runs the program until it ends by itself, and reads what it shows of itself.
+// Runs the program until it ends by itself, and reads what it shows of itself;
+// what other programs there are.
 #ifndef UDPGATE_TESTING_INTERNAL_E2E_PROGRAM_H_
 #define UDPGATE_TESTING_INTERNAL_E2E_PROGRAM_H_
 
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "testing/internal/support/gate_process.h"
 
 namespace udpgate {
@@ -19,6 +21,10 @@ struct Outcome {
 // not end in time.
 Outcome RunToEnd(GateProcessOptions options);
 Outcome RunWithFlags(std::vector<std::string> flags);
+
+// Where programs of Debian's packages are.
+inline constexpr char kProgramPath[] = "/usr/sbin:/usr/bin:/sbin:/bin";
+bool IsInstalled(absl::string_view program);
 
 std::string ReadFile(const std::string& path);
 int LineCount(const std::string& text);

@@ -1,7 +1,5 @@
 // Real proxies between the gateway and Redis: twemproxy (nutcracker), which
 // knows a part of the commands, and HAProxy in TCP mode, which knows none.
-#include <unistd.h>
-
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -12,23 +10,13 @@
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "testing/internal/e2e/e2e.h"
+#include "testing/internal/e2e/program.h"
 #include "testing/internal/support/child_process.h"
 #include "testing/internal/support/http_client.h"
 
 namespace udpgate {
 namespace test {
 namespace {
-
-constexpr char kPath[] = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-bool IsInstalled(absl::string_view program) {
-  for (const absl::string_view directory : absl::StrSplit(kPath, ':')) {
-    if (access(absl::StrCat(directory, "/", program).c_str(), X_OK) == 0) {
-      return true;
-    }
-  }
-  return false;
-}
 
 class RedisProxyTest : public GateTest {
  protected:
@@ -38,7 +26,7 @@ class RedisProxyTest : public GateTest {
     options.arguments = arguments;
     options.arguments.push_back(directory_.WriteFile(name, configuration));
     options.arguments[0] = absl::StrCat("/usr/sbin/", arguments[0]);
-    options.environment = {{"PATH", kPath}};
+    options.environment = {{"PATH", kProgramPath}};
     options.working_directory = directory_.path();
     absl::StatusOr<std::unique_ptr<ChildProcess>> process =
         ChildProcess::Start(options);
