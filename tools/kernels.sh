@@ -33,7 +33,7 @@ mirror="${UDPGATE_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/udpgate-kernels"
 factor="${UDPGATE_TEST_TIMEOUT_FACTOR:-10}"
 # Of one test, and of one kernel.
-test_seconds_max=900
+test_seconds_max=1500
 kernel_seconds_max=5400
 
 tests=(
