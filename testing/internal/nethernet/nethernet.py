@@ -11,6 +11,7 @@ three, with one UDP port for all players and with a port for each. Required:
 - 50 players join a server at once,
 - all that joined first are still there after 70 s of silence, and their spare
   addresses make no new session in that time,
+- the same players play on after a NAT has given each of them other ports,
 - a RakNet player on the same UDP port loses nothing meanwhile,
 - no packet takes a way around the gateway, where there is one; and joins work
   where there is none.
@@ -63,7 +64,7 @@ PUSH_SECONDS_ALWAYS_ALLOWED = 0.030
 DROPPED = 'udpgate_datagrams_dropped_total{reason="unconfirmed_reply_limit"}'
 CREATED = "udpgate_sessions_created_total"
 JOINED = 'udpgate_nethernet_joins_total{result="joined"}'
-PHASES = ("pairs", "https", "isolated", "many", "idle", "push")
+PHASES = ("pairs", "https", "isolated", "many", "idle", "nat", "push")
 
 
 def parse_options():
@@ -287,15 +288,30 @@ class Stage:
         if before is not None:
             text = f"sessions created while all are silent = {after - before:.0f}"
             self.check(text + ", at most 0", after == before)
+        self._check_echoes(lambda: f"after {time.monotonic() - since:.0f} s of silence")
+
+    def _check_echoes(self, when):
+        """The players of `pairs` get what they send back."""
         for number, (library, shape) in enumerate(self._options.servers):
             for player, outcome in self._each("echo", f"pair{number}").items():
-                seconds = time.monotonic() - since
                 self.check(
-                    f"after {seconds:.0f} s of silence: {player} at {library}, "
-                    f"{shape} port, gets an echo",
+                    f"{when()}: {player} at {library}, {shape} port, gets an echo",
                     not outcome["errors"],
                     outcome["errors"],
                 )
+
+    def nat(self):
+        """The players of `pairs` come from other ports."""
+        since = time.monotonic()
+        before = self._created()
+        self.network.give_other_ports(self._players.values())
+        self._check_echoes(lambda: f"{time.monotonic() - since:.0f} s after other ports")
+        created = self._created() - before
+        count = len(self._servers) * len(self._players)
+        self.check(
+            f"sessions created after that = {created:.0f}, at least {count}",
+            created >= count,
+        )
 
     def _created(self):
         return None if self._gateway is None else self._gateway.metrics()[CREATED]
@@ -416,6 +432,8 @@ class Stage:
                 self.isolated()
         if "idle" in phases and "pairs" in phases:
             self.idle(since)
+        if "nat" in phases and "pairs" in phases and self._gateway is not None:
+            self.nat()
         self.check_raknet()
         if self._gateway is not None:
             self.check_servers()

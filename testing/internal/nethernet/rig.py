@@ -52,6 +52,22 @@ table inet nethernet {
 }
 """
 
+# Stateless, so that a port changes in mid-connection.
+OTHER_PORTS = """
+table ip players {
+  map outer { type inet_service : inet_service; elements = { %s } }
+  map inner { type inet_service : inet_service; elements = { %s } }
+  chain output {
+    type filter hook output priority raw;
+    ip daddr %s udp dport %d udp sport set udp sport map @outer
+  }
+  chain prerouting {
+    type filter hook prerouting priority raw;
+    ip saddr %s udp sport %d udp dport set udp dport map @inner
+  }
+}
+"""
+
 _numbers = itertools.count()
 
 
@@ -132,6 +148,23 @@ class Network:
         text = self.gateway.run("nft", "list", "counter", "inet", "nethernet", "direct")
         return int(re.search(r"packets (\d+)", text)[1])
 
+    def give_other_ports(self, workers):
+        """From now on the gateway sees these players come from other ports."""
+        text = self.players.run("ss", "-Hanup")
+        pids = "|".join(str(worker.pid) for worker in workers)
+        found = re.findall(rf":(\d+) +\S+ +users:.*pid=(?:{pids}),", text)
+        inner = sorted({int(port) for port in found})
+        taken = {int(port) for port in re.findall(r":(\d+) ", text)}
+        free = itertools.filterfalse(taken.__contains__, itertools.count(10000))
+        outer = list(itertools.islice(free, len(inner)))
+
+        def elements(keys, values):
+            return ", ".join(f"{key} : {value}" for key, value in zip(keys, values))
+
+        end = (GATEWAY, PORT)
+        maps = (elements(inner, outer), elements(outer, inner))
+        self.players.run("nft", "-f", "-", text=OTHER_PORTS % (*maps, *end, *end))
+
 
 class Worker:
     """A process of node that writes a line of JSON for each command."""
@@ -154,6 +187,10 @@ class Worker:
             )
         )
         self._numbers = itertools.count(1)
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def await_ready(self):
         self.await_line('^"?ready"?$', START_SECONDS)
