@@ -253,6 +253,26 @@ TEST_F(ServerRequestTest, RefusesLargeBodies) {
                 "chunk header or trailer too large");
 }
 
+TEST_F(ServerRequestTest, AcceptsTrailersUpToTheLimitHoweverTheyAreSplit) {
+  options_.header_bytes_max = 1000;
+  Serve();
+  const auto text = [](size_t trailer_bytes) {
+    const std::string begin = "0\r\nX: ";
+    return absl::StrCat(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        begin, std::string(trailer_bytes - begin.size() - 4, 'x'), "\r\n\r\n");
+  };
+  EXPECT_EQ(Exchange(text(1000)).status, 200);
+  EXPECT_EQ(Exchange(text(1001)).status, 431);
+  for (const auto& [bytes, status] : {std::pair(1000, 200), {1001, 431}}) {
+    RawClient client(address_);
+    for (const char c : text(bytes)) {
+      if (!client.Send({&c, 1})) break;
+    }
+    EXPECT_EQ(client.Receive().status, status);
+  }
+}
+
 TEST_F(ServerRequestTest, AcceptsBodiesUpToTheLimit) {
   options_.body_bytes_max = 1000;
   Serve();

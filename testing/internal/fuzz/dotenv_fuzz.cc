@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -60,15 +61,21 @@ void RequireRoundTrip(const std::vector<DotenvEntry>& entries) {
   }
 }
 
-// A value that the program takes, the library takes too; else the program
-// would start, and end without naming the setting.
+// What the library refuses, it refuses in a way that lets the program name the
+// setting.
+void RequireNamesSetting(const absl::Status& status,
+                         const cli::Setting& setting) {
+  Require(status.ok() || absl::StartsWith(cli::NameSetting(status).message(),
+                                          setting.variable),
+          "an error names the setting");
+}
+
 void TrySetting(const DotenvEntry& entry) {
   for (const cli::Setting& setting : cli::SettingTable()) {
     if (setting.variable != entry.name || entry.value.empty()) continue;
     cli::Settings settings;
     if (!setting.apply(entry.value, &settings)) return;
-    Require(settings.proxy.Validate().ok(),
-            "a setting that is taken suits the Proxy");
+    RequireNamesSetting(settings.proxy.Validate(), setting);
     RedisOptions redis;
     redis.username = settings.redis_username;
     redis.password = settings.redis_password;
@@ -82,7 +89,7 @@ void TrySetting(const DotenvEntry& entry) {
     } else if (setting.variable == "REDIS_DISCONNECT_STREAM") {
       redis.disconnect_stream = settings.redis_disconnect_stream;
     }
-    Require(redis.Validate().ok(), "a setting that is taken suits Redis");
+    RequireNamesSetting(redis.Validate(), setting);
   }
 }
 

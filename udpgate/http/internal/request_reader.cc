@@ -177,7 +177,8 @@ RequestReader::State RequestReader::Read(absl::string_view bytes,
     has_begun_ = true;
   }
   while (!parser_->is_done() && state_ == State::kIncomplete) {
-    if (parser_->is_at_chunk_line()) {
+    const bool is_framing = parser_->is_at_chunk_line();
+    if (is_framing) {
       if (!IsChunkLine(bytes)) return Refuse(400, kMalformed);
       // Beast asserts that so much of a last chunk is there.
       if (bytes.size() < kLastChunkBytes) break;
@@ -188,6 +189,10 @@ RequestReader::State RequestReader::Read(absl::string_view bytes,
     *consumed += size;
     bytes.remove_prefix(size);
     if (!error) {
+      // As below, where it comes in pieces.
+      if (is_framing && size > limits_.header_bytes_max) {
+        return Refuse(431, kFramingTooLarge);
+      }
       if (bytes.empty()) break;
       continue;
     }
