@@ -145,14 +145,24 @@ TEST(SysCallsTest, ReceiveNeverBlocks) {
   EXPECT_EQ(result.error, EAGAIN);
 }
 
+// The other arguments are right: which error comes first is not specified.
 TEST(SysCallsTest, AFailureIsItsErrno) {
+  sockaddr_storage name{};
+  name.ss_family = AF_INET;
+  socklen_t name_size = sizeof(sockaddr_in);
+  const auto* address = reinterpret_cast<const sockaddr*>(&name);
   EXPECT_EQ(Calls().Socket(-1, 0, 0).error, EAFNOSUPPORT);
-  EXPECT_EQ(Calls().Bind(-1, nullptr, 0).error, EBADF);
-  EXPECT_EQ(Calls().Connect(-1, nullptr, 0).error, EBADF);
-  EXPECT_EQ(Calls().GetSockName(-1, nullptr, nullptr).error, EBADF);
-  EXPECT_EQ(Calls().SetSockOpt(-1, 0, 0, nullptr, 0).error, EBADF);
-  EXPECT_EQ(Calls().GetSockOpt(-1, 0, 0, nullptr, nullptr).error, EBADF);
-  EXPECT_EQ(Calls().SendMmsg(-1, nullptr, 0).error, EBADF);
+  EXPECT_EQ(Calls().Bind(-1, address, name_size).error, EBADF);
+  EXPECT_EQ(Calls().Connect(-1, address, name_size).error, EBADF);
+  EXPECT_EQ(Calls().GetSockName(-1, &name, &name_size).error, EBADF);
+  int value = 8192;
+  socklen_t size = sizeof(value);
+  EXPECT_EQ(Calls().SetSockOpt(-1, SOL_SOCKET, SO_RCVBUF, &value, size).error,
+            EBADF);
+  EXPECT_EQ(Calls().GetSockOpt(-1, SOL_SOCKET, SO_RCVBUF, &value, &size).error,
+            EBADF);
+  std::array<mmsghdr, 2> messages{};
+  EXPECT_EQ(Calls().SendMmsg(-1, messages.data(), 2).error, EBADF);
   epoll_event event{};
   EXPECT_EQ(Calls().EpollControl(-1, EPOLL_CTL_ADD, -1, &event).error, EBADF);
   EXPECT_EQ(Calls().EpollWait(-1, &event, 1, 0).error, EBADF);
