@@ -74,7 +74,7 @@ cross_build() {  # ARCHITECTURE
   for package in "${cmake_test_packages[@]}"; do
     case "$package" in
       libcli11-dev) packages+=("$package") ;;  # headers alone
-      lib*) packages+=("${package//-dev/-dev:$1}") ;;
+      lib* | prometheus-cpp-dev) packages+=("${package//-dev/-dev:$1}") ;;
       *) packages+=("$package") ;;
     esac
   done
