@@ -1,7 +1,7 @@
 // The table of settings. It serves the flags, the environment, the `.env` file,
 // `--help`, the documents and the check of `.env.example`, so that they cannot
-// disagree. To add a setting, add its row in traffic_settings.cc or in
-// program_settings.cc.
+// disagree. To add a setting, add its row in traffic_settings.cc,
+// program_settings.cc or fleet_settings.cc.
 #ifndef UDPGATE_CLI_SETTINGS_TABLE_H_
 #define UDPGATE_CLI_SETTINGS_TABLE_H_
 
