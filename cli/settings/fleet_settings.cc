@@ -122,16 +122,16 @@ void AddForwardSettings(TableBuilder* table) {
       "off or on", Switch(&Settings::forwards_sessions));
   Setting& address = table->Add(
       "SESSION_FORWARD_ADDR", "",
-      "UDP address of this machine at which other gateways of the fleet reach "
-      "it for that.",
+      "UDP address of this machine for SESSION_FORWARD: other gateways of the "
+      "fleet send to it.",
       "1.2.3.4:port or [v6]:port, with a port from 1 to 65535; not a wildcard, "
       "multicast or broadcast address, and none with an interface",
       ApplyForwardAddress);
   address.option = "forward_address";
   table->AddText(
       "SESSION_FORWARD_SECRET_FILE", "", kPathBytesMax,
-      absl::StrCat("File of the secret that all gateways of the "
-                   "fleet share for that: ",
+      absl::StrCat("File of the secret for SESSION_FORWARD, the same on all "
+                   "gateways of the fleet: ",
                    kForwardSecretBytesMin, " to ", kForwardSecretBytesMax,
                    " printable ASCII characters without spaces. One "
                    "trailing line break is removed."),
@@ -163,13 +163,14 @@ void AddFleetSettings(TableBuilder* table) {
              "of this process or of its host. redis: the Redis of the other "
              "settings.",
              "off or redis", ApplySessionStore);
-  table->Add("SESSION_STORE_PREFIX", "udp_gate:session:",
-             "What the keys of the session store begin with. All gateways of a "
-             "fleet have the same.",
-             absl::StrCat("1 to ", kSessionStorePrefixBytesMax,
-                          " printable ASCII characters without spaces, with a "
-                          "brace only in a hash tag such as {sessions}"),
-             ApplySessionStorePrefix);
+  table->Add(
+      "SESSION_STORE_PREFIX", "udp_gate:session:",
+      "Prefix of the keys of the session store, the same on all gateways "
+      "of a fleet.",
+      absl::StrCat("1 to ", kSessionStorePrefixBytesMax,
+                   " printable ASCII characters without spaces, with a "
+                   "brace only in a hash tag such as {sessions}"),
+      ApplySessionStorePrefix);
   table->AddSeconds("SESSION_STORE_LIFETIME_SECS", "600",
                     session_keeper_ranges::kRecordLifetime,
                     "How long the record of a session stays after its gateway "

@@ -39,7 +39,7 @@ void AddNetherNetListenSettings(TableBuilder* table) {
   table->Group("NetherNet");
   table->Add("NETHERNET_ADDR", "off",
              "TCP address at which Bedrock players ask for a connection "
-             "(NetherNet, signaling over HTTP), by custom the port of "
+             "(NetherNet, signaling over HTTP). Its port is usually that of "
              "PROXY_ADDR.",
              "off, 1.2.3.4:port, [v6]:port or :port for all addresses, with a "
              "port from 0 to 65535; not a multicast or broadcast address, and "
@@ -95,7 +95,7 @@ void AddNetherNetSettings(TableBuilder* table) {
                     InSettings(&Settings::nethernet_join_timeout));
   table->Add("NETHERNET_STATUS", "",
              "Response to GET /v1/join while there is no backend, for example "
-             "a text of maintenance.",
+             "a maintenance message.",
              absl::StrCat("a JSON object of at most ",
                           kNetherNetStatusBytesMax / 1024, " KiB"),
              ApplyNetherNetStatus);

@@ -33,8 +33,9 @@ void AddListenSettings(TableBuilder* table) {
                     InProxy(&ProxyOptions::listener_count));
   table->AddByteCount("RECEIVE_BUFFER_BYTES", "8388608",
                       proxy_ranges::kReceiveBufferBytes,
-                      "Receive and send buffer of each listening socket, and "
-                      "up to 1 MiB of each upstream socket. The log says how "
+                      "Size of the receive and send buffers of each "
+                      "listening socket, and of the receive buffer of each "
+                      "upstream socket, there at most 1 MiB. The log says how "
                       "much the kernel granted.",
                       InProxy(&ProxyOptions::receive_buffer_bytes));
   table->Add("DONT_FRAGMENT", "off",
@@ -97,9 +98,9 @@ void AddBackendSettings(TableBuilder* table) {
       "no other port is free.",
       InProxy(&ProxyOptions::port_quarantine));
   table->AddSeconds("BACKEND_HOLDOFF_SECS", "10", proxy_ranges::kBackendHoldoff,
-                    "An address that refused sessions or fell silent gets no "
-                    "new session for this time, while its backend, or the "
-                    "key, has another. 0: it does.",
+                    "How long a backend address that refused sessions or "
+                    "stopped replying gets no new session, if another address "
+                    "or backend is left. 0: it is not avoided.",
                     InProxy(&ProxyOptions::backend_holdoff));
 }
 
@@ -116,9 +117,9 @@ void AddRedisConnectionSettings(TableBuilder* table) {
       .option = "RedisOptions::address";
   Setting& url = table->Add(
       "REDIS_URL", "",
-      "Address, user, password and database of Redis in one. Each setting of "
-      "its own wins over its part of the URL. It has no flag, because it may "
-      "hold the password.",
+      "Address, user, password and database of Redis in one. REDIS_ADDR, "
+      "REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB override its parts. It has "
+      "no flag, because it may hold the password.",
       "redis://[user[:password]@]host[:port][/database], the same with "
       "rediss:// for TLS, or unix://[user[:password]@]/path[?db=database], "
       "with percent-encoded "
@@ -175,9 +176,9 @@ void AddRedisTlsSettings(TableBuilder* table) {
 void AddRedisSentinelSettings(TableBuilder* table) {
   table
       ->Add("REDIS_SENTINELS", "",
-            "Sentinels, which are asked for the address of the master, instead "
-            "of REDIS_ADDR. Of REDIS_URL all but the address applies to the "
-            "master. REDIS_TLS is valid for the sentinels, too.",
+            "Sentinels, which name the address of the master; REDIS_ADDR must "
+            "not be set. The user, password and database of REDIS_URL are "
+            "those of the master. REDIS_TLS applies to the sentinels, too.",
             absl::StrCat("1 to ", redis_ranges::kSentinelsMax,
                          " of host:port, 1.2.3.4:port or [v6]:port, separated "
                          "by commas"),
@@ -223,14 +224,15 @@ void AddRedisSettings(TableBuilder* table) {
                  &Settings::redis_disconnect_channel);
   table
       ->AddText("REDIS_DISCONNECT_STREAM", "", redis_ranges::kNameBytesMax,
-                "Stream of disconnect events beside the channel, which none "
-                "is lost from while the gateway is not connected.",
+                "Stream of disconnect events, in addition to the channel. It "
+                "keeps events while the gateway is not connected.",
                 &Settings::redis_disconnect_stream)
       .default_note = "none: the channel alone";
   table->AddSeconds("REDIS_DISCONNECT_MAX_AGE_SECS", "60",
                     redis_ranges::kDisconnectAgeMax,
-                    "Older events of REDIS_DISCONNECT_STREAM are not read at "
-                    "the first start, nor after a gap longer than the stream.",
+                    "Maximum age of events of REDIS_DISCONNECT_STREAM that "
+                    "are read at the first start, or if the stream no longer "
+                    "has the entry that was read last.",
                     InSettings(&Settings::redis_disconnect_age_max));
   table
       ->AddText("REDIS_STATUS_KEY", "", redis_ranges::kNameBytesMax,
@@ -260,8 +262,8 @@ void AddRedisSettings(TableBuilder* table) {
                     "the keys of all clients that wait then.",
                     InSettings(&Settings::resolves_per_second));
   table->AddInteger("REDIS_KEY_SETS_MAX", "16384", redis_ranges::kKeySetsMax,
-                    "With placeholders in REDIS_BACKEND_KEY: of how many "
-                    "different keys of clients the last result is kept.",
+                    "Maximum number of different keys of clients whose last "
+                    "result is kept, if REDIS_BACKEND_KEY has placeholders.",
                     InSettings(&Settings::redis_key_sets_max));
 }
 
@@ -290,7 +292,8 @@ void AddRedisFleetSettings(TableBuilder* table) {
       .default_note = "none: no events are written";
   table->AddInteger("REDIS_EVENT_STREAM_MAXLEN", "100000",
                     redis_ranges::kEventStreamEntriesMax,
-                    "About how many entries Redis keeps of REDIS_EVENT_STREAM.",
+                    "Approximate number of entries that Redis keeps in "
+                    "REDIS_EVENT_STREAM.",
                     InSettings(&Settings::redis_event_stream_entries_max));
 }
 
@@ -354,7 +357,7 @@ void AddAdmissionSettings(TableBuilder* table) {
                     InLimits(&ProxyLimits::new_sessions_per_second));
   table->AddInteger("NEW_SESSIONS_PER_SEC_PER_IP", "0",
                     proxy_ranges::kNewSessionsPerSecondPerIp,
-                    "The same per IPv4 address or IPv6 /64.",
+                    "NEW_SESSIONS_PER_SEC per IPv4 address or IPv6 /64.",
                     InLimits(&ProxyLimits::new_sessions_per_second_per_ip));
 }
 
@@ -366,7 +369,7 @@ void AddUnconfirmedSettings(TableBuilder* table) {
   table->AddByteCount("PENDING_BYTES_MAX", "16777216",
                       proxy_ranges::kPendingBytesMax,
                       "Maximum size of all datagrams that are buffered for "
-                      "these clients.",
+                      "clients that wait for their backend.",
                       InLimits(&ProxyLimits::pending_bytes_max));
   table->AddSeconds("UNCONFIRMED_TIMEOUT_SECS", "30",
                     proxy_ranges::kUnconfirmedTimeout,
@@ -382,8 +385,8 @@ void AddUnconfirmedSettings(TableBuilder* table) {
   table->AddInteger("PAUSED_SESSIONS_MAX", "64",
                     proxy_ranges::kPausedSessionsMax,
                     "Maximum number of sessions per worker whose replies wait "
-                    "in the kernel because of this limit. Replies of other "
-                    "sessions are dropped.",
+                    "in the kernel because of UNCONFIRMED_REPLY_FACTOR. "
+                    "Replies of further sessions are dropped.",
                     InLimits(&ProxyLimits::paused_sessions_max));
 }
 
@@ -397,8 +400,9 @@ void AddThreadSettings(TableBuilder* table) {
       .default_note = "CPUs - 1, at least 1";
   table
       ->AddInteger("QUEUE_SIZE", "4096", proxy_ranges::kQueueSizeDatagrams,
-                   "Maximum queue depth of one worker, and 2 KiB times as many "
-                   "bytes. A full queue drops datagrams and counts them.",
+                   "Maximum queue depth of one worker. Its limit in bytes is 2 "
+                   "KiB times this number. A full queue drops datagrams and "
+                   "counts them.",
                    InProxy(&ProxyOptions::queue_size_datagrams))
       .unit = "datagrams";
   table
