@@ -7,7 +7,7 @@
 #   tools/bench_fastpath.sh --quick   one short round, to see that it works
 #   tools/bench_fastpath.sh --help    what can be chosen
 #
-# Exit status: 77 where namespaces are not allowed.
+# Exit status: 77 if namespaces are not allowed.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

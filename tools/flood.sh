@@ -6,7 +6,7 @@
 #   tools/flood.sh --seconds 5   a shorter one
 #   tools/flood.sh --help        what can be chosen
 #
-# Exit status: 0 where all targets are met, 1 where not, 77 where raw sockets
+# Exit status: 0 if all targets are met, 1 if not, 77 if raw sockets
 # are not allowed.
 set -euo pipefail
 

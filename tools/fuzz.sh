@@ -9,7 +9,7 @@
 # Begins with the inputs of testing/internal/fuzz/corpus/ and those that earlier runs
 # found. What it finds stays in .fuzz/TARGET/ of the workspace: corpus/ has the
 # inputs that reach something new, findings/ those that break a rule. Exit
-# status: 0 where nothing broke, 1 where something did, 2 for a bad option.
+# status: 0 if nothing broke, 1 if something did, 2 for a bad option.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build needs, where they are missing. All are
+# Installs the Debian packages that the build needs, if they are missing. All are
 # in Debian 12; those of --package and --cmake-...tests are in Debian 13, too.
 #
 #   tools/install_deps.sh        to build, to test and to run
@@ -23,7 +23,7 @@
 #   tools/install_deps.sh --package
 #                                only what tools/package_deb.sh needs
 #
-# Prints nothing, and needs no sudo, where nothing is missing.
+# Prints nothing, and needs no sudo, if nothing is missing.
 set -euo pipefail
 
 # a|b: the first that this release of Debian has.

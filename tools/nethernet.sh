@@ -12,7 +12,7 @@
 #   tools/nethernet.sh --set NAME=VALUE  another setting of the gateway
 #   tools/nethernet.sh --help            what else can be chosen
 #
-# Exit status: 0 where all targets are met, 1 where not, 77 where network
+# Exit status: 0 if all targets are met, 1 if not, 77 if network
 # namespaces are not allowed.
 set -euo pipefail
 

@@ -4,7 +4,7 @@
 #
 #   tools/package_deb.sh [--program] [FOLDER]
 #
-# FOLDER: the working directory where none is given. --program: udp-gate alone.
+# FOLDER: the working directory if none is given. --program: udp-gate alone.
 set -euo pipefail
 
 only_program=no

@@ -8,8 +8,8 @@
 #   tools/simulate.sh --first-seed 123 --seeds 1
 #                                         that one again
 #
-# Further options go to bazel, such as --config=asan. Exit status: 0 where no
-# seed broke a rule, 2 for a bad option, 3 where one did; it is printed with its
+# Further options go to bazel, such as --config=asan. Exit status: 0 if no
+# seed broke a rule, 2 for a bad option, 3 if one did; it is printed with its
 # last events.
 set -euo pipefail
 

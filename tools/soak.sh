@@ -8,7 +8,7 @@
 #   tools/soak.sh --seed N       with the choices of an earlier soak
 #   tools/soak.sh --help         what can be chosen
 #
-# Exit status: 0 where all is well, 1 where it is not.
+# Exit status: 0 if all is well, 1 if it is not.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

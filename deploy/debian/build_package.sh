@@ -4,7 +4,7 @@
 #   deploy/debian/build_package.sh UDP_GATE FOLDER [VERSION]
 #
 # from the top of the source tree. Prints the path of the package. VERSION is that
-# of the source where none is given.
+# of the source if none is given.
 set -euo pipefail
 
 if [[ $# -lt 2 || $# -gt 3 ]]; then

@@ -3,7 +3,7 @@
 
   upgrade_test.py PACKAGE [OLDER_PACKAGE]
 
-OLDER_PACKAGE is PACKAGE with a lower version where none is given. As root. A systemd
+OLDER_PACKAGE is PACKAGE with a lower version if none is given. As root. A systemd
 and a copy of the machine's file system are in namespaces: see overlay_root.sh and
 ../systemd/service_test.py. Counts the replies that were lost.
 """

@@ -128,7 +128,7 @@ def parse_options():
         help="measure nothing, take the JSON that an earlier run left there",
     )
     add("--quick", action="store_true", help="one round of 1 s: does it work?")
-    add("--check", action="store_true", help="fail where a target is missed")
+    add("--check", action="store_true", help="fail if a target is missed")
     add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args()
     if options.update_docs and options.tuning not in (None, list(tuning.NAMES)):

@@ -10,8 +10,8 @@ come. With --datagrams each forged client sends several, and with
 --source-ports the gateway has so few of them that they run out first.
 
 Writes a report to standard output, and flood.txt and flood.json to the output
-folder. The exit status is 0 where all targets are met, 1 where one is missed or
-the run broke, and 77 where raw sockets are not allowed.
+folder. The exit status is 0 if all targets are met, 1 if one is missed or
+the run broke, and 77 if raw sockets are not allowed.
 """
 
 import argparse

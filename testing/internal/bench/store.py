@@ -66,7 +66,7 @@ def parse_options():
         "--sessions",
         type=lambda text: [int(word) for word in text.split(",")],
         default="1000,2000,5000,10000,18000,50000",
-        help="that are recovered; fewer where descriptors do not suffice",
+        help="that are recovered; fewer if descriptors do not suffice",
     )
     options = parser.parse_args()
     if options.quick:

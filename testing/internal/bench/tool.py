@@ -19,7 +19,7 @@ def new_parser(doc, flag):
     add("--out", type=pathlib.Path, help="folder for the results (temporary)")
     add("--update-docs", action="store_true", help="put the report into docs/benchmarks.md")
     add("--quick", action="store_true", help="one short round: does it work?")
-    add("--check", action="store_true", help="fail where a target is missed")
+    add("--check", action="store_true", help="fail if a target is missed")
     add("--quiet", action="store_true", help="no progress on standard error")
     return parser
 

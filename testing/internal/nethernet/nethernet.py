@@ -18,8 +18,8 @@ three, with one UDP port for all players and with a port for each. Required:
 
 With --direct there is no gateway: that shows what the stacks do alone.
 
-The exit status is 0 where all targets are met, 1 where one is missed, and 77
-where network namespaces are not allowed.
+The exit status is 0 if all targets are met, 1 if one is missed, and 77
+if network namespaces are not allowed.
 """
 
 import argparse

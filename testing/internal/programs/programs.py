@@ -16,8 +16,8 @@ WireGuard, that what the server sends after silence is answered; iperf3 -u -R,
 which looks like a reflector, that it gets a trickle, and with
 UNCONFIRMED_REPLY_FACTOR=0 everything.
 
-The exit status is 0 where all targets are met, 1 where one is missed or a
-program is not there, and 77 where network namespaces are not allowed.
+The exit status is 0 if all targets are met, 1 if one is missed or a
+program is not there, and 77 if network namespaces are not allowed.
 """
 
 import argparse

@@ -20,7 +20,7 @@ last datagram.
 The leak check is the same with 100,000 short sessions, of which every other
 batch is disconnected and the rest falls silent.
 
-The exit status is 0 where all of this holds.
+The exit status is 0 if all of this holds.
 """
 
 import argparse
