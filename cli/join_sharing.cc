@@ -82,7 +82,7 @@ absl::StatusOr<SharedJoin> DecodeSharedJoin(absl::string_view text) {
   const json object = json::parse(text.begin(), text.end(), nullptr,
                                   /*allow_exceptions=*/false);
   if (!object.is_object()) {
-    return absl::InvalidArgumentError("a shared join is no JSON object");
+    return absl::InvalidArgumentError("a shared join is not a JSON object");
   }
   SharedJoin shared;
   const std::string* const id = FindText(object, kId, 1, kIdBytesMax);

@@ -125,13 +125,14 @@ std::vector<HostMetric> StandbyMetrics(const StandbySwitch::Stats& stats) {
   using Kind = HostMetric::Kind;
   return {
       {Kind::kCounter, "udpgate_standby_promotions_total",
-       "How often the addresses came and clients began to be served.",
+       "Times that the addresses came and the gateway began to serve.",
        static_cast<double>(stats.promotions)},
       {Kind::kCounter, "udpgate_standby_demotions_total",
-       "How often the addresses went and standby began.",
+       "Times that the addresses went away and the gateway entered standby.",
        static_cast<double>(stats.demotions)},
       {Kind::kGauge, "udpgate_standby_promotion_seconds",
-       "Time from the address until clients were served, of the last time.",
+       "Time from the arrival of the addresses until the gateway served, at "
+       "the last promotion.",
        absl::ToDoubleSeconds(stats.promotion_time)},
   };
 }

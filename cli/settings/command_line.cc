@@ -421,7 +421,7 @@ absl::Status CheckRedisTls(const Settings& settings) {
   const bool has_files = has_certificate || !settings.redis_tls_ca_file.empty();
   if (has_files && !settings.redis_tls) {
     return absl::InvalidArgumentError(
-        "REDIS_TLS is off, and files of TLS are set (REDIS_TLS_..._FILE); "
+        "REDIS_TLS is off, but TLS files are set (REDIS_TLS_..._FILE); "
         "allowed: on, or a REDIS_URL with rediss://");
   }
   if (settings.redis_tls && absl::StartsWith(settings.redis_address, "unix:")) {

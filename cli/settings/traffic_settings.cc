@@ -153,7 +153,7 @@ void AddRedisTlsSettings(TableBuilder* table) {
              "on or off", ApplyRedisTls);
   table
       ->AddText("REDIS_TLS_CA_FILE", "", kPathBytesMax,
-                "File of the certificate authorities (PEM). All files of TLS "
+                "File of the certificate authorities (PEM). All TLS files "
                 "are read again at each connect.",
                 &Settings::redis_tls_ca_file)
       .default_note = "none: the system's authorities";

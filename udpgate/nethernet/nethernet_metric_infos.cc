@@ -19,7 +19,8 @@ constexpr NetherNetMetricInfo kInfos[] = {
      "DENY_CIDRS; requests as well), read_timeout, write_timeout, "
      "response_timeout."},
     {UDPGATE_PREFIX "accept_failures_total", Kind::kCounter, "",
-     "Connections that could not be accepted, as without descriptors."},
+     "Connections that could not be accepted, for example without "
+     "descriptors."},
     {UDPGATE_PREFIX "tls_handshakes_total", Kind::kCounter, "result",
      "TLS handshakes: completed, failed."},
     {UDPGATE_PREFIX "proxy_headers_total", Kind::kCounter, "result",
@@ -55,7 +56,8 @@ constexpr NetherNetMetricInfo kInfos[] = {
     {UDPGATE_PREFIX "backend_requests_refused_total", Kind::kCounter, "",
      "Requests to backends refused because too many were waiting."},
     {UDPGATE_PREFIX "joins_waiting", Kind::kGauge, "",
-     "Joins without a datagram of the player so far, with those in progress."},
+     "Joins that wait for the player's first datagram, including those in "
+     "progress."},
     {UDPGATE_PREFIX "joins_live", Kind::kGauge, "", "Joins with sessions."},
     {UDPGATE_PREFIX "joins_lingering", Kind::kGauge, "",
      "Joins whose last session has ended."},

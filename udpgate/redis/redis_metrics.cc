@@ -216,7 +216,7 @@ std::vector<HostMetric> RedisSessionStoreMetrics(
        "Commands for records of sessions that were sent to Redis.",
        number(stats.commands_sent)},
       {Kind::kCounter, "udpgate_redis_sessions_replies_total",
-       "Replies to them that are no error.", number(stats.replies)},
+       "Replies to these commands that are no errors.", number(stats.replies)},
       {Kind::kCounter, "udpgate_redis_sessions_reply_seconds_total",
        "Sum of the times from sending a command to the reply.",
        stats.reply_seconds},

@@ -77,8 +77,8 @@ void AddRecords(const SessionKeeperStats& stats, Metrics* metrics) {
                  stats.sessions);
   metrics->Counters(
       "udpgate_store_recovered_total",
-      "Sessions of a former process or another gateway, at a start or a "
-      "promotion.",
+      "Sessions of a former process or another gateway that were continued at "
+      "startup or at a promotion, or could not be.",
       "result",
       {{"same_port", stats.recovered - stats.recovered_on_other_port},
        {"other_port", stats.recovered_on_other_port},
@@ -102,8 +102,8 @@ void AddNewcomers(const SessionKeeperStats& stats, Metrics* metrics) {
                    "Disconnect events that were forgotten to make room.",
                    stats.disconnects_forgotten);
   metrics->Gauge("udpgate_store_disconnects_remembered",
-                 "Disconnect events that are remembered, so that no record "
-                 "which they name is used.",
+                 "Disconnect events that are remembered: no record that they "
+                 "name is used.",
                  stats.disconnects_remembered);
 }
 
@@ -113,11 +113,13 @@ void AddCalls(const SessionKeeperStats& stats, Metrics* metrics) {
   metrics->Counter("udpgate_store_calls_failed_total",
                    "Calls of the store that failed.", stats.calls_failed);
   metrics->Counter("udpgate_store_changes_dropped_total",
-                   "Changes that found the queue full. They are made up for.",
+                   "Changes dropped because the queue was full. The next "
+                   "comparison of records and sessions repeats them.",
                    stats.changes_dropped);
   metrics->Counter("udpgate_store_events_dropped_total",
-                   "Session events that found the queue full. They are made "
-                   "up for.",
+                   "Session events dropped because the queue was full. The "
+                   "next comparison of records and sessions corrects the "
+                   "records.",
                    stats.events_dropped);
   metrics->Gauge("udpgate_store_changes_waiting",
                  "Changes that wait for the store.", stats.changes_waiting);

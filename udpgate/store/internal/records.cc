@@ -222,8 +222,8 @@ void Records::Enqueue(Entry* entry) {
     has_dropped_ = true;
     ++context_->stats.changes_dropped;
     context_->Log(LogSeverity::kWarning, LogTopic::kQueue,
-                  "session store: too many changes wait; they are made up for "
-                  "later");
+                  "session store: too many changes wait; further ones are "
+                  "repeated later");
     return;
   }
   Queue& queue = queues_[entry->need];

@@ -150,7 +150,7 @@ void StoreCalls::Fail(const Call& call, const absl::Status& status) {
   context_->Log(
       LogSeverity::kWarning, LogTopic::kStore,
       absl::StrCat("session store: ", status.message(),
-                   "; sessions go on, their records are made up for later"));
+                   "; sessions go on, their records are written later"));
 }
 
 void StoreCalls::Tick() {
