@@ -92,7 +92,7 @@ class UDPGATE_EXPORT Proxy {
   static absl::StatusOr<std::unique_ptr<Proxy>> Create(
       ProxyOptions options, ProxyDependencies dependencies);
 
-  // Stops first, where needed.
+  // Calls `Stop` if it was not called.
   ~Proxy();
   Proxy(const Proxy&) = delete;
   Proxy& operator=(const Proxy&) = delete;

@@ -117,10 +117,11 @@ struct UDPGATE_EXPORT ProxyOptions {
   // sets them to blocking mode.
   std::vector<int> listen_fds;
 
-  // Whether this host need not have the addresses yet, since a standby gets
-  // them later (IP_FREEBIND of ip(7), IPV6_FREEBIND): that of `listen_address`,
-  // and those of `upstream_bind_addresses`, of which those are used that the
-  // host has. The option of `listen_fds` is their owner's.
+  // Binds addresses that this host does not have yet, since a standby gets them
+  // later (IP_FREEBIND of ip(7), IPV6_FREEBIND). This applies to
+  // `listen_address` and to `upstream_bind_addresses`; of the latter only those
+  // that the host has are used. If `listen_fds` are given, their owner sets the
+  // socket option.
   bool binds_absent_addresses = false;
 
   // Sockets and reader threads on `listen_address`; more than one use
@@ -156,9 +157,10 @@ struct UDPGATE_EXPORT ProxyOptions {
   int64_t forwarded_clients_max = 65'536;
 
   // How long the gateway that has a session may be silent while its client
-  // sends; after half of it, it is asked whether it has the session. Then the
-  // client is resolved again. After twice this time it is given up, and the
-  // client gets a session here. 10 ms to 1 day.
+  // sends. After half of this time that gateway is asked whether it has the
+  // session. After this time the client is resolved again. After twice this
+  // time that gateway is given up, and the client gets a session here. 10 ms to
+  // 1 day.
   absl::Duration forward_patience = absl::Seconds(2);
 
   // Limit on the datagrams that wait for one shard; their bytes are limited to

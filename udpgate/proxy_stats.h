@@ -132,7 +132,8 @@ namespace udpgate {
     "Times that a gateway did not have the session of a client that was "      \
     "forwarded to it.")                                                        \
   X(kCounter, hop_clients_refused,                                             \
-    "Times that a client was not forwarded, since forwarded_clients_max are.") \
+    "Times that a client was not forwarded, since forwarded_clients_max was "  \
+    "reached.")                                                                \
   X(kCounter, hop_silences,                                                    \
     "Clients that got a session here, since the gateway that has theirs did "  \
     "not answer.")                                                             \

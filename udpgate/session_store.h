@@ -95,7 +95,7 @@ class UDPGATE_EXPORT SessionStore {
   };
   struct Found {
     absl::optional<StoredSession> session;
-    // The lease of its owner has not run out; and that lease.
+    // The lease of the session's owner; nullopt if it has run out.
     absl::optional<GatewayLease> owner;
   };
   template <typename T>

@@ -84,8 +84,8 @@ struct UDPGATE_EXPORT RedisOptions {
   // none. Up to 1024 bytes.
   std::string disconnect_stream;
 
-  // Where the gateway knows no last entry, or the stream no longer has it,
-  // older entries are not read. 0 to 24 hours.
+  // If the gateway knows no last entry, or the stream no longer has it, entries
+  // older than this are not read. 0 to 24 hours.
   absl::Duration disconnect_age_max = absl::Minutes(1);
 
   // Time limit of each command, and of each step of connecting: the lookup, the

@@ -53,10 +53,10 @@ class Faults:
 
     def expect_newcomer(self, what, seconds=SERVED_AGAIN_SECONDS):
         took = self._traffic.await_newcomer(seconds, self.current)
-        self._note(f"{what}: newcomer served by {self.current.name}", took, seconds)
+        self._note(f"{what}: new client served by {self.current.name}", took, seconds)
 
     def _note(self, what, took, most):
-        what = what.replace(f" by {self.current.name}", " by whom the key names")
+        what = what.replace(f" by {self.current.name}", " by the backend that the key names")
         self.expect(took is not None, f"{what}: not in {most:g} s")
         if took is not None:
             self.slowest[what] = max(took, self.slowest.get(what, 0.0))

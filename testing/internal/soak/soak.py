@@ -220,7 +220,7 @@ class Soak:
             f"{last['descriptors']} descriptors, {last['threads']} threads"
         )
         for what, seconds in sorted(self.slowest.items()):
-            print(f"  {what}: in {seconds:.2f} s at most")
+            print(f"  {what}: in at most {seconds:.2f} s")
 
 
 class Tee:
@@ -291,7 +291,7 @@ def soak(options):
     for text in findings:
         print(f"  FAIL  {text}")
     if not findings:
-        print("  pass  nothing grew, nothing was lost count of")
+        print("  pass  nothing grew, and each datagram is accounted for")
     return findings
 
 
