@@ -80,8 +80,11 @@ void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
                                             Flight* flight) {
   const SharedKeySet keys = flight->keys;
   const std::string& key = keys->keys[flight->replies++];
+  const bool is_login_revoked =
+      reply.type == REDIS_REPLY_ERROR && IsLoginRevoked(reply);
+  if (!is_login_revoked) was_login_revoked_ = false;
   if (flight->is_decided) {
-    if (IsLoginRevoked(reply)) {
+    if (is_login_revoked) {
       connection_.DropClosed(connection_.ErrorToStatus(reply),
                              RedisProblem::kLogin);
     }
@@ -101,7 +104,7 @@ void RedisBackendResolver::Impl::OnKeyReply(const redisReply& reply,
     case REDIS_REPLY_ERROR: {
       const absl::string_view text = ReplyText(reply);
       const absl::Status status = connection_.ErrorToStatus(reply);
-      if (IsLoginRevoked(reply)) {
+      if (is_login_revoked) {
         OnLoginRevoked(About(DescribeKeys({key}), status), flight);
         return;
       }
@@ -255,9 +258,11 @@ void RedisBackendResolver::Impl::OnError(const absl::Status& why,
 void RedisBackendResolver::Impl::OnLoginRevoked(const absl::Status& why,
                                                 Flight* flight) {
   // The requests are asked again after the next login. If that has not helped,
-  // this is an error like others.
+  // this is an error like others. Those that get a stale result are not asked
+  // again, so what the last login has brought counts, too.
   const Requests& oldest = flight->requests;
   const bool is_repeated =
+      std::exchange(was_login_revoked_, true) ||
       std::any_of(oldest.begin(), oldest.end(),
                   [](const Request& request) { return request.gets > 1; });
   if (oldest.empty() || is_repeated) OnError(why, flight);

@@ -177,6 +177,8 @@ class RedisBackendResolver::Impl final
   redis::internal::WaitingSets waiting_;
   // Redis has replied with an error since the last iteration.
   bool has_new_error_ = false;
+  // The last reply to a GET was that the connection is not logged in.
+  bool was_login_revoked_ = false;
   // No request, waiting or in flight, may get a stale result earlier.
   int64_t next_stale_nanoseconds_ = Connection::kNever;
   // See RedisOptions::reconnect_patience.

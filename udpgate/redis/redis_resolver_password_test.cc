@@ -132,6 +132,38 @@ TEST_F(ChangingPasswordTest, ARevokedLoginFailsNoResolution) {
   EXPECT_EQ(peer.command_count("AUTH"), 2);
 }
 
+// A proxy may accept each login, and its server no GET.
+TEST_F(ChangingPasswordTest, ALoginThatDoesNotHelpShowsDespiteStaleBackends) {
+  std::atomic<bool> is_revoked{false};
+  const ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
+    if (command[0] != "GET") return ScriptedPeer::Healthy(command);
+    return ScriptedPeer::Say(is_revoked ? "-NOAUTH Authentication required.\r\n"
+                                        : ScriptedPeer::Bulk("1.2.3.4:5"));
+  });
+  options_.stale_backend_age_max = absl::Hours(1);
+  const auto resolver = MakeConnected(peer.address());
+  ASSERT_EQ(Resolution(resolver.get()).Await(), kBackend);
+  is_revoked = true;
+  // Until the second NOAUTH has been read, of which the third GET tells.
+  ASSERT_TRUE(AwaitTrue([&] {
+    EXPECT_EQ(Resolution(resolver.get()).Await(), kBackend);
+    return peer.command_count("GET") >= 4;
+  }));
+  const int logins = peer.command_count("AUTH");
+  bool was_well = false;
+  ASSERT_TRUE(AwaitTrue([&] {
+    was_well = was_well || resolver->Health().ok();
+    EXPECT_EQ(Resolution(resolver.get()).Await(), kBackend);
+    return peer.command_count("AUTH") >= logins + 3;
+  }));
+  EXPECT_FALSE(was_well);
+  is_revoked = false;
+  EXPECT_TRUE(AwaitTrue([&] {
+    return Resolution(resolver.get()).Await() == kBackend &&
+           resolver->Health().ok();
+  }));
+}
+
 TEST_F(ChangingPasswordTest, AProbeNoticesARevokedLogin) {
   std::atomic<bool> is_revoked{false};
   ScriptedPeer peer([&](const ScriptedPeer::Command& command) {
