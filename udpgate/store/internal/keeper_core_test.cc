@@ -319,6 +319,27 @@ TEST_F(KeeperCoreTest, RecoveryIsMadeUpForWhenTheStoreIsThere) {
   EXPECT_NE(a_->gateway().Find(Client(1)), nullptr);
 }
 
+TEST_F(KeeperCoreTest, AListOfManyRecordsMayTakeLong) {
+  a_->Confirm(Client(1), kBackend);
+  Advance();
+  a_.reset();
+  a_ = Create("a");
+  connections_['a'] = &fleet_.last_connection();
+  connections_['a']->SetLink({absl::ZeroDuration(), absl::Milliseconds(5)});
+  a_->Start();  // asks for its lease, and then for the list
+  connections_['a']->SetLink(
+      {absl::ZeroDuration(), absl::Seconds(60), absl::Seconds(90)});
+  Advance(absl::Milliseconds(20));
+  connections_['a']->SetLink({});
+  const uint64_t calls = a_->stats().calls;
+  Advance(absl::Seconds(55));
+  EXPECT_EQ(a_->gateway().Find(Client(1)), nullptr);
+  EXPECT_GT(a_->stats().calls, calls);
+  Advance(absl::Seconds(6));
+  EXPECT_NE(a_->gateway().Find(Client(1)), nullptr);
+  EXPECT_EQ(a_->stats().calls_failed, 0u);
+}
+
 // As a store that connects while the gateway starts.
 TEST_F(KeeperCoreTest, AStoreThatRefusesCallsAtFirstIsSoonAskedAgain) {
   a_->Confirm(Client(1), kBackend);

@@ -78,16 +78,16 @@ int64_t StoreCalls::next_nanoseconds() const {
   if (retry_nanoseconds_ > context_->now_nanoseconds) {
     next = std::min(next, retry_nanoseconds_);
   }
-  if (!calls_.empty()) {
-    next = std::min(next, calls_.begin()->second.start_nanoseconds +
-                              absl::ToInt64Nanoseconds(kTimeout));
+  for (const auto& [id, call] : calls_) {
+    next = std::min(next, call.end_nanoseconds);
   }
   return next;
 }
 
 template <typename T>
 SessionStore::Done<T> StoreCalls::Begin(Kind kind, size_t count, bool is_change,
-                                        Result<T> result) {
+                                        Result<T> result,
+                                        absl::Duration timeout) {
   const uint64_t id = next_id_++;
   if (first_call_nanoseconds_ == kNever) {
     first_call_nanoseconds_ = context_->now_nanoseconds;
@@ -95,10 +95,10 @@ SessionStore::Done<T> StoreCalls::Begin(Kind kind, size_t count, bool is_change,
   ++context_->stats.calls;
   ++in_flight_[static_cast<size_t>(kind)];
   auto shared = std::make_shared<Result<T>>(std::move(result));
-  calls_.emplace(id, Call{kind, context_->now_nanoseconds, is_change,
-                          [shared](absl::Status status) {
-                            (*shared)(std::move(status));
-                          }});
+  calls_.emplace(
+      id,
+      Call{kind, context_->now_nanoseconds, context_->After(timeout), is_change,
+           [shared](absl::Status status) { (*shared)(std::move(status)); }});
   return Reply<T>(post_, [this, id, count, shared](absl::StatusOr<T> given) {
     if (given.ok() && count != kAnyCount && !HasCount(*given, count)) {
       given = absl::InternalError(
@@ -154,13 +154,15 @@ void StoreCalls::Fail(const Call& call, const absl::Status& status) {
 }
 
 void StoreCalls::Tick() {
-  const int64_t before =
-      context_->now_nanoseconds - absl::ToInt64Nanoseconds(kTimeout);
-  while (!calls_.empty() &&
-         calls_.begin()->second.start_nanoseconds <= before) {
-    auto fail = std::move(calls_.begin()->second.fail);
+  const auto is_due = [now = context_->now_nanoseconds](const auto& entry) {
+    return entry.second.end_nanoseconds <= now;
+  };
+  while (true) {
+    const auto due = std::find_if(calls_.begin(), calls_.end(), is_due);
+    if (due == calls_.end()) return;
+    auto fail = std::move(due->second.fail);
     absl::Status status = absl::UnavailableError("no result in time");
-    End(calls_.begin()->first, status);
+    End(due->first, status);
     fail(std::move(status));
   }
 }
@@ -205,9 +207,9 @@ void StoreCalls::Find(std::vector<SocketAddress> clients,
 
 void StoreCalls::List(const std::string& gateway_id,
                       Result<std::vector<StoredSession>> result) {
-  store_->List(gateway_id,
-               Begin<std::vector<StoredSession>>(Kind::kOther, kAnyCount, false,
-                                                 std::move(result)));
+  store_->List(gateway_id, Begin<std::vector<StoredSession>>(
+                               Kind::kOther, kAnyCount, false,
+                               std::move(result), kListTimeout));
 }
 
 void StoreCalls::ListClients(const std::string& gateway_id,

@@ -40,6 +40,9 @@ class StoreCalls {
 
   // A call without a result by then has failed; a later result is ignored.
   static constexpr absl::Duration kTimeout = absl::Seconds(10);
+  // Of `List`: there may be a million records. A call that is given up goes on
+  // in the store, and slows down the one that follows.
+  static constexpr absl::Duration kListTimeout = absl::Minutes(2);
 
   StoreCalls(KeeperContext* context, std::shared_ptr<SessionStore> store,
              Post post);
@@ -86,6 +89,7 @@ class StoreCalls {
   struct Call {
     Kind kind;
     int64_t start_nanoseconds;
+    int64_t end_nanoseconds;  // at the latest
     bool is_change;
     absl::AnyInvocable<void(absl::Status)> fail;
   };
@@ -94,7 +98,8 @@ class StoreCalls {
 
   template <typename T>
   SessionStore::Done<T> Begin(Kind kind, size_t count, bool is_change,
-                              Result<T> result);
+                              Result<T> result,
+                              absl::Duration timeout = kTimeout);
   // False if the call has failed already.
   bool End(uint64_t id, const absl::Status& status);
   void Fail(const Call& call, const absl::Status& status);
