@@ -116,8 +116,8 @@ void SessionKeeping::Recover(Proxy* proxy) {
   if (!recovery.status.ok()) {
     logger_->Log(
         LogSeverity::kWarning,
-        absl::StrCat("session store: the records cannot be read: ",
-                     recovery.status.message(), "; starting without them"));
+        absl::StrCat("session store: starting without all former sessions: ",
+                     recovery.status.message()));
   } else if (!has_standby_) {
     logger_->Log(LogSeverity::kInfo, Describe(recovery));
   }

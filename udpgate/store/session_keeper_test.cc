@@ -6,6 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "testing/await.h"
@@ -16,6 +19,7 @@
 #include "testing/mock_session_observer.h"
 #include "testing/mock_session_store.h"
 #include "udpgate/clock.h"
+#include "udpgate/internal/util/mutex.h"
 #include "udpgate/proxy.h"
 #include "udpgate/proxy_fixture.h"
 
@@ -23,7 +27,9 @@ namespace udpgate {
 namespace test {
 namespace {
 
+using ::testing::HasSubstr;
 using ::testing::NiceMock;
+using ::testing::Not;
 using StopReason = SessionKeeper::StopReason;
 
 // A gateway with a keeper.
@@ -34,7 +40,11 @@ class Gate {
     SessionKeeperOptions options;
     options.gateway_id = std::string(id);
     options.is_standby = is_standby;
-    options.log_sink = IgnoreLog;
+    options.log_sink = [this](LogSeverity /*severity*/,
+                              absl::string_view line) {
+      internal::MutexLock lock(&mutex_);
+      absl::StrAppend(&log_, line, "\n");
+    };
     options.lease_interval = absl::Milliseconds(100);
     options.lease_lifetime = absl::Milliseconds(300);
     options.follow_interval = absl::Milliseconds(100);
@@ -65,6 +75,10 @@ class Gate {
     if (proxy != nullptr) proxy->Stop();
     keeper->Stop(StopReason::kShutdown);
   }
+  std::string log() const {
+    internal::MutexLock lock(&mutex_);
+    return log_;
+  }
   SocketAddress address() const { return proxy->listen_addresses().front(); }
 
   const std::shared_ptr<RecordingSessionObserver> observer =
@@ -72,6 +86,10 @@ class Gate {
   std::unique_ptr<SessionKeeper> keeper;
   std::unique_ptr<Proxy> proxy;
   SessionKeeper::Recovery recovery;
+
+ private:
+  mutable internal::Mutex mutex_;
+  std::string log_ ABSL_GUARDED_BY(mutex_);
 };
 
 class SessionKeeperTest : public ::testing::Test {
@@ -203,6 +221,34 @@ TEST_F(SessionKeeperTest, WithoutTheStoreTheGatewayStartsAndServes) {
   EXPECT_EQ(gate.recovery.status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Ask(gate), "echo:hello");
   EXPECT_FALSE(gate.keeper->Health().ok());
+}
+
+TEST_F(SessionKeeperTest, RecoveryInTheBackgroundTellsItsEnd) {
+  auto dead = std::make_unique<Gate>(store_.Connect());
+  dead->Start(resolver_);
+  const SocketAddress listen = dead->address();
+  Ask(*dead);
+  ASSERT_TRUE(AwaitOwner("a"));
+  EXPECT_THAT(dead->log(), Not(HasSubstr("continues")));  // it waited for that
+  dead.reset();
+  const auto connection = store_.Connect();
+  FakeSessionStore::Link link;
+  link.is_cut = true;
+  link.timeout = absl::Milliseconds(10);
+  connection->SetLink(link);
+  Gate gate(connection);
+  gate.Start(resolver_, listen);
+  EXPECT_EQ(gate.recovery.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(gate.log(), Not(HasSubstr("continues")));
+  connection->SetLink({});
+  EXPECT_TRUE(AwaitTrue([&] {
+    store_.Run();
+    return absl::StrContains(
+        gate.log(),
+        "session store: continues 1 sessions of the former process, 0 of them "
+        "on another source port, and lost 0, in ");
+  })) << gate.log();
+  EXPECT_EQ(gate.proxy->GetStats().sessions_active, 1);
 }
 
 TEST_F(SessionKeeperTest, AStoreThatGivesNoResultHoldsUpNobody) {

@@ -43,6 +43,7 @@ enum class LogTopic : uint8_t {
   kClock,
   kQueue,
   kRecovery,
+  kRecovered,
   kStandby,
   kCount,
 };

@@ -36,6 +36,16 @@ constexpr size_t kExportedEventsMax = 4096;
 
 constexpr absl::string_view kExportVersion = "1";
 
+std::string RecoveredText(const SessionKeeperStats& stats,
+                          absl::Duration duration) {
+  return absl::StrCat(
+      "session store: continues ", stats.recovered,
+      " sessions of the former process, ", stats.recovered_on_other_port,
+      " of them on another source port, and lost ", stats.recovery_failed,
+      ", in ",
+      absl::FormatDuration(absl::Trunc(duration, absl::Milliseconds(1))));
+}
+
 }  // namespace
 
 KeeperCore::KeeperCore(const SessionKeeperOptions* options,
@@ -78,6 +88,7 @@ void KeeperCore::BeginRecovery() {
   has_begun_recovery_ = true;
   must_recover_ = !context_.is_standby;
   recover_nanoseconds_ = context_.now_nanoseconds;
+  recovery_begin_nanoseconds_ = context_.now_nanoseconds;
 }
 
 StoredSession KeeperCore::RecordOf(const SessionEvent& event) const {
@@ -356,6 +367,12 @@ void KeeperCore::TickRecovery() {
   if (recovery_.IsIdle() && !recovery_.status().ok() &&
       promotion_ == Promotion::kNone && !context_.is_standby) {
     must_recover_ = true;
+  }
+  if (is_recovered() && std::exchange(tells_recovered_, false)) {
+    const absl::Duration duration = absl::Nanoseconds(
+        context_.now_nanoseconds - recovery_begin_nanoseconds_);
+    context_.Log(LogSeverity::kInfo, LogTopic::kRecovered,
+                 RecoveredText(context_.stats, duration));
   }
 }
 

@@ -60,6 +60,8 @@ class KeeperCore {
   bool is_recovered() const {
     return has_begun_recovery_ && !must_recover_ && recovery_.IsIdle();
   }
+  // Nobody waits for that any more: the log says it.
+  void TellRecovered() { tells_recovered_ = true; }
   bool has_lease() const { return lease_.has_begun(); }
   absl::Status recovery_status() const { return recovery_.status(); }
 
@@ -124,6 +126,8 @@ class KeeperCore {
 
   bool has_begun_recovery_ = false;
   bool must_recover_ = false;
+  bool tells_recovered_ = false;
+  int64_t recovery_begin_nanoseconds_ = 0;
   int64_t recover_nanoseconds_ = 0;  // when to try again
   bool is_run_continued_ = false;    // until the first sweep
   int64_t sweep_nanoseconds_ = kNever;
