@@ -10,11 +10,16 @@
 #   tools/kernels.sh --bench 6.1   instead: what tools/bench_fastpath.sh measures at
 #                                  saturation, with the contenders that need no other
 #                                  program; only ratios mean something in emulation
+#   tools/kernels.sh --recovery 6.1
+#                                  instead: kills gateways of 5,000, 18,000 and 50,000
+#                                  sessions and starts them again, whatever limit of
+#                                  descriptors this machine has. It fails if a session
+#                                  is lost or gets another source port
 #
-# Needs root, 3 GB of memory, 1 GB of disk for each kernel, and Debian's package
-# archive the first time. Kernels are looked up among the packages that apt-get knows,
-# and else in the Debian releases that had them (UDPGATE_DEBIAN_MIRROR, by default
-# http://deb.debian.org/debian). They stay in ~/.cache/udpgate-kernels
+# Needs root, 3 GB of memory (5 GB with --recovery), 1 GB of disk for each kernel, and
+# Debian's package archive the first time. Kernels are looked up among the packages that
+# apt-get knows, and else in the Debian releases that had them (UDPGATE_DEBIAN_MIRROR,
+# by default http://deb.debian.org/debian). They stay in ~/.cache/udpgate-kernels
 # (XDG_CACHE_HOME).
 #
 # The emulated machine has this machine's files, which it cannot change, and empty
@@ -70,7 +75,8 @@ declare -A quick_filters=(
 versions=()
 only=.
 is_quick=no
-is_bench=no
+measured=nothing
+memory_mib=2048
 must_have=yes
 while [[ $# -gt 0 ]]; do
   case "$1" in
@@ -79,7 +85,11 @@ while [[ $# -gt 0 ]]; do
       shift
       ;;
     --quick) is_quick=yes ;;
-    --bench) is_bench=yes ;;
+    --bench) measured=bench ;;
+    --recovery)
+      measured=recovery
+      memory_mib=4096
+      ;;
     --list)
       printf '%s\n' "${tests[@]}"
       exit 0
@@ -241,7 +251,7 @@ done < tests
 END
 }
 
-# Writes `bench`, the report.
+# These two write `report`.
 write_guest_bench() {  # FOLDER_OF_PROGRAMS
   cat << END
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
@@ -250,7 +260,18 @@ modprobe -d /tmp/kernel -a veth nf_tables nft_chain_nat nft_flow_offload \
   nf_flow_table_inet 2> /tmp/work/modules.log || true
 /usr/bin/python3 -B "$root/testing/internal/bench/fastpath.py" --bin "$1" \
   --rounds 3 --seconds 10 --loads saturation \
-  --contenders routing,nat,flowtable,sockets,fastpath > /tmp/work/bench 2>&1
+  --contenders routing,nat,flowtable,sockets,fastpath > /tmp/work/report 2>&1
+END
+}
+
+write_guest_recovery() {  # FOLDER_OF_PROGRAMS
+  cat << END
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
+export UDPGATE_TEST_TIMEOUT_FACTOR=$factor
+uname -r > /tmp/work/uname
+ulimit -n 200000
+/usr/bin/python3 -B "$root/testing/internal/bench/bench.py" --store --bin "$1" \
+  --only recovery --rounds 1 --sessions 5000,18000,50000 > /tmp/work/report 2>&1
 END
 }
 
@@ -287,7 +308,7 @@ make_initramfs() {  # KERNEL_FOLDER
 
 boot() {  # KERNEL_FOLDER
   timeout --kill-after=10 "$kernel_seconds_max" qemu-system-x86_64 \
-    -accel tcg,thread=multi -cpu max -smp 1 -m 2048 \
+    -accel tcg,thread=multi -cpu max -smp 1 -m "$memory_mib" \
     -nodefaults -no-user-config -display none -no-reboot -serial stdio \
     -kernel "$1"/boot/vmlinuz-* -initrd "$work/initrd" \
     -append 'console=ttyS0 panic=-1 loglevel=4 rcupdate.rcu_expedited=1' \
@@ -372,32 +393,44 @@ run_kernel() {  # VERSION
   echo "$release: $((SECONDS - begin)) s with its start"
 }
 
-run_bench() {  # VERSION
+measure_in() {  # VERSION
   if ! find_kernel "$1"; then
     echo "$1 is skipped: $(head -n 1 "$work/reason")"
     has_failed=yes
     return
   fi
-  rm -f "$work/guest/bench"
+  rm -f "$work/guest/report"
   make_initramfs "$kernel_folder"
   boot "$kernel_folder"
-  cat "$work/guest/bench" || tail -n 40 "$work/guest/console"
-  if ! grep -q '^fastpath ' "$work/guest/bench"; then has_failed=yes; fi
+  cat "$work/guest/report" || tail -n 40 "$work/guest/console"
+  case "$measured" in
+    bench) grep -q '^fastpath ' "$work/guest/report" || has_failed=yes ;;
+    recovery)
+      if ! grep -q '^50,000 ' "$work/guest/report" \
+        || grep -qE '^(  FAIL|BROKE)' "$work/guest/report"; then
+        has_failed=yes
+      fi
+      ;;
+  esac
 }
 
-bench() {
-  local version targets=(
-    //cli:udp-gate
-    //testing/internal/bench:echo
-    //testing/internal/bench:load
-    //testing/internal/bench:fast_path_benchmark
-  )
+measure() {
+  local version
+  local targets=(//cli:udp-gate //testing/internal/bench:echo)
+  case "$measured" in
+    bench)
+      targets+=(
+        //testing/internal/bench:load //testing/internal/bench:fast_path_benchmark
+      )
+      ;;
+    recovery) targets+=(//testing/internal/bench:newcomers) ;;
+  esac
   cd "$root"
   bazel build --config=opt --ui_event_filters=-info "${targets[@]}" < /dev/null >&2
   mkdir -p "$work/guest"
-  write_guest_bench "$(bazel info --config=opt bazel-bin 2> /dev/null)" \
+  "write_guest_$measured" "$(bazel info --config=opt bazel-bin 2> /dev/null)" \
     > "$work/guest/guest_main"
-  for version in "${versions[@]}"; do run_bench "$version"; done
+  for version in "${versions[@]}"; do measure_in "$version"; done
 }
 
 build() {
@@ -429,8 +462,8 @@ build() {
   done
 }
 
-if [[ "$is_bench" == yes ]]; then
-  bench
+if [[ "$measured" != nothing ]]; then
+  measure
   [[ "$has_failed" == no ]]
   exit
 fi

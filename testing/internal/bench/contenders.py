@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 
+from patience import longer
 from scenario import GATE_SETTINGS, MANY_CLIENTS_PER_ADDRESS
 
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -90,9 +91,9 @@ class Process:
     def is_running(self):
         return self._process.poll() is None
 
-    def read_line(self):
-        """The next line of its output; empty after 10 s without one."""
-        if not select.select([self._process.stdout], [], [], 10)[0]:
+    def read_line(self, seconds=10):
+        """The next line of its output; empty after so long without one."""
+        if not select.select([self._process.stdout], [], [], longer(seconds))[0]:
             return ""
         return self._process.stdout.readline().strip()
 
@@ -152,7 +153,7 @@ def split_address(address):
 
 def wait_until_forwarding(address, process):
     """Sends until something comes back, 10 s at most."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + longer(10)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(split_address(address))
         probe.settimeout(0.05)
@@ -181,11 +182,11 @@ class Redis:
         self.process = Process(command, folder / "redis.log")
 
     def set_backend(self, backend):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + longer(10)
         while True:
             try:
                 with socket.create_connection(
-                    split_address(self.address), timeout=5
+                    split_address(self.address), timeout=longer(5)
                 ) as connection:
                     connection.sendall(
                         b"SET udp_gate:backend " + backend.encode() + b"\r\n"
@@ -236,7 +237,7 @@ def version_of(*command):
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=30,
+        timeout=longer(30),
         check=False,
     )
     return result.stdout.decode(errors="replace").strip().partition("\n")[0]

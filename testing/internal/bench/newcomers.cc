@@ -1,12 +1,16 @@
 // A load of newcomers: each opens a session, and confirms it.
 //
 //   newcomers --target ADDRESS --clients N --under-way N [--cpu-pid PID]
+//             [--trips-later N]
 //
 // Each client is a connected socket of its own. First each does one round trip,
 // and a second later some more, with which a gateway confirms the session
 // (docs/behaviour.md). So many are under way at a time (a closed loop); when
-// one is done, the next one begins. Prints one JSON object. The exit status is
-// 0 if all round trips were done.
+// one is done, the next one begins. Prints one JSON object. With --trips-later
+// it then waits for a line on standard input, each client does so many more
+// round trips, and another object follows. The exit status is 0 if all round
+// trips were done. UDPGATE_TEST_TIMEOUT_FACTOR says how many times longer than
+// usual they may take.
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -21,6 +25,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "testing/await.h"
 #include "udpgate/internal/net/sys_calls.h"
 #include "udpgate/internal/util/unique_fd.h"
 #include "udpgate/socket_address.h"
@@ -54,6 +59,7 @@ struct Options {
   SocketAddress target;
   int client_count = 0;
   int under_way_max = 0;
+  int trips_later = 0;
   bool has_cpu_clock = false;
   clockid_t cpu_clock = 0;
 };
@@ -69,6 +75,8 @@ bool Parse(int argc, char** argv, Options* options) {
       if (!absl::SimpleAtoi(value, &options->client_count)) return false;
     } else if (name == "--under-way") {
       if (!absl::SimpleAtoi(value, &options->under_way_max)) return false;
+    } else if (name == "--trips-later") {
+      if (!absl::SimpleAtoi(value, &options->trips_later)) return false;
     } else if (name == "--cpu-pid") {
       options->has_cpu_clock = true;
       if (!absl::SimpleAtoi(value, &pid) ||
@@ -94,8 +102,13 @@ class Newcomers {
   // False, and a line on standard error, if a socket cannot be opened.
   bool Open();
   // False if not all have got their replies.
-  bool Run() { return RunPhase(&open_) && RunPhase(&confirm_); }
+  bool Run() { return RunPhase(kTrips, &open_) && RunPhase(kTrips, &confirm_); }
+  bool RunLater() {
+    DropLateReplies();
+    return RunPhase(options_.trips_later, &later_);
+  }
   void Print() const;
+  void PrintLater() const;
 
  private:
   struct Client {
@@ -109,7 +122,7 @@ class Newcomers {
     int64_t cpu_nanoseconds = 0;
   };
 
-  bool RunPhase(Phase* phase);
+  bool RunPhase(int trips, Phase* phase);
   // Of the gateway so far.
   int64_t CpuNanoseconds() const {
     return options_.has_cpu_clock ? ReadClock(options_.cpu_clock) : 0;
@@ -119,17 +132,21 @@ class Newcomers {
   void Send(size_t index);
   void Receive(size_t index);
   void SendAgain();
+  // To datagrams that were sent again.
+  void DropLateReplies();
 
   const Options options_;
   const std::string payload_;
   internal::UniqueFd epoll_;
   std::vector<Client> clients_;
   std::vector<size_t> under_way_;
+  int trips_ = 0;  // of a client in this phase
   size_t begun_ = 0;
   size_t done_ = 0;
   int64_t sent_again_ = 0;
   Phase open_;
   Phase confirm_;
+  Phase later_;
 };
 
 bool Newcomers::OpenOne(size_t index) {
@@ -179,7 +196,7 @@ void Newcomers::Send(size_t index) {
 
 void Newcomers::BeginNext() {
   if (begun_ == clients_.size()) return;
-  clients_[begun_].trips_left = kTrips;
+  clients_[begun_].trips_left = trips_;
   under_way_.push_back(begun_);
   Send(begun_++);
 }
@@ -210,13 +227,20 @@ void Newcomers::SendAgain() {
   }
 }
 
-bool Newcomers::RunPhase(Phase* phase) {
+void Newcomers::DropLateReplies() {
+  for (size_t i = 0; i < clients_.size(); ++i) Receive(i);
+}
+
+bool Newcomers::RunPhase(int trips, Phase* phase) {
+  trips_ = trips;
   begun_ = done_ = 0;
+  const auto give_up_nanoseconds =
+      static_cast<int64_t>(kGiveUpNanoseconds * test::TimeoutFactor());
   const int64_t begin = Now();
   const int64_t cpu_begin = CpuNanoseconds();
   for (int i = 0; i < options_.under_way_max; ++i) BeginNext();
   int64_t next_look = begin + kRetryNanoseconds;
-  while (done_ < clients_.size() && Now() - begin < kGiveUpNanoseconds) {
+  while (done_ < clients_.size() && Now() - begin < give_up_nanoseconds) {
     epoll_event events[kEventsMax];
     const int count = epoll_wait(epoll_.get(), events, kEventsMax, 50);
     for (int i = 0; i < count; ++i) Receive(events[i].data.u64);
@@ -248,12 +272,18 @@ void Newcomers::Print() const {
       static_cast<double>(confirm_.cpu_nanoseconds) / count);
 }
 
+void Newcomers::PrintLater() const {
+  std::printf("{\"clients\": %zu, \"sent_again\": %lld, \"seconds\": %.9g}\n",
+              clients_.size(), static_cast<long long>(sent_again_),
+              static_cast<double>(later_.nanoseconds) / 1e9);
+}
+
 int Main(int argc, char** argv) {
   Options options;
   if (!Parse(argc, argv, &options)) {
     std::fputs(
         "usage: newcomers --target ADDRESS --clients N --under-way N "
-        "[--cpu-pid PID]\n",
+        "[--cpu-pid PID] [--trips-later N]\n",
         stderr);
     return 2;
   }
@@ -269,6 +299,13 @@ int Main(int argc, char** argv) {
     return 1;
   }
   newcomers.Print();
+  std::fflush(stdout);
+  if (options.trips_later == 0 || std::getchar() == EOF) return 0;
+  if (!newcomers.RunLater()) {
+    std::fputs("newcomers: not all got replies later\n", stderr);
+    return 1;
+  }
+  newcomers.PrintLater();
   return 0;
 }
 

@@ -12,10 +12,12 @@ sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
 import pages
+import recovery
 import report as reports
 import scenario
 import store_plot
 import store_report
+import store_rig
 import tuning
 
 ROOT = pathlib.Path(".")
@@ -266,7 +268,10 @@ class StoreTest(unittest.TestCase):
         return found
 
     def missed(self, results):
-        return [text for text, met in store_report.verdicts(store_report.Summary(results)) if not met]
+        summary = store_report.Summary(results)
+        verdicts = store_report.cost_verdicts(summary)
+        verdicts += store_report.recovery_verdicts(summary)
+        return [text for text, met in verdicts if not met]
 
     def test_targets_are_met(self):
         self.assertEqual(self.missed(self.results()), [])
@@ -281,13 +286,39 @@ class StoreTest(unittest.TestCase):
             self.missed(self.results(seconds=0.7))[0], "= 0.70 s, at most 0.60 s"
         )
         lost = [
-            run | {"continued": 990} if run["of"] == 1000 else run
+            run | {"lost": 9} if run["of"] == 1000 else run
             for run in self.results()
         ]
         self.assertRegex(self.missed(lost)[0], "lost = 27, at most 0")
 
+    def test_of_a_slow_machine_growth_is_judged(self):
+        results = self.results(seconds=100.0)
+        verdicts = store_report.recovery_verdicts(store_report.Summary(results), True)
+        self.assertRegex(verdicts[0][0], "10,000 / 1,000 sessions = 1.00, at most 1.50")
+        self.assertTrue(all(met for _, met in verdicts))
+        for run in results:
+            if run["of"] == 10000:
+                run["recovery_seconds"] *= 1.6
+        verdicts = store_report.recovery_verdicts(store_report.Summary(results), True)
+        self.assertFalse(verdicts[0][1])
+
     def test_what_broke_is_not_met(self):
-        self.assertEqual(len(self.missed([])), 5)
+        self.assertEqual(len(self.missed([])), 6)
+
+    def test_recovery_compares_clients_and_ports(self):
+        def record(run, port):
+            return store_rig.Record(run, f"127.0.0.1:{port}")
+
+        before = {name: record("a", port) for port, name in enumerate("pqrst", 1000)}
+        after = {
+            "p": record("b", 1000),  # as it was
+            "q": record("b", 1007),  # moved
+            "r": record("b", 1002),  # says so, but the port is not open
+            "s": record("a", 1003),  # nobody has continued it
+            "u": record("b", 1005),  # a new one
+        }
+        found = recovery.compare(before, after, {1000, 1007, 1003, 1005})
+        self.assertEqual(found, {"continued": 3, "on_other_port": 2, "lost": 2})
 
     def test_picture_is_well_formed(self):
         here = {"cpu": "A & B", "cores": 2, "kernel": "6"}

@@ -8,35 +8,31 @@ Then gateways with more and more sessions are killed and started again.
 import json
 import os
 import pathlib
-import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+import patience
 import store_plot
-from contenders import (
-    BenchError,
-    Process,
-    Redis,
-    die_with_parent,
-    free_address,
-    split_address,
-    version_of,
-    wait_until_forwarding,
-)
+from contenders import BenchError, die_with_parent, version_of
 from measure import machine, run_load
 from pages import update_docs_text
-from scenario import MANY_CLIENTS_PER_ADDRESS
-from store_report import SHORT_LIFE_SECONDS, STATES, STORE_LOADS, Summary, to_text, verdicts
+from recovery import measure_recovery
+from store_report import (
+    SHORT_LIFE_SECONDS,
+    STATES,
+    STORE_LOADS,
+    Summary,
+    cost_verdicts,
+    recovery_verdicts,
+    to_text,
+)
+from store_rig import STORE, KeptGate, Store
 from storms import (
     DESCRIPTORS_RESERVED,
-    Clients,
     enter_network_namespace,
-    give_way,
     raise_descriptor_limit,
 )
 from tool import new_parser, to_document, write_results
@@ -44,13 +40,6 @@ from tool import new_parser, to_document, write_results
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PICTURE = "docs/recovery.svg"
 PICTURE_LINE = "![Seconds of recovery by number of sessions](recovery.svg)"
-
-STORE = {"SESSION_STORE": "redis", "GATEWAY_ID": "bench"}
-INDEX = "udp_gate:session:@index:bench"
-RECOVERED = re.compile(
-    r"continues (\d+) sessions of the former process, (\d+) of them on another source"
-    r" port, and lost (\d+), in (?:([\d.]+)s|([\d.]+)ms|0\b)"
-)
 
 
 def parse_options():
@@ -68,104 +57,14 @@ def parse_options():
         default="1000,2000,5000,10000,18000,50000",
         help="that are recovered; fewer if descriptors do not suffice",
     )
+    add("--only", choices=("recovery",), help="measure this alone")
     options = parser.parse_args()
+    if options.only and options.update_docs:
+        parser.error("--update-docs wants all of it")
     if options.quick:
         options.rounds, options.seconds, options.warmup = 1, 1.0, 0.3
     options.bin = options.bin.resolve()
     return options
-
-
-class Store:
-    """A Redis that keeps backend and sessions, and a connection to it."""
-
-    def __init__(self, folder):
-        self._redis = Redis(folder)
-        give_way(self._redis.process.pid)
-        self.address = self._redis.address
-
-    def close(self):
-        self._redis.process.__exit__()
-
-    def begin(self, backend):
-        """Forgets all, but for the backend."""
-        self._redis.set_backend(backend)
-        self.command("FLUSHALL")
-        self._redis.set_backend(backend)
-
-    def command(self, *words):
-        """The reply, as redis-cli shows it."""
-        host, port = split_address(self.address)
-        done = subprocess.run(
-            ["redis-cli", "-h", host, "-p", str(port), *words],
-            capture_output=True,
-            timeout=30,
-            check=True,
-        )
-        return done.stdout.decode().strip()
-
-    def record_count(self):
-        return int(self.command("SCARD", INDEX))
-
-    def commands_processed(self):
-        """Of a session store; those of a script are not counted."""
-        info = self.command("INFO", "commandstats")
-        found = re.findall(r"cmdstat_(?:eval|sscan):calls=(\d+)", info)
-        return sum(int(count) for count in found)
-
-    def cpu_seconds(self):
-        info = self.command("INFO", "cpu")
-        return sum(
-            float(re.search(rf"used_cpu_{kind}:([\d.]+)", info)[1])
-            for kind in ("user", "sys")
-        )
-
-
-class KeptGate:
-    """A gateway that can be killed and started again; its backend stays."""
-
-    def __init__(self, options, folder, store, settings, core=None):
-        self._folder = folder
-        self._echo = Process(
-            [options.bin / "testing/internal/bench/echo"],
-            folder / "echo.log",
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        store.begin(self._echo.read_line())
-        self.address = free_address()
-        self._environment = {
-            "PROXY_ADDR": self.address,
-            "REDIS_ADDR": store.address,
-            "NEW_SESSIONS_PER_SEC": "0",
-            **MANY_CLIENTS_PER_ADDRESS,
-            **settings,
-        }
-        self._command = [options.bin / "cli/udp-gate"]
-        if core is not None:
-            self._command = ["taskset", "-c", str(core), *self._command]
-        self.process = None
-
-    def start(self):
-        self.process = Process(
-            self._command, self._folder / "gate.log", self._environment, self._folder
-        )
-
-    def kill(self):
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
-        self.process.__exit__()
-
-    def log(self):
-        return (self._folder / "gate.log").read_text(errors="replace")
-
-    def __enter__(self):
-        self.start()
-        wait_until_forwarding(self.address, self.process)
-        return self
-
-    def __exit__(self, *unused):
-        self.process.__exit__()
-        self._echo.__exit__()
 
 
 def settings_of(state, load=None):
@@ -218,84 +117,10 @@ def run_newcomers(options, store, gate, state):
         raise BenchError(done.stderr.decode(errors="replace") + gate.log()[-2000:])
     result = json.loads(done.stdout)
     if state == "on":
-        await_records(store, options.newcomers)
+        store.await_records(options.newcomers)
     redis = store.cpu_seconds() - redis_before
     result["redis_ns_per_newcomer"] = 1e9 * redis / options.newcomers
     return result
-
-
-def await_records(store, count):
-    deadline = time.monotonic() + 20
-    while store.record_count() < count:
-        if time.monotonic() > deadline:
-            raise BenchError(f"{store.record_count():,} records, not {count:,}")
-        time.sleep(0.02)
-
-
-class Survivor:
-    """A client whose session must go on."""
-
-    def __init__(self, address):
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.connect(split_address(address))
-        self._number = 0
-
-    def __enter__(self):
-        # A session is confirmed if it has round trips for a second.
-        for _ in range(6):
-            self.await_reply(5)
-            time.sleep(0.25)
-        return self
-
-    def __exit__(self, *unused):
-        self._socket.close()
-
-    def await_reply(self, seconds):
-        deadline = time.monotonic() + seconds
-        self._socket.settimeout(0.002)
-        while time.monotonic() < deadline:
-            self._number += 1
-            datagram = b"\xc0 %d" % self._number
-            try:
-                self._socket.send(datagram)
-                if self._socket.recv(100):
-                    return
-            except ConnectionRefusedError:
-                time.sleep(0.002)
-            except TimeoutError:
-                pass
-        raise BenchError("no reply to a client that should go on")
-
-
-def measure_recovery(options, folder, store, size):
-    # Whoever is there already is one of them.
-    arguments = ["--clients", size - 2, "--rate", 20000, "--warmup", 0]
-    # Until each has sent five times in more than a second.
-    arguments += ["--seconds", max(2.0, 5 * size / 20000), "--drain", 0.5]
-    with KeptGate(options, folder, store, dict(STORE)) as gate:
-        with Survivor(gate.address) as survivor:
-            with Clients(options, gate.address, *arguments) as clients:
-                clients.result()
-                await_records(store, size - 1)
-                gate.kill()
-                began = time.monotonic()
-                gate.start()
-                survivor.await_reply(60)
-                serving = time.monotonic() - began
-    # It has ended, so that all of its log is there.
-    log = gate.log()
-    said = RECOVERED.search(log)
-    if said is None:
-        raise BenchError("it does not say what it continues:\n" + log[-2000:])
-    seconds, milliseconds = (float(text or 0) for text in said.groups()[3:])
-    return {
-        "sessions": size,
-        "continued": int(said[1]),
-        "on_other_port": int(said[2]),
-        "lost": int(said[3]),
-        "recovery_seconds": seconds + milliseconds / 1000,
-        "serving_seconds": serving,
-    }
 
 
 class Plan:
@@ -303,7 +128,7 @@ class Plan:
 
     def __init__(self, options, folder):
         self.notes = [version_of(options.bin / "cli/udp-gate", "--version")]
-        for program in ("redis-server", "redis-cli", "taskset"):
+        for program in ("redis-server", "redis-cli", "ss", "taskset"):
             if not shutil.which(program):
                 raise BenchError(f"there is no {program}")
         self.notes.append(version_of("redis-server", "--version"))
@@ -342,18 +167,24 @@ def measure(options, plan, folder):
             )
 
     for number in range(options.rounds):
-        states = STATES[::-1] if number % 2 else STATES
-        for load in STORE_LOADS:
-            for state in states:
-                head = {"round": number, "kind": load.name, "of": state}
-                add(head, measure_load, load, state)
-        for state in states:
-            head = {"round": number, "kind": "newcomers", "of": state}
-            add(head, measure_newcomers, state)
+        if not options.only:
+            measure_costs(number, add)
         for size in plan.sizes:
             head = {"round": number, "kind": "recovery", "of": size}
             add(head, measure_recovery, size)
     return results
+
+
+def measure_costs(number, add):
+    """With the store on and off."""
+    states = STATES[::-1] if number % 2 else STATES
+    for load in STORE_LOADS:
+        for state in states:
+            head = {"round": number, "kind": load.name, "of": state}
+            add(head, measure_load, load, state)
+    for state in states:
+        head = {"round": number, "kind": "newcomers", "of": state}
+        add(head, measure_newcomers, state)
 
 
 def describe(result):
@@ -388,7 +219,8 @@ def main():
             plan.store.close()
         shutil.rmtree(folder, ignore_errors=True)
     summary = Summary(results)
-    targets = verdicts(summary)
+    targets = [] if options.only else cost_verdicts(summary)
+    targets += recovery_verdicts(summary, is_slow=patience.FACTOR > 1)
     text = to_text(options, here, plan, summary, targets, results)
     picture = store_plot.plot(summary.recovery, options.rounds, here)
     document = to_document(
