@@ -142,7 +142,8 @@ TEST_F(SessionStoreTest, WithoutRedisAtTheRestartRecoveryFollows) {
   Kill();
   relay.HoldReplies();
   Launch(environment);
-  EXPECT_THAT(gateway_->log(), HasSubstr("the records cannot be read: "));
+  EXPECT_THAT(gateway_->log(),
+              HasSubstr("starting without all former sessions: "));
   // It is ready for new clients as far as the store is concerned.
   EXPECT_TRUE(AwaitTrue([this] {
     return absl::StrContains(Get("/readyz").body, "warning: session_store: ");
@@ -158,6 +159,11 @@ TEST_F(SessionStoreTest, WithoutRedisAtTheRestartRecoveryFollows) {
     });
   })) << gateway_->log();
   EXPECT_EQ(lobby_.sources().size(), relays.size());
+  EXPECT_TRUE(AwaitTrue([this] {
+    return absl::StrContains(gateway_->log(),
+                             "continues 3 sessions of the former process, 0 of "
+                             "them on another source port, and lost 0, in ");
+  })) << gateway_->log();
 }
 
 TEST_F(SessionStoreTest, ADisconnectEventRemovesTheRecord) {
