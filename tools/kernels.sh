@@ -14,7 +14,8 @@
 #                                  instead: kills gateways of 5,000, 18,000 and 50,000
 #                                  sessions and starts them again, whatever limit of
 #                                  descriptors this machine has. It fails if a session
-#                                  is lost or gets another source port
+#                                  is lost or gets another source port, or if the time
+#                                  grows much faster than the number
 #
 # Needs root, 3 GB of memory (5 GB with --recovery), 1 GB of disk for each kernel, and
 # Debian's package archive the first time. Kernels are looked up among the packages that
