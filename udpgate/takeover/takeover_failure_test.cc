@@ -249,7 +249,7 @@ TEST_F(TakeoverFailureTest, ThePauseIsLimitedAsAWhole) {
     if (!message.ok() || message->type == "state") break;
   }
   // Each by itself would add up to more than six seconds.
-  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(1200));
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(3));
 }
 
 TEST_F(TakeoverFailureTest, ClosesFurtherSocketsThatAreNotTaken) {

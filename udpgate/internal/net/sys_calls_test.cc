@@ -161,8 +161,11 @@ TEST(SysCallsTest, AFailureIsItsErrno) {
             EBADF);
   EXPECT_EQ(Calls().GetSockOpt(-1, SOL_SOCKET, SO_RCVBUF, &value, &size).error,
             EBADF);
-  std::array<mmsghdr, 2> messages{};
-  EXPECT_EQ(Calls().SendMmsg(-1, messages.data(), 2).error, EBADF);
+  iovec vector = {&value, sizeof(value)};
+  mmsghdr message{};
+  message.msg_hdr.msg_iov = &vector;
+  message.msg_hdr.msg_iovlen = 1;
+  EXPECT_EQ(Calls().SendMmsg(-1, &message, 1).error, EBADF);
   epoll_event event{};
   EXPECT_EQ(Calls().EpollControl(-1, EPOLL_CTL_ADD, -1, &event).error, EBADF);
   EXPECT_EQ(Calls().EpollWait(-1, &event, 1, 0).error, EBADF);
