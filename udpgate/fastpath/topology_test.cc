@@ -147,7 +147,8 @@ TEST_P(TopologyTest, ClientBehindAVlan) {
   Promote(peer);
   const uint64_t tagged = offload_->PassedUp()[UDPGATE_TAGGED];
   ExpectRelayed(peer, 100);
-  EXPECT_EQ(offload_->PassedUp()[UDPGATE_TAGGED] - tagged, 100u);
+  // More if the hosts ask for each other's link address meanwhile.
+  EXPECT_GE(offload_->PassedUp()[UDPGATE_TAGGED] - tagged, 100u);
 }
 
 TEST_P(TopologyTest, AThousandSessions) {
