@@ -39,16 +39,6 @@ RedisSessionStoreOptions MakeStoreOptions(const Settings& settings) {
   return options;
 }
 
-std::string Describe(const SessionKeeper::Recovery& recovery) {
-  return absl::StrCat("session store: continues ", recovery.session_count,
-                      " sessions of the former process, ",
-                      recovery.on_other_port_count,
-                      " of them on another source port, and lost ",
-                      recovery.failed_count, ", in ",
-                      absl::FormatDuration(absl::Trunc(recovery.duration,
-                                                       absl::Milliseconds(1))));
-}
-
 }  // namespace
 
 absl::Status ValidateSessionKeeping(const Settings& settings) {
@@ -118,8 +108,6 @@ void SessionKeeping::Recover(Proxy* proxy) {
         LogSeverity::kWarning,
         absl::StrCat("session store: starting without all former sessions: ",
                      recovery.status.message()));
-  } else if (!has_standby_) {
-    logger_->Log(LogSeverity::kInfo, Describe(recovery));
   }
 }
 

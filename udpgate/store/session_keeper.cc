@@ -256,9 +256,6 @@ SessionKeeper::Recovery SessionKeeper::Impl::Recover(Proxy* proxy) {
   recovery.failed_count =
       static_cast<int64_t>(published_.stats.recovery_failed);
   recovery.duration = absl::Now() - begin;
-  if (!published_.is_recovered) {
-    inbox_->Post([](KeeperCore* core) { core->TellRecovered(); });
-  }
   return recovery;
 }
 

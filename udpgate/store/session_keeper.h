@@ -49,7 +49,8 @@ class UDPGATE_EXPORT SessionKeeper {
   // What `Recover` has done.
   struct Recovery {
     // OK, or why the records could not be read, or not all. Recovery then goes
-    // on in the background, and a log line tells its end.
+    // on in the background. In both cases a log line says what it has
+    // continued.
     absl::Status status;
     int64_t session_count = 0;  // that the Proxy continues
     // Those of them that got another source port than before.

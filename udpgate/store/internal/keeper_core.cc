@@ -87,6 +87,7 @@ void KeeperCore::SetGateway(KeptGateway* gateway) {
 void KeeperCore::BeginRecovery() {
   has_begun_recovery_ = true;
   must_recover_ = !context_.is_standby;
+  must_log_recovery_ = must_recover_;
   recover_nanoseconds_ = context_.now_nanoseconds;
   recovery_begin_nanoseconds_ = context_.now_nanoseconds;
 }
@@ -368,7 +369,7 @@ void KeeperCore::TickRecovery() {
       promotion_ == Promotion::kNone && !context_.is_standby) {
     must_recover_ = true;
   }
-  if (is_recovered() && std::exchange(tells_recovered_, false)) {
+  if (is_recovered() && std::exchange(must_log_recovery_, false)) {
     const absl::Duration duration = absl::Nanoseconds(
         context_.now_nanoseconds - recovery_begin_nanoseconds_);
     context_.Log(LogSeverity::kInfo, LogTopic::kRecovered,

@@ -60,8 +60,6 @@ class KeeperCore {
   bool is_recovered() const {
     return has_begun_recovery_ && !must_recover_ && recovery_.IsIdle();
   }
-  // Nobody waits for that any more: the log says it.
-  void TellRecovered() { tells_recovered_ = true; }
   bool has_lease() const { return lease_.has_begun(); }
   absl::Status recovery_status() const { return recovery_.status(); }
 
@@ -126,7 +124,7 @@ class KeeperCore {
 
   bool has_begun_recovery_ = false;
   bool must_recover_ = false;
-  bool tells_recovered_ = false;
+  bool must_log_recovery_ = false;  // once it is complete
   int64_t recovery_begin_nanoseconds_ = 0;
   int64_t recover_nanoseconds_ = 0;  // when to try again
   bool is_run_continued_ = false;    // until the first sweep

@@ -345,6 +345,7 @@ TEST_F(KeeperCoreTest, AStoreThatRefusesCallsAtFirstIsSoonAskedAgain) {
   a_->Confirm(Client(1), kBackend);
   Advance();
   a_.reset();
+  log_.clear();
   a_ = Create("a");
   connections_['a'] = &fleet_.last_connection();
   test::FakeSessionStore::Link link;
